@@ -1,0 +1,70 @@
+use std::path::PathBuf;
+
+/// What can go wrong in the engine, by what the caller can do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file could not be read or written.
+    #[error("`{}`: {source}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// A model file breaks its format: use another file.
+    #[error("`{}`: {at}: {problem}", path.display())]
+    BadFile {
+        /// Which file.
+        path: PathBuf,
+        /// The metadata key, tensor or field, such as "tensor `output.weight`".
+        at: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The file is sound, but this engine cannot run it.
+    #[error("{what} `{got}` is not supported; supported: {supported}")]
+    Unsupported {
+        /// What kind of thing: "architecture", "tensor type", "pre-tokenizer".
+        what: &'static str,
+        /// What the file asks for.
+        got: String,
+        /// What there is.
+        supported: String,
+    },
+    /// A chat template does not compile or fails on these messages.
+    #[error("chat template: {0}")]
+    Template(String),
+    /// A grammar does not compile; nothing was generated.
+    #[error("grammar: {0}")]
+    Grammar(String),
+    /// A request's field is out of range or contradicts another.
+    #[error("`{field}`: {problem}")]
+    Request {
+        /// The field.
+        field: &'static str,
+        /// What is wrong and what is allowed.
+        problem: String,
+    },
+    /// Prompt and answer do not fit. Nothing is ever truncated.
+    #[error(
+        "context too long: prompt `{prompt}` + requested `{requested}` tokens exceed the context of \
+         `{context}`; shorten the prompt, ask for fewer tokens or open the model with a larger context"
+    )]
+    ContextTooLong {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Tokens asked for.
+        requested: usize,
+        /// Tokens that there is room for.
+        context: usize,
+    },
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] coder_kernels::Error),
+    /// The engine's thread has ended; open the engine again.
+    #[error("the engine has stopped; open it again")]
+    Stopped,
+}
+
+/// A result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,1 @@
+"""Task family, prompts and tokenizer of the coder-tiny model."""
