@@ -10,10 +10,10 @@
 #![forbid(unsafe_code)]
 
 mod chat;
-mod config;
+pub mod config;
 mod engine;
 mod error;
-mod gguf;
+pub mod gguf;
 mod grammar;
 mod kv;
 mod load;
@@ -27,7 +27,7 @@ mod sequence;
 mod step;
 mod text;
 mod tokenizer;
-mod weights;
+pub mod weights;
 
 pub use chat::{ChatTemplate, Message};
 pub use coder_kernels::KvType;
@@ -41,4 +41,4 @@ pub use request::{Event, Finish, Limit, Request, Summary, Timings, Token, Usage}
 pub use sampler::{Sampled, Sampler, SamplerOptions};
 pub use text::TextStream;
 pub use tokenizer::{SpecialTokens, Tokenizer};
-pub use weights::Weights;
+pub use weights::{Role, Weights};

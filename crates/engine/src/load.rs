@@ -3,7 +3,7 @@
 use crate::model::{Limits, Model, Runner};
 use crate::reference::Reference;
 use crate::weights::Weights;
-use crate::{ChatTemplate, Config, Error, Result, Tokenizer};
+use crate::{ChatTemplate, Config, Error, Gguf, Result, Tokenizer};
 use coder_kernels::cpu::Cpu;
 use coder_kernels::{BLOCK, Backend, KvType};
 use std::path::{Path, PathBuf};
@@ -164,7 +164,7 @@ pub(crate) fn open(options: &Options, logits: usize, progress: impl FnMut(LoadPr
 pub(crate) fn open_weights(source: &Source) -> Result<Weights> {
     match source {
         Source::Path(path) => Weights::open(path),
-        Source::Bytes { name, data } => Weights::from_bytes(Path::new(name), data.to_vec()),
+        Source::Bytes { name, data } => Weights::from_gguf(Gguf::from_bytes(name, data.to_vec())?),
     }
 }
 
@@ -187,7 +187,7 @@ pub(crate) fn load_weights(
     let rows = options.chunk.min(context);
     let limits = Limits { rows, logits: logits.min(rows), slots: blocks * BLOCK, kv: options.kv };
     check_memory(options.device, config, weights, &limits)?;
-    let total_bytes = weights.bytes();
+    let total_bytes = weights.bytes() as u64;
     let mut tell = |done_bytes| progress(LoadProgress { done_bytes, total_bytes });
     let (runner, device) = match options.device {
         Device::Cpu => boxed(Cpu::new(), weights, limits, &mut tell)?,
@@ -234,7 +234,7 @@ fn parameters(c: &Config) -> u64 {
 fn check_memory(device: Device, config: &Config, weights: &Weights, limits: &Limits) -> Result<()> {
     let Some(available) = available_memory() else { return Ok(()) };
     let weight_bytes = match device {
-        Device::Cpu => weights.bytes(),
+        Device::Cpu => weights.bytes() as u64,
         Device::Reference => parameters(config).saturating_mul(4),
     };
     let kv_row = 2 * (config.heads.kv * config.heads.dim * limits.kv.bytes() * config.layers) as u64;
@@ -271,8 +271,8 @@ impl TextModel {
     pub fn open(source: &Source) -> Result<Self> {
         match source {
             Source::Path(path) if path.is_dir() => Self::from_dir(path),
-            Source::Path(path) => Self::from_gguf(&crate::Gguf::open(path)?),
-            Source::Bytes { name, data } => Self::from_gguf(&crate::Gguf::from_bytes(Path::new(name), data.to_vec())?),
+            Source::Path(path) => Self::from_gguf(&Gguf::open(path)?),
+            Source::Bytes { name, data } => Self::from_gguf(&Gguf::from_bytes(name, data.to_vec())?),
         }
     }
 
@@ -289,7 +289,7 @@ impl TextModel {
         Ok(Self { tokenizer, template })
     }
 
-    fn from_gguf(gguf: &crate::Gguf) -> Result<Self> {
+    fn from_gguf(gguf: &Gguf) -> Result<Self> {
         let tokenizer = Tokenizer::from_gguf(gguf)?;
         let template = ChatTemplate::from_gguf(gguf, &tokenizer)?;
         Ok(Self { tokenizer, template })
