@@ -1,5 +1,7 @@
 //! `coder bench`: how fast a model reads and writes, beside the bytes it has to move.
 
+use std::cell::RefCell;
+
 use clap::Args;
 use coder_engine::probe::{self, Measurement};
 
@@ -20,6 +22,9 @@ pub(crate) struct BenchArgs {
     /// Tokens to write; 0 for none
     #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 32)]
     generate: usize,
+    /// Runs of each test, after one that does not count; the median is shown
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    runs: usize,
     /// Print a JSON list, one object per test
     #[arg(long)]
     json: bool,
@@ -30,35 +35,40 @@ const EXAMPLES: &str = "Examples:
   coder bench --model qwen2.5-coder-7b.gguf -p 128,512 -n 32
   coder bench --json | jq '.[] | {test, prefill_tok_s, decode_tok_s, weight_gb_s}'
 
-weight/tok is what one written token reads of the weights; GB/s is that times tokens per second,
-to be compared with the memory's bandwidth.";
+weight/tok is what one written token reads of the weights. GB/s is how fast they are read, once per
+token when writing and once per chunk when reading a prompt: compare it with the memory's bandwidth.";
 
 pub(crate) fn run(args: BenchArgs) -> Outcome {
     let (options, name) = args.model.options()?;
-    let mut progress = Progress::count(format!("measuring {name}"));
-    let measurements = probe::bench(&options, &args.prompt, args.generate, |at| {
-        progress.at(at.done as u64, at.total as u64);
-    })?;
+    let progress = RefCell::new(Progress::bytes(format!("loading {name}")));
+    let (info, measurements) = probe::bench(
+        &options,
+        &args.prompt,
+        args.generate,
+        args.runs,
+        |load| progress.borrow_mut().at(load.done_bytes, load.total_bytes),
+        |measured| progress.borrow_mut().message(format!("measured {}", measured.test)),
+    )?;
     drop(progress);
     let mut out = Output::new();
     if args.json {
-        out.json(&measurements)?;
-    } else {
-        out.line(&format!("{:<10} {:>10} {:>12} {:>10}", "test", "tok/s", "weight/tok", "GB/s"))?;
-        for measurement in &measurements {
-            out.line(&row(measurement))?;
-        }
+        return Ok(out.json(&measurements)?);
+    }
+    let gigabytes = info.weight_bytes as f64 / 1e9;
+    out.line(&format!("{} ({}), {gigabytes:.3} GB of weights, {}\n", info.name, info.architecture, info.device))?;
+    out.line(&format!("{:<10} {:>10} {:>14} {:>10}", "test", "tok/s", "weight/tok", "GB/s"))?;
+    for measurement in &measurements {
+        out.line(&row(measurement))?;
     }
     Ok(())
 }
 
 fn row(measurement: &Measurement) -> String {
-    let number = |value: Option<f64>| value.map_or("-".to_string(), |value| format!("{value:.2}"));
     format!(
-        "{:<10} {:>10} {:>9.3} GB {:>10}",
+        "{:<10} {:>10.2} {:>11.4} GB {:>10.3}",
         measurement.test,
-        number(measurement.prefill_tok_s.or(measurement.decode_tok_s)),
+        measurement.prefill_tok_s.or(measurement.decode_tok_s).unwrap_or_default(),
         measurement.weight_bytes_per_token as f64 / 1e9,
-        number(measurement.weight_gb_s),
+        measurement.weight_gb_s,
     )
 }
