@@ -40,6 +40,11 @@ impl Failure {
         Self::quiet(130)
     }
 
+    /// The reason alone, to be said elsewhere.
+    pub(crate) fn reason(&self) -> &str {
+        self.line.as_deref().map_or("stopped", |line| line.strip_prefix("error: ").unwrap_or(line))
+    }
+
     /// Says it on standard error and returns the exit code.
     pub(crate) fn report(&self) -> u8 {
         if let Some(line) = &self.line {

@@ -23,7 +23,6 @@ mod output;
 mod progress;
 mod report;
 mod run;
-mod task_files;
 mod text;
 mod writer;
 
