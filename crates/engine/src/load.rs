@@ -147,7 +147,8 @@ pub(crate) fn open(options: &Options, logits: usize, progress: impl FnMut(LoadPr
     // The vocabulary first: it is quick, and what is wrong with it should not cost a long load.
     let mut text = TextModel::of_weights(&weights)?;
     if let Some(path) = &options.chat_template {
-        text.template = Some(ChatTemplate::from_file(path, &text.tokenizer)?);
+        let source = std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.clone(), source })?;
+        text.template = Some(ChatTemplate::new(&source, text.tokenizer.template_variables())?);
     }
     let vocab = weights.config().vocab;
     if text.tokenizer.vocab_size() > vocab {
@@ -284,14 +285,15 @@ impl TextModel {
     }
 
     fn from_dir(path: &Path) -> Result<Self> {
-        let tokenizer = Tokenizer::from_dir(path)?;
-        let template = ChatTemplate::from_dir(path, &tokenizer)?;
-        Ok(Self { tokenizer, template })
+        Self::of(Tokenizer::from_dir(path)?)
     }
 
     fn from_gguf(gguf: &Gguf) -> Result<Self> {
-        let tokenizer = Tokenizer::from_gguf(gguf)?;
-        let template = ChatTemplate::from_gguf(gguf, &tokenizer)?;
+        Self::of(Tokenizer::from_gguf(gguf)?)
+    }
+
+    fn of(tokenizer: Tokenizer) -> Result<Self> {
+        let template = ChatTemplate::of(&tokenizer)?;
         Ok(Self { tokenizer, template })
     }
 }
