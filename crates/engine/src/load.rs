@@ -197,7 +197,7 @@ pub(crate) fn load_weights(
     let file = weights.path().file_stem().map(|s| s.to_string_lossy().into_owned());
     let info = ModelInfo {
         name: config.name.clone().or(file).unwrap_or_default(),
-        architecture: config.architecture.to_string(),
+        architecture: config.architecture.name().into(),
         parameters: parameters(config),
         weight_bytes: total_bytes,
         weight_bytes_per_token: runner.weight_bytes_per_token(),

@@ -23,7 +23,7 @@ impl VocabParts {
     pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
         let meta = gguf.metadata();
         let missing = |key: &str| bad(gguf.path(), &crate::gguf::key(key), "is missing".into());
-        let text = |key: &str| Ok(meta.str(key)?.map(str::to_owned));
+        let text = |key: &str| -> Result<Option<String>> { Ok(meta.str(key)?.map(str::to_owned)) };
         let texts = |key: &str| -> Result<Vec<String>> {
             let Some(list) = meta.strings(key)? else { return Ok(Vec::new()) };
             list.map(|s| s.map(str::to_owned)).collect()
