@@ -4,8 +4,8 @@ use crate::load::{self, LoadProgress, ModelInfo, Options};
 use crate::scheduler::{Job, Scheduler};
 use crate::tokenizer::SpecialTokens;
 use crate::{
-    ChatTemplate, Error, Event, Limit, Matcher, Message, Request, Result, Sampler, Summary, TextStream, Token,
-    Tokenizer,
+    ChatTemplate, Error, Event, Limit, Matcher, Message, Request, Result, Sampler, Summary, TextStream,
+    Token, Tokenizer,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
