@@ -10,6 +10,16 @@ mod legacy;
 
 use crate::{Error, Result};
 
+/// Decodes block after block with a function from the bytes of one block to its weights. A macro, because
+/// a function that is passed as a value is not inlined for certain.
+macro_rules! each_block {
+    ($data:ident, $out:ident, $decode:path) => {
+        for (block, out) in $data.as_chunks().0.iter().zip($out.as_chunks_mut().0) {
+            $decode(block, out);
+        }
+    };
+}
+
 /// How a run of weights is encoded. The names are those of GGUF.
 #[allow(missing_docs, non_camel_case_types)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,34 +92,22 @@ impl BlockType {
     #[inline(always)]
     pub(crate) fn decode(self, data: &[u8], out: &mut [f32]) {
         match self {
-            BlockType::F32 => each(data, out, legacy::f32),
+            BlockType::F32 => each_block!(data, out, legacy::f32),
             BlockType::F16 => legacy::f16(data, out),
-            BlockType::BF16 => each(data, out, legacy::bf16),
-            BlockType::Q4_0 => each(data, out, legacy::q4_0),
-            BlockType::Q4_1 => each(data, out, legacy::q4_1),
-            BlockType::Q5_0 => each(data, out, legacy::q5_0),
-            BlockType::Q5_1 => each(data, out, legacy::q5_1),
-            BlockType::Q8_0 => each(data, out, legacy::q8_0),
-            BlockType::Q2_K => each(data, out, k::q2_k),
-            BlockType::Q3_K => each(data, out, k::q3_k),
-            BlockType::Q4_K => each(data, out, k::q4_k),
-            BlockType::Q5_K => each(data, out, k::q5_k),
-            BlockType::Q6_K => each(data, out, k::q6_k),
-            BlockType::IQ4_NL => each(data, out, iq4::iq4_nl),
-            BlockType::IQ4_XS => each(data, out, iq4::iq4_xs),
+            BlockType::BF16 => each_block!(data, out, legacy::bf16),
+            BlockType::Q4_0 => each_block!(data, out, legacy::q4_0),
+            BlockType::Q4_1 => each_block!(data, out, legacy::q4_1),
+            BlockType::Q5_0 => each_block!(data, out, legacy::q5_0),
+            BlockType::Q5_1 => each_block!(data, out, legacy::q5_1),
+            BlockType::Q8_0 => each_block!(data, out, legacy::q8_0),
+            BlockType::Q2_K => each_block!(data, out, k::q2_k),
+            BlockType::Q3_K => each_block!(data, out, k::q3_k),
+            BlockType::Q4_K => each_block!(data, out, k::q4_k),
+            BlockType::Q5_K => each_block!(data, out, k::q5_k),
+            BlockType::Q6_K => each_block!(data, out, k::q6_k),
+            BlockType::IQ4_NL => each_block!(data, out, iq4::iq4_nl),
+            BlockType::IQ4_XS => each_block!(data, out, iq4::iq4_xs),
         }
-    }
-}
-
-/// Decodes block after block: `B` bytes hold `N` weights.
-#[inline(always)]
-fn each<const B: usize, const N: usize>(
-    data: &[u8],
-    out: &mut [f32],
-    decode: impl Fn(&[u8; B], &mut [f32; N]),
-) {
-    for (block, out) in data.as_chunks().0.iter().zip(out.as_chunks_mut().0) {
-        decode(block, out);
     }
 }
 

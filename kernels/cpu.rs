@@ -14,6 +14,7 @@ mod norm;
 mod parallel;
 mod rope;
 mod storage;
+mod vector;
 
 pub use isa::Isa;
 pub use storage::{Buf, Kv, Mat, Routes};

@@ -8,6 +8,7 @@ use super::isa::{Isa, Kernel};
 use super::lanes::{axpy, dot};
 use super::parallel::{self, Disjoint};
 use super::storage::{Kv, Store, Stored};
+use super::vector::Vector;
 use crate::{BLOCK, Batch, Heads};
 use std::ops::Range;
 
@@ -144,7 +145,7 @@ impl<'a> State<'a> {
 
 impl<T: Stored> Kernel for Task<'_, T> {
     #[inline(always)]
-    fn run<const FMA: bool>(mut self) {
+    fn run<V: Vector>(mut self) {
         for state in self.states.chunks_exact_mut(State::floats(self.heads.dim)) {
             let state = State::of(state);
             *state.max = f32::NEG_INFINITY;
@@ -156,11 +157,11 @@ impl<T: Stored> Kernel for Task<'_, T> {
             let slot = block as usize * BLOCK;
             let count = BLOCK.min(self.last + 1 - base);
             for j in 0..count {
-                self.score::<FMA>(slot + j, base, j);
+                self.score::<V>(slot + j, base, j);
             }
             self.weigh(base);
             for j in 0..count {
-                self.mix::<FMA>(slot + j, base, j);
+                self.mix::<V>(slot + j, base, j);
             }
         }
         self.finish();
@@ -183,7 +184,7 @@ impl<T: Stored> Task<'_, T> {
 
     /// The scores of position `base + j`, whose key is in `slot`.
     #[inline(always)]
-    fn score<const FMA: bool>(&mut self, slot: usize, base: usize, j: usize) {
+    fn score<V: Vector>(&mut self, slot: usize, base: usize, j: usize) {
         let (dim, group) = (self.heads.dim, self.heads.q / self.heads.kv);
         let scale = 1.0 / (dim as f32).sqrt();
         T::load(&self.keys[self.place(slot)], self.vector);
@@ -195,7 +196,7 @@ impl<T: Stored> Task<'_, T> {
             let q = self.qkv[q..q + group * dim].chunks_exact(dim);
             let states = self.states.chunks_exact_mut(State::floats(dim)).skip(r * group);
             for (q, state) in q.zip(states) {
-                State::of(state).scores[j] = dot::<FMA>(q, self.vector) * scale;
+                State::of(state).scores[j] = dot::<V>(q, self.vector) * scale;
             }
         }
     }
@@ -216,7 +217,7 @@ impl<T: Stored> Task<'_, T> {
 
     /// Adds the value of position `base + j`, which is in `slot`.
     #[inline(always)]
-    fn mix<const FMA: bool>(&mut self, slot: usize, base: usize, j: usize) {
+    fn mix<V: Vector>(&mut self, slot: usize, base: usize, j: usize) {
         let (dim, group) = (self.heads.dim, self.heads.q / self.heads.kv);
         T::load(&self.values[self.place(slot)], self.vector);
         for r in 0..self.positions.len() {
@@ -225,7 +226,7 @@ impl<T: Stored> Task<'_, T> {
             }
             for state in self.states.chunks_exact_mut(State::floats(dim)).skip(r * group).take(group) {
                 let state = State::of(state);
-                axpy::<FMA>(state.mix, state.scores[j], self.vector);
+                axpy::<V>(state.mix, state.scores[j], self.vector);
             }
         }
     }

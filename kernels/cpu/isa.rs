@@ -1,5 +1,9 @@
 //! Which instruction set the arithmetic runs on: found once, carried as proof.
 
+#[cfg(target_arch = "x86_64")]
+use super::vector::{Avx2, Avx512};
+use super::vector::{Lanes, Vector};
+
 /// An instruction set that this machine has. A value exists only after the check, which is what makes
 /// [`run`](Isa::run) sound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,17 +18,12 @@ enum Set {
     Avx512,
 }
 
-/// Whether every processor of the compiler's target fuses multiplication and addition. Where not, the
-/// portable arithmetic rounds twice, because a fused operation without the instruction is a slow call.
-const PORTABLE_FMA: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
-
 /// Arithmetic that is compiled once for every instruction set.
 ///
 /// `run` and all that it calls in its loops must be `#[inline(always)]`: only then do they become part
-/// of the function that has the instruction set's features. With `FMA`, products are fused with sums.
-/// All sets with `FMA` give the same bits, since the order of operations is the source's.
+/// of the function that has the instruction set's features. Only [`Isa::run`] calls it.
 pub(super) trait Kernel {
-    fn run<const FMA: bool>(self);
+    fn run<V: Vector>(self);
 }
 
 impl Isa {
@@ -66,16 +65,16 @@ impl Isa {
         }
     }
 
-    /// Whether products are fused with sums.
+    /// Whether products are fused with sums. All instruction sets that fuse give the same bits.
     pub fn fused(self) -> bool {
-        self.0 != Set::Portable || PORTABLE_FMA
+        self.0 != Set::Portable || Lanes::FUSED
     }
 
     /// Runs `kernel`, compiled for this instruction set.
     #[inline]
     pub(super) fn run(self, kernel: impl Kernel) {
         match self.0 {
-            Set::Portable => kernel.run::<PORTABLE_FMA>(),
+            Set::Portable => kernel.run::<Lanes>(),
             // SAFETY: `Isa(Set::Avx2)` is made only by `available`, after it found avx2, fma and f16c.
             #[cfg(target_arch = "x86_64")]
             Set::Avx2 => unsafe { avx2(kernel) },
@@ -89,11 +88,11 @@ impl Isa {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn avx2(kernel: impl Kernel) {
-    kernel.run::<true>()
+    kernel.run::<Avx2>()
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
 fn avx512(kernel: impl Kernel) {
-    kernel.run::<true>()
+    kernel.run::<Avx512>()
 }

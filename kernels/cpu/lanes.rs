@@ -3,58 +3,56 @@
 //! Element `i` of a product belongs to lane `i % 16`, whatever the instruction set, the tile or the
 //! number of rows, so the same two vectors always give the same bits.
 
-/// Number of independent partial sums.
-pub(super) const LANES: usize = 16;
+use super::vector::{LANES, Lanes, Vector};
 
-type Lanes = [f32; LANES];
-
-/// `a · b + c`, with one rounding if `FMA`.
+/// `a · b + c`, rounded as `V` does.
 #[inline(always)]
-pub(super) fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
-    if FMA { a.mul_add(b, c) } else { a * b + c }
+fn mul_add<V: Vector>(a: f32, b: f32, c: f32) -> f32 {
+    if V::FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
 /// The scalar product of two vectors of one length.
 #[inline(always)]
-pub(super) fn dot<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
-    tile::<FMA, 1, 1>(a, b, a.len().min(b.len()))[0][0]
+pub(super) fn dot<V: Vector>(a: &[f32], b: &[f32]) -> f32 {
+    tile::<V, 1>(a, b, a.len().min(b.len()))[0]
 }
 
 /// `y += a · x`, element by element.
 #[inline(always)]
-pub(super) fn axpy<const FMA: bool>(y: &mut [f32], a: f32, x: &[f32]) {
+pub(super) fn axpy<V: Vector>(y: &mut [f32], a: f32, x: &[f32]) {
     for (y, x) in y.iter_mut().zip(x) {
-        *y = mul_add::<FMA>(a, *x, *y);
+        *y = mul_add::<V>(a, *x, *y);
     }
 }
 
-/// The scalar products of `W` rows of `w` with `X` rows of `x`, all `cols` long and one behind the other.
+/// The scalar products of `W` rows of `w`, `cols` long and one behind the other, with `x [cols]`.
 #[inline(always)]
-pub(super) fn tile<const FMA: bool, const W: usize, const X: usize>(
-    w: &[f32],
-    x: &[f32],
-    cols: usize,
-) -> [[f32; X]; W] {
-    let w: [(&[Lanes], &[f32]); W] = std::array::from_fn(|i| w[i * cols..][..cols].as_chunks());
-    let x: [(&[Lanes], &[f32]); X] = std::array::from_fn(|j| x[j * cols..][..cols].as_chunks());
-    let mut sums = [[[0.0; LANES]; X]; W];
-    for c in 0..cols / LANES {
+pub(super) fn tile<V: Vector, const W: usize>(w: &[f32], x: &[f32], cols: usize) -> [f32; W] {
+    let (chunks, rest) = x[..cols].as_chunks();
+    let mut rows: [&[Lanes]; W] = [&[]; W];
+    // Plain loops: closures are not inlined for certain, and must be.
+    for i in 0..W {
+        rows[i] = &w[i * cols..][..cols].as_chunks().0[..chunks.len()];
+    }
+    // SAFETY: this is compiled into `Isa::run`'s function for `V`, which knows the instruction set.
+    let mut sums = unsafe { [V::zero(); W] };
+    for (c, x) in chunks.iter().enumerate() {
+        // SAFETY: as above.
+        let x = unsafe { V::load(x) };
         for i in 0..W {
-            for j in 0..X {
-                for ((sum, a), b) in sums[i][j].iter_mut().zip(&w[i].0[c]).zip(&x[j].0[c]) {
-                    *sum = mul_add::<FMA>(*a, *b, *sum);
-                }
-            }
+            // SAFETY: as above.
+            sums[i] = unsafe { sums[i].add_product(V::load(&rows[i][c]), x) };
         }
     }
-    let mut out = [[0.0; X]; W];
+    let mut out = [0.0; W];
     for i in 0..W {
-        for j in 0..X {
-            for (l, (a, b)) in w[i].1.iter().zip(x[j].1).enumerate() {
-                sums[i][j][l] = mul_add::<FMA>(*a, *b, sums[i][j][l]);
-            }
-            out[i][j] = tree(sums[i][j]);
+        // SAFETY: as above.
+        let mut lanes = unsafe { sums[i].store() };
+        let w = &w[i * cols + cols - rest.len()..][..rest.len()];
+        for l in 0..rest.len() {
+            lanes[l] = mul_add::<V>(w[l], rest[l], lanes[l]);
         }
+        out[i] = tree(lanes);
     }
     out
 }

@@ -8,6 +8,7 @@ use super::isa::{Isa, Kernel};
 use super::lanes;
 use super::parallel::{self, Disjoint};
 use super::storage::{Mat, Part, Routes};
+use super::vector::Vector;
 use std::ops::Range;
 
 /// Decoded weights that a task keeps at a time: a quarter of a megabyte, which stays in a core's cache.
@@ -108,12 +109,12 @@ struct Task<'a> {
 
 impl Kernel for Task<'_> {
     #[inline(always)]
-    fn run<const FMA: bool>(mut self) {
+    fn run<V: Vector>(mut self) {
         for part in &self.w.parts {
             let first = self.rows.start.max(part.first);
             let end = self.rows.end.min(part.first + part.rows);
             if first < end {
-                self.part::<FMA>(part, first, end - first);
+                self.part::<V>(part, first, end - first);
             }
         }
     }
@@ -122,7 +123,7 @@ impl Kernel for Task<'_> {
 impl Task<'_> {
     /// The `count` outputs from `first`, all of one part.
     #[inline(always)]
-    fn part<const FMA: bool>(&mut self, part: &Part, first: usize, count: usize) {
+    fn part<V: Vector>(&mut self, part: &Part, first: usize, count: usize) {
         let cols = self.w.cols;
         // One row of activations leaves nothing to reuse: decode no more at a time than a tile.
         let at_once = if self.pairs.len() == 1 { TILE } else { count };
@@ -136,7 +137,7 @@ impl Task<'_> {
                 // to this task alone: tasks have different experts, whose pairs differ, or different
                 // ranges of outputs. The slice ends with this iteration.
                 let y = unsafe { self.y.slice(pair.y * self.w.out + first + start, rows) };
-                outputs::<FMA>(y, &self.scratch[..rows * cols], x, cols);
+                outputs::<V>(y, &self.scratch[..rows * cols], x, cols);
             }
         }
     }
@@ -144,13 +145,13 @@ impl Task<'_> {
 
 /// `y = w · x` for a few decoded rows. `w [y.len(), cols]`, `x [cols]`.
 #[inline(always)]
-fn outputs<const FMA: bool>(y: &mut [f32], w: &[f32], x: &[f32], cols: usize) {
+fn outputs<V: Vector>(y: &mut [f32], w: &[f32], x: &[f32], cols: usize) {
     let (tiles, rest) = y.as_chunks_mut::<TILE>();
     let whole = tiles.len() * TILE;
     for (tile, w) in tiles.iter_mut().zip(w.chunks_exact(TILE * cols)) {
-        *tile = lanes::tile::<FMA, TILE, 1>(w, x, cols).map(|[sum]| sum);
+        *tile = lanes::tile::<V, TILE>(w, x, cols);
     }
     for (y, w) in rest.iter_mut().zip(w[whole * cols..].chunks_exact(cols)) {
-        *y = lanes::dot::<FMA>(w, x);
+        *y = lanes::dot::<V>(w, x);
     }
 }

@@ -3,6 +3,7 @@
 //! Source: Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019.
 
 use super::isa::{Isa, Kernel};
+use super::vector::Vector;
 use super::{lanes, parallel};
 
 /// `y[r] = x[r] / sqrt(mean(x[r]²) + eps) · w`; `x, y [rows, w.len()]`.
@@ -23,15 +24,15 @@ struct Row<'a> {
 
 impl Kernel for Row<'_> {
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
-        in_place::<FMA>(self.x, self.w, self.eps);
+    fn run<V: Vector>(self) {
+        in_place::<V>(self.x, self.w, self.eps);
     }
 }
 
 /// Normalises one row where it stands.
 #[inline(always)]
-pub(super) fn in_place<const FMA: bool>(x: &mut [f32], w: &[f32], eps: f32) {
-    let mean = lanes::dot::<FMA>(x, x) / x.len() as f32;
+pub(super) fn in_place<V: Vector>(x: &mut [f32], w: &[f32], eps: f32) {
+    let mean = lanes::dot::<V>(x, x) / x.len() as f32;
     let scale = 1.0 / (mean + eps).sqrt();
     for (x, w) in x.iter_mut().zip(w) {
         *x = *x * scale * w;

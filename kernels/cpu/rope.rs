@@ -2,6 +2,7 @@
 
 use super::isa::{Isa, Kernel};
 use super::storage::{Kv, Store, Stored};
+use super::vector::Vector;
 use super::{norm, parallel};
 use crate::{Heads, NO_SLOT, QkNorm, Rope};
 
@@ -60,12 +61,12 @@ struct Row<'a> {
 
 impl Kernel for Row<'_> {
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
+    fn run<V: Vector>(self) {
         let rotated = (self.heads.q + self.heads.kv) * self.heads.dim;
         for (h, head) in self.row[..rotated].chunks_exact_mut(self.heads.dim).enumerate() {
             if let Some(norm) = self.norm {
                 let w = if h < self.heads.q { norm.q } else { norm.k };
-                norm::in_place::<FMA>(head, w, self.eps);
+                norm::in_place::<V>(head, w, self.eps);
             }
             let (low, high) = head.split_at_mut(self.heads.dim / 2);
             for ((a, b), [cos, sin]) in low.iter_mut().zip(high).zip(self.pairs) {

@@ -88,9 +88,9 @@ def rate_at(step, steps, peak):
     return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - start) / (steps - start)))))
 
 
-def loss_of(model, ids, targets, weights):
+def loss_of(model, compiled, ids, targets, weights):
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        hidden = model.hidden(ids, causal(ids.shape[1]))
+        hidden = compiled(ids, causal(ids.shape[1]))
         chosen = weights > 0
         logits = F.linear(hidden[chosen], model.embed.weight)
     losses = F.cross_entropy(logits.float(), targets[chosen], reduction="none")
@@ -111,13 +111,14 @@ def train(options):
     words = vocabulary.Vocabulary(words_path)
     model = Model(Shape(vocab=len(words.tokens)))
     print(f"{sum(p.numel() for p in model.parameters())} parameters", flush=True)
+    compiled = torch.compile(model.hidden, dynamic=True)
     groups = optimizers(model, options.rate)
     start, seen, average, first = time.time(), 0, None, 0
     for step, (ids, targets, weights) in enumerate(batches(words, options.seed, options.batch, options.steps)):
         if step == options.steps:
             break
         rate = rate_at(step, options.steps, options.rate)
-        loss = loss_of(model, ids, targets, weights)
+        loss = loss_of(model, compiled, ids, targets, weights)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in groups:

@@ -25,6 +25,17 @@ pub enum Architecture {
     Qwen3Moe,
 }
 
+impl Architecture {
+    /// The name in GGUF files: `qwen2`, `qwen3`, `qwen3moe`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Architecture::Qwen2 => "qwen2",
+            Architecture::Qwen3 => "qwen3",
+            Architecture::Qwen3Moe => "qwen3moe",
+        }
+    }
+}
+
 /// The dimensions of a model. All are checked: none is zero, products of them do not overflow.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {

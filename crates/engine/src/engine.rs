@@ -4,8 +4,8 @@ use crate::load::{self, LoadProgress, ModelInfo, Options};
 use crate::scheduler::{Job, Scheduler};
 use crate::tokenizer::SpecialTokens;
 use crate::{
-    ChatTemplate, Error, Event, Limit, Matcher, Message, Request, Result, Sampler, Summary, TextStream, Token,
-    Tokenizer,
+    ChatTemplate, Error, Event, Limit, Matcher, Message, Request, Result, Sampler, Summary, TextStream,
+    Token, Tokenizer,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -18,7 +18,7 @@ use std::time::Instant;
 /// # fn main() -> coder_engine::Result<()> {
 /// use coder_engine::{Engine, Message, Options};
 /// let engine = Engine::open(&Options::new("models/coder-tiny.gguf"))?;
-/// let request = engine.chat(&[Message::user("Write a Python function `add`.")])?;
+/// let request = engine.chat(&[Message::new("user", "Write a Python function `add`.")])?;
 /// println!("{}", engine.generate(request)?.finish()?.text);
 /// # Ok(()) }
 /// ```
@@ -62,7 +62,7 @@ impl Engine {
     /// [`Error::ContextTooLong`], [`Error::Grammar`], [`Error::Request`].
     pub fn generate(&self, request: Request) -> Result<Generation> {
         let max_tokens = self.check(&request)?;
-        let sampler = Sampler::new(&request.sampler)?;
+        let sampler = Sampler::new(&request.sampler, self.0.info.vocab)?;
         let matcher = match &request.grammar {
             Some(grammar) => Some(Matcher::new(&self.0.tokenizer, grammar)?),
             None => None,
@@ -123,13 +123,13 @@ impl Engine {
         let template = self.0.template.as_ref().ok_or_else(|| {
             Error::Template("the model has none; give one with `chat_template`, or use a raw prompt".into())
         })?;
-        let text = template.render(messages, tools, true)?;
+        let text = template.render(messages, tools, true, &serde_json::Map::new())?;
         Ok(Request::new(self.0.tokenizer.encode(&text, SpecialTokens::Parse)?))
     }
 
     /// A request from raw text. Names of special tokens in it are plain text.
     pub fn prompt(&self, text: &str) -> Result<Request> {
-        Ok(Request::new(self.0.tokenizer.encode(text, SpecialTokens::AsText)?))
+        Ok(Request::new(self.0.tokenizer.encode(text, SpecialTokens::Plain)?))
     }
 
     /// A request for what belongs between `prefix` and `suffix` (fill in the middle).
@@ -144,9 +144,9 @@ impl Engine {
             supported: "models whose vocabulary has fim tokens, such as Qwen2.5-Coder".into(),
         })?;
         let mut prompt = vec![fim.prefix];
-        prompt.extend(tokenizer.encode(prefix, SpecialTokens::AsText)?);
+        prompt.extend(tokenizer.encode(prefix, SpecialTokens::Plain)?);
         prompt.push(fim.suffix);
-        prompt.extend(tokenizer.encode(suffix, SpecialTokens::AsText)?);
+        prompt.extend(tokenizer.encode(suffix, SpecialTokens::Plain)?);
         prompt.push(fim.middle);
         Ok(Request::new(prompt))
     }

@@ -37,6 +37,9 @@ pub enum Error {
     /// A grammar does not compile; nothing was generated.
     #[error("grammar: {0}")]
     Grammar(String),
+    /// The model's logits cannot be sampled: a broken model file or device.
+    #[error("logits: {0}")]
+    Logits(String),
     /// A request's field is out of range or contradicts another.
     #[error("`{field}`: {problem}")]
     Request {

@@ -29,7 +29,7 @@ mod text;
 mod tokenizer;
 pub mod weights;
 
-pub use chat::{ChatTemplate, Message};
+pub use chat::{ChatTemplate, Content, Message};
 pub use coder_kernels::KvType;
 pub use config::{Architecture, Config};
 pub use engine::{Canceller, Completion, Engine, Generation};
@@ -38,7 +38,7 @@ pub use gguf::Gguf;
 pub use grammar::{Grammar, Mask, Matcher};
 pub use load::{Device, LoadProgress, ModelInfo, Options, Source, TextModel, available_memory};
 pub use request::{Event, Finish, Limit, Request, Summary, Timings, Token, Usage};
-pub use sampler::{Sampled, Sampler, SamplerOptions};
+pub use sampler::{History, Sampled, Sampler, SamplerOptions};
 pub use text::TextStream;
-pub use tokenizer::{SpecialTokens, Tokenizer};
+pub use tokenizer::{FimTokens, SpecialTokens, Tokenizer, VocabParts};
 pub use weights::{Role, Weights};

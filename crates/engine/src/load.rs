@@ -28,7 +28,11 @@ impl std::str::FromStr for Device {
         match name {
             "cpu" => Ok(Device::Cpu),
             "reference" => Ok(Device::Reference),
-            _ => Err(Error::Unsupported { what: "device", got: name.into(), supported: "cpu, reference".into() }),
+            _ => Err(Error::Unsupported {
+                what: "device",
+                got: name.into(),
+                supported: "cpu, reference".into(),
+            }),
         }
     }
 }
@@ -147,7 +151,9 @@ pub(crate) fn open(options: &Options, logits: usize, progress: impl FnMut(LoadPr
     // The vocabulary first: it is quick, and what is wrong with it should not cost a long load.
     let mut text = TextModel::of_weights(&weights)?;
     if let Some(path) = &options.chat_template {
-        text.template = Some(ChatTemplate::from_file(path, &text.tokenizer)?);
+        let source =
+            std::fs::read_to_string(path).map_err(|source| Error::Io { path: path.clone(), source })?;
+        text.template = Some(ChatTemplate::new(&source, text.tokenizer.template_variables())?);
     }
     let vocab = weights.config().vocab;
     if text.tokenizer.vocab_size() > vocab {
@@ -196,7 +202,7 @@ pub(crate) fn load_weights(
     let file = weights.path().file_stem().map(|s| s.to_string_lossy().into_owned());
     let info = ModelInfo {
         name: config.name.clone().or(file).unwrap_or_default(),
-        architecture: config.architecture.to_string(),
+        architecture: config.architecture.name().into(),
         parameters: parameters(config),
         weight_bytes: total_bytes,
         weight_bytes_per_token: runner.weight_bytes_per_token(),
@@ -221,9 +227,7 @@ fn boxed<B: Backend + Send + 'static>(
 
 fn parameters(c: &Config) -> u64 {
     let (h, q, kv) = (c.hidden as u64, c.heads.q_cols() as u64, (c.heads.kv * c.heads.dim) as u64);
-    let ffn = c.moe.as_ref().map_or(3 * h * c.ffn as u64, |m| {
-        (3 * h * m.ffn as u64 + h) * m.experts as u64
-    });
+    let ffn = c.moe.as_ref().map_or(3 * h * c.ffn as u64, |m| (3 * h * m.ffn as u64 + h) * m.experts as u64);
     let bias = if c.qkv_bias { q + 2 * kv } else { 0 };
     let norms = 2 * h + if c.qk_norm { 2 * c.heads.dim as u64 } else { 0 };
     let tables = if c.tied { 1 } else { 2 };
@@ -284,14 +288,15 @@ impl TextModel {
     }
 
     fn from_dir(path: &Path) -> Result<Self> {
-        let tokenizer = Tokenizer::from_dir(path)?;
-        let template = ChatTemplate::from_dir(path, &tokenizer)?;
-        Ok(Self { tokenizer, template })
+        Self::of(Tokenizer::from_dir(path)?)
     }
 
     fn from_gguf(gguf: &Gguf) -> Result<Self> {
-        let tokenizer = Tokenizer::from_gguf(gguf)?;
-        let template = ChatTemplate::from_gguf(gguf, &tokenizer)?;
+        Self::of(Tokenizer::from_gguf(gguf)?)
+    }
+
+    fn of(tokenizer: Tokenizer) -> Result<Self> {
+        let template = ChatTemplate::of(&tokenizer)?;
         Ok(Self { tokenizer, template })
     }
 }

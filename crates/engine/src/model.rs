@@ -31,9 +31,9 @@ pub(crate) struct Model<B: Backend> {
     config: Config,
     layers: Vec<Layer<B>>,
     kv: Vec<B::Kv>,
-    embed: B::Mat,         // [vocab, hidden]
-    norm: B::Buf,          // [1, hidden]
-    head: Option<B::Mat>,  // [vocab, hidden]; `embed` where the model ties them
+    embed: B::Mat,        // [vocab, hidden]
+    norm: B::Buf,         // [1, hidden]
+    head: Option<B::Mat>, // [vocab, hidden]; `embed` where the model ties them
     scratch: Scratch<B>,
     host_logits: Vec<f32>, // [limits.logits, vocab]
     bytes_per_token: u64,
@@ -44,8 +44,8 @@ struct Layer<B: Backend> {
     qkv: B::Mat,              // [qkv_cols, hidden]
     qkv_bias: Option<B::Buf>, // [1, qkv_cols]
     qk_norm: Option<QkNorm<B::Buf>>,
-    attn_out: B::Mat,         // [hidden, q_cols]
-    ffn_norm: B::Buf,         // [1, hidden]
+    attn_out: B::Mat, // [hidden, q_cols]
+    ffn_norm: B::Buf, // [1, hidden]
     ffn: Ffn<B>,
 }
 
@@ -78,7 +78,7 @@ struct Scratch<B: Backend> {
 struct ExpertScratch<B: Backend> {
     router: B::Buf, // [rows, experts]
     routes: B::Routes,
-    out: B::Buf,    // [rows·top_k, hidden]
+    out: B::Buf, // [rows·top_k, hidden]
 }
 
 impl<B: Backend> Model<B> {

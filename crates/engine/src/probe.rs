@@ -23,7 +23,10 @@ pub struct Logits {
 pub fn logits(options: &Options, tokens: &[u32], chunk: Option<usize>) -> Result<Logits> {
     let chunk = chunk.unwrap_or(tokens.len());
     if tokens.is_empty() || chunk == 0 {
-        return Err(Error::Request { field: "tokens", problem: "give at least one, in chunks of at least one".into() });
+        return Err(Error::Request {
+            field: "tokens",
+            problem: "give at least one, in chunks of at least one".into(),
+        });
     }
     let mut options = options.clone();
     options.context = Some(options.context.unwrap_or(0).max(tokens.len()));
@@ -74,7 +77,8 @@ pub fn bench(
     mut done: impl FnMut(&Measurement),
 ) -> Result<(ModelInfo, Vec<Measurement>)> {
     if prompts.contains(&0) || runs == 0 || (prompts.is_empty() && generate == 0) {
-        let problem = "prompt lengths and runs must be at least 1, and there must be something to measure".into();
+        let problem =
+            "prompt lengths and runs must be at least 1, and there must be something to measure".into();
         return Err(Error::Request { field: "bench", problem });
     }
     let mut options = options.clone();

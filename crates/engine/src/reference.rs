@@ -96,7 +96,7 @@ impl Backend for Reference {
             let (rows, cols) = (part.rows(), part.cols());
             let mut values = vec![0.0; rows * cols];
             for (r, out) in values.chunks_exact_mut(cols).enumerate() {
-                part.dequantize_row(r, out);
+                part.dequantize_row(r, out)?;
             }
             tensors.push(tensor(Tensor::from_vec(values, (experts, rows / experts, cols), &self.device))?);
         }

@@ -33,7 +33,12 @@ pub(crate) struct Scheduler {
 }
 
 impl Scheduler {
-    pub(crate) fn new(runner: Box<dyn Runner>, blocks: usize, chunk: usize, tokenizer: Arc<Tokenizer>) -> Self {
+    pub(crate) fn new(
+        runner: Box<dyn Runner>,
+        blocks: usize,
+        chunk: usize,
+        tokenizer: Arc<Tokenizer>,
+    ) -> Self {
         Self { runner, cache: Cache::new(blocks), chunk, tokenizer }
     }
 

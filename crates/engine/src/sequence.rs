@@ -72,7 +72,8 @@ impl Sequence {
     pub(crate) fn batch(&self, rows: usize) -> Batch {
         let range = self.computed..self.computed + rows;
         let span = Span { first: 0, rows: rows as u32, blocks: self.blocks.clone() };
-        let slots = range.clone().map(|p| span.slot(p).map_or(coder_kernels::NO_SLOT, |s| s as u32)).collect();
+        let slots =
+            range.clone().map(|p| span.slot(p).map_or(coder_kernels::NO_SLOT, |s| s as u32)).collect();
         let logits = if range.end == self.tokens.len() { vec![rows as u32 - 1] } else { Vec::new() };
         Batch {
             tokens: self.tokens[range.clone()].to_vec(),

@@ -3,7 +3,7 @@
 
 use crate::scheduler::{Job, Scheduler};
 use crate::sequence::Sequence;
-use crate::{Error, Event, Finish, Result, Sampled, Summary, Timings, Token, Usage};
+use crate::{Error, Event, Finish, History, Result, Sampled, Summary, Timings, Token, Usage};
 use std::time::Instant;
 
 /// Runs `job` on `sequence` to its end; events go to the job's listener.
@@ -22,10 +22,7 @@ pub(crate) fn generate(scheduler: &mut Scheduler, sequence: &mut Sequence, job: 
         prefill_s: prefilled.duration_since(started).as_secs_f64(),
         decode_s: prefilled.elapsed().as_secs_f64(),
     };
-    let text = match finish {
-        Finish::StopString(_) => String::new(),
-        _ => answer.job.text.finish(),
-    };
+    let text = answer.job.text.finish();
     Ok(Summary { text, finish, usage: answer.usage, timings })
 }
 
@@ -64,7 +61,7 @@ impl Answer<'_> {
     /// Appends the tokens that the grammar allows as the only ones, or notices that it allows none.
     fn append_forced(&mut self) -> Result<Option<Finish>> {
         let Some(matcher) = &mut self.job.matcher else { return Ok(None) };
-        if matcher.is_stopped() {
+        if matcher.must_end() {
             return Ok(Some(Finish::Stop));
         }
         for token in matcher.forced()? {
@@ -76,7 +73,7 @@ impl Answer<'_> {
                 return Ok(Some(finish));
             }
         }
-        let stopped = self.job.matcher.as_ref().is_some_and(|m| m.is_stopped());
+        let stopped = self.job.matcher.as_ref().is_some_and(|m| m.must_end());
         Ok(stopped.then_some(Finish::Stop))
     }
 
@@ -89,13 +86,13 @@ impl Answer<'_> {
         let tokenizer = &self.scheduler.tokenizer;
         let hidden = !self.job.show_special && tokenizer.is_special(token);
         let bytes = if hidden { &[] } else { tokenizer.token_bytes(token) };
-        let piece = self.job.text.push(bytes);
-        let event = Event::Token(Token { id: token, text: piece.text, logprob, top, forced });
+        let text = self.job.text.push(bytes);
+        let event = Event::Token(Token { id: token, text, logprob, top, forced });
         if self.job.events.send(Ok(event)).is_err() {
             return Some(Finish::Cancelled); // the generation was dropped
         }
-        if let Some(stop) = piece.stopped {
-            return Some(Finish::StopString(stop));
+        if let Some(stop) = self.job.text.stopped() {
+            return Some(Finish::StopString(stop.to_owned()));
         }
         (self.usage.completion_tokens >= self.job.max_tokens).then_some(Finish::Length)
     }
@@ -131,8 +128,9 @@ impl Answer<'_> {
             let logits = logits?;
             self.sequence.mark_computed(end);
             self.prefilled.get_or_insert_with(Instant::now);
-            let history = &self.sequence.tokens()[..];
-            let sampled = self.job.sampler.sample(logits, mask, history, self.usage.prompt_tokens)?;
+            let (prompt, generated) = self.sequence.tokens().split_at(self.usage.prompt_tokens);
+            let history = History { prompt, generated };
+            let sampled = self.job.sampler.sample(logits, mask, history)?;
             if self.usage.completion_tokens == 0 {
                 self.tell_prefill(end);
             }

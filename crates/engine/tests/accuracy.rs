@@ -37,7 +37,8 @@ const F16_RELATIVE_L2: f64 = 5e-3;
 
 #[test]
 fn no_farther_from_float64_than_llama_cpp() {
-    let (Some(models), Some(logits)) = (common::shared("vectors/models"), common::shared("vectors/logits")) else {
+    let (Some(models), Some(logits)) = (common::shared("vectors/models"), common::shared("vectors/logits"))
+    else {
         return;
     };
     let tokens = common::tokens();
@@ -51,7 +52,11 @@ fn no_farther_from_float64_than_llama_cpp() {
             let d = common::distance(&reference, &got.values, got.vocab);
             println!("| {name} | {:.3e} | {:.3e} | {peer:.3e} |", d.relative_l2, d.kl);
             assert!(d.kl <= peer, "{device} {name}: KL {:e} > {peer:e}", d.kl);
-            assert!(!name.ends_with("F16") || d.relative_l2 <= F16_RELATIVE_L2, "{device} {name}: {:e}", d.relative_l2);
+            assert!(
+                !name.ends_with("F16") || d.relative_l2 <= F16_RELATIVE_L2,
+                "{device} {name}: {:e}",
+                d.relative_l2
+            );
         }
     }
 }

@@ -1,10 +1,14 @@
 """Writes tasks to a work directory and runs their checks there."""
+import itertools
 import json
 import subprocess
 from pathlib import Path
 
 from . import lang, mutate
+from .functions import KINDS
+from .names import seeded
 from .stream import evaluation_task
+from .tasks import function_task, tests_task
 
 CHECKER = '''"""Passes if a test file accepts the real function and rejects a broken one."""
 import pathlib
@@ -61,16 +65,28 @@ def _paths(task):
 
 def distinct_tasks(seed, count, languages):
     """`count` tasks, none of which writes a file that another one needs."""
-    tasks, used, index = [], set(), 0
-    while len(tasks) < count:
-        task = evaluation_task(seed, index, languages[len(tasks) % len(languages)])
-        index += 1
+    made = (evaluation_task(seed, i, language) for i, language in enumerate(itertools.cycle(languages)))
+    return list(itertools.islice(_distinct(made), count))
+
+
+def every_kind(seed, languages):
+    """A task and a test file task for each kind of function in each language."""
+    made = []
+    for kind in KINDS:
+        for language in languages:
+            rng = seeded("every kind", seed, kind.name, language)
+            made += [function_task(rng, language, kind), tests_task(rng, language, kind)]
+    return list(_distinct(iter(made)))
+
+
+def _distinct(tasks):
+    used = set()
+    for task in tasks:
         lowered = {p.lower() for p in _paths(task)}
         stems = {p.rsplit("/", 1)[-1].rsplit(".", 1)[0] for p in lowered if p.startswith("tests/")}
         if not lowered & used and not stems & used:
             used |= lowered | stems
-            tasks.append(task)
-    return tasks
+            yield task
 
 
 def specification(task, task_id):

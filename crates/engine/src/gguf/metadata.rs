@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{
     Value, bad,
     read::Problem,
-    value::{Array, Kind},
+    value::{Array, Elements, Kind},
 };
 use crate::Result;
 
@@ -75,8 +75,7 @@ impl<'a> Metadata<'a> {
         let wanted = "an array of strings";
         let array = self.typed(key, wanted, |v| array(v).filter(|a| a.kind() == Kind::Str))?;
         Ok(array.map(|array| Strings {
-            left: array.len(),
-            elements: Box::new(array.elements()),
+            elements: array.elements(),
             path: &self.part.path,
             key: key.to_owned(),
         }))
@@ -135,9 +134,9 @@ impl<'a> Metadata<'a> {
 }
 
 /// The strings of an array, in order. An item is an error only if the file changed since it was opened.
+#[derive(Clone, Debug)]
 pub struct Strings<'a> {
-    elements: Box<dyn Iterator<Item = Result<Value<'a>, Problem>> + 'a>,
-    left: usize,
+    elements: Elements<'a>,
     path: &'a Path,
     key: String,
 }
@@ -147,7 +146,6 @@ impl<'a> Iterator for Strings<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let value = self.elements.next()?;
-        self.left = self.left.saturating_sub(1);
         let problem = match value {
             Ok(Value::Str(s)) => return Some(Ok(s)),
             Ok(_) => "holds something else than strings".to_owned(),
@@ -157,7 +155,7 @@ impl<'a> Iterator for Strings<'a> {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left, Some(self.left))
+        self.elements.size_hint()
     }
 }
 

@@ -5,6 +5,7 @@
 //! the same checks: a file that is changed while it is mapped gives errors or other values, not panics.
 
 use std::{
+    fmt,
     ops::Deref,
     path::{Path, PathBuf},
 };
@@ -24,10 +25,16 @@ use crate::{Error, Result};
 const ALIGNMENT: &str = "general.alignment";
 
 /// Where the bytes of a file are.
-#[derive(Debug)]
 pub(super) enum Storage {
     Mapped(Mapped),
     Owned(Vec<u8>),
+}
+
+/// The size alone: nobody wants to read gigabytes in a message.
+impl fmt::Debug for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.len())
+    }
 }
 
 impl Deref for Storage {

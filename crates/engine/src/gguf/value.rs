@@ -137,10 +137,30 @@ impl<'a> Array<'a> {
         self.kind
     }
 
-    /// Decodes the elements one after the other. An error means that the file changed since it was opened.
-    pub(super) fn elements(self) -> impl Iterator<Item = Result<Value<'a>, Problem>> {
-        let mut reader = Reader::new(self.bytes, 0);
-        (0..self.len).map(move |_| Value::scalar(&mut reader, self.kind))
+    /// The elements, one after the other.
+    pub(super) fn elements(self) -> Elements<'a> {
+        Elements { reader: Reader::new(self.bytes, 0), kind: self.kind, left: self.len }
+    }
+}
+
+/// Decodes an array's elements. An error means that the file changed since it was opened.
+#[derive(Clone, Debug)]
+pub(super) struct Elements<'a> {
+    reader: Reader<'a>,
+    kind: Kind,
+    left: usize,
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = Result<Value<'a>, Problem>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        Some(Value::scalar(&mut self.reader, self.kind))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
     }
 }
 

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 /// A file or folder of the data set that may lie beside the checkout.
-pub fn shared(path: &str) -> Option<PathBuf> {
+pub(crate) fn shared(path: &str) -> Option<PathBuf> {
     let found = Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()
         .skip(1)
@@ -17,12 +17,12 @@ pub fn shared(path: &str) -> Option<PathBuf> {
 }
 
 /// The model that is part of the project.
-pub fn bundled() -> PathBuf {
+pub(crate) fn bundled() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/coder-tiny.gguf")
 }
 
 /// Every model to test with: the bundled one and, where it is there, the data set's.
-pub fn models() -> Vec<PathBuf> {
+pub(crate) fn models() -> Vec<PathBuf> {
     let mut models = vec![bundled()];
     if let Some(dir) = shared("vectors/models") {
         let mut found: Vec<PathBuf> = std::fs::read_dir(dir)
@@ -37,7 +37,7 @@ pub fn models() -> Vec<PathBuf> {
 }
 
 /// The token ids that the data set's logits belong to.
-pub fn tokens() -> Vec<u32> {
+pub(crate) fn tokens() -> Vec<u32> {
     let fixed = || (0..48u32).map(|i| (i * 37 + 11) % 500).collect();
     let Some(path) = shared("vectors/logits/tokens.txt") else { return fixed() };
     let text = std::fs::read_to_string(path).expect("a readable file");
@@ -45,7 +45,7 @@ pub fn tokens() -> Vec<u32> {
 }
 
 /// The values of a little-endian f32 `.npy` file.
-pub fn npy(path: &Path) -> Vec<f32> {
+pub(crate) fn npy(path: &Path) -> Vec<f32> {
     let bytes = std::fs::read(path).expect("a readable file");
     assert_eq!(&bytes[..6], b"\x93NUMPY");
     let header = u16::from_le_bytes([bytes[8], bytes[9]]) as usize;
@@ -55,14 +55,14 @@ pub fn npy(path: &Path) -> Vec<f32> {
 }
 
 /// Distances of logits `[rows, vocab]` from a reference.
-pub struct Distance {
+pub(crate) struct Distance {
     /// Largest relative L2 error of a row.
-    pub relative_l2: f64,
+    pub(crate) relative_l2: f64,
     /// Mean KL(reference || got) of a row, nats.
-    pub kl: f64,
+    pub(crate) kl: f64,
 }
 
-pub fn distance(reference: &[f32], got: &[f32], vocab: usize) -> Distance {
+pub(crate) fn distance(reference: &[f32], got: &[f32], vocab: usize) -> Distance {
     assert_eq!(reference.len(), got.len());
     assert!(got.iter().all(|x| x.is_finite()), "logits must be finite");
     let (mut relative_l2, mut kl) = (0f64, 0f64);
