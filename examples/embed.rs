@@ -8,7 +8,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let model = std::env::args().nth(1).unwrap_or("models/coder-tiny.gguf".into());
     let engine = Engine::open(&Options::new(model))?;
 
-    let question = Message::user("Write a Python function `double` that returns `x` multiplied by 2.");
+    let question = Message::new("user", "Write a Python function `double` that returns `x` multiplied by 2.");
     for event in engine.generate(engine.chat(&[question])?)? {
         match event? {
             Event::Prefill { .. } => {}
@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 
     let schema = serde_json::json!({ "enum": ["BUG", "FEAT", "TASK"] });
-    let question = Message::user("Classify this ticket: Add a login button.");
+    let question = Message::new("user", "Classify this ticket: Add a login button.");
     let request = engine.chat(&[question])?.grammar(Grammar::JsonSchema(schema));
     println!("{}", engine.generate(request)?.finish()?.text);
     Ok(())

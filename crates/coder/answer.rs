@@ -44,7 +44,7 @@ pub(crate) fn receive(generation: Generation, interrupt: &Interrupt, mut stream:
                 show(&token.text)?;
             }
             Event::Done(summary) => {
-                progress = None;
+                drop(progress);
                 show(&summary.text)?;
                 return Ok(Answer { text, summary, interrupted: during.happened() });
             }

@@ -61,9 +61,9 @@ pub(crate) fn run(args: AskArgs) -> Outcome {
         .ok_or_else(|| Failure::exact("Error: provide --user, --file, or pipe stdin"))?;
     let mut messages = Vec::new();
     if let Some(system) = args.system.as_deref().filter(|system| !system.is_empty()) {
-        messages.push(Message::system(system));
+        messages.push(Message::new("system", system));
     }
-    messages.push(Message::user(user));
+    messages.push(Message::new("user", user));
     answer(&args.model, &args.sampling, &args.grammar, &args.shown, true, |engine| Ok(engine.chat(&messages)?))
 }
 

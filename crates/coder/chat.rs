@@ -103,9 +103,9 @@ struct Talk {
 impl Talk {
     /// One question and its answer. An error of the engine leaves the conversation as it was.
     fn turn(&mut self, text: &str, interrupt: &Interrupt) -> Outcome {
-        let mut messages: Vec<_> = self.system.iter().map(Message::system).collect();
+        let mut messages: Vec<_> = self.system.iter().map(|text| Message::new("system", text)).collect();
         messages.extend(self.turns.iter().cloned());
-        messages.push(Message::user(text));
+        messages.push(Message::new("user", text));
         let request = self.engine.chat(&messages).map(|request| self.sampling.apply(request));
         let generation = match request.and_then(|request| self.engine.generate(request)) {
             Ok(generation) => generation,
@@ -123,8 +123,8 @@ impl Talk {
             answer.check(false)?;
         }
         // What was said stays said, also if it was stopped: the user may refer to it.
-        self.turns.push(Message::user(text));
-        self.turns.push(Message::assistant(answer.text));
+        self.turns.push(Message::new("user", text));
+        self.turns.push(Message::new("assistant", answer.text));
         Ok(())
     }
 }

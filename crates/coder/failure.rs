@@ -20,11 +20,6 @@ impl Failure {
         Self { code: 1, line: Some(format!("error: {}", one_line(&reason.to_string()))) }
     }
 
-    /// The command line makes no sense.
-    pub(crate) fn usage(reason: impl Display) -> Self {
-        Self { code: 2, ..Self::new(reason) }
-    }
-
     /// Not done, in exactly these words, which other programs know.
     pub(crate) fn exact(line: &str) -> Self {
         Self { code: 1, line: Some(line.to_string()) }

@@ -22,12 +22,16 @@ pub(crate) struct Progress {
 impl Progress {
     /// Counts bytes.
     pub(crate) fn bytes(what: impl Into<String>) -> Self {
-        Self { what: what.into(), bytes: true, since: Instant::now(), bar: None }
+        Self::new(what.into(), true)
     }
 
     /// Counts anything else.
     pub(crate) fn count(what: impl Into<String>) -> Self {
-        Self { bytes: false, ..Self::bytes(what) }
+        Self::new(what.into(), false)
+    }
+
+    fn new(what: String, bytes: bool) -> Self {
+        Self { what, bytes, since: Instant::now(), bar: None }
     }
 
     /// So far, out of.

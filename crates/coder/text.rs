@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use coder_engine::{ChatTemplate, Message, Source, SpecialTokens, TextModel};
+use coder_engine::{ChatTemplate, Message, SpecialTokens, TextModel};
 use serde_json::{Value, json};
 
 use crate::args::{read_json, read_text};
@@ -39,7 +39,7 @@ pub(crate) fn tokenize(args: TokenizeArgs) -> Outcome {
         args.file.iter().map(|path| read_text(path)).collect::<Outcome<_>>()?
     };
     let tokenizer = open(args.model.as_deref())?.tokenizer;
-    let special = if args.plain { SpecialTokens::AsText } else { SpecialTokens::Parse };
+    let special = if args.plain { SpecialTokens::Plain } else { SpecialTokens::Parse };
     let mut out = Output::new();
     for text in texts {
         let ids = tokenizer.encode(&text, special)?;
@@ -63,6 +63,9 @@ pub(crate) struct RenderArgs {
     /// Jinja file to use in place of the model's own chat template
     #[arg(long, value_name = "FILE")]
     chat_template: Option<PathBuf>,
+    /// Set a variable of the template, such as enable_thinking=false; may be given several times
+    #[arg(long, value_name = "NAME=JSON", value_parser = variable)]
+    set: Vec<(String, Value)>,
     /// Leave out the beginning of the answer
     #[arg(long)]
     no_generation_prompt: bool,
@@ -72,6 +75,7 @@ const RENDER_EXAMPLES: &str = "Examples:
   echo '[{\"role\": \"user\", \"content\": \"hi\"}]' > messages.json
   coder render messages.json
   coder render --model qwen3-8b.gguf messages.json --tools tools.json
+  coder render --model qwen3-8b.gguf messages.json --set enable_thinking=false
   coder render messages.json --chat-template template.jinja --no-generation-prompt";
 
 pub(crate) fn render(args: RenderArgs) -> Outcome {
@@ -85,18 +89,26 @@ pub(crate) fn render(args: RenderArgs) -> Outcome {
     }
     let model = open(args.model.as_deref())?;
     let template = match &args.chat_template {
-        Some(path) => ChatTemplate::from_file(path, &model.tokenizer)?,
+        Some(path) => ChatTemplate::new(&read_text(path)?, model.tokenizer.template_variables())?,
         None => model
             .template
             .ok_or_else(|| Failure::new("the model has no chat template; give one with --chat-template"))?,
     };
-    let text = template.render(&messages, tools.as_deref(), !args.no_generation_prompt)?;
+    let variables = args.set.into_iter().collect();
+    let text = template.render(&messages, tools.as_deref(), !args.no_generation_prompt, &variables)?;
     let mut out = Output::new();
     out.text(&text)?;
     if out.is_terminal() {
         out.end_line()?;
     }
     Ok(())
+}
+
+/// A value that is no JSON is text.
+fn variable(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=JSON")?;
+    let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_string()));
+    Ok((name.to_string(), value))
 }
 
 /// Messages and tools of a list of messages or of a request to a chat API.
