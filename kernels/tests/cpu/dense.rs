@@ -101,6 +101,20 @@ fn instruction_sets_that_fuse_agree_bit_for_bit() {
 }
 
 #[test]
+fn the_number_of_threads_changes_no_bit() {
+    use BlockType::*;
+    let x = Random::new(14).floats(17 * 896);
+    let product = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| mixed(&mut Cpu::new(), &x, [Q4_0, Q5_1, Q8_0], [200, 61, 3], 896).0)
+    };
+    let one = product(1);
+    for threads in [2, 7, 70] {
+        assert_bits("other threads", &product(threads), &one);
+    }
+}
+
+#[test]
 fn rms_norm() {
     every_isa(|cpu| {
         for (rows, cols) in [(1, 7), (3, 64), (40, 896), (70, 2048)] {
