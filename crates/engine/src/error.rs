@@ -61,6 +61,17 @@ pub enum Error {
         /// Tokens that there is room for.
         context: usize,
     },
+    /// Weights and cache do not fit into memory.
+    #[error(
+        "model needs `{needed_gib:.1} GiB`, `{available_gib:.1} GiB` are available; use a smaller context, a \
+         smaller quantization or a smaller model"
+    )]
+    TooLarge {
+        /// Weights and cache.
+        needed_gib: f64,
+        /// Memory that can be had without swapping.
+        available_gib: f64,
+    },
     /// The device failed.
     #[error(transparent)]
     Device(#[from] coder_kernels::Error),

@@ -1,2 +1,29 @@
-//! x
+//! From a task file to a verified edit: task → prompt → draft → edit → verify → retry or stop.
+//!
+//! [`run_task`] is the loop; the modules are its steps. There is no network, no device and no model
+//! here: who drafts is a [`Writer`], given from outside.
 #![forbid(unsafe_code)]
+
+pub mod command;
+pub mod edit;
+mod error;
+pub mod language;
+pub mod ledger;
+pub mod path;
+pub mod policy;
+pub mod prompt;
+pub mod run;
+pub mod task;
+pub mod verify;
+pub mod workspace;
+pub mod writer;
+
+pub use command::Command;
+pub use error::{Error, Result};
+pub use ledger::{Record, Status, TaskResult, Usage};
+pub use policy::{FailureClass, Outcome, Policy};
+pub use prompt::{Prompt, PromptMessage, ReplyShape, Role};
+pub use run::{Progress, Settings, run_task};
+pub use task::Task;
+pub use workspace::Workspace;
+pub use writer::{DraftOptions, Reply, Writer, WriterError};

@@ -1,0 +1,13 @@
+/// What can go wrong with escalation, by what the caller can do about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A name stands for no rung.
+    #[error("`{name}` is not a rung; use one of local (free), haiku (cheap), sonnet (balanced), opus (best)")]
+    UnknownRung {
+        /// The name.
+        name: String,
+    },
+}
+
+/// A result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

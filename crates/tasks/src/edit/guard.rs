@@ -1,0 +1,123 @@
+//! What new content must not be, whatever the verification says.
+
+use crate::{Error, Result};
+
+/// The limits of the guards.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Guard {
+    /// Files below this many non-blank lines may shrink freely.
+    pub shrink_from: usize,
+    /// The least part of the non-blank lines that a larger file must keep, from 0 to 1.
+    pub keep: f64,
+}
+
+impl Default for Guard {
+    /// Files of 20 lines and more keep a third of them.
+    fn default() -> Self {
+        Guard { shrink_from: 20, keep: 1.0 / 3.0 }
+    }
+}
+
+/// Refuses content that a model writes when it goes wrong: NUL bytes, conflict markers, most of the file
+/// lost, and comments that stand for code. What was in the old content already is allowed.
+pub fn check(old: Option<&str>, new: &str, guard: &Guard) -> Result<()> {
+    let old = old.unwrap_or("");
+    if let Some(line) = new.lines().position(|line| line.contains('\0')) {
+        return Err(Error::NulByte { line: line + 1 });
+    }
+    let fresh = || new.lines().enumerate().filter(|(_, line)| !old.lines().any(|known| known == *line));
+    if let Some((line, _)) = fresh().find(|(_, line)| is_conflict(line)) {
+        return Err(Error::ConflictMarker { line: line + 1 });
+    }
+    if let Some((line, text)) = fresh().find(|(_, line)| is_placeholder(line)) {
+        return Err(Error::Placeholder { line: line + 1, text: text.trim().chars().take(120).collect() });
+    }
+    let (before, after) = (inked(old), inked(new));
+    if before >= guard.shrink_from && (after as f64) < before as f64 * guard.keep {
+        return Err(Error::Shrunk { old: before, new: after });
+    }
+    Ok(())
+}
+
+fn inked(text: &str) -> usize {
+    text.lines().filter(|line| !line.trim().is_empty()).count()
+}
+
+/// The markers that merges leave; the middle one alone is also a heading's underline, so it is not asked for.
+fn is_conflict(line: &str) -> bool {
+    ["<<<<<<<", ">>>>>>>", "|||||||"].iter().any(|marker| {
+        line.strip_prefix(marker).is_some_and(|rest| rest.starts_with(' ') || rest.trim().is_empty())
+    })
+}
+
+/// A comment such as "// ... rest of the code unchanged".
+fn is_placeholder(line: &str) -> bool {
+    const COMMENTS: [&str; 8] = ["//", "#", "--", "/*", "<!--", ";", "%", "..."];
+    const PHRASES: [&str; 14] = [
+        "rest of the code",
+        "rest of the file",
+        "rest of the function",
+        "rest of the implementation",
+        "rest of the class",
+        "rest of code",
+        "rest of file",
+        "rest of your code",
+        "existing code",
+        "remaining code",
+        "previous code",
+        "code unchanged",
+        "code remains unchanged",
+        "code remains the same",
+    ];
+    let line = line.trim().to_lowercase();
+    let Some(words) = COMMENTS.iter().find_map(|comment| line.strip_prefix(comment)) else { return false };
+    let elided = words.contains("...") || words.contains('…') || line.starts_with("...");
+    let says =
+        ["unchanged", "same", "here", "goes", "remains", "omitted"].iter().any(|word| words.contains(word));
+    PHRASES.iter().any(|phrase| words.contains(phrase)) && (elided || says)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refuse(old: Option<&str>, new: &str) -> Option<Error> {
+        check(old, new, &Guard::default()).err()
+    }
+
+    #[test]
+    fn ordinary_content_passes() {
+        let code = "# the existing code uses x\nx = 1\n\nTitle\n=======\na <<<<<<< b\n# same as before\n";
+        assert!(refuse(None, code).is_none());
+        assert!(refuse(Some("a\nb\nc\n"), "a\n").is_none());
+    }
+
+    #[test]
+    fn what_is_not_content_is_refused() {
+        assert!(matches!(refuse(None, "a\nb\0\n"), Some(Error::NulByte { line: 2 })));
+        assert!(matches!(refuse(None, "a\n<<<<<<< HEAD\n"), Some(Error::ConflictMarker { line: 2 })));
+        assert!(matches!(refuse(None, ">>>>>>> main\n"), Some(Error::ConflictMarker { line: 1 })));
+        for line in [
+            "// ... rest of the code unchanged",
+            "    # ... existing code ...",
+            "/* rest of the file remains the same */",
+            "<!-- existing code here -->",
+            "... rest of the code ...",
+        ] {
+            assert!(matches!(refuse(None, line), Some(Error::Placeholder { line: 1, .. })), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_was_there_before_is_allowed() {
+        let old = "<<<<<<< HEAD\n// ... existing code ...\n";
+        assert!(refuse(Some(old), old).is_none());
+    }
+
+    #[test]
+    fn a_file_does_not_lose_most_of_itself() {
+        let old = "line\n".repeat(30);
+        assert!(matches!(refuse(Some(&old), &"x\n".repeat(9)), Some(Error::Shrunk { old: 30, new: 9 })));
+        assert!(refuse(Some(&old), &"x\n".repeat(10)).is_none());
+    }
+}

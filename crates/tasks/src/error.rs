@@ -1,0 +1,129 @@
+use std::path::PathBuf;
+
+/// What can go wrong with a task, by what the caller can do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system refused.
+    #[error("`{}`: {source}", path.display())]
+    Io {
+        /// Which file or folder.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// A task file breaks its format: correct the file.
+    #[error("`{file}`: {at}: {problem}")]
+    BadTask {
+        /// Which task file.
+        file: String,
+        /// The line or the field, such as "line 12" or "field `task_id`".
+        at: String,
+        /// What is wrong with it, and the remedy.
+        problem: String,
+    },
+    /// A command line needs a shell, or is not a command line.
+    #[error("command `{command}`: {problem}")]
+    Command {
+        /// The command line.
+        command: String,
+        /// What is wrong with it, and the remedy.
+        problem: String,
+    },
+    /// A path may not be read or written: name another file.
+    #[error("path `{path}`: {problem}")]
+    Path {
+        /// The path as it was given.
+        path: String,
+        /// Why it is refused, and the remedy.
+        problem: &'static str,
+    },
+    /// A file is larger than the limit; nothing is ever truncated.
+    #[error("`{path}` has `{bytes}` bytes, the limit is `{limit}`; use a smaller file or raise the limit")]
+    TooLarge {
+        /// Which file, or which group of files.
+        path: String,
+        /// Its size.
+        bytes: u64,
+        /// The largest size that is accepted.
+        limit: u64,
+    },
+    /// A file is not UTF-8 text, so it can be neither shown to a model nor edited.
+    #[error("`{path}` is not UTF-8 text; only text files can be edited or given as context")]
+    NotText {
+        /// Which file.
+        path: String,
+    },
+    /// Somebody changed the target while it was being worked on; it was left as it is.
+    #[error("`{path}` was changed by another program in the meantime; run the task again")]
+    Changed {
+        /// Which file.
+        path: String,
+    },
+    /// A model's reply holds no file content.
+    #[error("the reply is empty; reply with the whole content of the file in one fenced block")]
+    EmptyReply,
+    /// A model's reply holds more than one fenced block, so the content is ambiguous.
+    #[error("the reply holds `{count}` fenced blocks; reply with the whole file in exactly one")]
+    SeveralBlocks {
+        /// How many blocks.
+        count: usize,
+    },
+    /// A fenced block has no end: the reply was cut off.
+    #[error("the fenced block that begins on line `{line}` of the reply has no end; the reply was cut off")]
+    OpenBlock {
+        /// Line of the opening fence in the reply, 1-based.
+        line: usize,
+    },
+    /// A model's reply names another file than the one of the task.
+    #[error("the reply is for `{got}`, the task's file is `{expected}`; write only that file")]
+    WrongFile {
+        /// The path in the reply.
+        got: String,
+        /// The path in the task.
+        expected: String,
+    },
+    /// Code cannot be inserted there.
+    #[error("cannot insert at line `{line}`: the file has `{lines}` lines, so the last place is line `{}`", lines + 1)]
+    NoSuchLine {
+        /// The line that the task names, 1-based.
+        line: usize,
+        /// Lines of the file.
+        lines: usize,
+    },
+    /// The new content holds a NUL byte, so it is not source text.
+    #[error("line `{line}` of the new content holds a NUL byte; write plain text")]
+    NulByte {
+        /// The line, 1-based.
+        line: usize,
+    },
+    /// The new content holds the marker of an unresolved merge conflict.
+    #[error("line `{line}` of the new content is a conflict marker; write the resolved content")]
+    ConflictMarker {
+        /// The line, 1-based.
+        line: usize,
+    },
+    /// The new content lost most of the old one.
+    #[error(
+        "the new content has `{new}` lines where the file had `{old}`; write the whole file, also the parts that do not change"
+    )]
+    Shrunk {
+        /// Non-blank lines before.
+        old: usize,
+        /// Non-blank lines after.
+        new: usize,
+    },
+    /// The new content stands for code instead of being it.
+    #[error("line `{line}` of the new content is a placeholder, `{text}`; write the code itself")]
+    Placeholder {
+        /// The line, 1-based.
+        line: usize,
+        /// The line's text.
+        text: String,
+    },
+    /// A prompt template fails on this task.
+    #[error("prompt template: {0}")]
+    Template(String),
+}
+
+/// A result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,143 @@
+//! What to do next, from what has happened so far. Pure: no clock, no files, no model.
+
+use serde::Serialize;
+
+use crate::ledger::{By, Record, Verdict};
+
+/// The rules of one run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// How often a model may try.
+    pub attempts: u32,
+    /// Temperature of each attempt; the last one serves all further attempts.
+    pub temperatures: Vec<f32>,
+    /// Seed of the first attempt; each further one has the next number.
+    pub seed: u64,
+}
+
+impl Default for Policy {
+    /// Two attempts: the most likely text, then, since that was wrong, a different one.
+    fn default() -> Self {
+        Policy { attempts: 2, temperatures: vec![0.0, 0.7], seed: 0 }
+    }
+}
+
+/// The next step of a run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Decision {
+    /// Ask the model.
+    Draft {
+        /// Which try of the model this is, from 1.
+        attempt: u32,
+        /// Its temperature.
+        temperature: f32,
+        /// Its seed.
+        seed: u64,
+    },
+    /// The run is over.
+    Stop {
+        /// How it ended.
+        outcome: Outcome,
+    },
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// The change is made, and verified if there was a command for it.
+    Complete,
+    /// Every attempt was wrong; the files are as they were. A person is needed.
+    Blocked,
+    /// No model could be asked: it says nothing about the task.
+    Unavailable,
+    /// The task or its files may not be worked on as they are.
+    Refused,
+    /// The user stopped it; the files are as they were.
+    Cancelled,
+}
+
+/// Why a step failed: whether it says something about the model's work. The two have ladders of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FailureClass {
+    /// The model could not be used: no device, out of memory, time out, context too long.
+    Availability,
+    /// The model's work was wrong: not readable, guards, verification.
+    Quality,
+    /// The user stopped it.
+    Cancelled,
+}
+
+impl Policy {
+    /// The next step after these attempts.
+    pub fn next(&self, history: &[Record]) -> Decision {
+        let stop = |outcome| Decision::Stop { outcome };
+        match history.last().map(|last| &last.verdict) {
+            Some(Verdict::Verified | Verdict::Unverified) => return stop(Outcome::Complete),
+            Some(Verdict::Failed { class: FailureClass::Cancelled, .. }) => return stop(Outcome::Cancelled),
+            Some(Verdict::Failed { class: FailureClass::Availability, .. }) => {
+                return stop(Outcome::Unavailable);
+            }
+            Some(Verdict::Failed { class: FailureClass::Quality, .. }) | None => {}
+        }
+        let tried = history.iter().filter(|record| record.by == By::Model).count();
+        let tried = u32::try_from(tried).unwrap_or(u32::MAX);
+        if tried >= self.attempts {
+            return stop(Outcome::Blocked);
+        }
+        let known = self.temperatures.get(tried as usize).or(self.temperatures.last());
+        Decision::Draft {
+            attempt: tried + 1,
+            temperature: known.copied().unwrap_or(0.0),
+            seed: self.seed.wrapping_add(u64::from(tried)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(by: By, verdict: Verdict) -> Record {
+        Record { by, verdict, ..Record::default() }
+    }
+
+    fn failed(class: FailureClass) -> Verdict {
+        Verdict::Failed { class, reason: "x".into() }
+    }
+
+    fn stop(outcome: Outcome) -> Decision {
+        Decision::Stop { outcome }
+    }
+
+    #[test]
+    fn two_attempts_then_blocked() {
+        let policy = Policy::default();
+        let wrong = record(By::Model, failed(FailureClass::Quality));
+        assert_eq!(policy.next(&[]), Decision::Draft { attempt: 1, temperature: 0.0, seed: 0 });
+        assert_eq!(
+            policy.next(std::slice::from_ref(&wrong)),
+            Decision::Draft { attempt: 2, temperature: 0.7, seed: 1 }
+        );
+        assert_eq!(policy.next(&[wrong.clone(), wrong]), stop(Outcome::Blocked));
+    }
+
+    #[test]
+    fn a_mechanical_failure_costs_no_attempt() {
+        let mechanical = record(By::Rule, failed(FailureClass::Quality));
+        assert!(matches!(Policy::default().next(&[mechanical]), Decision::Draft { attempt: 1, .. }));
+    }
+
+    #[test]
+    fn classes_have_outcomes_of_their_own() {
+        let policy = Policy::default();
+        let after = |verdict| policy.next(&[record(By::Model, verdict)]);
+        assert_eq!(after(Verdict::Verified), stop(Outcome::Complete));
+        assert_eq!(after(Verdict::Unverified), stop(Outcome::Complete));
+        assert_eq!(after(failed(FailureClass::Availability)), stop(Outcome::Unavailable));
+        assert_eq!(after(failed(FailureClass::Cancelled)), stop(Outcome::Cancelled));
+        let none = Policy { attempts: 0, ..Policy::default() };
+        assert_eq!(none.next(&[]), stop(Outcome::Blocked));
+    }
+}

@@ -1,0 +1,242 @@
+//! What a model is shown, and the shape that its reply must have.
+//!
+//! The templates are fixed: a bundled model is trained on exactly their output. The volatile part of a
+//! conversation is last, so a prefix cache serves the retry.
+
+use std::sync::OnceLock;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, context};
+use serde::{Deserialize, Serialize};
+
+use crate::task::{Place, Task};
+use crate::{Error, Result, language};
+
+/// A conversation to be continued by the model, and the shape of what it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prompt {
+    /// What was said so far; the last message is the user's.
+    pub messages: Vec<PromptMessage>,
+    /// The form of the reply.
+    pub reply: ReplyShape,
+}
+
+/// One message of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PromptMessage {
+    /// Who says it.
+    pub role: Role,
+    /// The text.
+    pub content: String,
+}
+
+/// Who says a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Standing instructions.
+    System,
+    /// The task.
+    User,
+    /// The model.
+    Assistant,
+}
+
+impl Role {
+    /// The name that chat templates and protocols use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::System => "system",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+        }
+    }
+}
+
+/// The form of a reply: one fenced block that holds the whole file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplyShape {
+    /// The fence, three backticks or more.
+    pub fence: String,
+    /// The language after the opening fence, "" for none.
+    pub language: String,
+}
+
+/// A context file, as the model shall see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContextFile {
+    /// Its path in plain form.
+    pub path: String,
+    /// Its text.
+    pub content: String,
+}
+
+/// Why an attempt failed, for the next one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feedback {
+    /// In a few words, such as "exit status 1".
+    pub reason: String,
+    /// The command line that failed, or what stood in its place.
+    pub command: String,
+    /// Its output.
+    pub output: String,
+}
+
+impl Prompt {
+    /// The first message for a task. `current` is the content of the task's file, if it exists.
+    pub fn new(task: &Task, context: &[ContextFile], current: Option<&str>) -> Result<Prompt> {
+        let language = language::of(&task.file);
+        let mut shown: Vec<_> =
+            context.iter().map(|file| shown(&file.path, &file.path, &file.content)).collect();
+        if let Some(current) = current {
+            shown.push(self::shown(&format!("{} (current content)", task.file), &task.file, current));
+        }
+        // A Markdown file is likely to hold blocks of its own.
+        let least = if language == "markdown" { 4 } else { 3 };
+        let description = objective(task);
+        let reply = ReplyShape {
+            fence: fence(least, current.into_iter().chain([description.as_str()])),
+            language: language.to_owned(),
+        };
+        let content = render(
+            "prompt.md",
+            context! {
+                task_id => &task.id,
+                description => description,
+                output_file => &task.file,
+                context => shown,
+                constraints => &task.constraints,
+                language => language,
+                comment => language::comment(language),
+                fence => &reply.fence,
+            },
+        )?;
+        Ok(Prompt { messages: vec![PromptMessage { role: Role::User, content }], reply })
+    }
+
+    /// The conversation after a failed attempt: what the model replied, and what came of it.
+    pub fn retry(&self, reply: &str, feedback: &Feedback) -> Result<Prompt> {
+        let output = feedback.output.trim_end_matches('\n');
+        let content = render(
+            "retry.md",
+            context! {
+                reason => &feedback.reason,
+                command => &feedback.command,
+                output => output,
+                fence => fence(3, [output]),
+            },
+        )?;
+        let mut messages = self.messages.clone();
+        messages.push(PromptMessage { role: Role::Assistant, content: reply.to_owned() });
+        messages.push(PromptMessage { role: Role::User, content });
+        Ok(Prompt { messages, reply: self.reply.clone() })
+    }
+}
+
+impl ReplyShape {
+    /// A Lark grammar for llguidance whose sentences are exactly the replies of this shape.
+    ///
+    /// A reply is the fence, the language and a line feed; lines, of which one at least is not blank;
+    /// and the fence, which ends it. No line begins with the fence, and no control characters occur but
+    /// tab, carriage return and line feed. Otherwise the text is free, so a model's code is never bent.
+    ///
+    /// Lark has no look-ahead. A line that does not begin with the fence is therefore written as: fewer
+    /// backticks than the fence has, then, if the line goes on, something that is no backtick.
+    pub fn lark(&self) -> String {
+        let fewer = self.fence.chars().count().saturating_sub(1);
+        let opening = format!("{}{}\n", self.fence, self.language);
+        let open = serde_json::Value::String(opening);
+        let close = serde_json::Value::String(self.fence.clone());
+        // Everything but line feeds and other control characters; `FIRST` is also no backtick, and
+        // `INK` neither a backtick nor blank.
+        const ANY: &str = r"[^\x00-\x08\x0A-\x0C\x0E-\x1F\x7F-\u{9F}]";
+        const FIRST: &str = r"[^`\x00-\x08\x0A-\x0C\x0E-\x1F\x7F-\u{9F}]";
+        const INK: &str = r"[^` \x00-\x1F\x7F-\u{9F}]";
+        format!(
+            "start: OPEN BLANK* INKED line* CLOSE\n\
+             line: BLANK | INKED\n\
+             OPEN: {open}\n\
+             CLOSE: {close}\n\
+             BLANK: /[ \\t\\r]*\\n/\n\
+             INKED: /(`{{1,{fewer}}}({FIRST}{ANY}*)?|[ \\t\\r]*{INK}{ANY}*|[ \\t\\r]+`{ANY}*)\\n/\n"
+        )
+    }
+
+    /// The shape's reply for a file's content; the inverse of reading it, and what examples are made of.
+    pub fn wrap(&self, content: &str) -> String {
+        let end = if content.ends_with('\n') { "" } else { "\n" };
+        format!("{}{}\n{content}{end}{}", self.fence, self.language, self.fence)
+    }
+}
+
+/// The description with everything else that the task says in words or code.
+fn objective(task: &Task) -> String {
+    let mut parts = vec![task.description.clone()];
+    if let Some(code) = &task.code {
+        let place = match code.place {
+            Place::Line(line) => format!("Code to add at line {line}:"),
+            Place::Whole => "Content of the file:".to_owned(),
+            Place::Unstated => "Code to add:".to_owned(),
+        };
+        let fence = fence(3, [code.text.as_str()]);
+        parts.push(format!("{place}\n{fence}{}\n{}{fence}", code.language, code.text));
+    }
+    if !task.done_when.is_empty() {
+        let lines: Vec<_> = task.done_when.iter().map(|criterion| format!("- {}", criterion.text)).collect();
+        parts.push(format!("Done when:\n{}", lines.join("\n")));
+    }
+    parts.retain(|part| !part.is_empty());
+    parts.join("\n\n")
+}
+
+fn shown(title: &str, path: &str, content: &str) -> minijinja::Value {
+    let content = content.trim_end_matches('\n');
+    context! {
+        path => title,
+        language => language::of(path),
+        content => content,
+        fence => fence(3, [content]),
+    }
+}
+
+/// A fence that none of the texts can close: longer than their longest run of backticks.
+fn fence<'a>(least: usize, texts: impl IntoIterator<Item = &'a str>) -> String {
+    let longest = texts.into_iter().map(longest_run).max().unwrap_or(0);
+    "`".repeat(if longest >= least { longest + 1 } else { least })
+}
+
+fn longest_run(text: &str) -> usize {
+    text.split(|c| c != '`').map(str::len).max().unwrap_or(0)
+}
+
+fn render(name: &str, values: minijinja::Value) -> Result<String> {
+    let template = environment().get_template(name).and_then(|template| template.render(values));
+    template
+        .map(|text| text.trim_end_matches('\n').to_owned())
+        .map_err(|error| Error::Template(error.to_string()))
+}
+
+fn environment() -> &'static Environment<'static> {
+    static ENVIRONMENT: OnceLock<Environment<'static>> = OnceLock::new();
+    ENVIRONMENT.get_or_init(|| {
+        let mut made = Environment::new();
+        let syntax = SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .keep_trailing_newline(false)
+            .build();
+        // The delimiters are the default ones, so this cannot fail; if it did, rendering would show it.
+        if let Ok(syntax) = syntax {
+            made.set_syntax(syntax);
+        }
+        made.set_auto_escape_callback(|_| AutoEscape::None);
+        made.set_undefined_behavior(UndefinedBehavior::Strict);
+        // The templates are part of the program; a test renders both.
+        let _ = made.add_template("prompt.md", include_str!("../templates/prompt.md"));
+        let _ = made.add_template("retry.md", include_str!("../templates/retry.md"));
+        made
+    })
+}
+
+#[cfg(test)]
+mod tests;

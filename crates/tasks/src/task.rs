@@ -1,0 +1,271 @@
+//! Tasks: both file formats, read into one [`Task`].
+//!
+//! Owns what a task file may say and every complaint about it. Does not look at the files that the task
+//! names; that is the workspace's.
+
+mod json;
+mod markdown;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::command::Command;
+use crate::{Error, Result, path};
+
+/// The largest task file in bytes. Source files worth a task are far smaller.
+pub const MAX_TASK_BYTES: u64 = 1 << 20;
+
+/// The most context files that one task may name.
+pub const MAX_CONTEXT_FILES: usize = 64;
+
+/// One change to one file, and how to tell that it worked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Task {
+    /// The task file, as messages name it.
+    pub source: String,
+    /// Which of the two formats it has.
+    pub format: Format,
+    /// The task's name in results and backups: `task_id`, or the file's stem.
+    pub id: String,
+    /// The title after "# Task:".
+    pub title: Option<String>,
+    /// What to do, in words.
+    pub description: String,
+    /// The one file to write, relative to the workspace, in plain form.
+    pub file: String,
+    /// Files to show to the model, relative to the workspace, in plain form.
+    pub context: Vec<String>,
+    /// Rules for the result, one sentence each.
+    pub constraints: Vec<String>,
+    /// The command that decides whether the change works.
+    pub command: Option<Command>,
+    /// The exact code, where the task carries it.
+    pub code: Option<Code>,
+    /// The criteria of "Done when".
+    pub done_when: Vec<Criterion>,
+    /// `status` of the frontmatter, such as "open".
+    pub status: Option<String>,
+    /// Who shall do it: an alias such as "local" or "opus".
+    pub model: Option<String>,
+    /// Which local model, such as "qwen2.5-coder:32b".
+    pub local_model: Option<String>,
+    /// Size or complexity as the task says it, such as "XS".
+    pub complexity: Option<String>,
+    /// The step of test-driven development.
+    pub phase: Option<Phase>,
+    /// Which rule decides whether a local model may do it.
+    pub policy: Eligibility,
+    /// What was read but not understood, such as unknown fields. Nothing is dropped without a word.
+    pub warnings: Vec<String>,
+}
+
+/// The format of a task file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Markdown with YAML frontmatter.
+    Markdown,
+    /// A JSON specification.
+    Json,
+}
+
+/// Exact code and its place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Code {
+    /// The lines, each with its line feed.
+    pub text: String,
+    /// The language of the fenced block, "" where it has none.
+    pub language: String,
+    /// Where it goes.
+    pub place: Place,
+}
+
+/// Where given code goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// The code becomes this line of the file and those after it, 1-based.
+    Line(usize),
+    /// The code is the whole file.
+    Whole,
+    /// The task does not say. If the file does not exist yet the code is the whole file, otherwise a
+    /// model finds the place.
+    Unstated,
+}
+
+/// One line of "Done when".
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Criterion {
+    /// What must hold.
+    pub text: String,
+    /// Whether its box was ticked in the file.
+    pub done: bool,
+}
+
+/// The steps of test-driven development that the frontmatter's `tdd_phase` knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Scaffolding.
+    Setup,
+    /// A failing test.
+    Red,
+    /// The code that makes it pass.
+    Green,
+    /// The same behaviour, better written.
+    Refactor,
+    /// Checking what was done.
+    Verify,
+}
+
+/// The two rules for what a local model may do; a task may name one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Eligibility {
+    /// One small file with a test; the default of JSON specifications.
+    Atomic,
+    /// A ticket of low or medium complexity; the default of Markdown tasks.
+    Ticket,
+}
+
+impl Task {
+    /// Reads one task file.
+    pub fn load(file: &Path) -> Result<Task> {
+        let io = |source| Error::Io { path: file.to_owned(), source };
+        let label = file.display().to_string();
+        let meta = std::fs::metadata(file).map_err(io)?;
+        if !meta.is_file() {
+            return Err(io(std::io::Error::new(
+                std::io::ErrorKind::InvalidInput,
+                "not a file; name a task file",
+            )));
+        }
+        if meta.len() > MAX_TASK_BYTES {
+            return Err(Error::TooLarge { path: label, bytes: meta.len(), limit: MAX_TASK_BYTES });
+        }
+        let bytes = std::fs::read(file).map_err(io)?;
+        let text = String::from_utf8(bytes).map_err(|_| Error::NotText { path: label.clone() })?;
+        Task::parse(&label, &text)
+    }
+
+    /// Reads a task from its text. A label that ends in ".json", or a text that begins with "{", is a
+    /// JSON specification, everything else Markdown.
+    pub fn parse(label: &str, text: &str) -> Result<Task> {
+        if text.len() as u64 > MAX_TASK_BYTES {
+            let bytes = text.len() as u64;
+            return Err(Error::TooLarge { path: label.to_owned(), bytes, limit: MAX_TASK_BYTES });
+        }
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        if text.contains('\0') {
+            let line = text.lines().position(|line| line.contains('\0')).unwrap_or(0) + 1;
+            return Err(bad(label, format!("line {line}"), "it holds a NUL byte; write plain text"));
+        }
+        match is_json(label, text) {
+            true => json::parse(label, text),
+            false => markdown::parse(label, text),
+        }
+    }
+
+    /// The task files that a path means: the file itself, or the tasks of a folder (not of folders in
+    /// it), sorted by name. In a folder, files that are not tasks are passed over.
+    pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
+        let io = |source| Error::Io { path: path.to_owned(), source };
+        if !std::fs::metadata(path).map_err(io)?.is_dir() {
+            return Ok(vec![path.to_owned()]);
+        }
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(path).map_err(io)? {
+            let file = entry.map_err(io)?.path();
+            if looks_like_task(&file) {
+                found.push(file);
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// Reads every task of a file or folder; the first bad one is an error.
+    pub fn load_all(path: &Path) -> Result<Vec<Task>> {
+        Task::files(path)?.iter().map(|file| Task::load(file)).collect()
+    }
+}
+
+fn is_json(label: &str, text: &str) -> bool {
+    let ending = Path::new(label).extension().and_then(|ending| ending.to_str()).unwrap_or("");
+    match ending.to_ascii_lowercase().as_str() {
+        "json" => true,
+        "md" | "markdown" => false,
+        _ => text.trim_start().starts_with('{'),
+    }
+}
+
+/// Whether a file of a folder is meant as a task. A broken task still is one, so that its error is seen.
+fn looks_like_task(file: &Path) -> bool {
+    let ending = file.extension().and_then(|ending| ending.to_str()).unwrap_or("").to_ascii_lowercase();
+    let known = matches!(ending.as_str(), "json" | "md" | "markdown");
+    let small = std::fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_TASK_BYTES);
+    if !known || !small {
+        return false;
+    }
+    let Ok(bytes) = std::fs::read(file) else { return false };
+    let text = String::from_utf8_lossy(&bytes);
+    match ending.as_str() {
+        "json" => text.contains("\"task_id\"") || text.contains("\"output_file\""),
+        _ => text.lines().any(|line| {
+            let line = line.trim_end().to_ascii_lowercase();
+            line.starts_with("# task:") || line == "## file to modify"
+        }),
+    }
+}
+
+fn bad(file: &str, at: impl Into<String>, problem: impl Into<String>) -> Error {
+    Error::BadTask { file: file.to_owned(), at: at.into(), problem: problem.into() }
+}
+
+/// A path of the task in plain form; the error names the place in the task file.
+fn checked_path(file: &str, at: &str, given: &str) -> Result<String> {
+    path::relative(given).map_err(|error| bad(file, at, error.to_string()))
+}
+
+fn checked_command(file: &str, at: &str, line: &str) -> Result<Command> {
+    Command::parse(line).map_err(|error| bad(file, at, error.to_string()))
+}
+
+/// A value out of a fixed set, such as a phase; the error lists the set.
+fn one_of<T: serde::de::DeserializeOwned>(file: &str, field: &str, value: &str, allowed: &str) -> Result<T> {
+    serde_json::from_value(serde_json::Value::String(value.to_ascii_lowercase())).map_err(|_| {
+        bad(file, format!("field `{field}`"), format!("`{value}` is not known; use one of {allowed}"))
+    })
+}
+
+const PHASES: &str = "setup, red, green, refactor, verify";
+const POLICIES: &str = "atomic, ticket";
+
+/// The task's name where the file does not give one.
+fn stem(label: &str) -> String {
+    Path::new(label).file_stem().map_or_else(|| "task".to_owned(), |stem| stem.to_string_lossy().into_owned())
+}
+
+fn checked_id(file: &str, id: &str) -> Result<String> {
+    let id = id.trim();
+    if id.is_empty() || id.len() > 200 || id.chars().any(char::is_control) {
+        return Err(bad(
+            file,
+            "field `task_id`",
+            "it must have 1 to 200 bytes on one line; give it a short name",
+        ));
+    }
+    Ok(id.to_owned())
+}
+
+fn checked_count(file: &str, at: &str, count: usize) -> Result<()> {
+    if count > MAX_CONTEXT_FILES {
+        return Err(bad(
+            file,
+            at,
+            format!("`{count}` context files, at most `{MAX_CONTEXT_FILES}` are read; name fewer"),
+        ));
+    }
+    Ok(())
+}

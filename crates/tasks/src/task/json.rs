@@ -1,0 +1,203 @@
+//! The JSON specification of a task.
+
+use serde_json::{Map, Value};
+
+use super::{
+    Eligibility, Format, PHASES, POLICIES, Task, bad, checked_command, checked_count, checked_id,
+    checked_path,
+};
+use crate::Result;
+use crate::command::Command;
+use crate::task::one_of;
+
+pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
+    let value: Value = serde_json::from_str(text).map_err(|error| {
+        bad(file, format!("line {}", error.line()), format!("not valid JSON: {error}; correct the syntax"))
+    })?;
+    let Value::Object(map) = value else {
+        return Err(bad(file, "line 1", "a task is a JSON object; write `{\"task_id\": …}`"));
+    };
+    let fields = Fields { file, map };
+    let id = checked_id(file, &fields.required("task_id")?)?;
+    let description = fields.required("description")?;
+    let output = checked_path(file, "field `output_file`", &fields.required("output_file")?)?;
+    let mut context = Vec::new();
+    for path in fields.list("context_files")? {
+        let path = checked_path(file, "field `context_files`", &path)?;
+        if !context.contains(&path) {
+            context.push(path);
+        }
+    }
+    checked_count(file, "field `context_files`", context.len())?;
+    let phase = match fields.text("tdd_phase")? {
+        Some(phase) => Some(one_of(file, "tdd_phase", &phase, PHASES)?),
+        None => None,
+    };
+    let policy = match fields.text("policy")? {
+        Some(policy) => one_of(file, "policy", &policy, POLICIES)?,
+        None => Eligibility::Atomic,
+    };
+    Ok(Task {
+        source: file.to_owned(),
+        format: Format::Json,
+        id,
+        title: None,
+        description,
+        file: output,
+        context,
+        constraints: fields.list("constraints")?,
+        command: fields.command()?,
+        code: None,
+        done_when: Vec::new(),
+        status: fields.text("status")?,
+        model: fields.text("model")?,
+        local_model: fields.text("local_model")?,
+        complexity: fields.text("complexity")?,
+        phase,
+        policy,
+        warnings: fields.unknown(),
+    })
+}
+
+const KNOWN: [&str; 12] = [
+    "task_id",
+    "description",
+    "output_file",
+    "context_files",
+    "constraints",
+    "test_command",
+    "status",
+    "model",
+    "local_model",
+    "complexity",
+    "tdd_phase",
+    "policy",
+];
+
+struct Fields<'a> {
+    file: &'a str,
+    map: Map<String, Value>,
+}
+
+impl Fields<'_> {
+    fn wrong(&self, field: &str, problem: &str) -> crate::Error {
+        bad(self.file, format!("field `{field}`"), problem)
+    }
+
+    /// An optional string; `null` and "" count as absent.
+    fn text(&self, field: &str) -> Result<Option<String>> {
+        match self.map.get(field) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) if text.trim().is_empty() => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(_) => Err(self.wrong(field, "expected a string; put it in quotes")),
+        }
+    }
+
+    fn required(&self, field: &str) -> Result<String> {
+        self.text(field)?.ok_or_else(|| self.wrong(field, "it is missing or empty; every task needs it"))
+    }
+
+    fn list(&self, field: &str) -> Result<Vec<String>> {
+        let strings = |items: &[Value]| {
+            items.iter().map(|item| item.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
+        };
+        match self.map.get(field) {
+            None | Some(Value::Null) => Ok(Vec::new()),
+            Some(Value::Array(items)) => strings(items)
+                .ok_or_else(|| self.wrong(field, "expected a list of strings; put each item in quotes")),
+            Some(_) => Err(self.wrong(field, "expected a list of strings; write `[\"…\"]`")),
+        }
+    }
+
+    /// The test command: a line, or a list of words.
+    fn command(&self) -> Result<Option<Command>> {
+        if let Some(Value::Array(_)) = self.map.get("test_command") {
+            let command = Command::from_argv(self.list("test_command")?);
+            return command.map(Some).map_err(|error| self.wrong("test_command", &error.to_string()));
+        }
+        match self.text("test_command")? {
+            Some(line) => checked_command(self.file, "field `test_command`", &line).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn unknown(&self) -> Vec<String> {
+        let unknown = self.map.keys().filter(|key| !KNOWN.contains(&key.as_str()));
+        unknown.map(|key| format!("field `{}` is not known and was not used", key.escape_debug())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Error, Task};
+
+    const SPEC: &str = r#"{
+      "task_id": "T-001",
+      "description": "Create utility function",
+      "output_file": "src/utils/myUtil.js",
+      "context_files": ["src/constants/gameConstants.js"],
+      "constraints": ["Export named function", "No dependencies"],
+      "test_command": "npx vitest run src/utils/__tests__/myUtil.test.js",
+      "estimate": 30
+    }"#;
+
+    #[test]
+    fn a_specification_is_read() {
+        let task = Task::parse("spec.json", SPEC).unwrap();
+        assert_eq!(task.id, "T-001");
+        assert_eq!(task.file, "src/utils/myUtil.js");
+        assert_eq!(task.context, ["src/constants/gameConstants.js"]);
+        assert_eq!(task.constraints.len(), 2);
+        assert_eq!(task.command.unwrap().argv[..3], ["npx", "vitest", "run"]);
+        assert_eq!(task.warnings, ["field `estimate` is not known and was not used"]);
+    }
+
+    #[test]
+    fn optional_fields_may_be_absent() {
+        let task =
+            Task::parse("t", r#"{"task_id":"a","description":"b","output_file":"c","test_command":""}"#)
+                .unwrap();
+        assert_eq!(task.command, None);
+        assert!(task.context.is_empty() && task.constraints.is_empty());
+    }
+
+    #[test]
+    fn a_command_may_be_a_list() {
+        let text =
+            r#"{"task_id":"a","description":"b","output_file":"c","test_command":["python3","-c","a; b"]}"#;
+        assert_eq!(Task::parse("t.json", text).unwrap().command.unwrap().argv, ["python3", "-c", "a; b"]);
+    }
+
+    #[test]
+    fn complaints_name_file_and_field() {
+        let cases = [
+            (r#"{"description":"b","output_file":"c"}"#, "`t.json`: field `task_id`"),
+            (r#"{"task_id":1,"description":"b","output_file":"c"}"#, "field `task_id`: expected a string"),
+            (r#"{"task_id":"a","description":"b","output_file":"../c"}"#, "field `output_file`: path `../c`"),
+            (
+                r#"{"task_id":"a","description":"b","output_file":"c","context_files":"d"}"#,
+                "field `context_files`",
+            ),
+            (
+                r#"{"task_id":"a","description":"b","output_file":"c","constraints":[1]}"#,
+                "field `constraints`",
+            ),
+            (
+                r#"{"task_id":"a","description":"b","output_file":"c","test_command":"a && b"}"#,
+                "field `test_command`",
+            ),
+            (
+                r#"{"task_id":"a","description":"b","output_file":"c","policy":"x"}"#,
+                "use one of atomic, ticket",
+            ),
+            ("{\n\n,}", "line 3"),
+            ("[]", "JSON object"),
+        ];
+        for (text, expected) in cases {
+            let error = Task::parse("t.json", text).unwrap_err();
+            assert!(matches!(error, Error::BadTask { .. }));
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+}

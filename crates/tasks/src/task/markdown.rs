@@ -1,0 +1,404 @@
+//! The Markdown format of a task: YAML frontmatter, then sections.
+
+mod front;
+
+use super::{Code, Criterion, Eligibility, Format, PHASES, POLICIES, Place, Task};
+use super::{bad, checked_command, checked_count, checked_id, checked_path, one_of, stem};
+use crate::Result;
+use crate::command::Command;
+
+pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
+    let lines: Vec<&str> = text.lines().collect();
+    let (front, body) = front::split(file, &lines)?;
+    let mut sections = Sections::of(file, &lines, body)?;
+    let output = sections.file(&front)?;
+    let mut prose = Vec::new();
+    let context = sections.context(&front, &mut prose)?;
+    checked_count(file, "section `Context`", context.len())?;
+    let mut constraints = front.constraints.clone().unwrap_or_default();
+    constraints.extend(sections.bullets("constraints"));
+    let done_when = sections.done_when();
+    let command = sections.command()?;
+    let code = sections.code()?;
+    let title = sections.title.clone().or_else(|| front.name.clone());
+    let description = sections.description(title.as_deref(), prose);
+    if description.is_empty() && code.is_none() {
+        return Err(bad(file, "line 1", "nothing says what to do; write `# Task: <title>`"));
+    }
+    let phase = match &front.tdd_phase {
+        Some(phase) => Some(one_of(file, "tdd_phase", phase, PHASES)?),
+        None => None,
+    };
+    let policy = match &front.policy {
+        Some(policy) => one_of(file, "policy", policy, POLICIES)?,
+        None => Eligibility::Ticket,
+    };
+    let mut warnings = front.unknown;
+    warnings.extend(sections.warnings);
+    Ok(Task {
+        source: file.to_owned(),
+        format: Format::Markdown,
+        id: checked_id(file, &front.task_id.or(front.id).unwrap_or_else(|| stem(file)))?,
+        title,
+        description,
+        file: output,
+        context,
+        constraints,
+        command,
+        code,
+        done_when,
+        status: front.status,
+        model: front.model,
+        local_model: front.local_model,
+        complexity: front.complexity,
+        phase,
+        policy,
+        warnings,
+    })
+}
+
+/// One "## " section: its heading and its lines, with their places.
+struct Section<'a> {
+    /// Line of the heading, 1-based.
+    line: usize,
+    heading: &'a str,
+    /// Lower case, single spaces, without a final colon.
+    name: String,
+    /// Line numbers, 1-based, and lines.
+    lines: Vec<(usize, &'a str)>,
+}
+
+struct Sections<'a> {
+    file: &'a str,
+    title: Option<String>,
+    /// Lines before the first section.
+    intro: Vec<&'a str>,
+    sections: Vec<Section<'a>>,
+    warnings: Vec<String>,
+}
+
+impl<'a> Sections<'a> {
+    /// Splits the body, which begins after `skip` lines, at its headings; fenced blocks hide headings.
+    fn of(file: &'a str, lines: &[&'a str], skip: usize) -> Result<Self> {
+        let mut made =
+            Sections { file, title: None, intro: Vec::new(), sections: Vec::new(), warnings: Vec::new() };
+        let mut fence: Option<(usize, Fence)> = None;
+        for (number, line) in lines.iter().copied().enumerate().skip(skip).map(|(at, line)| (at + 1, line)) {
+            match &fence {
+                Some((_, open)) if open.is_closed_by(line) => fence = None,
+                Some(_) => {}
+                None => fence = Fence::open(line).map(|open| (number, open)),
+            }
+            let inside = fence.is_some();
+            if let Some(title) = line.strip_prefix("# ").filter(|_| !inside && made.title.is_none()) {
+                let title = title.trim();
+                let task = title.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("task:"));
+                made.title =
+                    Some(if task { title[5..].trim() } else { title }.to_owned()).filter(|t| !t.is_empty());
+            } else if let Some(heading) = line.strip_prefix("## ").filter(|_| !inside) {
+                let heading = heading.trim();
+                let words = heading.split_whitespace().collect::<Vec<_>>().join(" ");
+                let name = words.trim_end_matches([':', '#']).trim().to_lowercase();
+                made.sections.push(Section { line: number, heading, name, lines: Vec::new() });
+            } else if let Some(section) = made.sections.last_mut() {
+                section.lines.push((number, line));
+            } else {
+                made.intro.push(line);
+            }
+        }
+        match fence {
+            Some((line, _)) => {
+                Err(bad(file, format!("line {line}"), "the fenced block has no end; close it"))
+            }
+            None => Ok(made),
+        }
+    }
+
+    /// Takes the one section with such a name.
+    fn take(&mut self, is: impl Fn(&str) -> bool) -> Result<Option<Section<'a>>> {
+        let Some(at) = self.sections.iter().position(|section| is(&section.name)) else { return Ok(None) };
+        let found = self.sections.remove(at);
+        match self.sections.iter().find(|section| is(&section.name)) {
+            Some(second) => Err(bad(
+                self.file,
+                format!("line {}", second.line),
+                format!("`## {}` repeats line {}; a task has it once", second.heading, found.line),
+            )),
+            None => Ok(Some(found)),
+        }
+    }
+
+    fn file(&mut self, front: &front::Front) -> Result<String> {
+        const NAMES: [&str; 5] = ["file to modify", "file to create", "file to write", "output file", "file"];
+        let Some(section) = self.take(|name| NAMES.contains(&name))? else {
+            return match &front.output_file {
+                Some(path) => checked_path(self.file, "field `output_file`", path),
+                None => Err(bad(
+                    self.file,
+                    "section `File to modify`",
+                    "it is missing; add `## File to modify` and one path",
+                )),
+            };
+        };
+        let mut paths = section.lines.iter().filter(|(_, line)| !line.trim().is_empty());
+        let at = |line: &usize| format!("line {line}");
+        match (paths.next(), paths.next()) {
+            (Some((line, path)), None) => checked_path(self.file, &at(line), bare(path)),
+            (Some(_), Some((line, _))) => {
+                Err(bad(self.file, at(line), "a second path; a task writes one file, split the task"))
+            }
+            (None, _) => Err(bad(self.file, at(&section.line), "no path; write one below the heading")),
+        }
+    }
+
+    /// The files of "Context". A bullet that names no file, or a section without bullets, is prose.
+    fn context(&mut self, front: &front::Front, prose: &mut Vec<String>) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for path in front.context_files.iter().flatten() {
+            found.push(checked_path(self.file, "field `context_files`", path)?);
+        }
+        let Some(section) = self.take(|name| matches!(name, "context" | "context files"))? else {
+            return Ok(found);
+        };
+        let mut words = Vec::new();
+        for (number, line) in &section.lines {
+            match bullet(line).and_then(named_file) {
+                Some(path) => found.push(checked_path(self.file, &format!("line {number}"), path)?),
+                None => words.push(*line),
+            }
+        }
+        let words = words.join("\n").trim().to_owned();
+        if !words.is_empty() {
+            prose.push(format!("{}\n{words}", section.heading));
+        }
+        let mut seen = std::collections::HashSet::new();
+        found.retain(|path| seen.insert(path.clone()));
+        Ok(found)
+    }
+
+    fn bullets(&mut self, name: &str) -> Vec<String> {
+        let mut found: Vec<String> = Vec::new();
+        for at in (0..self.sections.len()).rev() {
+            if self.sections[at].name != name {
+                continue;
+            }
+            let section = self.sections.remove(at);
+            for (_, line) in section.lines.iter().filter(|(_, line)| !line.trim().is_empty()) {
+                match (bullet(line), found.last_mut()) {
+                    (Some(text), _) => found.push(text.to_owned()),
+                    // An indented line goes on with the bullet above it.
+                    (None, Some(last)) if line.starts_with(' ') => *last = format!("{last} {}", line.trim()),
+                    (None, _) => found.push(line.trim().to_owned()),
+                }
+            }
+        }
+        found
+    }
+
+    fn done_when(&mut self) -> Vec<Criterion> {
+        let mut lines = self.bullets("done when");
+        lines.extend(self.bullets("acceptance criteria"));
+        let criterion = |line: String| {
+            let boxed = ["[ ]", "[x]", "[X]"]
+                .iter()
+                .find_map(|tick| line.strip_prefix(tick).map(|rest| (tick, rest)));
+            match boxed {
+                Some((tick, text)) => Criterion { text: text.trim().to_owned(), done: *tick != "[ ]" },
+                None => Criterion { text: line, done: false },
+            }
+        };
+        lines.into_iter().map(criterion).filter(|criterion| !criterion.text.is_empty()).collect()
+    }
+
+    fn command(&mut self) -> Result<Option<Command>> {
+        let Some(section) = self.take(|name| matches!(name, "verification" | "verify"))? else {
+            return Ok(None);
+        };
+        let block = fenced(&section);
+        let mut found: Option<(usize, String)> = None;
+        let mut add = |line: usize, command: &str, file: &str| match &found {
+            Some((first, _)) => Err(bad(
+                file,
+                format!("line {line}"),
+                format!("a second command after line {first}; a task has one, put several in a script"),
+            )),
+            None => {
+                found = Some((line, command.to_owned()));
+                Ok(())
+            }
+        };
+        for (number, line) in &section.lines {
+            let line = line.trim().trim_start_matches(['-', '*', ' ']);
+            let start = line.get(..4).filter(|start| start.eq_ignore_ascii_case("run:"));
+            let command = start.map(|_| line[4..].trim_start_matches('*').trim().trim_matches('`').trim());
+            match command {
+                Some("") | None => {}
+                Some(command) => add(*number, command, self.file)?,
+            }
+        }
+        if let Some(block) = block.filter(|_| found.is_none()) {
+            for (at, line) in block.text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+                let line = line.trim();
+                let mut add = |command: &str| match &found {
+                    Some(_) => Err(bad(
+                        self.file,
+                        format!("line {}", block.line + 1 + at),
+                        "a second command; a task has one, put several in a script",
+                    )),
+                    None => {
+                        found = Some((block.line + 1 + at, command.to_owned()));
+                        Ok(())
+                    }
+                };
+                add(line.strip_prefix("$ ").unwrap_or(line))?;
+            }
+        }
+        match found {
+            Some((line, command)) => checked_command(self.file, &format!("line {line}"), &command).map(Some),
+            None => {
+                Err(bad(self.file, format!("line {}", section.line), "no command; write `Run: <command>`"))
+            }
+        }
+    }
+
+    fn code(&mut self) -> Result<Option<Code>> {
+        let Some(section) = self.take(is_code_heading)? else { return Ok(None) };
+        let at = format!("line {}", section.line);
+        let place = place(&section.name).ok_or_else(|| {
+            bad(self.file, &at, format!("`{}` names no line; write `at line N`, N from 1", section.heading))
+        })?;
+        match fenced(&section) {
+            Some(block) if block.more => {
+                Err(bad(self.file, &at, "several fenced blocks; a task carries its code in one"))
+            }
+            Some(block) if !block.text.trim().is_empty() => {
+                Ok(Some(Code { text: block.text, language: block.language, place }))
+            }
+            _ => Err(bad(self.file, &at, "no code; write it below the heading in a fenced block")),
+        }
+    }
+
+    /// Title, prose and every section that nobody took.
+    fn description(&mut self, title: Option<&str>, prose: Vec<String>) -> String {
+        let mut parts: Vec<String> = title.map(str::to_owned).into_iter().collect();
+        parts.push(self.intro.join("\n").trim().to_owned());
+        parts.extend(prose);
+        for section in self.sections.drain(..) {
+            let text = section.lines.iter().map(|(_, line)| *line).collect::<Vec<_>>().join("\n");
+            parts.push(format!("{}\n{}", section.heading, text.trim()).trim().to_owned());
+        }
+        parts.retain(|part| !part.is_empty());
+        parts.join("\n\n")
+    }
+}
+
+const WHOLE_HEADINGS: [&str; 6] =
+    ["code", "file content", "full file", "whole file", "new content", "content"];
+
+fn is_code_heading(name: &str) -> bool {
+    WHOLE_HEADINGS.contains(&name) || name.starts_with("code to add") || name.starts_with("code to insert")
+}
+
+/// The place that a heading names; None if it names a line badly.
+fn place(name: &str) -> Option<Place> {
+    if WHOLE_HEADINGS.contains(&name) {
+        return Some(Place::Whole);
+    }
+    let Some((_, line)) = name.split_once("line") else { return Some(Place::Unstated) };
+    line.trim().parse().ok().filter(|line| *line > 0).map(Place::Line)
+}
+
+struct Block {
+    /// Line of the opening fence, 1-based.
+    line: usize,
+    language: String,
+    text: String,
+    /// Whether the section holds another block.
+    more: bool,
+}
+
+/// The first fenced block of a section.
+fn fenced(section: &Section<'_>) -> Option<Block> {
+    let mut found: Option<Block> = None;
+    let mut open: Option<Fence> = None;
+    for (number, line) in &section.lines {
+        match (&open, &mut found) {
+            (Some(fence), _) if fence.is_closed_by(line) => open = None,
+            (Some(fence), Some(block)) if !block.more => {
+                block.text.push_str(fence.outdent(line));
+                block.text.push('\n');
+            }
+            (Some(_), _) => {}
+            (None, found) => {
+                let Some(fence) = Fence::open(line) else { continue };
+                match found {
+                    Some(block) => block.more = true,
+                    None => {
+                        let language = fence.language.clone();
+                        *found = Some(Block { line: *number, language, text: String::new(), more: false });
+                    }
+                }
+                open = Some(fence);
+            }
+        }
+    }
+    found
+}
+
+/// The opening line of a fenced block (CommonMark 4.5).
+struct Fence {
+    mark: char,
+    length: usize,
+    indent: usize,
+    language: String,
+}
+
+impl Fence {
+    fn open(line: &str) -> Option<Fence> {
+        let rest = line.trim_start_matches(' ');
+        let indent = line.len() - rest.len();
+        let mark = rest.chars().next().filter(|mark| matches!(mark, '`' | '~'))?;
+        let info = rest.trim_start_matches(mark);
+        let length = rest.len() - info.len();
+        let inline = mark == '`' && info.contains('`');
+        let language = info.split_whitespace().next().unwrap_or("").to_owned();
+        (indent <= 3 && length >= 3 && !inline).then_some(Fence { mark, length, indent, language })
+    }
+
+    fn is_closed_by(&self, line: &str) -> bool {
+        let rest = line.trim_start_matches(' ');
+        let after = rest.trim_start_matches(self.mark);
+        line.len() - rest.len() <= 3 && rest.len() - after.len() >= self.length && after.trim().is_empty()
+    }
+
+    /// The line without the indentation that the fence itself has.
+    fn outdent<'a>(&self, line: &'a str) -> &'a str {
+        let spaces = line.bytes().take(self.indent).take_while(|byte| *byte == b' ').count();
+        &line[spaces..]
+    }
+}
+
+fn bullet(line: &str) -> Option<&str> {
+    let line = line.trim();
+    let rest =
+        line.strip_prefix("- ").or_else(|| line.strip_prefix("* ")).or_else(|| line.strip_prefix("+ "))?;
+    Some(rest.trim())
+}
+
+/// A path without the marks around it.
+fn bare(line: &str) -> &str {
+    bullet(line).unwrap_or(line).trim().trim_matches('`').trim()
+}
+
+/// The file that a bullet names: its text in backticks, or its first word where that looks like a path.
+fn named_file(text: &str) -> Option<&str> {
+    if let Some(rest) = text.strip_prefix('`') {
+        return rest.split_once('`').map(|(path, _)| path.trim());
+    }
+    let word = text.split_whitespace().next()?.trim_end_matches([':', ',']);
+    let ending = word.rsplit_once('.').is_some_and(|(_, ending)| !ending.is_empty());
+    (word.contains('/') || ending).then_some(word)
+}
+
+#[cfg(test)]
+mod tests;

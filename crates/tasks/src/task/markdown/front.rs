@@ -1,0 +1,76 @@
+//! The YAML frontmatter of a Markdown task.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::Result;
+use crate::task::bad;
+
+/// What the frontmatter may say. Every field is optional.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Front {
+    pub(super) name: Option<String>,
+    pub(super) task_id: Option<String>,
+    pub(super) id: Option<String>,
+    pub(super) status: Option<String>,
+    pub(super) model: Option<String>,
+    pub(super) local_model: Option<String>,
+    pub(super) complexity: Option<String>,
+    pub(super) tdd_phase: Option<String>,
+    pub(super) policy: Option<String>,
+    pub(super) output_file: Option<String>,
+    pub(super) context_files: Option<Vec<String>>,
+    pub(super) constraints: Option<Vec<String>>,
+    /// Warnings about fields that are not in this list.
+    #[serde(skip)]
+    pub(super) unknown: Vec<String>,
+}
+
+const KNOWN: [&str; 12] = [
+    "name",
+    "task_id",
+    "id",
+    "status",
+    "model",
+    "local_model",
+    "complexity",
+    "tdd_phase",
+    "policy",
+    "output_file",
+    "context_files",
+    "constraints",
+];
+
+/// The frontmatter, and how many lines it takes.
+pub(super) fn split(file: &str, lines: &[&str]) -> Result<(Front, usize)> {
+    if lines.first().is_none_or(|line| line.trim_end() != "---") {
+        return Ok((Front::default(), 0));
+    }
+    let end = lines.iter().skip(1).position(|line| matches!(line.trim_end(), "---" | "..."));
+    let Some(end) = end else {
+        return Err(bad(file, "line 1", "the frontmatter has no end; close it with a line `---`"));
+    };
+    let yaml = lines[1..=end].join("\n");
+    if yaml.trim().is_empty() {
+        return Ok((Front::default(), end + 2));
+    }
+    let wrong = |error: serde_saphyr::Error| {
+        let line = error.location().map_or(1, |place| place.line() as usize + 1);
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or("not valid YAML").trim();
+        bad(file, format!("line {line}"), format!("frontmatter: {first}; write `field: value` lines"))
+    };
+    let mut front: Front = serde_saphyr::from_str(&yaml).map_err(wrong)?;
+    let fields: BTreeMap<String, IgnoredAny> = serde_saphyr::from_str(&yaml).map_err(wrong)?;
+    let unknown = fields.into_keys().filter(|field| !KNOWN.contains(&field.as_str()));
+    front.unknown = unknown
+        .map(|field| format!("field `{}` is not known and was not used", field.escape_debug()))
+        .collect();
+    for text in [&mut front.model, &mut front.local_model, &mut front.tdd_phase, &mut front.policy] {
+        // `field:` with nothing after it means "not given".
+        *text = text.take().filter(|text| !text.trim().is_empty());
+    }
+    Ok((front, end + 2))
+}

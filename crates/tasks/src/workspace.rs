@@ -1,0 +1,178 @@
+//! The folder that a task may change, and the only way to read and write in it.
+//!
+//! Every path is walked from the folder's own descriptor, one component at a time, and no component may
+//! be a symbolic link: nothing outside can be reached, whatever changes meanwhile. Files are replaced
+//! whole, through one function, after a backup is on the disk.
+
+mod backup;
+mod replace;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use cap_std::ambient_authority;
+use cap_std::fs::Dir;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+pub use backup::{Backup, Interrupted};
+
+use crate::{Error, Result, path};
+
+/// How the names of temporary files begin, so that strays can be told.
+pub const TEMPORARY: &str = ".coder-tmp-";
+
+/// The largest file that is edited or shown to a model, in bytes.
+pub const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// An open folder.
+#[derive(Debug)]
+pub struct Workspace {
+    root: Dir,
+    path: PathBuf,
+}
+
+/// A file as it was before the task: what a backup saves and a restore brings back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Its path in plain form.
+    pub path: String,
+    /// Its content, if it exists.
+    pub before: Option<Before>,
+}
+
+/// The content of an existing file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Before {
+    /// The text, byte for byte.
+    pub text: String,
+    /// The permission bits, the lower nine.
+    pub mode: u32,
+}
+
+impl Snapshot {
+    /// The text, if the file exists.
+    pub fn text(&self) -> Option<&str> {
+        self.before.as_ref().map(|before| before.text.as_str())
+    }
+}
+
+impl Workspace {
+    /// Opens an existing folder.
+    pub fn open(path: &Path) -> Result<Workspace> {
+        let io = |source| Error::Io { path: path.to_owned(), source };
+        let full = std::fs::canonicalize(path).map_err(io)?;
+        let root = Dir::open_ambient_dir(&full, ambient_authority()).map_err(io)?;
+        Ok(Workspace { root, path: full })
+    }
+
+    /// The folder's absolute path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads a text file of at most `limit` bytes.
+    pub fn read(&self, path: &str, limit: u64) -> Result<String> {
+        let path = path::relative(path)?;
+        let missing = || self.io(&path)(std::io::ErrorKind::NotFound.into());
+        let (folder, name) = path::split(&path);
+        let dir = self.folder(folder, &path)?.ok_or_else(missing)?;
+        let (before, _) = self.read_in(&dir, name, &path, limit)?.ok_or_else(missing)?;
+        Ok(before.text)
+    }
+
+    /// The present state of a file that is to be written: absent, or a regular text file with one name.
+    pub fn snapshot(&self, path: &str) -> Result<Snapshot> {
+        let path = path::relative(path)?;
+        let (folder, name) = path::split(&path);
+        let Some(dir) = self.folder(folder, &path)? else { return Ok(Snapshot { path, before: None }) };
+        let before = match self.read_in(&dir, name, &path, MAX_FILE_BYTES)? {
+            Some((_, links)) if links > 1 => {
+                let problem =
+                    "it has several hard links, so writing it would change another file; copy it first";
+                return Err(Error::Path { path, problem });
+            }
+            found => found.map(|(before, _)| before),
+        };
+        Ok(Snapshot { path, before })
+    }
+
+    /// Opens a folder by its plain path, "" for the root; None if it does not exist.
+    fn folder(&self, folder: &str, path: &str) -> Result<Option<Dir>> {
+        let mut dir = self.reopen()?;
+        for name in folder.split('/').filter(|name| !name.is_empty()) {
+            match self.step(&dir, name, path)? {
+                Some(next) => dir = next,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(dir))
+    }
+
+    /// The root with a descriptor of its own, one that can be synchronised.
+    fn reopen(&self) -> Result<Dir> {
+        open_dir(&self.root, ".").map_err(|error| self.io("")(error.into()))
+    }
+
+    /// Opens the folder `name` in `dir`; None if it does not exist.
+    fn step(&self, dir: &Dir, name: &str, path: &str) -> Result<Option<Dir>> {
+        match open_dir(dir, name) {
+            Ok(next) => Ok(Some(next)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(Errno::LOOP | Errno::NOTDIR) => Err(Error::Path {
+                path: path.to_owned(),
+                problem: "a folder in it is a symbolic link or not a folder; name the file by its real path",
+            }),
+            Err(error) => Err(self.io(path)(error.into())),
+        }
+    }
+
+    /// The content of a regular file and how many names it has; None if it does not exist.
+    fn read_in(&self, dir: &Dir, name: &str, path: &str, limit: u64) -> Result<Option<(Before, u64)>> {
+        let errno = |error: Errno| self.io(path)(error.into());
+        // Looking first keeps devices and pipes from being opened at all.
+        match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => regular(&stat, path)?,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(errno(error)),
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let mut file = File::from(rustix::fs::openat(dir, name, flags, Mode::empty()).map_err(errno)?);
+        let stat = rustix::fs::fstat(&file).map_err(errno)?;
+        regular(&stat, path)?;
+        let mut bytes = Vec::new();
+        file.by_ref().take(limit + 1).read_to_end(&mut bytes).map_err(self.io(path))?;
+        if bytes.len() as u64 > limit {
+            let bytes = u64::try_from(stat.st_size).unwrap_or(0).max(bytes.len() as u64);
+            return Err(Error::TooLarge { path: path.to_owned(), bytes, limit });
+        }
+        let text = String::from_utf8(bytes).map_err(|_| Error::NotText { path: path.to_owned() })?;
+        if text.contains('\0') {
+            return Err(Error::NotText { path: path.to_owned() });
+        }
+        // The kernels' types differ between systems.
+        #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
+        Ok(Some((Before { text, mode: stat.st_mode as u32 & 0o777 }, stat.st_nlink as u64)))
+    }
+
+    fn io(&self, path: &str) -> impl Fn(std::io::Error) -> Error + use<> {
+        let path = self.path.join(path);
+        move |source| Error::Io { path: path.clone(), source }
+    }
+}
+
+fn open_dir(dir: &Dir, name: &str) -> rustix::io::Result<Dir> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, name, flags, Mode::empty()).map(|fd| Dir::from_std_file(File::from(fd)))
+}
+
+fn regular(stat: &Stat, path: &str) -> Result<()> {
+    let problem = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => return Ok(()),
+        FileType::Symlink => "it is a symbolic link; name the file by its real path",
+        FileType::Directory => "it is a folder; name a file",
+        _ => "it is a pipe, a socket or a device; name a regular file",
+    };
+    Err(Error::Path { path: path.to_owned(), problem })
+}
