@@ -58,6 +58,9 @@ impl Mask {
     }
 }
 
+/// Longer grammars, in bytes, are refused: they could keep the compiler busy for seconds.
+const MAX_SOURCE: usize = 1 << 19;
+
 /// Follows one answer through its grammar.
 ///
 /// After each sampled token: [`accept`](Self::accept) it, then append what [`forced`](Self::forced) gives. The mask
@@ -84,6 +87,13 @@ impl Matcher {
     /// [`Error::Grammar`] with the reason when the grammar does not compile, is too large, asks for something
     /// that cannot be guaranteed, or matches nothing at all: nothing is ever generated without its grammar.
     pub fn new(tokenizer: &Tokenizer, grammar: &Grammar) -> Result<Self> {
+        let size = match grammar {
+            Grammar::JsonSchema(value) => value.to_string().len(),
+            Grammar::Regex(text) | Grammar::Lark(text) => text.len(),
+        };
+        if size > MAX_SOURCE {
+            return Err(Error::Grammar(format!("it has `{size}` bytes; up to `{MAX_SOURCE}` are supported")));
+        }
         let grammar = match grammar {
             Grammar::JsonSchema(value) => TopLevelGrammar::from_json_schema(schema::prepare(value)?),
             Grammar::Regex(regex) => TopLevelGrammar::from_regex(regex),
@@ -107,6 +117,7 @@ impl Matcher {
     }
 
     /// Which tokens may come next. The model's end-of-text tokens are among them only when the answer may end here.
+    /// Where the text is forced, only the first token of its usual cutting is; [`accept`](Self::accept) takes others.
     ///
     /// # Errors
     /// [`Error::Grammar`] when the state has become too complex, or no token can continue.

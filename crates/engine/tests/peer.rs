@@ -30,14 +30,14 @@ fn theirs(path: &Path, tokens: &[u32]) -> candle_core::Result<Vec<f32>> {
 
 #[test]
 fn candle_transformers_agrees() {
-    // With F16 weights both compute in f32 or nearly so; for quantized weights candle quantizes the
-    // activations to 8 bits, which costs as much as it costs llama.cpp.
+    // With F16 weights both compute in f32, but candle's qwen3 keeps its rotation table in 16 bits; for
+    // quantized weights it quantizes the activations to 8 bits, which costs as much as it costs llama.cpp.
     let mut cases = vec![(common::bundled(), 6e-2)];
     if let Some(dir) = common::shared("vectors/models") {
         for (name, tolerance) in [
-            ("tiny-qwen2-F16", 1e-3),
-            ("tiny-qwen2-untied-F16", 1e-3),
-            ("tiny-qwen3-F16", 1e-3),
+            ("tiny-qwen2-F16", 1e-4),
+            ("tiny-qwen2-untied-F16", 1e-4),
+            ("tiny-qwen3-F16", 1e-2),
             ("tiny-qwen2-Q8_0", 6e-2),
             ("tiny-qwen2-Q4_K_M", 1e-1),
             ("tiny-qwen3-Q8_0", 6e-2),

@@ -17,7 +17,7 @@ use super::{Core, FimTokens, Tokenizer};
 use crate::{Error, Result};
 
 /// How text is cut before byte-pair encoding: the published tokenizers of Qwen2, Qwen2.5 and Qwen3.
-const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+pub(super) const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// No published vocabulary has more tokens, and a hostile file cannot make tables of another size.
 const MAX_TOKENS: usize = 1 << 22;
