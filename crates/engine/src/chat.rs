@@ -1,7 +1,8 @@
 //! Chat templates: a conversation to the text of a prompt, as Hugging Face's `transformers` renders it.
 //!
 //! Owns the messages and the Jinja environment; it knows nothing of tokens. Templates come with model files, so they
-//! are hostile input: instructions, recursion and output are limited.
+//! are hostile input: instructions and recursion are limited. Memory is not: minijinja lets a template double a text as
+//! often as it likes.
 
 mod message;
 mod python;
@@ -18,7 +19,11 @@ pub use self::message::{Content, Message};
 use crate::{Error, Result, Tokenizer};
 
 /// Instructions of one rendering. A conversation of a thousand messages takes about a hundred thousand.
-const FUEL: u64 = 10_000_000;
+const FUEL: u64 = 1_000_000;
+
+/// Stack of the thread that renders. A list can be nested as deep as a template has instructions for it, and is freed
+/// by recursion; nothing but the part in use is ever backed by memory.
+const STACK_BYTES: usize = 512 << 20;
 
 /// Nested calls of macros and blocks.
 const RECURSION: usize = 100;
@@ -84,7 +89,13 @@ impl ChatTemplate {
         }
         let name = if tools.is_some() && self.has_tool_template { "tool_use" } else { "default" };
         let template = self.environment.get_template(name).map_err(failed)?;
-        template.render(context).map_err(failed)
+        let cannot = |problem: &str| Error::Template(format!("its thread {problem}"));
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("chat template".to_owned()).stack_size(STACK_BYTES);
+            let render = move || template.render(context).map_err(failed);
+            let rendering = thread.spawn_scoped(scope, render).map_err(|error| cannot(&error.to_string()))?;
+            rendering.join().map_err(|_| cannot("panicked"))?
+        })
     }
 }
 

@@ -182,3 +182,29 @@ fn hostile_templates_end() {
     assert!(refused("{{ 'x' * 1000000000000 }}").contains("chat template"));
     assert!(refused("{% include 'other' %}").contains("chat template"));
 }
+
+#[test]
+fn values_nested_without_end_do_not_overflow_the_stack() {
+    let nest =
+        "{% for i in range(1000) %}{% for j in range(1000) %}{% set ns.x = [ns.x] %}{% endfor %}{% endfor %}";
+    assert!(refused(&format!("{{% set ns = namespace(x=1) %}}{nest}")).contains("fuel"));
+    let unrolled = "{% set x = [x] %}".repeat(100_000);
+    for use_of_it in
+        ["", "{{ x ~ 'a' }}", "{% if x == [x] %}{% endif %}", "{{ x | string }}", "{{ [x, x] | unique }}"]
+    {
+        // Any outcome but a crash is right.
+        let _ = render(&format!("{unrolled}{use_of_it}"), json!({}));
+    }
+}
+
+#[test]
+fn a_long_conversation_renders() {
+    let messages: Vec<Message> =
+        (0..4000).map(|i| Message::new(["user", "assistant"][i % 2], "x".repeat(200))).collect();
+    let Some(data) = shared().map(|shared| shared.join("data")) else { return };
+    for model in ["qwen2.5", "qwen3"] {
+        let tokenizer = Tokenizer::from_dir(data.join(model)).unwrap();
+        let template = ChatTemplate::of(&tokenizer).unwrap().unwrap();
+        assert!(template.render(&messages, None, true, &Map::new()).unwrap().len() > 800_000);
+    }
+}

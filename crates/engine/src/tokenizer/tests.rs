@@ -106,6 +106,20 @@ fn published_vectors() {
 }
 
 #[test]
+fn published_vectors_from_gguf() {
+    let Some(shared) = shared() else { return };
+    let gguf = crate::Gguf::open(&shared.join("data/qwen2.5/vocab.gguf")).unwrap();
+    let tokenizer = Tokenizer::from_gguf(&gguf).unwrap();
+    check_vectors(&tokenizer, "qwen2.5");
+    let Some(json) = published("qwen2.5") else { return };
+    for id in 0..json.vocab_size() as u32 {
+        assert_eq!(tokenizer.token_bytes(id), json.token_bytes(id), "token {id}");
+        assert_eq!(tokenizer.is_special(id), json.is_special(id), "token {id}");
+    }
+    assert_eq!((tokenizer.fim(), tokenizer.end_ids()), (json.fim(), &[151_643, 151_645][..]));
+}
+
+#[test]
 fn published_special_tokens() {
     let Some(tokenizer) = published("qwen2.5") else { return };
     assert_eq!(tokenizer.vocab_size(), 151_665);
@@ -247,7 +261,9 @@ fn hostile_json_is_an_error() {
 fn unusual_tokens_and_ids_do_no_harm() {
     let mut parts = toy_parts();
     parts.tokens.extend(["x".repeat(100_000), "日本 not of the alphabet".to_owned(), String::new()]);
-    parts.token_types.extend([1, 1, 3]);
+    // The same bytes twice: literally, and in the alphabet.
+    parts.tokens.extend(["éa".to_owned(), "Ã©a".to_owned()]);
+    parts.token_types.extend([1, 1, 3, 4, 1]);
     let tokenizer = Tokenizer::from_vocab(parts).unwrap();
     assert_eq!(tokenizer.token_bytes(267).len(), 100_000);
     assert_eq!(tokenizer.token_bytes(268), "日本 not of the alphabet".as_bytes());
@@ -282,6 +298,45 @@ fn composed(text: &str) -> String {
     let mut normalized = tokenizers::NormalizedString::from(text);
     normalized.nfc();
     normalized.get().to_owned()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn damaged_vocabularies_do_not_panic(
+        tokens in prop::collection::vec((0usize..280, "\\PC{0,3}|<\\|[a-c]\\|>|[Ġ-ń]{1,4}"), 0..4),
+        kinds in prop::collection::vec((0usize..280, -1i32..9), 0..4),
+        merges in prop::collection::vec("[abtrue :]{0,3} [abtrue]{0,3}", 0..3),
+        ids in prop::collection::vec(prop::option::of(0u32..300), 6),
+    ) {
+        let mut parts = toy_parts();
+        for (at, token) in tokens {
+            match parts.tokens.get_mut(at) {
+                Some(old) => *old = token,
+                None => {
+                    parts.tokens.push(token);
+                    parts.token_types.push(4);
+                }
+            }
+        }
+        for (at, kind) in kinds {
+            if let Some(old) = parts.token_types.get_mut(at) {
+                *old = kind;
+            }
+        }
+        parts.merges.extend(merges);
+        parts.ends = ids[0].into_iter().collect();
+        (parts.bos, parts.pad, parts.fim_prefix) = (ids[1], ids[2], ids[3]);
+        if let Ok(tokenizer) = Tokenizer::from_vocab(parts) {
+            let text = "a true story: \u{301}<|im_end|>";
+            let tokens = tokenizer.encode(text, SpecialTokens::Parse).unwrap();
+            prop_assert!(tokens.iter().all(|&id| (id as usize) < tokenizer.vocab_size()));
+            if let Ok(env) = tokenizer.trie_env() {
+                env.tokenize_bytes(text.as_bytes());
+            }
+        }
+    }
 }
 
 proptest! {

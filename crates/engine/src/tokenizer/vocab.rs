@@ -212,91 +212,42 @@ fn is_placeholder(token: &str, id: u32) -> bool {
 
 /// Checks everything that the libraries below would take on trust, and builds.
 pub(super) fn finish(plan: Plan) -> Result<Tokenizer> {
-    let bad =
-        |at: &str, problem: String| Error::BadFile { path: plan.path.clone(), at: at.to_owned(), problem };
-    let size = plan.vocab.values().max().map_or(0, |&id| id as usize + 1);
-    if size == 0 || size > MAX_TOKENS {
-        return Err(bad(
-            plan.keys.tokens,
-            format!("ids must be below `{MAX_TOKENS}`, and there must be one"),
-        ));
-    }
-    let mut names = vec![""; size];
-    for (name, &id) in &plan.vocab {
-        if !std::mem::replace(&mut names[id as usize], name).is_empty() {
-            return Err(bad(plan.keys.tokens, format!("two tokens have the id `{id}`")));
-        }
-    }
     let alphabet = Alphabet::new();
-    for (byte, c) in alphabet.characters() {
-        if !plan.vocab.contains_key(c.encode_utf8(&mut [0; 4]) as &str) {
-            return Err(bad(plan.keys.tokens, format!("no token for the byte `{byte:#04x}`")));
-        }
-    }
-    for (i, (a, b)) in plan.merges.iter().enumerate() {
-        let missing =
-            [a.clone(), b.clone(), format!("{a}{b}")].into_iter().find(|t| !plan.vocab.contains_key(t));
-        if let Some(token) = missing {
-            return Err(bad(
-                plan.keys.merges,
-                format!("merge `{i}` needs the token `{token}`, which is missing"),
-            ));
-        }
-    }
-    let named = plan.ends.iter().copied().map(Some).chain([plan.bos, plan.pad]).chain(plan.fim);
-    if let Some(id) = named.flatten().find(|&id| id as usize >= size) {
-        return Err(bad(plan.keys.ids, format!("token `{id}` does not exist; there are `{size}`")));
-    }
-
-    let mut special = vec![false; size];
-    let mut literal = vec![false; size];
+    let names = checked_names(&plan, &alphabet)?;
+    let mut special = vec![false; names.len()];
+    let mut literal = vec![false; names.len()];
     for (id, token) in &plan.added {
         literal[*id as usize] = true;
         special[*id as usize] = token.special || looks_special(&token.content);
     }
     let (bytes, offsets) = token_bytes(&names, &literal, &alphabet);
-    let find = |name: &str| plan.vocab.get(name).copied();
+    let find = |name: &str, kind: &[bool]| plan.vocab.get(name).copied().filter(|&id| kind[id as usize]);
     let mut ends = plan.ends.clone();
-    ends.extend(ENDS.iter().filter_map(|name| find(name)).filter(|&id| special[id as usize]));
-    let mut seen = Vec::new();
-    ends.retain(|id| {
-        !seen.contains(id) && {
-            seen.push(*id);
-            true
+    for id in ENDS.iter().filter_map(|name| find(name, &special)) {
+        if !ends.contains(&id) {
+            ends.push(id);
         }
-    });
+    }
     let fim_names = ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"];
-    let fim =
-        [0, 1, 2].map(|i| plan.fim[i].or_else(|| find(fim_names[i]).filter(|&id| literal[id as usize])));
+    let fim = [0, 1, 2].map(|i| plan.fim[i].or_else(|| find(fim_names[i], &literal)));
 
     let Plan { normalizer, pre_tokenizer, added, .. } = plan;
-    // Cannot fail: both halves and the whole of every merge were found in the vocabulary above.
+    // Cannot fail: both halves and the whole of every merge have been found in the vocabulary.
     let mut model = BPE::new(plan.vocab.into_iter().collect(), plan.merges);
     model.ignore_merges = plan.ignore_merges;
     let vocabulary = |wanted: &dyn Fn(u32) -> bool| {
         let mut vocabulary = AddedVocabulary::new();
         let tokens = added.iter().filter(|(id, _)| wanted(*id)).map(|(_, token)| token.clone());
-        match vocabulary.add_tokens(tokens, &model, normalizer.as_ref()) {
-            Ok(_) => Ok(vocabulary),
-            Err(error) => Err(Error::BadFile {
-                path: plan.path.clone(),
-                at: plan.keys.tokens.to_owned(),
-                problem: format!("special tokens: {error}"),
-            }),
-        }
+        let done = vocabulary.add_tokens(tokens, &model, normalizer.as_ref());
+        done.map(|_| vocabulary).map_err(|error| Error::BadFile {
+            path: plan.path.clone(),
+            at: plan.keys.tokens.to_owned(),
+            problem: format!("special tokens: {error}"),
+        })
     };
-    let everything = vocabulary(&|_| true)?;
-    let ordinary = vocabulary(&|id| !special[id as usize])?;
-    let core = Core {
-        normalizer: normalizer.clone(),
-        pre_tokenizer,
-        added: everything,
-        ordinary,
-        bytes,
-        offsets,
-        special,
-        model: model.clone(),
-    };
+    let (everything, ordinary) = (vocabulary(&|_| true)?, vocabulary(&|id| !special[id as usize])?);
+    let core =
+        Core { model, normalizer, pre_tokenizer, added: everything, ordinary, bytes, offsets, special };
     Ok(Tokenizer {
         core: Arc::new(core),
         ends,
@@ -311,6 +262,39 @@ pub(super) fn finish(plan: Plan) -> Result<Tokenizer> {
         trie: OnceLock::new(),
         compiler: OnceLock::new(),
     })
+}
+
+/// The name of every token by id, empty where there is none, once everything in the plan refers to tokens that exist.
+fn checked_names<'a>(plan: &'a Plan, alphabet: &Alphabet) -> Result<Vec<&'a str>> {
+    let bad = |at: &str, problem: String| {
+        Err(Error::BadFile { path: plan.path.clone(), at: at.to_owned(), problem })
+    };
+    let size = plan.vocab.values().max().map_or(0, |&id| id as usize + 1);
+    if size == 0 || size > MAX_TOKENS {
+        return bad(plan.keys.tokens, format!("ids must be below `{MAX_TOKENS}`, and there must be one"));
+    }
+    let mut names = vec![""; size];
+    for (name, &id) in &plan.vocab {
+        if !std::mem::replace(&mut names[id as usize], name).is_empty() {
+            return bad(plan.keys.tokens, format!("two tokens have the id `{id}`"));
+        }
+    }
+    for (byte, c) in alphabet.characters() {
+        if !plan.vocab.contains_key(c.encode_utf8(&mut [0; 4]) as &str) {
+            return bad(plan.keys.tokens, format!("no token for the byte `{byte:#04x}`"));
+        }
+    }
+    for (i, (a, b)) in plan.merges.iter().enumerate() {
+        let needed = [a.clone(), b.clone(), format!("{a}{b}")];
+        if let Some(token) = needed.into_iter().find(|token| !plan.vocab.contains_key(token)) {
+            return bad(plan.keys.merges, format!("merge `{i}` needs the token `{token}`, which is missing"));
+        }
+    }
+    let named = plan.ends.iter().copied().map(Some).chain([plan.bos, plan.pad]).chain(plan.fim);
+    if let Some(id) = named.flatten().find(|&id| id as usize >= size) {
+        return bad(plan.keys.ids, format!("token `{id}` does not exist; there are `{size}`"));
+    }
+    Ok(names)
 }
 
 /// Qwen marks some markup, such as `<|fim_prefix|>`, as ordinary; conversions to GGUF go by the look of it, and so do
