@@ -55,7 +55,10 @@ pub(crate) fn run(args: BenchArgs) -> Outcome {
         return Ok(out.json(&measurements)?);
     }
     let gigabytes = info.weight_bytes as f64 / 1e9;
-    out.line(&format!("{} ({}), {gigabytes:.3} GB of weights, {}\n", info.name, info.architecture, info.device))?;
+    out.line(&format!(
+        "{} ({}), {gigabytes:.3} GB of weights, {}\n",
+        info.name, info.architecture, info.device
+    ))?;
     out.line(&format!("{:<10} {:>10} {:>14} {:>10}", "test", "tok/s", "weight/tok", "GB/s"))?;
     for measurement in &measurements {
         out.line(&row(measurement))?;

@@ -69,7 +69,8 @@ pub(crate) struct Fit {
 
 /// Every model in every quantization, against `available_bytes` of memory.
 pub(crate) fn all(available_bytes: u64) -> Vec<Fit> {
-    let pairs = SHAPES.iter().flat_map(|shape| QUANTIZATIONS.iter().map(move |quantization| (shape, *quantization)));
+    let pairs =
+        SHAPES.iter().flat_map(|shape| QUANTIZATIONS.iter().map(move |quantization| (shape, *quantization)));
     pairs.map(|(shape, quantization)| fit(shape, quantization, available_bytes)).collect()
 }
 
@@ -127,7 +128,8 @@ mod tests {
     use super::*;
 
     /// Sizes of the published Q4_K_M files in GB.
-    const PUBLISHED: &[f64] = &[0.39, 0.98, 1.92, 4.68, 8.98, 19.85, 0.39, 1.10, 2.49, 5.02, 9.00, 19.76, 18.55];
+    const PUBLISHED: &[f64] =
+        &[0.39, 0.98, 1.92, 4.68, 8.98, 19.85, 0.39, 1.10, 2.49, 5.02, 9.00, 19.76, 18.55];
 
     #[test]
     fn sizes_are_the_published_ones() {
