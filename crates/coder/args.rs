@@ -19,7 +19,7 @@ pub(crate) struct ModelArgs {
     /// What computes: cpu, or reference (slow, independent arithmetic, to compare with)
     #[arg(long, default_value = "cpu")]
     pub(crate) device: Device,
-    /// Room for prompt and answer, in tokens; without it, what the model was trained for
+    /// Room for prompt and answer, in tokens; without it, the model's own, at most 32768
     #[arg(long, value_name = "TOKENS")]
     pub(crate) context: Option<usize>,
     /// Entries of the key-value cache: f16, or f32 (twice the memory)

@@ -47,6 +47,7 @@ const EXAMPLES: &str = "Examples:
 
 /// How the answer is printed.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Output")]
 pub(crate) struct ShownArgs {
     /// Print the answer when it is complete, not as it comes
     #[arg(long)]

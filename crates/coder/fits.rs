@@ -114,7 +114,7 @@ fn weights(count: u64, bits: f64) -> u64 {
 
 /// Bits per weight in a row of `columns`. K-quants need whole blocks of 256; llama.cpp falls back to these.
 fn bits(quantization: &str, columns: u64) -> f64 {
-    match (quantization, columns % 256 == 0) {
+    match (quantization, columns.is_multiple_of(256)) {
         ("Q4_K", true) => 4.5,
         ("Q4_K", false) => 5.5,
         ("Q6_K", true) => 6.5625,

@@ -57,10 +57,10 @@ const EXAMPLES: &str = "Examples:
 
 A task file says which file to write, what it should be, and which command must succeed:
 
-  # Task: Write a function `slugify` that converts `title` to lower case and replaces spaces with dashes.
+  # Task: Write a function `double` that returns `x` multiplied by 2.
 
   ## File to modify
-  src/slugify.rs
+  src/double.rs
 
   ## Verification
   Run: cargo test --offline --quiet
