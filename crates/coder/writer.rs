@@ -144,7 +144,7 @@ impl<'a> LocalWriter<'a> {
             Message::new(message.role.as_str(), message.content.as_str())
         };
         let messages: Vec<Message> = prompt.messages.iter().map(said).collect();
-        let request = request(engine.chat(&messages)?, prompt, options);
+        let request = request(engine.chat(&messages)?, engine.info().context, prompt, options);
         let generation = engine.generate(request)?;
         stop.draft(Some(generation.canceller()));
         let mut text = String::new();
@@ -166,10 +166,14 @@ impl<'a> LocalWriter<'a> {
     }
 }
 
-fn request(request: Request, prompt: &Prompt, options: DraftOptions) -> Request {
+/// Sampler, grammar and length of a draft. The first one leaves room for itself and for what was wrong with it in the
+/// conversation of the second one: a draft that runs on to the end of the context could not be corrected.
+fn request(request: Request, context: usize, prompt: &Prompt, options: DraftOptions) -> Request {
     let sampler =
         SamplerOptions { temperature: options.temperature, seed: options.seed, ..Default::default() };
-    let limit = options.max_tokens.map_or(Limit::UpTo(MAX_TOKENS), Limit::Require);
+    let room = context.saturating_sub(request.prompt.len());
+    let most = if options.attempt == 1 { MAX_TOKENS.min(room / 2) } else { MAX_TOKENS };
+    let limit = options.max_tokens.map_or(Limit::UpTo(most.max(1)), Limit::Require);
     request.sampler(sampler).limit(limit).grammar(Grammar::Lark(prompt.reply.lark()))
 }
 
