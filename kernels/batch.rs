@@ -1,4 +1,5 @@
-use crate::{Error, Result};
+use crate::Result;
+use crate::error::{below, equal};
 
 /// Positions in one block of the key-value cache. Sequences own whole blocks.
 pub const BLOCK: usize = 32;
@@ -49,7 +50,7 @@ impl Batch {
     /// Checks every index against the limits, so that no operation has to.
     pub fn check(&self, max_rows: usize, vocab: usize, slots: usize) -> Result<()> {
         let rows = self.rows();
-        below("rows", rows, max_rows + 1)?;
+        below("rows", rows, max_rows.saturating_add(1))?;
         equal("positions", self.positions.len(), rows)?;
         equal("slots", self.slots.len(), rows)?;
         for &t in &self.tokens {
@@ -67,24 +68,17 @@ impl Batch {
             next += span.rows as usize;
             below("span's last row", next, rows + 1)?;
             for &b in &span.blocks {
-                below("block", (b as usize).saturating_mul(BLOCK), slots)?;
+                // The block's last slot, so that a whole block lies within the slots.
+                below(
+                    "slot of a block",
+                    (b as usize).saturating_mul(BLOCK).saturating_add(BLOCK - 1),
+                    slots,
+                )?;
             }
             for r in span.first as usize..next {
                 below("position", self.positions[r] as usize, span.blocks.len() * BLOCK)?;
             }
         }
         equal("rows in spans", next, rows)
-    }
-}
-
-fn below(what: &'static str, got: usize, limit: usize) -> Result<()> {
-    if got < limit { Ok(()) } else { Err(Error::Batch { what, got, limit }) }
-}
-
-fn equal(what: &'static str, got: usize, expected: usize) -> Result<()> {
-    if got == expected {
-        Ok(())
-    } else {
-        Err(Error::Shape { what, expected: expected.to_string(), got: got.to_string() })
     }
 }

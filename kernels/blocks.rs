@@ -1,6 +1,24 @@
-//! The block layouts of quantized weights, as GGUF files hold them.
+//! The block layouts of quantized weights, as GGUF files hold them, and their meaning as f32.
+//!
+//! Source: the GGUF specification and the definition of its tensor types in ggml. A weight is exactly
+//! the product (and sum) that the format defines, every step rounded to f32; nothing here chooses a
+//! layout for speed, which is a device's own business.
+
+mod iq4;
+mod k;
+mod legacy;
 
 use crate::{Error, Result};
+
+/// Decodes block after block with a function from the bytes of one block to its weights. A macro, because
+/// a function that is passed as a value is not inlined for certain.
+macro_rules! each_block {
+    ($data:ident, $out:ident, $decode:path) => {
+        for (block, out) in $data.as_chunks().0.iter().zip($out.as_chunks_mut().0) {
+            $decode(block, out);
+        }
+    };
+}
 
 /// How a run of weights is encoded. The names are those of GGUF.
 #[allow(missing_docs, non_camel_case_types)]
@@ -52,8 +70,51 @@ impl BlockType {
     /// Bytes of a row of `cols` weights, if `cols` is a whole number of blocks.
     pub fn row_bytes(self, cols: usize) -> Option<usize> {
         let (weights, bytes) = self.layout();
-        if cols % weights == 0 { (cols / weights).checked_mul(bytes) } else { None }
+        if cols.is_multiple_of(weights) { (cols / weights).checked_mul(bytes) } else { None }
     }
+
+    /// The weights of whole blocks. `data` is as many blocks as `out` has room for; other lengths are
+    /// [`Error::Shape`].
+    pub fn dequantize(self, data: &[u8], out: &mut [f32]) -> Result<()> {
+        if self.row_bytes(out.len()) != Some(data.len()) {
+            return Err(Error::Shape {
+                what: "weight data",
+                expected: format!("{} weights of {self:?}", out.len()),
+                got: format!("{} bytes", data.len()),
+            });
+        }
+        self.decode(data, out);
+        Ok(())
+    }
+
+    /// As [`dequantize`](Self::dequantize), for lengths that are known to fit; what does not fit is left
+    /// as it was. Inlined, so that it is compiled for the instruction set of the caller.
+    #[inline(always)]
+    pub(crate) fn decode(self, data: &[u8], out: &mut [f32]) {
+        match self {
+            BlockType::F32 => each_block!(data, out, legacy::f32),
+            BlockType::F16 => legacy::f16(data, out),
+            BlockType::BF16 => each_block!(data, out, legacy::bf16),
+            BlockType::Q4_0 => each_block!(data, out, legacy::q4_0),
+            BlockType::Q4_1 => each_block!(data, out, legacy::q4_1),
+            BlockType::Q5_0 => each_block!(data, out, legacy::q5_0),
+            BlockType::Q5_1 => each_block!(data, out, legacy::q5_1),
+            BlockType::Q8_0 => each_block!(data, out, legacy::q8_0),
+            BlockType::Q2_K => each_block!(data, out, k::q2_k),
+            BlockType::Q3_K => each_block!(data, out, k::q3_k),
+            BlockType::Q4_K => each_block!(data, out, k::q4_k),
+            BlockType::Q5_K => each_block!(data, out, k::q5_k),
+            BlockType::Q6_K => each_block!(data, out, k::q6_k),
+            BlockType::IQ4_NL => each_block!(data, out, iq4::iq4_nl),
+            BlockType::IQ4_XS => each_block!(data, out, iq4::iq4_xs),
+        }
+    }
+}
+
+/// The half-precision float at byte `at` of a block.
+#[inline(always)]
+fn half_at(block: &[u8], at: usize) -> f32 {
+    half::f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
 }
 
 /// Rows of weights in one encoding, borrowed from a file.
@@ -97,5 +158,21 @@ impl<'a> QuantRows<'a> {
     /// The bytes, `rows · row_bytes(cols)` of them.
     pub fn data(&self) -> &'a [u8] {
         self.data
+    }
+
+    /// The weights of row `row`. A row that does not exist, or an `out` that is not `cols` long, is
+    /// [`Error::Shape`].
+    pub fn dequantize_row(&self, row: usize, out: &mut [f32]) -> Result<()> {
+        if row >= self.rows || out.len() != self.cols {
+            return Err(Error::Shape {
+                what: "row of weights",
+                expected: format!("a row below {} and {} weights", self.rows, self.cols),
+                got: format!("row {row} and {} weights", out.len()),
+            });
+        }
+        // `rows` is not 0 here, and `new` saw to it that `data` is `rows` equal rows.
+        let bytes = self.data.len() / self.rows;
+        self.kind.decode(&self.data[row * bytes..(row + 1) * bytes], out);
+        Ok(())
     }
 }

@@ -42,3 +42,17 @@ pub enum Error {
 
 /// A result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An index or a count that must be below `limit`.
+pub(crate) fn below(what: &'static str, got: usize, limit: usize) -> Result<()> {
+    if got < limit { Ok(()) } else { Err(Error::Batch { what, got, limit }) }
+}
+
+/// A length that must be exactly `expected`.
+pub(crate) fn equal(what: &'static str, got: usize, expected: usize) -> Result<()> {
+    if got == expected {
+        Ok(())
+    } else {
+        Err(Error::Shape { what, expected: expected.to_string(), got: got.to_string() })
+    }
+}

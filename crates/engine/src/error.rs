@@ -37,6 +37,9 @@ pub enum Error {
     /// A grammar does not compile; nothing was generated.
     #[error("grammar: {0}")]
     Grammar(String),
+    /// The model's logits cannot be sampled: a broken model file or device.
+    #[error("logits: {0}")]
+    Logits(String),
     /// A request's field is out of range or contradicts another.
     #[error("`{field}`: {problem}")]
     Request {
@@ -57,6 +60,17 @@ pub enum Error {
         requested: usize,
         /// Tokens that there is room for.
         context: usize,
+    },
+    /// Weights and cache do not fit into memory.
+    #[error(
+        "model needs `{needed_gib:.1} GiB`, `{available_gib:.1} GiB` are available; use a smaller context, a \
+         smaller quantization or a smaller model"
+    )]
+    TooLarge {
+        /// Weights and cache.
+        needed_gib: f64,
+        /// Memory that can be had without swapping.
+        available_gib: f64,
     },
     /// The device failed.
     #[error(transparent)]

@@ -1,8 +1,45 @@
 //! Tokens in, tokens out: quantized language models inside your own process.
 //!
-//! No network, no child processes, no global state.
+//! [`Engine::open`] loads a GGUF file (or a folder with safetensors); [`Engine::generate`] gives the events
+//! of one answer. No network, no child processes, no global state, and the same answer for the same seed.
+//!
+//! What is where: `gguf`, `config`, `weights` and `load` read files; `model` is the forward pass, written
+//! once over [`coder_kernels::Backend`], and `reference` one more device for it; `tokenizer`, `chat`,
+//! `prompt` and `text` go between text and tokens; `sampler` and `grammar` choose tokens; `kv`, `sequence`, `scheduler`
+//! and `step` decide what is computed when; `engine` is the outside.
 #![forbid(unsafe_code)]
 
+mod chat;
+pub mod config;
+mod engine;
 mod error;
+pub mod gguf;
+mod grammar;
+mod kv;
+mod load;
+mod model;
+pub mod probe;
+mod prompt;
+mod reference;
+mod request;
+mod sampler;
+mod scheduler;
+mod sequence;
+mod step;
+mod text;
+mod tokenizer;
+pub mod weights;
 
+pub use chat::{ChatTemplate, Content, Message};
+pub use coder_kernels::KvType;
+pub use config::{Architecture, Config};
+pub use engine::{Canceller, Completion, Engine, Generation};
 pub use error::{Error, Result};
+pub use gguf::Gguf;
+pub use grammar::{Grammar, Mask, Matcher};
+pub use load::{Device, LoadProgress, ModelInfo, Options, Source, TextModel, available_memory};
+pub use request::{Event, Finish, Limit, Request, Summary, Timings, Token, Usage};
+pub use sampler::{History, Sampled, Sampler, SamplerOptions};
+pub use text::TextStream;
+pub use tokenizer::{FimTokens, SpecialTokens, Tokenizer, VocabParts};
+pub use weights::{Role, Weights};

@@ -1,5 +1,6 @@
 """Names nobody has seen: word lists mixed with invented words, in every case style."""
 import random
+import re
 
 VERBS = """add apply build calc check clean collect combine compute convert count create derive
 detect emit ensure estimate extract fetch find fix format gather get handle load locate make
@@ -29,13 +30,13 @@ new_ next nice old outer plain quick quiet raw real red rich right round_ safe s
 slow small smart soft solid spare steady sweet tall thin tiny total_ true_ upper_ valid warm weak
 weekly wide wild young""".split()
 
-PARAMS = """a b c x y z n m p q k v s t w value amount price rate first second left right base
+PARAMS = """a b c x y z n m p q v s t w value amount price rate first second left right base
 other number num size width height factor offset limit start end low high text name word input
 data values numbers items entries words names scores prices xs ys list_a points seq source key
 label message line content records cost weight level speed quantity qty fee""".split()
 
 # Names a body may use for itself, or that a language keeps for itself.
-RESERVED = set("""result item chars parts total i j as async await bool break case char class const
+RESERVED = set("""result item chars parts total i j k as async await bool break case char class const
 continue def default del delete do dyn elif else enum except export extends extern false final
 finally float fn for from function global if impl import in int interface is lambda len let list
 loop map match math max min mod move mut new none nonlocal not null or package pass print private
@@ -73,8 +74,9 @@ def camel(parts):
     return flat[0] + "".join(w.capitalize() for w in flat[1:])
 
 
-def pascal(parts):
-    return "".join(w.capitalize() for part in parts for w in part.split("_") if w)
+def split_name(name):
+    """The words of a name in either case style."""
+    return re.sub(r"([A-Z])", r"_\1", name).lower().strip("_").split("_")
 
 
 def kebab(parts):

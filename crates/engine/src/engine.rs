@@ -1,0 +1,272 @@
+//! The engine as its users see it: open, ask, read events.
+
+use crate::load::{self, LoadProgress, ModelInfo, Options};
+use crate::prompt;
+use crate::scheduler::{Job, Scheduler};
+use crate::tokenizer::SpecialTokens;
+use crate::{
+    ChatTemplate, Error, Event, Limit, Matcher, Message, Request, Result, Sampler, Summary, TextStream,
+    Token, Tokenizer,
+};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+/// A loaded model. Cheap to clone and to share between threads; requests wait for one another in order.
+///
+/// ```no_run
+/// # fn main() -> coder_engine::Result<()> {
+/// use coder_engine::{Engine, Message, Options};
+/// let engine = Engine::open(&Options::new("models/coder-tiny.gguf"))?;
+/// let request = engine.chat(&[Message::new("user", "Write a Python function `add`.")])?;
+/// println!("{}", engine.generate(request)?.finish()?.text);
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Engine(Arc<Shared>);
+
+struct Shared {
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+    tokenizer: Arc<Tokenizer>,
+    template: Option<ChatTemplate>,
+    info: ModelInfo,
+}
+
+impl Engine {
+    /// Loads a model and starts the thread that runs it.
+    ///
+    /// # Errors
+    /// A file that is missing, broken or not supported; a model that does not fit into memory.
+    pub fn open(options: &Options) -> Result<Self> {
+        Self::open_with(options, |_| ())
+    }
+
+    /// The same, telling `progress` how far loading is.
+    pub fn open_with(options: &Options, progress: impl FnMut(LoadProgress)) -> Result<Self> {
+        let loaded = load::open(options, 1, progress)?;
+        let tokenizer = Arc::new(loaded.tokenizer);
+        let (jobs, queue) = mpsc::channel();
+        let scheduler = Scheduler::new(loaded.runner, loaded.blocks, options.chunk, tokenizer.clone());
+        let thread = std::thread::Builder::new()
+            .name("coder-engine".into())
+            .spawn(move || scheduler.run(queue))
+            .map_err(|source| Error::Io { path: "thread".into(), source })?;
+        let (template, info) = (loaded.template, loaded.info);
+        Ok(Self(Arc::new(Shared { jobs: Some(jobs), thread: Some(thread), tokenizer, template, info })))
+    }
+
+    /// Starts a generation. Everything about the request is checked before this returns.
+    ///
+    /// # Errors
+    /// [`Error::ContextTooLong`], [`Error::Grammar`], [`Error::Request`].
+    pub fn generate(&self, request: Request) -> Result<Generation> {
+        let max_tokens = self.check(&request)?;
+        let sampler = Sampler::new(&request.sampler, self.0.info.vocab)?;
+        let matcher = match &request.grammar {
+            Some(grammar) => Some(Matcher::new(&self.0.tokenizer, grammar)?),
+            None => None,
+        };
+        let (events, receiver) = mpsc::channel();
+        let canceller = Canceller(Arc::new(AtomicBool::new(false)));
+        let job = Job {
+            text: TextStream::new(&request.stop)?,
+            prompt: request.prompt,
+            max_tokens,
+            sampler,
+            matcher,
+            show_special: request.show_special,
+            ignore_end: request.ignore_end,
+            events,
+            canceller: canceller.clone(),
+            queued: Instant::now(),
+        };
+        let jobs = self.0.jobs.as_ref().ok_or(Error::Stopped)?;
+        jobs.send(job).map_err(|_| Error::Stopped)?;
+        Ok(Generation { events: receiver, canceller, ended: false })
+    }
+
+    /// The tokens that the answer may have.
+    fn check(&self, request: &Request) -> Result<usize> {
+        let bad = |field, problem: String| Err(Error::Request { field, problem });
+        if request.prompt.is_empty() {
+            return bad("prompt", "is empty; a generation needs at least one token".into());
+        }
+        let vocab = self.0.info.vocab;
+        if let Some(t) = request.prompt.iter().find(|&&t| t as usize >= vocab) {
+            return bad("prompt", format!("token `{t}` is not in the vocabulary of `{vocab}`"));
+        }
+        let (prompt, context) = (request.prompt.len(), self.0.info.context);
+        let (requested, at_most) = match request.limit {
+            Limit::Require(n) => (n, n),
+            Limit::UpTo(n) => (n.min(1), n.min(context.saturating_sub(prompt))),
+        };
+        if at_most == 0 && requested == 0 {
+            return bad("limit", "no token asked for; ask for at least one".into());
+        }
+        if prompt.saturating_add(requested) > context {
+            return Err(Error::ContextTooLong { prompt, requested, context });
+        }
+        Ok(at_most)
+    }
+
+    /// A request from a conversation, through the model's chat template. Names of special tokens in a
+    /// message are plain text.
+    ///
+    /// # Errors
+    /// [`Error::Template`] if the model has none or it refuses these messages.
+    pub fn chat(&self, messages: &[Message]) -> Result<Request> {
+        self.chat_with(messages, None)
+    }
+
+    /// The same with tool definitions (OpenAI's `tools`).
+    pub fn chat_with(&self, messages: &[Message], tools: Option<&[serde_json::Value]>) -> Result<Request> {
+        let template = self.0.template.as_ref().ok_or_else(|| {
+            Error::Template("the model has none; give one with `chat_template`, or use a raw prompt".into())
+        })?;
+        Ok(Request::new(prompt::encode(template, &self.0.tokenizer, messages, tools)?))
+    }
+
+    /// A request from raw text. Names of special tokens in it are plain text.
+    pub fn prompt(&self, text: &str) -> Result<Request> {
+        let tokenizer = &self.0.tokenizer;
+        let mut tokens: Vec<u32> = tokenizer.bos().filter(|_| tokenizer.add_bos()).into_iter().collect();
+        tokens.extend(tokenizer.encode(text, SpecialTokens::Plain)?);
+        Ok(Request::new(tokens))
+    }
+
+    /// A request for what belongs between `prefix` and `suffix` (fill in the middle).
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if the vocabulary has no tokens for it.
+    pub fn fim(&self, prefix: &str, suffix: &str) -> Result<Request> {
+        let tokenizer = &self.0.tokenizer;
+        let fim = tokenizer.fim().ok_or_else(|| Error::Unsupported {
+            what: "fill in the middle with model",
+            got: self.0.info.name.clone(),
+            supported: "models whose vocabulary has fim tokens, such as Qwen2.5-Coder".into(),
+        })?;
+        let mut prompt = vec![fim.prefix];
+        prompt.extend(tokenizer.encode(prefix, SpecialTokens::Plain)?);
+        prompt.push(fim.suffix);
+        prompt.extend(tokenizer.encode(suffix, SpecialTokens::Plain)?);
+        prompt.push(fim.middle);
+        Ok(Request::new(prompt))
+    }
+
+    /// The vocabulary.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.0.tokenizer
+    }
+
+    /// The chat template, if the model has one.
+    pub fn template(&self) -> Option<&ChatTemplate> {
+        self.0.template.as_ref()
+    }
+
+    /// What was loaded.
+    pub fn info(&self) -> &ModelInfo {
+        &self.0.info
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Engine").field(&self.0.info).finish()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        drop(self.jobs.take()); // the thread ends when nobody can send any more
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Stops a generation from elsewhere, such as a signal handler's thread.
+#[derive(Clone, Debug)]
+pub struct Canceller(Arc<AtomicBool>);
+
+impl Canceller {
+    /// Asks for the end; a `Done` event with [`Finish::Cancelled`](crate::Finish::Cancelled) follows after
+    /// the current step.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The events of one generation, as they happen. Dropping it cancels.
+#[derive(Debug)]
+pub struct Generation {
+    events: mpsc::Receiver<Result<Event>>,
+    canceller: Canceller,
+    ended: bool,
+}
+
+impl Generation {
+    /// Asks for the end; the iterator still gives what remains.
+    pub fn cancel(&self) {
+        self.canceller.cancel();
+    }
+
+    /// A handle that cancels from another thread.
+    pub fn canceller(&self) -> Canceller {
+        self.canceller.clone()
+    }
+
+    /// Waits for the end and gives the whole answer.
+    pub fn finish(self) -> Result<Completion> {
+        let (mut text, mut tokens) = (String::new(), Vec::new());
+        for event in self {
+            match event? {
+                Event::Prefill { .. } => {}
+                Event::Token(token) => {
+                    text.push_str(&token.text);
+                    tokens.push(token);
+                }
+                Event::Done(summary) => {
+                    text.push_str(&summary.text);
+                    return Ok(Completion { text, tokens, summary });
+                }
+            }
+        }
+        Err(Error::Stopped)
+    }
+}
+
+impl Iterator for Generation {
+    type Item = Result<Event>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let event = self.events.recv().unwrap_or(Err(Error::Stopped));
+        self.ended = matches!(event, Ok(Event::Done(_)) | Err(_));
+        Some(event)
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        self.canceller.cancel();
+    }
+}
+
+/// A whole answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Completion {
+    /// Its text.
+    pub text: String,
+    /// Its tokens.
+    pub tokens: Vec<Token>,
+    /// Why it ended, what it counted, how long it took.
+    pub summary: Summary,
+}

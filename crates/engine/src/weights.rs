@@ -1,0 +1,156 @@
+//! The weights of a model by what they are for, wherever they come from: a GGUF file, or a folder with
+//! `config.json` and safetensors.
+//!
+//! This module owns names and shapes. It decodes nothing but vectors; matrices stay in the file's encoding.
+
+mod folder;
+mod role;
+
+use std::{
+    borrow::Cow,
+    path::{Path, PathBuf},
+};
+
+use coder_kernels::{BlockType, QuantRows};
+use half::{bf16, f16};
+
+pub use role::Role;
+
+use crate::{
+    Error, Result,
+    config::Config,
+    gguf::{Gguf, bad, tensor_label},
+};
+use folder::Folder;
+use role::Shape;
+
+/// An open model: configuration and weights.
+#[derive(Debug)]
+pub struct Weights {
+    path: PathBuf,
+    config: Config,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Gguf(Gguf),
+    Folder(Folder),
+}
+
+/// A weight `[experts, rows, cols]`, borrowed from the file where it lies there in one piece.
+#[derive(Clone, Debug)]
+pub struct Matrix<'a> {
+    kind: BlockType,
+    experts: usize,
+    rows: usize,
+    cols: usize,
+    data: Cow<'a, [u8]>,
+}
+
+impl Weights {
+    /// Opens the model at `path`: a `.gguf` file (or any part of a split one), or a folder with `config.json`
+    /// and `model.safetensors` or `model.safetensors.index.json`.
+    pub fn open(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            let config = Config::from_json(&path.join("config.json"))?;
+            let source = Source::Folder(Folder::open(path)?);
+            return Ok(Self { path: path.to_owned(), config, source });
+        }
+        if path.extension().is_some_and(|e| e == "safetensors") {
+            let problem = "is part of a checkpoint: open the folder that it is in";
+            return Err(bad(path, "the file", problem.into()));
+        }
+        Self::from_gguf(Gguf::open(path)?)
+    }
+
+    /// The model in an open GGUF file.
+    pub fn from_gguf(gguf: Gguf) -> Result<Self> {
+        let config = Config::from_gguf(&gguf)?;
+        Ok(Self { path: gguf.path().to_owned(), config, source: Source::Gguf(gguf) })
+    }
+
+    /// The dimensions.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The GGUF file, which has tokenizer and chat template too, if that is what was opened.
+    pub fn gguf(&self) -> Option<&Gguf> {
+        match &self.source {
+            Source::Gguf(gguf) => Some(gguf),
+            Source::Folder(_) => None,
+        }
+    }
+
+    /// The file, or the folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes of all weights.
+    pub fn bytes(&self) -> usize {
+        match &self.source {
+            Source::Gguf(gguf) => gguf.data_bytes(),
+            Source::Folder(folder) => folder.bytes(),
+        }
+    }
+
+    /// The weight of `role`. An error names the tensor if it is missing, of another shape than the
+    /// configuration says, or of a type that is not supported.
+    pub fn matrix(&self, role: Role) -> Result<Matrix<'_>> {
+        let role = if role == Role::Output && self.config.tied { Role::TokenEmbedding } else { role };
+        let Some(shape) = role.shape(&self.config) else {
+            let name = tensor_label(&role.gguf_name());
+            return Err(bad(&self.path, &name, "is for experts, which this model does not have".into()));
+        };
+        match &self.source {
+            Source::Folder(folder) => folder.matrix(role, shape),
+            Source::Gguf(gguf) => {
+                let Shape { experts, rows, cols } = shape;
+                let found = gguf.rows(&role.gguf_name(), &[cols, rows, experts])?;
+                Ok(Matrix { kind: found.kind(), experts, rows, cols, data: Cow::Borrowed(found.data()) })
+            }
+        }
+    }
+
+    /// The norm's weight or bias of `role`, decoded from F32, F16 or BF16.
+    ///
+    /// # Panics
+    ///
+    /// If `role` is not [a vector](Role::is_vector), which is an error of the caller and not of the file.
+    pub fn vector(&self, role: Role) -> Result<Vec<f32>> {
+        assert!(role.is_vector(), "{role:?} is a matrix");
+        let found = self.matrix(role)?;
+        let data = &found.data;
+        match found.kind {
+            BlockType::F32 => Ok(data.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect()),
+            BlockType::F16 => Ok(data.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).into()).collect()),
+            BlockType::BF16 => {
+                Ok(data.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).into()).collect())
+            }
+            other => Err(Error::Unsupported {
+                what: "type of a norm or bias",
+                got: format!("{other:?}"),
+                supported: "F32, F16, BF16".into(),
+            }),
+        }
+    }
+}
+
+impl Matrix<'_> {
+    /// All experts' rows, one behind the other: `experts · rows` rows of `cols` weights.
+    pub fn rows(&self) -> Result<QuantRows<'_>> {
+        Ok(QuantRows::new(self.kind, self.experts * self.rows, self.cols, &self.data)?)
+    }
+
+    /// Number of experts, 1 for a dense matrix.
+    pub fn experts(&self) -> usize {
+        self.experts
+    }
+
+    /// Its encoding.
+    pub fn kind(&self) -> BlockType {
+        self.kind
+    }
+}

@@ -1,0 +1,98 @@
+//! Which instruction set the arithmetic runs on: found once, carried as proof.
+
+#[cfg(target_arch = "x86_64")]
+use super::vector::{Avx2, Avx512};
+use super::vector::{Lanes, Vector};
+
+/// An instruction set that this machine has. A value exists only after the check, which is what makes
+/// running on it sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Isa(Set);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Set {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+/// Arithmetic that is compiled once for every instruction set.
+///
+/// `run` and all that it calls in its loops must be `#[inline(always)]`: only then do they become part
+/// of the function that has the instruction set's features. Only [`Isa::run`] calls it.
+pub(super) trait Kernel {
+    fn run<V: Vector>(self);
+}
+
+impl Isa {
+    /// The best instruction set of this machine.
+    pub fn best() -> Self {
+        *Self::available().last().unwrap_or(&Isa(Set::Portable))
+    }
+
+    /// Every instruction set of this machine, the portable one first and the best last.
+    pub fn available() -> Vec<Self> {
+        #[allow(unused_mut)]
+        let mut sets = vec![Isa(Set::Portable)];
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+        {
+            sets.push(Isa(Set::Avx2));
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+            {
+                sets.push(Isa(Set::Avx512));
+            }
+        }
+        sets
+    }
+
+    /// The name for people.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Set::Portable if cfg!(target_arch = "aarch64") => "neon",
+            Set::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => "avx512",
+        }
+    }
+
+    /// Whether products are fused with sums. All instruction sets that fuse give the same bits.
+    pub fn fused(self) -> bool {
+        self.0 != Set::Portable || Lanes::FUSED
+    }
+
+    /// Runs `kernel`, compiled for this instruction set.
+    #[inline]
+    pub(super) fn run(self, kernel: impl Kernel) {
+        match self.0 {
+            Set::Portable => kernel.run::<Lanes>(),
+            // SAFETY: `Isa(Set::Avx2)` is made only by `available`, after it found avx2, fma and f16c.
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => unsafe { avx2(kernel) },
+            // SAFETY: `Isa(Set::Avx512)` is made only by `available`, after it found all of the features.
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => unsafe { avx512(kernel) },
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn avx2(kernel: impl Kernel) {
+    kernel.run::<Avx2>()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
+fn avx512(kernel: impl Kernel) {
+    kernel.run::<Avx512>()
+}

@@ -1,0 +1,235 @@
+//! Products, norms and what goes element by element.
+
+use crate::rig::*;
+use coder_kernels::cpu::{Cpu, Isa};
+use coder_kernels::{Backend, BlockType, QuantRows};
+
+/// The product of `x` with a weight of three parts, and the decoded weight.
+fn mixed(
+    cpu: &mut Cpu,
+    x: &[f32],
+    kinds: [BlockType; 3],
+    rows: [usize; 3],
+    cols: usize,
+) -> (Vec<f32>, Vec<f32>) {
+    let mut random = Random::new(5);
+    let data: Vec<_> = kinds.iter().zip(rows).map(|(&k, r)| random.weights(k, r, cols)).collect();
+    let parts: Vec<_> = (0..3).map(|i| QuantRows::new(kinds[i], rows[i], cols, &data[i]).unwrap()).collect();
+    let w = cpu.mat(&parts, 1).unwrap();
+    let out: usize = rows.iter().sum();
+    let x = filled(cpu, x, cols);
+    let used = x_rows(&x, cpu, cols);
+    let mut y = cpu.buf(used, out).unwrap();
+    cpu.matmul(&mut y, &x, &w).unwrap();
+    let weights = kinds.iter().zip(&data).flat_map(|(&k, d)| decoded(k, d)).collect();
+    (read(cpu, &y, used, out), weights)
+}
+
+fn x_rows(x: &coder_kernels::cpu::Buf, cpu: &mut Cpu, cols: usize) -> usize {
+    // Only the right length can be read.
+    (1..100).find(|rows| cpu.read(x, &mut vec![0.0; rows * cols]).is_ok()).unwrap()
+}
+
+#[test]
+fn matmul_of_every_type() {
+    use BlockType::*;
+    let groups = [
+        ([F32, F16, BF16], [5, 3, 2], 100),
+        ([Q4_0, Q4_1, Q5_0], [128, 16, 16], 896),
+        ([Q5_1, Q8_0, IQ4_NL], [1, 63, 70], 896),
+        ([Q4_K, Q6_K, Q5_K], [40, 41, 43], 768),
+        ([Q2_K, Q3_K, IQ4_XS], [2, 300, 9], 256),
+    ];
+    every_isa(|cpu| {
+        for (kinds, sizes, cols) in groups {
+            for rows in [1, 2, 9, 33] {
+                let x = Random::new(rows as u64).floats(rows * cols);
+                let (y, w) = mixed(cpu, &x, kinds, sizes, cols);
+                let out = w.len() / cols;
+                for (r, x) in x.chunks_exact(cols).enumerate() {
+                    for (o, w) in w.chunks_exact(cols).enumerate() {
+                        let (sum, size) = dot(w, x);
+                        let got = y[r * out + o];
+                        // Sixteen sums of cols / 16 products: roundings of at most 6e-8 each that mostly cancel,
+                        // relative to the absolute products.
+                        assert!(
+                            (f64::from(got) - sum).abs() <= 2e-7 * size,
+                            "{kinds:?} [{r}, {o}]: {got} {sum}"
+                        );
+                    }
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_row_of_a_product_does_not_see_its_neighbours() {
+    use BlockType::*;
+    every_isa(|cpu| {
+        for (kinds, sizes, cols) in
+            [([Q4_0, Q5_0, Q8_0], [128, 60, 7], 896), ([Q4_K, Q6_K, F32], [7, 11, 3], 256)]
+        {
+            let rows = 21;
+            let x = Random::new(3).floats(rows * cols);
+            let (all, _) = mixed(cpu, &x, kinds, sizes, cols);
+            let out = all.len() / rows;
+            for (r, row) in x.chunks_exact(cols).enumerate() {
+                let (alone, _) = mixed(cpu, row, kinds, sizes, cols);
+                assert_bits("a row alone", &alone, &all[r * out..][..out]);
+            }
+            let backwards: Vec<f32> = x.chunks_exact(cols).rev().flatten().copied().collect();
+            let (reversed, _) = mixed(cpu, &backwards, kinds, sizes, cols);
+            let back: Vec<f32> = reversed.chunks_exact(out).rev().flatten().copied().collect();
+            assert_bits("rows in another order", &back, &all);
+        }
+    });
+}
+
+#[test]
+fn instruction_sets_that_fuse_agree_bit_for_bit() {
+    use BlockType::*;
+    let x = Random::new(8).floats(5 * 768);
+    let fused: Vec<_> = Isa::available().into_iter().filter(|i| i.fused()).collect();
+    let products: Vec<_> = fused
+        .iter()
+        .map(|&isa| mixed(&mut Cpu::with(isa), &x, [Q4_K, Q6_K, Q8_0], [60, 61, 3], 768).0)
+        .collect();
+    for pair in products.windows(2) {
+        assert_bits("another instruction set", &pair[0], &pair[1]);
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    use BlockType::*;
+    let x = Random::new(14).floats(17 * 896);
+    let product = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| mixed(&mut Cpu::new(), &x, [Q4_0, Q5_1, Q8_0], [200, 61, 3], 896).0)
+    };
+    let one = product(1);
+    for threads in [2, 7, 70] {
+        assert_bits("other threads", &product(threads), &one);
+    }
+}
+
+#[test]
+fn rms_norm() {
+    every_isa(|cpu| {
+        for (rows, cols) in [(1, 7), (3, 64), (40, 896), (70, 2048)] {
+            let (data, w) = (Random::new(1).floats(rows * cols), Random::new(2).floats(cols));
+            let x = filled(cpu, &data, cols);
+            let weight = cpu.vector(&w).unwrap();
+            let mut y = cpu.buf(rows, cols).unwrap();
+            cpu.rms_norm(&mut y, &x, &weight, 1e-6).unwrap();
+            let got = read(cpu, &y, rows, cols);
+            let expected: Vec<f64> = data
+                .chunks_exact(cols)
+                .flat_map(|x| {
+                    let scale = 1.0 / (dot(x, x).0 / cols as f64 + f64::from(1e-6f32)).sqrt();
+                    x.iter().zip(&w).map(move |(x, w)| f64::from(*x) * scale * f64::from(*w))
+                })
+                .collect();
+            // f32 has 6e-8 a rounding; a norm is a handful of them.
+            assert_near("norm", &got, &expected, 1e-6);
+            let one = filled(cpu, &data[(rows - 1) * cols..], cols);
+            cpu.rms_norm(&mut y, &one, &weight, 1e-6).unwrap();
+            let alone = read(cpu, &y, 1, cols);
+            assert_bits("a row alone", &alone, &got[(rows - 1) * cols..]);
+        }
+    });
+}
+
+#[test]
+fn elementwise() {
+    every_isa(|cpu| {
+        for (rows, ffn) in [(1, 3), (5, 768), (64, 4864)] {
+            let data = Random::new(4).floats(rows * 2 * ffn).iter().map(|x| 30.0 * x).collect::<Vec<_>>();
+            let gate_up = filled(cpu, &data, 2 * ffn);
+            let mut y = cpu.buf(rows, ffn).unwrap();
+            cpu.swiglu(&mut y, &gate_up).unwrap();
+            let got = read(cpu, &y, rows, ffn);
+            let expected: Vec<f64> = wide(&data)
+                .chunks_exact(2 * ffn)
+                .flat_map(|r| (0..ffn).map(|c| r[c] / (1.0 + (-r[c]).exp()) * r[ffn + c]).collect::<Vec<_>>())
+                .collect();
+            assert_near("swiglu", &got, &expected, 1e-6);
+
+            let b = Random::new(6).floats(ffn);
+            let bias = cpu.vector(&b).unwrap();
+            cpu.bias(&mut y, &bias).unwrap();
+            let biased: Vec<f32> = got.iter().zip(b.iter().cycle()).map(|(y, b)| y + b).collect();
+            assert_bits("bias", &read(cpu, &y, rows, ffn), &biased);
+
+            let other = filled(cpu, &got, ffn);
+            cpu.add(&mut y, &other).unwrap();
+            let sum: Vec<f32> = biased.iter().zip(&got).map(|(x, y)| x + y).collect();
+            assert_bits("sum", &read(cpu, &y, rows, ffn), &sum);
+        }
+    });
+}
+
+#[test]
+fn extremes_of_swiglu_are_finite() {
+    every_isa(|cpu| {
+        let x = filled(cpu, &[1e4, -1e4, -100.0, 0.0, 1.0, 1.0, 1.0, 1.0], 8);
+        let mut y = cpu.buf(1, 4).unwrap();
+        cpu.swiglu(&mut y, &x).unwrap();
+        assert_eq!(read(cpu, &y, 1, 4), [1e4, 0.0, 0.0, 0.0]);
+    });
+}
+
+#[test]
+fn embed_and_select() {
+    every_isa(|cpu| {
+        let cols = 256;
+        let mut random = Random::new(9);
+        let parts = [random.weights(BlockType::Q4_K, 6, cols), random.weights(BlockType::Q8_0, 3, cols)];
+        let rows = [
+            QuantRows::new(BlockType::Q4_K, 6, cols, &parts[0]).unwrap(),
+            QuantRows::new(BlockType::Q8_0, 3, cols, &parts[1]).unwrap(),
+        ];
+        let table = cpu.mat(&rows, 1).unwrap();
+        let mut batch = sequence(4);
+        batch.tokens = vec![8, 0, 6, 5];
+        batch.logits = vec![1, 3];
+        let (mut x, mut y) = (cpu.buf(6, cols).unwrap(), cpu.buf(2, cols).unwrap());
+        cpu.step(&batch, |c| {
+            c.embed(&mut x, &table)?;
+            c.select(&mut y, &x)
+        })
+        .unwrap();
+        let (four, eight) = (decoded(BlockType::Q4_K, &parts[0]), decoded(BlockType::Q8_0, &parts[1]));
+        let token =
+            |t: usize| if t < 6 { &four[t * cols..][..cols] } else { &eight[(t - 6) * cols..][..cols] };
+        assert_bits("embedding", &read(cpu, &x, 4, cols), &[8, 0, 6, 5].map(token).concat());
+        assert_bits("selected", &read(cpu, &y, 2, cols), &[0, 5].map(token).concat());
+    });
+}
+
+#[test]
+fn fused_operations_are_their_parts() {
+    every_isa(|cpu| {
+        let (rows, cols, out) = (9, 256, 70);
+        let mut random = Random::new(12);
+        let w = dense(cpu, BlockType::Q4_K, &random.weights(BlockType::Q4_K, out, cols), cols);
+        let (data, sum) = (random.floats(rows * cols), random.floats(rows * out));
+        let norm = cpu.vector(&random.floats(cols)).unwrap();
+        let x = filled(cpu, &data, cols);
+        let (mut h, mut y, mut z) =
+            (cpu.buf(rows, cols).unwrap(), cpu.buf(rows, out).unwrap(), cpu.buf(rows, out).unwrap());
+        cpu.norm_matmul(&mut y, &x, &norm, &w, 1e-6, &mut h).unwrap();
+        cpu.rms_norm(&mut h, &x, &norm, 1e-6).unwrap();
+        cpu.matmul(&mut z, &h, &w).unwrap();
+        let (got, expected) = (read(cpu, &y, rows, out), read(cpu, &z, rows, out));
+        assert_bits("norm_matmul", &got, &expected);
+
+        let (mut one, mut two) = (filled(cpu, &sum, out), filled(cpu, &sum, out));
+        cpu.matmul_add(&mut one, &x, &w, &mut y).unwrap();
+        cpu.matmul(&mut y, &x, &w).unwrap();
+        cpu.add(&mut two, &y).unwrap();
+        let (got, expected) = (read(cpu, &one, rows, out), read(cpu, &two, rows, out));
+        assert_bits("matmul_add", &got, &expected);
+    });
+}

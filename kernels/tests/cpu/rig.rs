@@ -1,0 +1,145 @@
+//! What the tests need: reproducible numbers, buffers filled through the contract alone, comparisons.
+
+use coder_kernels::cpu::{Buf, Cpu, Isa, Mat};
+use coder_kernels::{BLOCK, Backend, Batch, BlockType, QuantRows, Span};
+
+/// Reproducible numbers: xorshift64*.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    pub(crate) fn bits(&mut self) -> u32 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32) as u32
+    }
+
+    /// Between -1 and 1.
+    pub(crate) fn float(&mut self) -> f32 {
+        self.bits() as f32 / (u32::MAX / 2) as f32 - 1.0
+    }
+
+    pub(crate) fn floats(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.float()).collect()
+    }
+
+    /// Rows in `kind` with scales of the order of 0.01, so that nothing overflows.
+    pub(crate) fn weights(&mut self, kind: BlockType, rows: usize, cols: usize) -> Vec<u8> {
+        let bytes = kind.row_bytes(cols).unwrap();
+        let scale = half::f16::from_f32(0.01).to_le_bytes();
+        if kind == BlockType::F32 {
+            return self.floats(rows * cols).into_iter().flat_map(f32::to_le_bytes).collect();
+        }
+        if matches!(kind, BlockType::F16 | BlockType::BF16) {
+            let bits = |x: f32| match kind {
+                BlockType::F16 => half::f16::from_f32(x).to_le_bytes(),
+                _ => half::bf16::from_f32(x).to_le_bytes(),
+            };
+            return self.floats(rows * cols).into_iter().flat_map(bits).collect();
+        }
+        let mut data: Vec<u8> = (0..rows * bytes).map(|_| self.bits() as u8).collect();
+        let size = kind.layout().1;
+        use BlockType::*;
+        let places: &[usize] = match kind {
+            Q4_1 | Q5_1 | Q4_K | Q5_K => &[0, 2],
+            Q2_K => &[80, 82],
+            Q3_K => &[108],
+            Q6_K => &[208],
+            _ => &[0],
+        };
+        for block in data.chunks_exact_mut(size) {
+            for &at in places {
+                block[at..at + 2].copy_from_slice(&scale);
+            }
+        }
+        data
+    }
+}
+
+/// Runs `test` on every instruction set.
+pub(crate) fn every_isa(mut test: impl FnMut(&mut Cpu)) {
+    for isa in Isa::available() {
+        eprintln!("{}", isa.name());
+        test(&mut Cpu::with(isa));
+    }
+}
+
+/// Rows of one sequence from position 0, kept in blocks 0, 1, …; token `r` in row `r`.
+pub(crate) fn sequence(rows: usize) -> Batch {
+    let n = rows as u32;
+    let blocks = (0..rows.div_ceil(BLOCK) as u32).collect();
+    Batch {
+        tokens: (0..n).collect(),
+        positions: (0..n).collect(),
+        slots: (0..n).collect(),
+        spans: vec![Span { first: 0, rows: n, blocks }],
+        logits: Vec::new(),
+    }
+}
+
+/// A buffer with the rows of `data [_, cols]` in use.
+pub(crate) fn filled(cpu: &mut Cpu, data: &[f32], cols: usize) -> Buf {
+    let rows = data.len() / cols;
+    let table = dense(cpu, BlockType::F32, &bytes(data), cols);
+    let mut x = cpu.buf(rows, cols).unwrap();
+    cpu.step(&sequence(rows), |c| c.embed(&mut x, &table)).unwrap();
+    x
+}
+
+pub(crate) fn bytes(data: &[f32]) -> Vec<u8> {
+    data.iter().flat_map(|x| x.to_le_bytes()).collect()
+}
+
+/// A weight of one part and one expert.
+pub(crate) fn dense(cpu: &Cpu, kind: BlockType, data: &[u8], cols: usize) -> Mat {
+    let rows = data.len() / kind.row_bytes(cols).unwrap();
+    cpu.mat(&[QuantRows::new(kind, rows, cols, data).unwrap()], 1).unwrap()
+}
+
+/// The rows in use.
+pub(crate) fn read(cpu: &mut Cpu, x: &Buf, rows: usize, cols: usize) -> Vec<f32> {
+    let mut out = vec![f32::NAN; rows * cols];
+    cpu.read(x, &mut out).unwrap();
+    out
+}
+
+pub(crate) fn decoded(kind: BlockType, data: &[u8]) -> Vec<f32> {
+    let (weights, size) = kind.layout();
+    let mut out = vec![0.0; data.len() / size * weights];
+    kind.dequantize(data, &mut out).unwrap();
+    out
+}
+
+pub(crate) fn wide(x: &[f32]) -> Vec<f64> {
+    x.iter().map(|&x| f64::from(x)).collect()
+}
+
+/// The scalar product, and the sum of the absolute products, which rounding errors are relative to.
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> (f64, f64) {
+    let products = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b));
+    products.fold((0.0, 0.0), |(sum, size), p| (sum + p, size + p.abs()))
+}
+
+/// Each `got` is within `tolerance` of its `expected`, relative to the largest of them.
+pub(crate) fn assert_near(what: &str, got: &[f32], expected: &[f64], tolerance: f64) {
+    assert_eq!(got.len(), expected.len(), "{what}");
+    let size = expected.iter().fold(0.0f64, |a, b| a.max(b.abs()));
+    for (i, (g, e)) in got.iter().zip(expected).enumerate() {
+        let error = (f64::from(*g) - e).abs();
+        assert!(
+            error <= tolerance * size,
+            "{what}[{i}]: {g} instead of {e}, tolerance {tolerance} of {size}"
+        );
+    }
+}
+
+/// The same bits.
+pub(crate) fn assert_bits(what: &str, got: &[f32], expected: &[f32]) {
+    assert_eq!(got.len(), expected.len(), "{what}");
+    let same = got.iter().zip(expected).position(|(g, e)| g.to_bits() != e.to_bits());
+    assert_eq!(same, None, "{what}: first place with other bits");
+}

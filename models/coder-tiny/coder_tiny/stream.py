@@ -1,0 +1,80 @@
+"""The mixture: tasks for evaluation, and samples for training.
+
+A sample is a list of (text, weight) pieces; the weight is that of the loss.
+"""
+from . import changes, extras, lang, mutate, tasks
+from .names import seeded
+
+PROMPT_WEIGHT = 0.05
+
+
+def random_task(rng, language):
+    make = rng.choices([tasks.function_task, tasks.constants_task, tasks.tests_task, changes.change_task], [66, 10, 12, 12])[0]
+    return make(rng, language)
+
+
+def evaluation_task(seed, index, language):
+    return random_task(seeded("evaluation", seed, index), language)
+
+
+def task_id(rng):
+    return rng.choice([f"T-{rng.randint(1, 200):03d}", f"T-{rng.randint(1, 999):03d}", f"{word_id(rng)}-{rng.randint(1, 99)}"])
+
+
+def word_id(rng):
+    return rng.choice(["T", "task", "TASK", "job", "P", "issue"])
+
+
+def _chat_pieces(messages, reply):
+    from . import prompts    # needs jinja2, which only training has
+    return [(prompts.chat(messages), PROMPT_WEIGHT), (reply + "<|im_end|>", 1.0)]
+
+
+def task_sample(rng):
+    from . import prompts
+    task = random_task(rng, rng.choice(lang.LANGUAGES))
+    return _chat_pieces([extras.user(prompts.prompt(task, task_id(rng)))], lang.fenced(task.language, task.answer))
+
+
+def retry_sample(rng):
+    from . import prompts
+    task = random_task(rng, rng.choice(lang.LANGUAGES))
+    wrong, effect = mutate.mutate(rng, task)
+    reason, output = mutate.failure(rng, task, effect)
+    messages = [extras.user(prompts.prompt(task, task_id(rng))), extras.assistant(lang.fenced(task.language, wrong)),
+                extras.user(prompts.retry(reason, task.command, output))]
+    return _chat_pieces(messages, lang.fenced(task.language, task.answer))
+
+
+def chat_sample(rng):
+    return _chat_pieces(*extras.chat(rng))
+
+
+def copy_sample(rng):
+    return _chat_pieces(*extras.copying(rng))
+
+
+def raw_sample(rng):
+    """A code file on its own, so that plain completion works."""
+    task = random_task(rng, rng.choice(lang.LANGUAGES))
+    text = task.answer if rng.random() < 0.6 else task.answer.split("\n", 1)[1]
+    return [(text + "<|endoftext|>", 0.5)]
+
+
+def fim_sample(rng):
+    """A code file with a hole, in the order prefix, suffix, middle."""
+    text = random_task(rng, rng.choice(lang.LANGUAGES)).answer
+    start, end = sorted(rng.sample(range(len(text) + 1), 2))
+    if rng.random() < 0.5:    # whole lines, as an editor asks for
+        start = text.rfind("\n", 0, start) + 1
+        end = text.find("\n", end) + 1 or len(text)
+    return [(f"<|fim_prefix|>{text[:start]}<|fim_suffix|>{text[end:]}<|fim_middle|>", PROMPT_WEIGHT), (text[start:end] + "<|endoftext|>", 0.7)]
+
+
+def sample(rng, progress):
+    """One training sample; copying is frequent at first and retries come later."""
+    if rng.random() < max(0.02, 0.5 - 6 * progress):
+        return copy_sample(rng)
+    retries = 10 if progress > 0.25 else 2
+    make = rng.choices([task_sample, retry_sample, chat_sample, raw_sample, fim_sample], [68, retries, 13, 3, 4])[0]
+    return make(rng)
