@@ -23,7 +23,11 @@ pub(crate) struct Answer {
 }
 
 /// Runs a generation to its end; with `stream`, every piece of text is shown as it comes.
-pub(crate) fn receive(generation: Generation, interrupt: &Interrupt, mut stream: Option<&mut Output>) -> Outcome<Answer> {
+pub(crate) fn receive(
+    generation: Generation,
+    interrupt: &Interrupt,
+    mut stream: Option<&mut Output>,
+) -> Outcome<Answer> {
     let canceller = generation.canceller();
     let during = interrupt.during(move || canceller.cancel());
     let mut progress = Some(Progress::count("reading the prompt"));
@@ -88,7 +92,9 @@ impl Answer {
                 "the answer was cut after `{tokens}` tokens and does not fit its grammar; raise --max-tokens or --context"
             ))),
             Finish::Length => {
-                eprintln!("note: the answer was cut after `{tokens}` tokens; raise --max-tokens or --context");
+                eprintln!(
+                    "note: the answer was cut after `{tokens}` tokens; raise --max-tokens or --context"
+                );
                 Ok(())
             }
             _ => Ok(()),

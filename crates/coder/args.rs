@@ -19,7 +19,7 @@ pub(crate) struct ModelArgs {
     /// What computes: cpu, or reference (slow, independent arithmetic, to compare with)
     #[arg(long, default_value = "cpu")]
     pub(crate) device: Device,
-    /// Room for prompt and answer, in tokens; without it, what the model was trained for
+    /// Room for prompt and answer, in tokens; without it, the model's own, at most 32768
     #[arg(long, value_name = "TOKENS")]
     pub(crate) context: Option<usize>,
     /// Entries of the key-value cache: f16, or f32 (twice the memory)
@@ -90,7 +90,8 @@ pub(crate) struct SamplingArgs {
 impl SamplingArgs {
     /// Fills in the request's sampler, stop strings and limit.
     pub(crate) fn apply(&self, request: Request) -> Request {
-        let mut sampler = SamplerOptions { temperature: self.temperature, seed: self.seed, ..Default::default() };
+        let mut sampler =
+            SamplerOptions { temperature: self.temperature, seed: self.seed, ..Default::default() };
         set(&mut sampler.top_k, self.top_k);
         set(&mut sampler.top_p, self.top_p);
         set(&mut sampler.min_p, self.min_p);
@@ -148,5 +149,6 @@ pub(crate) fn read_text(path: &Path) -> Outcome<String> {
 
 /// A file's JSON; the error names the file and the place.
 pub(crate) fn read_json(path: &Path) -> Outcome<Value> {
-    serde_json::from_str(&read_text(path)?).map_err(|error| Failure::new(format!("`{}`: {error}", path.display())))
+    serde_json::from_str(&read_text(path)?)
+        .map_err(|error| Failure::new(format!("`{}`: {error}", path.display())))
 }

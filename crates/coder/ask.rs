@@ -47,6 +47,7 @@ const EXAMPLES: &str = "Examples:
 
 /// How the answer is printed.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Output")]
 pub(crate) struct ShownArgs {
     /// Print the answer when it is complete, not as it comes
     #[arg(long)]
@@ -64,7 +65,14 @@ pub(crate) fn run(args: AskArgs) -> Outcome {
         messages.push(Message::new("system", system));
     }
     messages.push(Message::new("user", user));
-    answer(&args.model, &args.sampling, &args.grammar, &args.shown, true, |engine| Ok(engine.chat(&messages)?))
+    answer(
+        &args.model,
+        &args.sampling,
+        &args.grammar,
+        &args.shown,
+        true,
+        |engine| Ok(engine.chat(&messages)?),
+    )
 }
 
 /// Opens the model, makes the request, prints the answer. `whole_lines` ends the answer with a newline.
@@ -119,7 +127,8 @@ pub(crate) fn input(text: Option<&str>, file: Option<&Path>) -> Outcome<Option<S
     }
     let mut bytes = Vec::new();
     stdin.read_to_end(&mut bytes).map_err(|error| Failure::new(format!("standard input: {error}")))?;
-    let text = String::from_utf8(bytes).map_err(|_| Failure::new("standard input: not UTF-8; convert it first"))?;
+    let text =
+        String::from_utf8(bytes).map_err(|_| Failure::new("standard input: not UTF-8; convert it first"))?;
     Ok(Some(text))
 }
 
@@ -130,6 +139,7 @@ pub(crate) fn unknown_argument(args: &[OsString], error: &clap::Error) -> Option
     }
     let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidArg) else { return None };
     // clap names `--x` where `--x=1` was given.
-    let given = args.iter().map(|arg| arg.to_string_lossy()).skip(2).find(|arg| arg.starts_with(name.as_str()));
+    let given =
+        args.iter().map(|arg| arg.to_string_lossy()).skip(2).find(|arg| arg.starts_with(name.as_str()));
     Some(Failure::exact(&format!("Unknown arg: {}", given.as_deref().unwrap_or(name))).report())
 }

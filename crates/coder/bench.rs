@@ -54,8 +54,8 @@ pub(crate) fn run(args: BenchArgs) -> Outcome {
     if args.json {
         return Ok(out.json(&measurements)?);
     }
-    let gigabytes = info.weight_bytes as f64 / 1e9;
-    out.line(&format!("{} ({}), {gigabytes:.3} GB of weights, {}\n", info.name, info.architecture, info.device))?;
+    let weights = size(info.weight_bytes);
+    out.line(&format!("{} ({}), {weights} of weights, {}\n", info.name, info.architecture, info.device))?;
     out.line(&format!("{:<10} {:>10} {:>14} {:>10}", "test", "tok/s", "weight/tok", "GB/s"))?;
     for measurement in &measurements {
         out.line(&row(measurement))?;
@@ -65,10 +65,15 @@ pub(crate) fn run(args: BenchArgs) -> Outcome {
 
 fn row(measurement: &Measurement) -> String {
     format!(
-        "{:<10} {:>10.2} {:>11.4} GB {:>10.3}",
+        "{:<10} {:>10.2} {:>14} {:>10.3}",
         measurement.test,
         measurement.prefill_tok_s.or(measurement.decode_tok_s).unwrap_or_default(),
-        measurement.weight_bytes_per_token as f64 / 1e9,
+        size(measurement.weight_bytes_per_token),
         measurement.weight_gb_s,
     )
+}
+
+fn size(bytes: u64) -> String {
+    let (unit, name) = if bytes < 100_000_000 { (1e6, "MB") } else { (1e9, "GB") };
+    format!("{:.2} {name}", bytes as f64 / unit)
 }

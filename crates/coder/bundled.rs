@@ -61,7 +61,10 @@ pub(crate) fn folders() -> Vec<PathBuf> {
         .map(PathBuf::from)
         .filter(|path| path.is_absolute())
         .or_else(|| Some(env::home_dir()?.join(".local/share")));
-    [Some(PathBuf::from("models")), data.map(|data| data.join("coder/models"))].into_iter().flatten().collect()
+    [Some(PathBuf::from("models")), data.map(|data| data.join("coder/models"))]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// `name`, `name.gguf`, or the first part of a split `name`.

@@ -85,7 +85,10 @@ impl<'a> Input<'a> {
             "/clear" => Self::Clear,
             "/system" => Self::System(Some(rest.trim()).filter(|rest| !rest.is_empty())),
             // A path or a comment may begin a question: `/etc/hosts is …`, `// what is …`.
-            _ if word.starts_with('/') && word[1..].chars().all(|c| c.is_ascii_lowercase()) && word.len() > 1 => {
+            _ if word.starts_with('/')
+                && word[1..].chars().all(|c| c.is_ascii_lowercase())
+                && word.len() > 1 =>
+            {
                 Self::Unknown(word)
             }
             _ => Self::Text(line),

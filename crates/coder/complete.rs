@@ -39,7 +39,9 @@ const EXAMPLES: &str = "Examples:
 pub(crate) fn run(args: CompleteArgs) -> Outcome {
     let CompleteArgs { model, prompt, file, fim, sampling, grammar, shown } = args;
     if let Some([prefix, suffix]) = fim.as_deref() {
-        return ask::answer(&model, &sampling, &grammar, &shown, false, |engine| Ok(engine.fim(prefix, suffix)?));
+        return ask::answer(&model, &sampling, &grammar, &shown, false, |engine| {
+            Ok(engine.fim(prefix, suffix)?)
+        });
     }
     let text = ask::input(prompt.as_deref(), file.as_deref())?
         .filter(|text| !text.is_empty())

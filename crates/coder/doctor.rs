@@ -43,7 +43,12 @@ pub(crate) fn run(args: DoctorArgs) -> Outcome {
             "models": models,
         }))?);
     }
-    out.line(&format!("coder {} on {} {}", env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH))?;
+    out.line(&format!(
+        "coder {} on {} {}",
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::OS,
+        std::env::consts::ARCH
+    ))?;
     let name = processor.name.as_deref().unwrap_or("unknown");
     out.line(&format!("cpu      {name}, {} threads", processor.threads))?;
     out.line(&format!("vectors  {}", processor.features.join(" ")))?;

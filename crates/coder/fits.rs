@@ -69,7 +69,8 @@ pub(crate) struct Fit {
 
 /// Every model in every quantization, against `available_bytes` of memory.
 pub(crate) fn all(available_bytes: u64) -> Vec<Fit> {
-    let pairs = SHAPES.iter().flat_map(|shape| QUANTIZATIONS.iter().map(move |quantization| (shape, *quantization)));
+    let pairs =
+        SHAPES.iter().flat_map(|shape| QUANTIZATIONS.iter().map(move |quantization| (shape, *quantization)));
     pairs.map(|(shape, quantization)| fit(shape, quantization, available_bytes)).collect()
 }
 
@@ -113,7 +114,7 @@ fn weights(count: u64, bits: f64) -> u64 {
 
 /// Bits per weight in a row of `columns`. K-quants need whole blocks of 256; llama.cpp falls back to these.
 fn bits(quantization: &str, columns: u64) -> f64 {
-    match (quantization, columns % 256 == 0) {
+    match (quantization, columns.is_multiple_of(256)) {
         ("Q4_K", true) => 4.5,
         ("Q4_K", false) => 5.5,
         ("Q6_K", true) => 6.5625,
@@ -127,7 +128,8 @@ mod tests {
     use super::*;
 
     /// Sizes of the published Q4_K_M files in GB.
-    const PUBLISHED: &[f64] = &[0.39, 0.98, 1.92, 4.68, 8.98, 19.85, 0.39, 1.10, 2.49, 5.02, 9.00, 19.76, 18.55];
+    const PUBLISHED: &[f64] =
+        &[0.39, 0.98, 1.92, 4.68, 8.98, 19.85, 0.39, 1.10, 2.49, 5.02, 9.00, 19.76, 18.55];
 
     #[test]
     fn sizes_are_the_published_ones() {

@@ -37,7 +37,17 @@ fn features() -> Vec<&'static str> {
         ($($name:tt),*) => { [$(($name, std::is_x86_feature_detected!($name))),*] };
     }
     let all = present!(
-        "sse4.2", "avx", "avx2", "fma", "f16c", "avxvnni", "avx512f", "avx512bw", "avx512vl", "avx512vnni", "avx512bf16",
+        "sse4.2",
+        "avx",
+        "avx2",
+        "fma",
+        "f16c",
+        "avxvnni",
+        "avx512f",
+        "avx512bw",
+        "avx512vl",
+        "avx512vnni",
+        "avx512bf16",
         "avx512fp16"
     );
     all.into_iter().filter(|(_, present)| *present).map(|(name, _)| name).collect()
@@ -87,7 +97,8 @@ mod tests {
 
     #[test]
     fn proc_files_are_understood() {
-        let memory = Memory::parse("MemTotal:       24609284 kB\nMemFree: 1 kB\nMemAvailable:   22000000 kB\n");
+        let memory =
+            Memory::parse("MemTotal:       24609284 kB\nMemFree: 1 kB\nMemAvailable:   22000000 kB\n");
         assert_eq!(memory, Some(Memory { total_bytes: 24609284 << 10, available_bytes: 22000000 << 10 }));
         assert_eq!(Memory::parse("MemTotal: lots\n"), None);
         assert_eq!(processor_name("processor\t: 0\nmodel name\t: A B @ 2\n").as_deref(), Some("A B @ 2"));

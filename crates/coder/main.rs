@@ -64,8 +64,10 @@ enum Command {
     Models(models::ModelsArgs),
     Doctor(doctor::DoctorArgs),
     /// Print a shell's completion script
-    #[command(after_help = "Examples:\n  coder completions bash > ~/.local/share/bash-completion/completions/coder\n  \
-                            coder completions zsh > ~/.zfunc/_coder")]
+    #[command(
+        after_help = "Examples:\n  coder completions bash > ~/.local/share/bash-completion/completions/coder\n  \
+                            coder completions zsh > ~/.zfunc/_coder"
+    )]
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
@@ -76,7 +78,9 @@ fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     let outcome = match Cli::try_parse_from(&args) {
         Ok(cli) => dispatch(cli.command),
-        Err(error) => return ExitCode::from(ask::unknown_argument(&args, &error).unwrap_or_else(|| usage(&error))),
+        Err(error) => {
+            return ExitCode::from(ask::unknown_argument(&args, &error).unwrap_or_else(|| usage(&error)));
+        }
     };
     ExitCode::from(outcome.map_or_else(|failure| failure.report(), |()| 0))
 }

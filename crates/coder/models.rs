@@ -35,7 +35,8 @@ struct Listed {
 }
 
 pub(crate) fn run(args: ModelsArgs) -> Outcome {
-    let bundled = Listed { name: bundled::NAME.to_string(), bytes: bundled::bytes().len() as u64, path: None };
+    let bundled =
+        Listed { name: bundled::NAME.to_string(), bytes: bundled::bytes().len() as u64, path: None };
     let mut models = vec![bundled];
     for path in bundled::folders().iter().flat_map(|folder| bundled::list(folder)) {
         let name = bundled::name_of(&path);
@@ -51,7 +52,10 @@ pub(crate) fn run(args: ModelsArgs) -> Outcome {
         let width = models.iter().map(|model| model.name.len()).max().unwrap_or(0);
         for Listed { name, bytes, path } in &models {
             let megabytes = *bytes as f64 / 1e6;
-            out.line(&format!("{name:<width$} {megabytes:>9.1} MB  {}", path.as_deref().unwrap_or("(bundled)")))?;
+            out.line(&format!(
+                "{name:<width$} {megabytes:>9.1} MB  {}",
+                path.as_deref().unwrap_or("(bundled)")
+            ))?;
         }
     }
     Ok(())

@@ -45,7 +45,8 @@ impl Progress {
             } else {
                 "{msg} [{bar:30}] {pos}/{len}"
             };
-            let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+            let style =
+                ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
             ProgressBar::new(total).with_style(style.progress_chars("=> ")).with_message(self.what.clone())
         });
         bar.set_length(total);

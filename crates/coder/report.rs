@@ -79,7 +79,9 @@ pub(crate) fn line(result: &TaskResult) -> String {
         (Outcome::Complete, _, attempts) => format!("attempt {attempts}"),
         _ => result.error.lines().next().unwrap_or_default().to_string(),
     };
-    line += &format!(", {how}");
+    if how != outcome {
+        line += &format!(", {how}");
+    }
     if result.outcome == Outcome::Complete && !result.verified {
         line += ", not verified (the task has no command)";
     }

@@ -57,10 +57,10 @@ const EXAMPLES: &str = "Examples:
 
 A task file says which file to write, what it should be, and which command must succeed:
 
-  # Task: Write a function `slugify` that converts `title` to lower case and replaces spaces with dashes.
+  # Task: Write a function `double` that returns `x` multiplied by 2.
 
   ## File to modify
-  src/slugify.rs
+  src/double.rs
 
   ## Verification
   Run: cargo test --offline --quiet
@@ -96,13 +96,14 @@ pub(crate) fn run(args: RunArgs) -> Outcome {
         move || stop.now()
     });
     let mut writer = LocalWriter::new(&args.model, stop.clone());
-    let settings = settings(&args);
+    let mut settings = settings(&args);
     let mut out = Output::new();
     let mut results = Vec::new();
     for task in &tasks {
         task.warnings.iter().for_each(|warning| eprintln!("note: {}: {warning}", task.source));
-        writer.prepare(task);
-        let result = run_task(task, &workspace, Some(&mut writer), &settings, &mut observe(task), stop.flag());
+        settings.verify.output_bytes = writer.prepare(task);
+        let result =
+            run_task(task, &workspace, Some(&mut writer), &settings, &mut observe(task), stop.flag());
         if args.output_format == Format::Text {
             show(&mut out, &result)?;
         }

@@ -34,7 +34,10 @@ const TOKENIZE_EXAMPLES: &str = "Examples:
 
 pub(crate) fn tokenize(args: TokenizeArgs) -> Outcome {
     let texts = if args.file.is_empty() {
-        vec![ask::input(None, None)?.ok_or_else(|| Failure::new("no text; provide --file or pipe standard input"))?]
+        vec![
+            ask::input(None, None)?
+                .ok_or_else(|| Failure::new("no text; provide --file or pipe standard input"))?,
+        ]
     } else {
         args.file.iter().map(|path| read_text(path)).collect::<Outcome<_>>()?
     };
@@ -82,10 +85,10 @@ pub(crate) fn render(args: RenderArgs) -> Outcome {
     let (messages, mut tools) = conversation(read_json(&args.messages)?)
         .map_err(|problem| Failure::new(format!("`{}`: {problem}", args.messages.display())))?;
     if let Some(path) = &args.tools {
-        tools = Some(
-            list(read_json(path)?)
-                .ok_or_else(|| Failure::new(format!("`{}`: not a list of tool definitions", path.display())))?,
-        );
+        tools =
+            Some(list(read_json(path)?).ok_or_else(|| {
+                Failure::new(format!("`{}`: not a list of tool definitions", path.display()))
+            })?);
     }
     let model = open(args.model.as_deref())?;
     let template = match &args.chat_template {

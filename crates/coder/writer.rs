@@ -4,7 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use coder_engine::{Canceller, Engine, Event, Finish, Grammar, Limit, Message, Request, SamplerOptions, Summary};
+use coder_engine::{
+    Canceller, Engine, Event, Finish, Gguf, Grammar, Limit, Message, Request, SamplerOptions, Source,
+    Summary, Weights,
+};
 use coder_tasks::{DraftOptions, FailureClass, Prompt, Reply, Task, Usage, Writer, WriterError};
 
 use crate::args::ModelArgs;
@@ -14,6 +17,9 @@ use crate::progress;
 
 /// Aliases of models that do not run here.
 const CLOUD: [&str; 6] = ["haiku", "sonnet", "opus", "cheap", "balanced", "best"];
+
+/// The most bytes of a failed command's output that a model is shown.
+const FEEDBACK_BYTES: usize = 8 << 10;
 
 /// Room for a reply, where nobody says another.
 const MAX_TOKENS: usize = 4096;
@@ -79,8 +85,9 @@ impl<'a> LocalWriter<'a> {
         Self { model, stop, open: None, wanted: Ok(None), decoded: Decoded::default() }
     }
 
-    /// Chooses the model for a task: the command line's, else the task's, else the default.
-    pub(crate) fn prepare(&mut self, task: &Task) {
+    /// Chooses the model for a task: the command line's, else the task's, else the default. Returns how many bytes of
+    /// a failed command's output fit into the model's context, beside the task and two drafts.
+    pub(crate) fn prepare(&mut self, task: &Task) -> usize {
         self.wanted = match (&self.model.model, task.model.as_deref(), &task.local_model) {
             (Some(given), ..) => Ok(Some(given.clone())),
             (None, Some(alias), _) if CLOUD.contains(&alias) => Err(format!(
@@ -93,11 +100,32 @@ impl<'a> LocalWriter<'a> {
             }
             (None, ..) => Ok(None),
         };
+        // No token is shorter than a byte, and half of the context remains. A model that cannot be opened says so
+        // when it is asked for a draft.
+        self.context().map_or(FEEDBACK_BYTES, |context| (context / 2).min(FEEDBACK_BYTES))
+    }
+
+    /// The context of the model for the task at hand, without loading it.
+    fn context(&self) -> Outcome<usize> {
+        let args = self.args()?;
+        if let Some(context) = args.context {
+            return Ok(context);
+        }
+        let weights = match bundled::source(args.model.as_deref())?.0 {
+            Source::Path(path) => Weights::open(&path)?,
+            Source::Bytes { name, data } => Weights::from_gguf(Gguf::from_bytes(name, data.to_vec())?)?,
+        };
+        Ok(weights.config().context)
+    }
+
+    /// The model's arguments for the task at hand.
+    fn args(&self) -> Outcome<ModelArgs> {
+        let model = self.wanted.clone().map_err(Failure::new)?;
+        Ok(ModelArgs { model, ..self.model.clone() })
     }
 
     fn engine(&mut self) -> Outcome<&Engine> {
-        let wanted = self.wanted.clone().map_err(Failure::new)?;
-        let args = ModelArgs { model: wanted, ..self.model.clone() };
+        let args = self.args()?;
         let name = args.model.clone().unwrap_or_else(|| bundled::NAME.to_string());
         if self.open.as_ref().is_none_or(|(open, _)| *open != name) {
             // First away with the old one: there may not be room for two.
@@ -112,7 +140,9 @@ impl<'a> LocalWriter<'a> {
     fn generate(&mut self, prompt: &Prompt, options: DraftOptions) -> Outcome<(String, Summary)> {
         let stop = self.stop.clone();
         let engine = self.engine()?;
-        let said = |message: &coder_tasks::PromptMessage| Message::new(message.role.as_str(), message.content.as_str());
+        let said = |message: &coder_tasks::PromptMessage| {
+            Message::new(message.role.as_str(), message.content.as_str())
+        };
         let messages: Vec<Message> = prompt.messages.iter().map(said).collect();
         let request = request(engine.chat(&messages)?, prompt, options);
         let generation = engine.generate(request)?;
@@ -130,12 +160,15 @@ impl<'a> LocalWriter<'a> {
             }
         }
         stop.draft(None);
-        ended.map(|summary| (text, summary)).ok_or_else(|| Failure::new("the generation ended without a result"))
+        ended
+            .map(|summary| (text, summary))
+            .ok_or_else(|| Failure::new("the generation ended without a result"))
     }
 }
 
 fn request(request: Request, prompt: &Prompt, options: DraftOptions) -> Request {
-    let sampler = SamplerOptions { temperature: options.temperature, seed: options.seed, ..Default::default() };
+    let sampler =
+        SamplerOptions { temperature: options.temperature, seed: options.seed, ..Default::default() };
     let limit = options.max_tokens.map_or(Limit::UpTo(MAX_TOKENS), Limit::Require);
     request.sampler(sampler).limit(limit).grammar(Grammar::Lark(prompt.reply.lark()))
 }

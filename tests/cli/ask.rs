@@ -38,7 +38,8 @@ fn user_comes_before_file_before_standard_input() {
         let value: Value = serde_json::from_slice(&output.stdout).unwrap();
         value["usage"]["prompt_tokens"].as_u64().unwrap()
     };
-    let (short, filed, piped) = ("x", "a question in a file", "something much longer is piped into standard input");
+    let (short, filed, piped) =
+        ("x", "a question in a file", "something much longer is piped into standard input");
     let alone = |question: &str| prompt(&["--user", question], "");
     assert!(alone(short) < alone(filed) && alone(filed) < alone(piped));
     assert_eq!(prompt(&["--user", short, "--file", file], piped), alone(short));
@@ -71,8 +72,17 @@ fn an_answer_fits_its_schema() {
     let validator = jsonschema::validator_for(&schema).unwrap();
     for seed in ["1", "2", "3"] {
         let file = text(folder.path().join("schema.json"));
-        let answer: Value =
-            run_json(&["ask", "--user", "A ticket", "--json-schema", file, "--temperature", "1.5", "--seed", seed]);
+        let answer: Value = run_json(&[
+            "ask",
+            "--user",
+            "A ticket",
+            "--json-schema",
+            file,
+            "--temperature",
+            "1.5",
+            "--seed",
+            seed,
+        ]);
         assert!(validator.is_valid(&answer), "{answer}");
     }
 }
@@ -129,7 +139,15 @@ fn json_tells_how_it_ended() {
 
 #[test]
 fn raw_text_is_continued() {
-    let output = output(&["complete", "--prompt", "def add(a, b):\n    return", "--max-tokens", "4", "--temperature", "0"]);
+    let output = output(&[
+        "complete",
+        "--prompt",
+        "def add(a, b):\n    return",
+        "--max-tokens",
+        "4",
+        "--temperature",
+        "0",
+    ]);
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(!output.stdout.is_empty());
     let nothing = self::output(&["complete"]);
@@ -140,7 +158,8 @@ fn raw_text_is_continued() {
 fn a_conversation_may_be_piped() {
     let folder = folder(&[]);
     let mut command = coder(&["chat", "--max-tokens", "8"]);
-    let command = command.env("XDG_STATE_HOME", folder.path()).write_stdin("/help\nhello\n/nonsense\nbye\n/exit\n");
+    let command =
+        command.env("XDG_STATE_HOME", folder.path()).write_stdin("/help\nhello\n/nonsense\nbye\n/exit\n");
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stderr(&output).contains("/clear"));

@@ -63,7 +63,8 @@ fn killed_at_any_moment_the_file_is_old_or_new() {
         seen[usize::from(found == new)] += 1;
         if found == new {
             let backups = files(&folder.path().join(".coder"));
-            let is_backup = |path: &std::path::PathBuf| fs::read(path).is_ok_and(|bytes| bytes == old.as_bytes());
+            let is_backup =
+                |path: &std::path::PathBuf| fs::read(path).is_ok_and(|bytes| bytes == old.as_bytes());
             assert!(backups.iter().any(is_backup), "no backup of the old content in {backups:?}");
         }
     }

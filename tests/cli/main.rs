@@ -2,6 +2,7 @@
 
 mod ask;
 mod interruption;
+mod network;
 mod run;
 mod support;
 mod text;

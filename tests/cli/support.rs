@@ -11,6 +11,8 @@ use tempfile::TempDir;
 pub(crate) fn coder(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_coder"));
     command.args(args).env("XDG_STATE_HOME", "/nonexistent").env("XDG_DATA_HOME", "/nonexistent");
+    // What tasks build belongs into their own folder.
+    command.env_remove("CARGO_TARGET_DIR");
     command
 }
 

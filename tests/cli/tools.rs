@@ -6,7 +6,9 @@ use crate::support::{folder, json, output, shared, stderr, stdout, text};
 fn logits_are_a_numpy_file() {
     let folder = folder(&[]);
     let mut files = Vec::new();
-    for (name, more) in [("a", &[][..]), ("b", &["--chunk", "2"]), ("c", &["--device", "reference", "--kv", "f32"])] {
+    for (name, more) in
+        [("a", &[][..]), ("b", &["--chunk", "2"]), ("c", &["--device", "reference", "--kv", "f32"])]
+    {
         let out = folder.path().join(name);
         let args = [&["logits", "--tokens", "1,2,3,4,5", "--out", text(&out)], more].concat();
         let output = output(&args);
@@ -33,7 +35,10 @@ fn logits_are_a_numpy_file() {
 fn bench_has_one_object_per_test() {
     let tests = json(&["bench", "-p", "8,16", "-n", "4", "--runs", "1", "--json"]);
     let tests = tests.as_array().unwrap();
-    assert_eq!(tests.iter().map(|test| test["test"].as_str().unwrap()).collect::<Vec<_>>(), ["pp8", "pp16", "tg4"]);
+    assert_eq!(
+        tests.iter().map(|test| test["test"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["pp8", "pp16", "tg4"]
+    );
     assert!(tests[0]["prefill_tok_s"].as_f64().unwrap() > 0.0);
     assert!(tests[2]["decode_tok_s"].as_f64().unwrap() > 0.0);
     assert!(tests.iter().all(|test| test["weight_gb_s"].as_f64().unwrap() > 0.0));
@@ -50,7 +55,11 @@ fn doctor_knows_the_machine_and_what_fits() {
     assert_eq!(report["devices"][0], "cpu");
     if report["memory"].is_object() {
         let models = report["models"].as_array().unwrap();
-        assert!(models.iter().any(|model| model["model"] == "Qwen2.5-Coder-7B" && model["quantization"] == "Q4_K_M"));
+        assert!(
+            models
+                .iter()
+                .any(|model| model["model"] == "Qwen2.5-Coder-7B" && model["quantization"] == "Q4_K_M")
+        );
     }
     let text = stdout(&output(&["doctor"]));
     assert!(text.contains("cuda     not built in") && text.contains("coder-tiny"), "{text}");
@@ -68,7 +77,8 @@ fn models_are_listed_and_found_by_name() {
     let folder = folder(&[]);
     std::fs::create_dir(folder.path().join("models")).unwrap();
     std::fs::copy(tiny, folder.path().join("models/tiny.gguf")).unwrap();
-    let mut command = crate::support::coder(&["bench", "--model", "tiny", "-p", "4", "-n", "1", "--runs", "1", "--json"]);
+    let mut command =
+        crate::support::coder(&["bench", "--model", "tiny", "-p", "4", "-n", "1", "--runs", "1", "--json"]);
     let found = command.current_dir(&folder).output().unwrap();
     assert!(found.status.success(), "{}", stderr(&found));
 }
