@@ -1,1 +1,130 @@
-fn main() {}
+//! The `coder` command: local code models that do real work.
+//!
+//! This file reads the command line, hands it to one file per command and turns the outcome into an exit code.
+//! It is the only crate that knows all the others.
+#![forbid(unsafe_code)]
+
+mod answer;
+mod args;
+mod ask;
+mod bench;
+mod bundled;
+mod chat;
+mod complete;
+mod doctor;
+mod failure;
+mod fits;
+mod interrupt;
+mod logits;
+mod machine;
+mod models;
+mod npy;
+mod output;
+mod progress;
+mod report;
+mod run;
+mod text;
+mod writer;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use failure::Outcome;
+
+/// Local code models that do real work: they run inside this process, with no server and no network.
+#[derive(Parser)]
+#[command(name = "coder", version, max_term_width = 100, after_help = EXAMPLES, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  coder run task.md                              draft the edit, write it, verify it
+  coder ask --user 'Explain mmap in one line'    one question, one answer
+  git diff | coder ask --system 'Write a commit message'
+  coder doctor                                   what this machine can run
+
+Without --model, the small bundled model answers, so every command works on a fresh machine.
+Results go to standard output, everything else to standard error.
+Exit code: 0 done, 1 not done, 2 bad usage.";
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::RunArgs),
+    Ask(ask::AskArgs),
+    Complete(complete::CompleteArgs),
+    Chat(chat::ChatArgs),
+    Bench(bench::BenchArgs),
+    Tokenize(text::TokenizeArgs),
+    Render(text::RenderArgs),
+    Logits(logits::LogitsArgs),
+    Models(models::ModelsArgs),
+    Doctor(doctor::DoctorArgs),
+    /// Print a shell's completion script
+    #[command(after_help = "Examples:\n  coder completions bash > ~/.local/share/bash-completion/completions/coder\n  \
+                            coder completions zsh > ~/.zfunc/_coder")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let outcome = match Cli::try_parse_from(&args) {
+        Ok(cli) => dispatch(cli.command),
+        Err(error) => return ExitCode::from(ask::unknown_argument(&args, &error).unwrap_or_else(|| usage(&error))),
+    };
+    ExitCode::from(outcome.map_or_else(|failure| failure.report(), |()| 0))
+}
+
+fn dispatch(command: Command) -> Outcome {
+    match command {
+        Command::Run(args) => run::run(args),
+        Command::Ask(args) => ask::run(args),
+        Command::Complete(args) => complete::run(args),
+        Command::Chat(args) => chat::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Tokenize(args) => text::tokenize(args),
+        Command::Render(args) => text::render(args),
+        Command::Logits(args) => logits::run(args),
+        Command::Models(args) => models::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Completions { shell } => completions(shell),
+    }
+}
+
+/// Help and version go to standard output with code 0; everything else is bad usage.
+fn usage(error: &clap::Error) -> u8 {
+    // A reader that has gone away is no reason to complain.
+    let _ = error.print();
+    if error.use_stderr() { 2 } else { 0 }
+}
+
+/// Into memory first: clap panics when it writes to a closed pipe.
+fn completions(shell: clap_complete::Shell) -> Outcome {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "coder", &mut script);
+    Ok(output::Output::new().bytes(&script)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_examples() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("coder "), "`{}` has no examples", command.get_name());
+        }
+    }
+}

@@ -1,5 +1,8 @@
 //! The K types: blocks of 256 weights, whose runs of 16 or 32 weights have small integer scales of
 //! their own under one or two half-precision scales.
+//!
+//! The inner loops go over 32 weights even where scales belong to 16, because those are the loops that
+//! compilers turn into vector instructions.
 
 use super::half_at;
 
@@ -10,21 +13,22 @@ use super::half_at;
 #[inline(always)]
 pub(super) fn q2_k(b: &[u8; 84], out: &mut [f32; 256]) {
     let (d, m) = (half_at(b, 80), half_at(b, 82));
-    for run in 0..16 {
-        let scale = d * f32::from(b[run] & 15);
-        let min = m * f32::from(b[run] >> 4);
-        let (half, shift, first) = twos(run);
-        for l in 0..16 {
-            let q = (b[16 + 32 * half + first + l] >> shift) & 3;
-            out[16 * run + l] = scale * f32::from(q) - min;
+    let (s, q) = (&b[..16], &b[16..80]);
+    for (j, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        let (s0, s1) = (s[2 * j], s[2 * j + 1]);
+        let scales = (d * f32::from(s0 & 15), d * f32::from(s1 & 15));
+        let mins = (m * f32::from(s0 >> 4), m * f32::from(s1 >> 4));
+        let (q, shift) = (&q.as_chunks::<32>().0[j / 4], j % 4 * 2);
+        for l in 0..32 {
+            out[l] = either(l, scales) * f32::from(q[l] >> shift & 3) - either(l, mins);
         }
     }
 }
 
-/// Where the two-bit numbers of run `run` of 16 lie: half of the block, shift, and first byte of 32.
+/// The scale of weight `l` of 32, of which the first 16 have scale `a` and the others `b`.
 #[inline(always)]
-fn twos(run: usize) -> (usize, usize, usize) {
-    (run / 8, run % 8 / 2 * 2, run % 2 * 16)
+fn either(l: usize, (a, b): (f32, f32)) -> f32 {
+    if l < 16 { a } else { b }
 }
 
 /// Q3_K: `h: [u1; 256]`, `q: [u2; 256]`, `s: [u6; 16]`, `d: f16`.
@@ -35,15 +39,18 @@ fn twos(run: usize) -> (usize, usize, usize) {
 #[inline(always)]
 pub(super) fn q3_k(b: &[u8; 110], out: &mut [f32; 256]) {
     let d = half_at(b, 108);
-    for run in 0..16 {
-        let low = b[96 + run % 8] >> (run / 8 * 4) & 15;
-        let high = b[104 + run % 4] >> (run / 4 * 2) & 3;
-        let scale = d * f32::from((low | high << 4) as i8 - 32);
-        let (half, shift, first) = twos(run);
-        for l in 0..16 {
-            let q = (b[32 + 32 * half + first + l] >> shift) & 3;
-            let h = (b[first + l] >> (run / 2)) & 1;
-            out[16 * run + l] = scale * f32::from((q | h << 2) as i8 - 4);
+    let (h, q, s) = (&b[..32], &b[32..96], &b[96..108]);
+    let scale = |run: usize| {
+        let low = s[run % 8] >> (run / 8 * 4) & 15;
+        let high = s[8 + run % 4] >> (run / 4 * 2) & 3;
+        d * f32::from((low | high << 4) as i8 - 32)
+    };
+    for (j, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        let scales = (scale(2 * j), scale(2 * j + 1));
+        let (q, shift) = (&q.as_chunks::<32>().0[j / 4], j % 4 * 2);
+        for l in 0..32 {
+            let three = q[l] >> shift & 3 | (h[l] >> j & 1) << 2;
+            out[l] = either(l, scales) * f32::from(three as i8 - 4);
         }
     }
 }
@@ -52,12 +59,13 @@ pub(super) fn q3_k(b: &[u8; 110], out: &mut [f32; 256]) {
 /// in twelve bytes. The first four of each are the low six bits of bytes 0 to 3 and 4 to 7; the others
 /// have their low four bits in bytes 8 to 11 and their high two bits on top of those first eight bytes.
 #[inline(always)]
-fn scale_min(s: &[u8], j: usize) -> (u8, u8) {
-    if j < 4 {
+fn scale_min(s: &[u8], j: usize) -> (f32, f32) {
+    let (scale, min) = if j < 4 {
         (s[j] & 63, s[j + 4] & 63)
     } else {
         (s[j + 4] & 15 | s[j - 4] >> 6 << 4, s[j + 4] >> 4 | s[j] >> 6 << 4)
-    }
+    };
+    (f32::from(scale), f32::from(min))
 }
 
 /// Q4_K: `d: f16`, `m: f16`, `s: [u6; 16]`, `q: [u4; 256]`.
@@ -67,12 +75,13 @@ fn scale_min(s: &[u8], j: usize) -> (u8, u8) {
 #[inline(always)]
 pub(super) fn q4_k(b: &[u8; 144], out: &mut [f32; 256]) {
     let (d, m) = (half_at(b, 0), half_at(b, 2));
-    for run in 0..8 {
-        let (scale, min) = scale_min(&b[4..16], run);
-        let (scale, min) = (d * f32::from(scale), m * f32::from(min));
+    let (s, q) = (&b[4..16], &b[16..]);
+    for (run, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        let (scale, min) = scale_min(s, run);
+        let (scale, min) = (d * scale, m * min);
+        let (q, shift) = (&q.as_chunks::<32>().0[run / 2], run % 2 * 4);
         for l in 0..32 {
-            let q = b[16 + run / 2 * 32 + l] >> (run % 2 * 4) & 15;
-            out[32 * run + l] = scale * f32::from(q) - min;
+            out[l] = scale * f32::from(q[l] >> shift & 15) - min;
         }
     }
 }
@@ -83,13 +92,14 @@ pub(super) fn q4_k(b: &[u8; 144], out: &mut [f32; 256]) {
 #[inline(always)]
 pub(super) fn q5_k(b: &[u8; 176], out: &mut [f32; 256]) {
     let (d, m) = (half_at(b, 0), half_at(b, 2));
-    for run in 0..8 {
-        let (scale, min) = scale_min(&b[4..16], run);
-        let (scale, min) = (d * f32::from(scale), m * f32::from(min));
+    let (s, h, q) = (&b[4..16], &b[16..48], &b[48..]);
+    for (run, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        let (scale, min) = scale_min(s, run);
+        let (scale, min) = (d * scale, m * min);
+        let (q, shift) = (&q.as_chunks::<32>().0[run / 2], run % 2 * 4);
         for l in 0..32 {
-            let q = b[48 + run / 2 * 32 + l] >> (run % 2 * 4) & 15;
-            let h = b[16 + l] >> run & 1;
-            out[32 * run + l] = scale * f32::from(q | h << 4) - min;
+            let five = q[l] >> shift & 15 | (h[l] >> run & 1) << 4;
+            out[l] = scale * f32::from(five) - min;
         }
     }
 }
@@ -102,14 +112,14 @@ pub(super) fn q5_k(b: &[u8; 176], out: &mut [f32; 256]) {
 #[inline(always)]
 pub(super) fn q6_k(b: &[u8; 210], out: &mut [f32; 256]) {
     let d = half_at(b, 208);
-    for run in 0..16 {
-        let scale = d * f32::from(b[192 + run] as i8);
-        let (half, shift, first) = twos(run);
-        let (nibble, byte) = (run % 8 / 4 * 4, run % 4 * 16);
-        for l in 0..16 {
-            let q = b[64 * half + byte + l] >> nibble & 15;
-            let h = b[128 + 32 * half + first + l] >> shift & 3;
-            out[16 * run + l] = scale * f32::from((q | h << 4) as i8 - 32);
+    let (q, h, s) = (&b[..128], &b[128..192], &b[192..208]);
+    for (j, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        let scales = (d * f32::from(s[2 * j] as i8), d * f32::from(s[2 * j + 1] as i8));
+        let (q, nibble) = (&q.as_chunks::<32>().0[j / 4 * 2 + j % 2], j % 4 / 2 * 4);
+        let (h, shift) = (&h.as_chunks::<32>().0[j / 4], j % 4 * 2);
+        for l in 0..32 {
+            let six = q[l] >> nibble & 15 | (h[l] >> shift & 3) << 4;
+            out[l] = either(l, scales) * f32::from(six as i8 - 32);
         }
     }
 }

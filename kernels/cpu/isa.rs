@@ -5,7 +5,7 @@ use super::vector::{Avx2, Avx512};
 use super::vector::{Lanes, Vector};
 
 /// An instruction set that this machine has. A value exists only after the check, which is what makes
-/// [`run`](Isa::run) sound.
+/// running on it sound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Isa(Set);
 

@@ -56,10 +56,9 @@ def write_vocabulary(writer, made):
     writer.add_eos_token_id(ids["<|im_end|>"])
     writer.add_pad_token_id(ids["<|endoftext|>"])
     writer.add_eot_token_id(ids["<|im_end|>"])
-    writer.add_fim_pre_token_id(ids["<|fim_prefix|>"])
-    writer.add_fim_suf_token_id(ids["<|fim_suffix|>"])
-    writer.add_fim_mid_token_id(ids["<|fim_middle|>"])
-    writer.add_fim_pad_token_id(ids["<|fim_pad|>"])
+    keys = gguf.Keys.Tokenizer
+    for key, token in ((keys.FIM_PRE_ID, "<|fim_prefix|>"), (keys.FIM_SUF_ID, "<|fim_suffix|>"), (keys.FIM_MID_ID, "<|fim_middle|>"), (keys.FIM_PAD_ID, "<|fim_pad|>")):
+        writer.add_uint32(key, ids[token])
     writer.add_add_bos_token(False)
     writer.add_chat_template(CHAT.read_text().rstrip("\n"))
 

@@ -34,13 +34,13 @@ def encoded(words, seed, number, progress):
     return ids, weights
 
 
-def batches(words, seed, tokens, total_steps):
+def batches(words, seed, tokens, progress):
     """Batches of about `tokens` tokens, of samples of like length."""
     number = step = 0
     while True:
         pool, size = [], 0
         while size < POOL * tokens:
-            ids, weights = encoded(words, seed, number, step / total_steps)
+            ids, weights = encoded(words, seed, number, progress(step))
             number += 1
             if len(ids) <= LONGEST:
                 pool.append((ids, weights))
@@ -107,14 +107,21 @@ def train(options):
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     words_path = out / "vocabulary.json"
-    vocabulary.save(vocabulary.build(options.seed), words_path)
+    held = torch.load(options.start, weights_only=True) if options.start else None
+    if held:
+        words_path.write_text(held["vocabulary"])
+    else:
+        vocabulary.save(vocabulary.build(options.seed), words_path)
     words = vocabulary.Vocabulary(words_path)
     model = Model(Shape(vocab=len(words.tokens)))
+    if held:
+        model.load_state_dict(held["model"])
     print(f"{sum(p.numel() for p in model.parameters())} parameters", flush=True)
     compiled = torch.compile(model.hidden, dynamic=True)
     groups = optimizers(model, options.rate)
-    start, seen, average, first = time.time(), 0, None, 0
-    for step, (ids, targets, weights) in enumerate(batches(words, options.seed, options.batch, options.steps)):
+    progress = (lambda step: 1.0) if held else (lambda step: step / options.steps)
+    start, seen, average = time.time(), 0, None
+    for step, (ids, targets, weights) in enumerate(batches(words, options.seed, options.batch, progress)):
         if step == options.steps:
             break
         rate = rate_at(step, options.steps, options.rate)
@@ -146,6 +153,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=float, default=4e-3)
     parser.add_argument("--batch", type=int, default=8192, help="tokens of a step")
+    parser.add_argument("--start", help="a checkpoint to go on from, with its vocabulary")
     parser.add_argument("--every", type=int, default=500, help="steps between checkpoints")
     train(parser.parse_args())
 

@@ -1,6 +1,7 @@
 //! The engine as its users see it: open, ask, read events.
 
 use crate::load::{self, LoadProgress, ModelInfo, Options};
+use crate::prompt;
 use crate::scheduler::{Job, Scheduler};
 use crate::tokenizer::SpecialTokens;
 use crate::{
@@ -110,7 +111,8 @@ impl Engine {
         Ok(at_most)
     }
 
-    /// A request from a conversation, through the model's chat template.
+    /// A request from a conversation, through the model's chat template. Names of special tokens in a
+    /// message are plain text.
     ///
     /// # Errors
     /// [`Error::Template`] if the model has none or it refuses these messages.
@@ -123,13 +125,15 @@ impl Engine {
         let template = self.0.template.as_ref().ok_or_else(|| {
             Error::Template("the model has none; give one with `chat_template`, or use a raw prompt".into())
         })?;
-        let text = template.render(messages, tools, true, &serde_json::Map::new())?;
-        Ok(Request::new(self.0.tokenizer.encode(&text, SpecialTokens::Parse)?))
+        Ok(Request::new(prompt::encode(template, &self.0.tokenizer, messages, tools)?))
     }
 
     /// A request from raw text. Names of special tokens in it are plain text.
     pub fn prompt(&self, text: &str) -> Result<Request> {
-        Ok(Request::new(self.0.tokenizer.encode(text, SpecialTokens::Plain)?))
+        let tokenizer = &self.0.tokenizer;
+        let mut tokens: Vec<u32> = tokenizer.bos().filter(|_| tokenizer.add_bos()).into_iter().collect();
+        tokens.extend(tokenizer.encode(text, SpecialTokens::Plain)?);
+        Ok(Request::new(tokens))
     }
 
     /// A request for what belongs between `prefix` and `suffix` (fill in the middle).

@@ -83,7 +83,7 @@ impl Cache {
         }
         let mut computed = common;
         // The block that will be written next must be ours alone.
-        if common % BLOCK != 0
+        if !common.is_multiple_of(BLOCK)
             && let Some(&last) = blocks.last()
             && self.pool.refs[last as usize] > 1
         {

@@ -4,8 +4,8 @@
 //! of one answer. No network, no child processes, no global state, and the same answer for the same seed.
 //!
 //! What is where: `gguf`, `config`, `weights` and `load` read files; `model` is the forward pass, written
-//! once over [`coder_kernels::Backend`], and `reference` one more device for it; `tokenizer`, `chat` and
-//! `text` go between text and tokens; `sampler` and `grammar` choose tokens; `kv`, `sequence`, `scheduler`
+//! once over [`coder_kernels::Backend`], and `reference` one more device for it; `tokenizer`, `chat`,
+//! `prompt` and `text` go between text and tokens; `sampler` and `grammar` choose tokens; `kv`, `sequence`, `scheduler`
 //! and `step` decide what is computed when; `engine` is the outside.
 #![forbid(unsafe_code)]
 
@@ -19,6 +19,7 @@ mod kv;
 mod load;
 mod model;
 pub mod probe;
+mod prompt;
 mod reference;
 mod request;
 mod sampler;

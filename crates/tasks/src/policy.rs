@@ -51,7 +51,7 @@ pub enum Outcome {
     Blocked,
     /// No model could be asked: it says nothing about the task.
     Unavailable,
-    /// The task or its files may not be worked on as they are.
+    /// The task, its files or the verification's program are not as they must be; correct them.
     Refused,
     /// The user stopped it; the files are as they were.
     Cancelled,
@@ -65,6 +65,8 @@ pub enum FailureClass {
     Availability,
     /// The model's work was wrong: not readable, guards, verification.
     Quality,
+    /// The surroundings are not ready: the verification's program is missing. No model can help.
+    Setup,
     /// The user stopped it.
     Cancelled,
 }
@@ -75,11 +77,13 @@ impl Policy {
         let stop = |outcome| Decision::Stop { outcome };
         match history.last().map(|last| &last.verdict) {
             Some(Verdict::Verified | Verdict::Unverified) => return stop(Outcome::Complete),
-            Some(Verdict::Failed { class: FailureClass::Cancelled, .. }) => return stop(Outcome::Cancelled),
-            Some(Verdict::Failed { class: FailureClass::Availability, .. }) => {
-                return stop(Outcome::Unavailable);
-            }
-            Some(Verdict::Failed { class: FailureClass::Quality, .. }) | None => {}
+            Some(Verdict::Failed { class, .. }) => match class {
+                FailureClass::Cancelled => return stop(Outcome::Cancelled),
+                FailureClass::Availability => return stop(Outcome::Unavailable),
+                FailureClass::Setup => return stop(Outcome::Refused),
+                FailureClass::Quality => {}
+            },
+            None => {}
         }
         let tried = history.iter().filter(|record| record.by == By::Model).count();
         let tried = u32::try_from(tried).unwrap_or(u32::MAX);
@@ -137,6 +141,7 @@ mod tests {
         assert_eq!(after(Verdict::Unverified), stop(Outcome::Complete));
         assert_eq!(after(failed(FailureClass::Availability)), stop(Outcome::Unavailable));
         assert_eq!(after(failed(FailureClass::Cancelled)), stop(Outcome::Cancelled));
+        assert_eq!(after(failed(FailureClass::Setup)), stop(Outcome::Refused));
         let none = Policy { attempts: 0, ..Policy::default() };
         assert_eq!(none.next(&[]), stop(Outcome::Blocked));
     }

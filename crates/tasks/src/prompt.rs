@@ -93,16 +93,16 @@ impl Prompt {
         }
         // A Markdown file is likely to hold blocks of its own.
         let least = if language == "markdown" { 4 } else { 3 };
-        let description = objective(task);
+        let given = task.code.as_ref().map(|code| code.text.as_str());
         let reply = ReplyShape {
-            fence: fence(least, current.into_iter().chain([description.as_str()])),
+            fence: fence(least, current.into_iter().chain(given)),
             language: language.to_owned(),
         };
         let content = render(
             "prompt.md",
             context! {
                 task_id => &task.id,
-                description => description,
+                description => objective(task),
                 output_file => &task.file,
                 context => shown,
                 constraints => &task.constraints,

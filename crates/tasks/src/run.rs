@@ -98,6 +98,7 @@ pub fn run_task(
     let ended = run.all(writer);
     let mut error = match &ended {
         Ok(Outcome::Complete) => String::new(),
+        Ok(Outcome::Cancelled) => "cancelled".to_owned(),
         Ok(_) => run.last_reason(),
         Err(error) => error.to_string(),
     };
@@ -348,7 +349,7 @@ impl Run<'_> {
         };
         // A program that is not there says nothing about the draft, and no other draft can help.
         let class = match &verification.exit {
-            Exit::NotFound(_) | Exit::NotStarted(_) => FailureClass::Availability,
+            Exit::NotFound(_) | Exit::NotStarted(_) => FailureClass::Setup,
             _ => FailureClass::Quality,
         };
         Ok(Err(Failure { class, feedback, verification: Some(verification) }))
@@ -393,7 +394,6 @@ impl Run<'_> {
                     _ => reason.clone(),
                 }
             }
-            _ if self.cancelled() => "cancelled".to_owned(),
             _ => "no model was given, and the task does not carry its own code; name a model".to_owned(),
         }
     }

@@ -112,6 +112,21 @@ fn batches_that_contradict_themselves() {
 }
 
 #[test]
+fn batches_beyond_the_limits() {
+    let mut batch = sequence(40);
+    batch.logits = vec![39];
+    assert!(batch.check(40, 40, 64).is_ok());
+    assert!(index(batch.check(39, 40, 64)));
+    assert!(index(batch.check(40, 39, 64)));
+    assert!(index(batch.check(40, 40, 63)), "the second block ends with slot 63");
+    batch.slots[3] = NO_SLOT;
+    assert!(batch.check(40, 40, 64).is_ok());
+    batch.slots[3] = 64;
+    assert!(index(batch.check(40, 40, 64)));
+    assert!(Batch::default().check(0, 0, 0).is_ok());
+}
+
+#[test]
 fn batches_beyond_the_buffers() {
     let mut cpu = Cpu::new();
     let table = dense(&cpu, BlockType::F32, &bytes(&[1.0; 32]), 16);

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from . import kinds_lists, kinds_numbers, kinds_text, lang
 from .kind import random_cases
-from .names import camel
+from .names import NOUNS, camel, word
 
 KINDS = kinds_numbers.KINDS + kinds_lists.KINDS + kinds_text.KINDS
 LANGUAGE_NAMES = {"python": "Python", "rust": "Rust", "javascript": "JavaScript"}
@@ -19,7 +19,7 @@ INTROS = [
 ]
 INTROS_WITH_PARAMS = [
     "Write `{fn}({params})`, which {does}.", "Write a function `{fn}({params})` that {does}.", "Implement `{fn}({params})`. It {does}.",
-    "`{fn}({params})` {does}.", "Define the function `{fn}` with the parameters {ticked}; it {does}.", "Create `{fn}` taking {ticked}. It {does}.",
+    "`{fn}({params})` {does}.", "Define the function `{fn}` with the {parameters} {ticked}; it {does}.", "Create `{fn}` taking {ticked}. It {does}.",
     "Write a function `{fn}` of {ticked} that {does}.", "Add `{fn}({params})`: it should {base}.", "Write the function `{sig}`. It {does}.", "Implement `{sig}`, which {does}.",
 ]
 
@@ -128,7 +128,7 @@ def describe(rng, function):
     intro = rng.choice(INTROS_WITH_PARAMS if explicit else INTROS)
     text = intro.format(
         fn=function.name, does=does, Does=does[0].upper() + does[1:], base=base_form(does), lang=LANGUAGE_NAMES[function.language],
-        params=", ".join(function.params), ticked=join_and([f"`{p}`" for p in function.params]),
+        params=", ".join(function.params), parameters="parameter" if len(function.params) == 1 else "parameters", ticked=join_and([f"`{p}`" for p in function.params]),
         sig=lang.signature(function.language, function.name, function.params, kind.types(), kind.returns))
     if explicit and "{sig}" in intro and function.language == "python":
         function.typed = True
@@ -136,6 +136,14 @@ def describe(rng, function):
         value = lang.literal(function.default, kind.types()[-1], function.language)
         text += rng.choice([" `{p}` defaults to {v}.", " The default of `{p}` is {v}.", " `{p}` is optional and defaults to {v}."]).format(p=function.params[-1], v=value)
     return text
+
+
+FILLERS = ["It is used by the {n} page.", "The {n} module needs it.", "Callers pass valid input.", "Keep it simple.", "This is for the {n} {m}.", "We use it in the {n} service.", "It must be fast.", "The {n} team asked for it."]
+
+
+def filler(rng):
+    """A sentence that changes nothing, as real descriptions have them."""
+    return rng.choice(FILLERS).format(n=word(rng, NOUNS, 0.2), m=word(rng, NOUNS, 0.2))
 
 
 def random_function(rng, namer, language, kind=None):

@@ -3,7 +3,7 @@ import json
 from dataclasses import dataclass, field
 
 from . import lang
-from .functions import KINDS, describe, join_and, random_function
+from .functions import KINDS, describe, filler, join_and, random_function
 from .names import NOUNS, Namer, split_name, word
 
 FOLDERS = {"python": ["src", "src", "lib", "app", "utils", "src/utils", "app/core"], "rust": ["src", "src", "lib", "src/utils", "app"],
@@ -98,6 +98,8 @@ def function_task(rng, language, kind=None):
         description = "Write two functions:\n" + "\n".join(f"- {t}" for t in texts)
     else:
         description = " ".join(texts)
+    if rng.random() < 0.1:
+        description += " " + filler(rng)
     if len(functions) == 2 and language == "python" and functions[0].typed and "hint" not in description + str(constraints):
         constraints = constraints + ["Use type hints"]
     if len(functions) == 2 and functions[0].name.lower() == functions[1].name.lower():

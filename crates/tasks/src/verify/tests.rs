@@ -45,10 +45,18 @@ fn output_has_a_limit() {
     assert!(done.output.starts_with("line 0\n") && done.output.ends_with("line 1999\n"));
 }
 
-/// Whether a process still runs; one that nobody has reaped yet does not.
+/// Whether a process goes on running; one that nobody has reaped yet does not, and one that was killed
+/// may take a moment to die.
 fn runs(pid: &str) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < deadline {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        if stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X'])) {
+            return false;
+        }
+        std::thread::yield_now();
+    }
+    true
 }
 
 #[test]

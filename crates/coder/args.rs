@@ -1,0 +1,152 @@
+//! Arguments that several commands share, and what they mean to the engine.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use coder_engine::{Device, Grammar, KvType, Limit, Options, Request, SamplerOptions};
+use serde_json::Value;
+
+use crate::bundled;
+use crate::failure::{Failure, Outcome};
+
+/// Which model, and where it runs.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ModelArgs {
+    /// GGUF file, safetensors folder, or the name of a model; without it, the bundled coder-tiny
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: Option<String>,
+    /// What computes: cpu, or reference (slow, independent arithmetic, to compare with)
+    #[arg(long, default_value = "cpu")]
+    pub(crate) device: Device,
+    /// Room for prompt and answer, in tokens; without it, what the model was trained for
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) context: Option<usize>,
+    /// Entries of the key-value cache: f16, or f32 (twice the memory)
+    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = kv_type)]
+    pub(crate) kv: KvType,
+    /// Jinja file to use in place of the model's own chat template
+    #[arg(long, value_name = "FILE")]
+    pub(crate) chat_template: Option<PathBuf>,
+}
+
+impl ModelArgs {
+    /// What the engine needs to know, and the model's name for people.
+    pub(crate) fn options(&self) -> Outcome<(Options, String)> {
+        let (source, name) = bundled::source(self.model.as_deref())?;
+        let mut options = Options::from_source(source);
+        options.device = self.device;
+        options.context = self.context;
+        options.kv = self.kv;
+        options.chat_template = self.chat_template.clone();
+        Ok((options, name))
+    }
+}
+
+fn kv_type(text: &str) -> Result<KvType, String> {
+    match text {
+        "f16" => Ok(KvType::F16),
+        "f32" => Ok(KvType::F32),
+        _ => Err("use f16 or f32".to_string()),
+    }
+}
+
+/// How the next token is chosen, and where the answer ends.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Sampling")]
+pub(crate) struct SamplingArgs {
+    /// 0 takes the most probable token; 1 samples as the model says
+    #[arg(long, default_value_t = 0.2)]
+    pub(crate) temperature: f32,
+    /// Sample only from the K most probable tokens
+    #[arg(long, value_name = "K")]
+    top_k: Option<usize>,
+    /// Sample only from the most probable tokens that together have probability P
+    #[arg(long, value_name = "P")]
+    top_p: Option<f32>,
+    /// Leave out tokens less probable than P times the most probable one
+    #[arg(long, value_name = "P")]
+    min_p: Option<f32>,
+    /// Divide the score of tokens that occurred by this; 1 does nothing
+    #[arg(long, value_name = "X")]
+    repetition_penalty: Option<f32>,
+    /// Take this from the score of tokens that occurred
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    presence_penalty: Option<f32>,
+    /// Take this from the score of a token for every time it occurred
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    frequency_penalty: Option<f32>,
+    /// Same seed, same text
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// End the answer before this text; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// Tokens that the answer may have, for which there must be room [default: up to 4096, as the context allows]
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<usize>,
+}
+
+impl SamplingArgs {
+    /// Fills in the request's sampler, stop strings and limit.
+    pub(crate) fn apply(&self, request: Request) -> Request {
+        let mut sampler = SamplerOptions { temperature: self.temperature, seed: self.seed, ..Default::default() };
+        set(&mut sampler.top_k, self.top_k);
+        set(&mut sampler.top_p, self.top_p);
+        set(&mut sampler.min_p, self.min_p);
+        set(&mut sampler.repetition_penalty, self.repetition_penalty);
+        set(&mut sampler.presence_penalty, self.presence_penalty);
+        set(&mut sampler.frequency_penalty, self.frequency_penalty);
+        let limit = self.max_tokens.map_or(Limit::UpTo(4096), Limit::Require);
+        request.sampler(sampler).stop(self.stop.clone()).limit(limit)
+    }
+}
+
+fn set<T>(field: &mut T, given: Option<T>) {
+    if let Some(value) = given {
+        *field = value;
+    }
+}
+
+/// What the answer must look like.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Grammar")]
+#[group(multiple = false)]
+pub(crate) struct GrammarArgs {
+    /// The answer is JSON that fits the JSON Schema in this file
+    #[arg(long, value_name = "FILE")]
+    json_schema: Option<PathBuf>,
+    /// The answer matches this regular expression as a whole
+    #[arg(long, value_name = "REGEX")]
+    regex: Option<String>,
+    /// The answer follows the Lark grammar in this file
+    #[arg(long, value_name = "FILE")]
+    grammar: Option<PathBuf>,
+}
+
+impl GrammarArgs {
+    /// The grammar, if one was asked for.
+    pub(crate) fn grammar(&self) -> Outcome<Option<Grammar>> {
+        if let Some(path) = &self.json_schema {
+            return Ok(Some(Grammar::JsonSchema(read_json(path)?)));
+        }
+        if let Some(path) = &self.grammar {
+            return Ok(Some(Grammar::Lark(read_text(path)?)));
+        }
+        Ok(self.regex.clone().map(Grammar::Regex))
+    }
+}
+
+/// A file's text; the error names the file.
+pub(crate) fn read_text(path: &Path) -> Outcome<String> {
+    let bytes = fs::read(path).map_err(|error| Failure::new(format!("`{}`: {error}", path.display())))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Failure::new(format!("`{}`: not UTF-8 at byte {at}; convert the file first", path.display()))
+    })
+}
+
+/// A file's JSON; the error names the file and the place.
+pub(crate) fn read_json(path: &Path) -> Outcome<Value> {
+    serde_json::from_str(&read_text(path)?).map_err(|error| Failure::new(format!("`{}`: {error}", path.display())))
+}

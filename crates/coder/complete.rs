@@ -1,0 +1,48 @@
+//! `coder complete`: raw text goes on, without a chat template; or the gap between two texts is filled.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::args::{GrammarArgs, ModelArgs, SamplingArgs};
+use crate::ask::{self, ShownArgs};
+use crate::failure::{Failure, Outcome};
+
+/// Continue raw text, or fill a gap in code
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct CompleteArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// The text to continue; before --file, before standard input
+    #[arg(long, value_name = "TEXT")]
+    prompt: Option<String>,
+    /// File that holds the text to continue
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Fill the gap between two texts, for models that were trained to
+    #[arg(long, num_args = 2, value_names = ["PREFIX", "SUFFIX"], conflicts_with_all = ["prompt", "file"])]
+    fim: Option<Vec<String>>,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    #[command(flatten)]
+    grammar: GrammarArgs,
+    #[command(flatten)]
+    shown: ShownArgs,
+}
+
+const EXAMPLES: &str = "Examples:
+  coder complete --prompt 'def add(a, b):' --max-tokens 40
+  head -20 src/main.rs | coder complete --stop '}'
+  coder complete --model qwen.gguf --fim 'def add(a, b):\\n    return ' '\\n\\nprint(add(1, 2))'";
+
+pub(crate) fn run(args: CompleteArgs) -> Outcome {
+    let CompleteArgs { model, prompt, file, fim, sampling, grammar, shown } = args;
+    if let Some([prefix, suffix]) = fim.as_deref() {
+        return ask::answer(&model, &sampling, &grammar, &shown, false, |engine| Ok(engine.fim(prefix, suffix)?));
+    }
+    let text = ask::input(prompt.as_deref(), file.as_deref())?
+        .filter(|text| !text.is_empty())
+        .ok_or_else(|| Failure::exact("Error: provide --prompt, --file, or pipe stdin"))?;
+    ask::answer(&model, &sampling, &grammar, &shown, false, |engine| Ok(engine.prompt(&text)?))
+}

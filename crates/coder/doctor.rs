@@ -1,0 +1,82 @@
+//! `coder doctor`: what this machine is, and which models it can run.
+
+use clap::Args;
+use serde_json::json;
+
+use crate::bundled;
+use crate::failure::Outcome;
+use crate::fits::{self, Fit, QUANTIZATIONS};
+use crate::machine::{Memory, Processor};
+use crate::output::Output;
+
+/// Show what this machine can run
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct DoctorArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "Examples:
+  coder doctor
+  coder doctor --json | jq '.models[] | select(.context > 0) | .model' -r | sort -u";
+
+const DEVICES: [&str; 2] = ["cpu", "reference"];
+
+pub(crate) fn run(args: DoctorArgs) -> Outcome {
+    let processor = Processor::detect();
+    let memory = Memory::detect();
+    // Where the system does not tell, nothing can be promised.
+    let fits = memory.map(|memory| fits::all(memory.available_bytes)).unwrap_or_default();
+    let mut out = Output::new();
+    if args.json {
+        let models: Vec<_> = fits.iter().collect();
+        return Ok(out.json(&json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "system": { "os": std::env::consts::OS, "architecture": std::env::consts::ARCH },
+            "cpu": processor,
+            "memory": memory,
+            "devices": DEVICES,
+            "cuda": { "built_in": false, "devices": [] },
+            "bundled": { "model": bundled::NAME, "bytes": bundled::bytes().len() },
+            "models": models,
+        }))?);
+    }
+    out.line(&format!("coder {} on {} {}", env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH))?;
+    let name = processor.name.as_deref().unwrap_or("unknown");
+    out.line(&format!("cpu      {name}, {} threads", processor.threads))?;
+    out.line(&format!("vectors  {}", processor.features.join(" ")))?;
+    out.line(&memory.map_or("memory   unknown".to_string(), |memory| {
+        format!("memory   {} GiB, {} GiB available", gib(memory.total_bytes), gib(memory.available_bytes))
+    }))?;
+    out.line(&format!("devices  {}", DEVICES.join(", ")))?;
+    out.line("cuda     not built in")?;
+    let megabytes = bundled::bytes().len() as f64 / 1e6;
+    out.line(&format!("bundled  {}, {megabytes:.1} MB, always fits", bundled::NAME))?;
+    table(&mut out, &fits)
+}
+
+/// One line per model: for every quantization the size of the weights and the context that fits beside them.
+fn table(out: &mut Output, fits: &[Fit]) -> Outcome {
+    if fits.is_empty() {
+        return Ok(());
+    }
+    out.line("\nWeights, and the context that fits beside them (- does not fit):\n")?;
+    let heading: String = QUANTIZATIONS.iter().map(|quantization| format!("{quantization:>17}")).collect();
+    out.line(&format!("{:<20}{heading}", "model"))?;
+    for row in fits.chunks(QUANTIZATIONS.len()) {
+        let cells: String = row.iter().map(|fit| format!("{:>17}", cell(fit))).collect();
+        out.line(&format!("{:<20}{cells}", row[0].model))?;
+    }
+    Ok(())
+}
+
+fn cell(fit: &Fit) -> String {
+    let context = if fit.context == 0 { "-".to_string() } else { format!("{}K", fit.context / 1024) };
+    format!("{:.1} GB {context:>5}", fit.weight_bytes as f64 / 1e9)
+}
+
+fn gib(bytes: u64) -> String {
+    format!("{:.1}", bytes as f64 / f64::from(1 << 30))
+}

@@ -1,0 +1,49 @@
+//! `coder logits`: the raw output of a forward pass, to compare with other programs.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::PathBuf;
+
+use clap::Args;
+use coder_engine::probe;
+
+use crate::args::ModelArgs;
+use crate::failure::{Failure, Outcome};
+use crate::npy;
+
+/// Write the logits of a token sequence as a NumPy file
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct LogitsArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Token ids, separated by commas
+    #[arg(long, value_name = "IDS", value_delimiter = ',', required = true, value_parser = id)]
+    tokens: Vec<u32>,
+    /// The file to write: f32 [tokens, vocabulary]
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Tokens computed in one step; without it, all
+    #[arg(long, value_name = "N")]
+    chunk: Option<usize>,
+}
+
+const EXAMPLES: &str = "Examples:
+  coder logits --tokens 1,2,3 --out logits.npy
+  coder logits --model tiny.gguf --tokens \"$(cat tokens.txt)\" --out reference.npy --device reference
+  coder logits --model tiny.gguf --tokens 1,2,3,4,5,6,7,8 --chunk 7 --out chunks.npy";
+
+fn id(text: &str) -> Result<u32, String> {
+    text.trim().parse().map_err(|_| "not a token id".to_string())
+}
+
+pub(crate) fn run(args: LogitsArgs) -> Outcome {
+    let (options, _) = args.model.options()?;
+    let logits = probe::logits(&options, &args.tokens, args.chunk)?;
+    let write = || {
+        let mut file = BufWriter::new(File::create(&args.out)?);
+        npy::write(&mut file, logits.rows, logits.vocab, &logits.values)?;
+        file.into_inner().map_err(|error| error.into_error())?.sync_all()
+    };
+    write().map_err(|error| Failure::new(format!("`{}`: {error}", args.out.display())))
+}

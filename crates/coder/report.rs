@@ -1,0 +1,146 @@
+//! What came of tasks, for people and for programs.
+
+use coder_tasks::{Outcome, TaskResult};
+use serde::Serialize;
+
+use crate::writer::Decoded;
+
+/// All results of one command. Rates are of finished tasks.
+#[derive(Serialize)]
+pub(crate) struct Report<'a> {
+    results: &'a [TaskResult],
+    summary: Summary,
+}
+
+/// Counts over all tasks; the first four after `tasks` add up to it.
+#[derive(Debug, Default, PartialEq, Serialize)]
+struct Summary {
+    tasks: usize,
+    /// Verified by a command at the first attempt, or without a model.
+    first_attempt: usize,
+    /// Verified after a failure was shown to the model.
+    after_retry: usize,
+    /// Done, but the task has no command to verify it.
+    unverified: usize,
+    /// Not done: every attempt was wrong.
+    blocked: usize,
+    /// Not done for another reason: no model, files that may not be changed, Ctrl-C.
+    other: usize,
+    completion_tokens: u64,
+    decode_tok_s: Option<f64>,
+    seconds: f64,
+}
+
+impl<'a> Report<'a> {
+    /// Counts.
+    pub(crate) fn new(results: &'a [TaskResult], decoded: Decoded, seconds: f64) -> Self {
+        let mut summary =
+            Summary { tasks: results.len(), decode_tok_s: decoded.tok_s(), seconds, ..Summary::default() };
+        for result in results {
+            let count = match result.outcome {
+                Outcome::Complete if !result.verified => &mut summary.unverified,
+                Outcome::Complete if result.attempts <= 1 => &mut summary.first_attempt,
+                Outcome::Complete => &mut summary.after_retry,
+                Outcome::Blocked => &mut summary.blocked,
+                _ => &mut summary.other,
+            };
+            *count += 1;
+            summary.completion_tokens += result.usage.completion_tokens;
+        }
+        Self { results, summary }
+    }
+
+    /// The counts in one line.
+    pub(crate) fn line(&self) -> String {
+        let Summary { tasks, first_attempt, after_retry, unverified, blocked, other, .. } = self.summary;
+        let mut line = format!("{tasks} tasks: {first_attempt} verified at the first attempt");
+        for (count, what) in [
+            (after_retry, "verified after a retry"),
+            (unverified, "written without a verification"),
+            (blocked, "blocked"),
+            (other, "not done"),
+        ] {
+            if count > 0 || what == "blocked" {
+                line += &format!(", {count} {what}");
+            }
+        }
+        let rate = self.summary.decode_tok_s.map_or(String::new(), |rate| format!("{rate:.1} tok/s, "));
+        format!("{line}; {rate}{:.1} s", self.summary.seconds)
+    }
+}
+
+/// One task in one line.
+pub(crate) fn line(result: &TaskResult) -> String {
+    let outcome = word(result.outcome);
+    let mut line = format!("{}: {outcome}, {}", result.task_id, result.file);
+    let how = match (result.outcome, result.tier.as_deref(), result.attempts) {
+        (Outcome::Complete, Some("mechanical"), _) => "applied as given".to_string(),
+        (Outcome::Complete, _, 1) => "first attempt".to_string(),
+        (Outcome::Complete, _, attempts) => format!("attempt {attempts}"),
+        _ => result.error.lines().next().unwrap_or_default().to_string(),
+    };
+    line += &format!(", {how}");
+    if result.outcome == Outcome::Complete && !result.verified {
+        line += ", not verified (the task has no command)";
+    }
+    if result.usage.completion_tokens > 0 {
+        line += &format!(", {} tokens", result.usage.completion_tokens);
+    }
+    format!("{line}, {:.1} s", result.seconds)
+}
+
+fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Complete => "complete",
+        Outcome::Blocked => "blocked",
+        Outcome::Unavailable => "unavailable",
+        Outcome::Refused => "refused",
+        Outcome::Cancelled => "cancelled",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coder_tasks::{Status, Usage};
+
+    fn result(outcome: Outcome, attempts: usize, verified: bool) -> TaskResult {
+        TaskResult {
+            status: if outcome == Outcome::Complete { Status::Success } else { Status::Failed },
+            file: "f.py".into(),
+            error: String::new(),
+            outcome,
+            task_id: "T-001".into(),
+            attempts,
+            files: Vec::new(),
+            tier: Some("local".into()),
+            usage: Usage { completion_tokens: 10, ..Usage::default() },
+            cost_usd: 0.0,
+            seconds: 1.0,
+            backup: None,
+            verified,
+            history: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn every_result_is_counted_once() {
+        let results = [
+            result(Outcome::Complete, 1, true),
+            result(Outcome::Complete, 2, true),
+            result(Outcome::Complete, 1, false),
+            result(Outcome::Blocked, 2, false),
+            result(Outcome::Refused, 0, false),
+        ];
+        let report = Report::new(&results, Decoded::default(), 5.0);
+        let Summary { tasks, first_attempt, after_retry, unverified, blocked, other, .. } = report.summary;
+        assert_eq!([tasks, first_attempt, after_retry, unverified, blocked, other], [5, 1, 1, 1, 1, 1]);
+        assert_eq!(report.summary.completion_tokens, 50);
+        assert_eq!(
+            report.line(),
+            "5 tasks: 1 verified at the first attempt, 1 verified after a retry, 1 written without a verification, \
+             1 blocked, 1 not done; 5.0 s"
+        );
+        assert_eq!(line(&results[1]), "T-001: complete, f.py, attempt 2, 10 tokens, 1.0 s");
+    }
+}

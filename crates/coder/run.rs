@@ -1,0 +1,189 @@
+//! `coder run`: from task files to verified edits.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use coder_tasks::{Policy, Progress, Settings, Task, TaskResult, Workspace, run_task};
+use serde_json::json;
+
+use crate::args::ModelArgs;
+use crate::failure::{Failure, Outcome};
+use crate::interrupt::Interrupt;
+use crate::output::{Output, Plain};
+use crate::report::{self, Report};
+use crate::writer::{LocalWriter, Stop};
+
+/// Do tasks: draft the edit, write it with a backup, let the task's command decide
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct RunArgs {
+    /// Task files (Markdown or JSON), or folders of them
+    #[arg(value_name = "TASK", required_unless_present = "task_file")]
+    tasks: Vec<PathBuf>,
+    /// The same as TASK
+    #[arg(long, value_name = "TASK")]
+    task_file: Vec<PathBuf>,
+    /// The folder that the tasks may change, and where their commands run
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    working_dir: PathBuf,
+    /// text: a line per task; json: one object, or {results, summary} for several tasks
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    output_format: Format,
+    /// How often the model may try; from the second time it sees what went wrong
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    attempts: u32,
+    /// The same as --attempts 1
+    #[arg(long, conflicts_with = "attempts")]
+    no_retry: bool,
+    /// Seconds that a task's command may run
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    timeout: u64,
+    /// Tokens that a reply may have, for which there must be room [default: up to 4096]
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<usize>,
+    /// Same seed, same edits
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+const EXAMPLES: &str = "Examples:
+  coder run task.md
+  coder run tasks/ --working-dir ../worktree --output-format json
+  coder run task.json --model qwen2.5-coder-7b.gguf --attempts 3
+
+A task file says which file to write, what it should be, and which command must succeed:
+
+  # Task: Write a function `slugify` that converts `title` to lower case and replaces spaces with dashes.
+
+  ## File to modify
+  src/slugify.rs
+
+  ## Verification
+  Run: cargo test --offline --quiet
+
+Old content is kept in .coder/backups. If no attempt passes, the file is as it was before.
+Exit code 0 if every task is complete, 1 if not, 130 after Ctrl-C.";
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+pub(crate) fn run(args: RunArgs) -> Outcome {
+    let begin = Instant::now();
+    let paths: Vec<&PathBuf> = args.tasks.iter().chain(&args.task_file).collect();
+    let (tasks, workspace) = match open(&paths, &args.working_dir) {
+        Ok(opened) => opened,
+        Err(failure) => {
+            if args.output_format == Format::Json {
+                let error = failure.reason();
+                let refused = json!({ "status": "failed", "file": "", "error": error, "outcome": "refused" });
+                Output::new().json(&refused)?;
+            }
+            return Err(failure);
+        }
+    };
+    let interrupt = Interrupt::install()?;
+    let stop = Stop::default();
+    let during = interrupt.during({
+        let stop = stop.clone();
+        move || stop.now()
+    });
+    let mut writer = LocalWriter::new(&args.model, stop.clone());
+    let settings = settings(&args);
+    let mut out = Output::new();
+    let mut results = Vec::new();
+    for task in &tasks {
+        task.warnings.iter().for_each(|warning| eprintln!("note: {}: {warning}", task.source));
+        writer.prepare(task);
+        let result = run_task(task, &workspace, Some(&mut writer), &settings, &mut observe(task), stop.flag());
+        if args.output_format == Format::Text {
+            show(&mut out, &result)?;
+        }
+        results.push(result);
+        if during.happened() {
+            break;
+        }
+    }
+    let report = Report::new(&results, writer.decoded, begin.elapsed().as_secs_f64());
+    let several = tasks.len() > 1 || paths.iter().any(|path| path.is_dir());
+    match (args.output_format, several) {
+        (Format::Text, true) => out.line(&report.line())?,
+        (Format::Text, false) => {}
+        (Format::Json, true) => out.json(&report)?,
+        (Format::Json, false) => out.json(&results[0])?,
+    }
+    if during.happened() {
+        return Err(Failure::interrupted());
+    }
+    let complete = results.iter().all(|result| result.outcome == coder_tasks::Outcome::Complete);
+    if complete { Ok(()) } else { Err(Failure::quiet(1)) }
+}
+
+fn settings(args: &RunArgs) -> Settings {
+    let attempts = if args.no_retry { 1 } else { args.attempts };
+    let mut settings = Settings {
+        policy: Policy { attempts, seed: args.seed, ..Policy::default() },
+        max_tokens: args.max_tokens,
+        ..Settings::default()
+    };
+    settings.verify.time = Duration::from_secs(args.timeout);
+    settings
+}
+
+/// All tasks, read before the first one is begun, and the folder they work in.
+fn open(paths: &[&PathBuf], working_dir: &Path) -> Outcome<(Vec<Task>, Workspace)> {
+    let mut tasks = Vec::new();
+    for path in paths {
+        // A task may be named as seen from the folder it works in.
+        let inside = working_dir.join(path);
+        let path = if !path.exists() && inside.exists() { &inside } else { path };
+        let found = Task::load_all(path)?;
+        if found.is_empty() {
+            let problem = "no task files in it; a task is Markdown with `# Task:` or JSON with `task_id`";
+            return Err(Failure::new(format!("`{}`: {problem}", path.display())));
+        }
+        tasks.extend(found);
+    }
+    Ok((tasks, Workspace::open(working_dir)?))
+}
+
+/// Tells a person at the terminal what is going on; tells everybody what went wrong in a former run.
+fn observe(task: &Task) -> impl FnMut(&Progress<'_>) {
+    let person = std::io::stderr().is_terminal();
+    let id = task.id.clone();
+    move |progress| match progress {
+        Progress::Interrupted(former) => {
+            let kept = former.backup.as_deref().map_or("it did not exist before".to_string(), |backup| {
+                format!("the content before it is in `{backup}`")
+            });
+            eprintln!("note: a former run of `{}` on `{}` was killed; {kept}", former.task_id, former.path);
+        }
+        Progress::Failed { reason, .. } if person => eprintln!("{id}: failed: {}", first_line(reason)),
+        Progress::Drafting { attempt } if person => eprintln!("{id}: drafting, attempt {attempt}"),
+        Progress::Writing(file) if person => eprintln!("{id}: writing {file}"),
+        Progress::Verifying(command) if person => eprintln!("{id}: verifying with `{command}`"),
+        _ => {}
+    }
+}
+
+fn first_line(text: &str) -> String {
+    Plain::default().filter(text.lines().next().unwrap_or_default())
+}
+
+/// One line for the result; what the command said last, if the task is not done.
+fn show(out: &mut Output, result: &TaskResult) -> Outcome {
+    out.text(&format!("{}\n", report::line(result)))?;
+    let verification = result.history.last().and_then(|last| last.verification.as_ref());
+    if let Some(failed) = verification.filter(|verification| !verification.passed()) {
+        let output = Plain::default().filter(&failed.output);
+        output.lines().for_each(|line| eprintln!("  {line}"));
+    }
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! The engine as a writer of edits: what the tasks crate asks, a model in this process answers.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use coder_engine::{Canceller, Engine, Event, Finish, Grammar, Limit, Message, Request, SamplerOptions, Summary};
+use coder_tasks::{DraftOptions, FailureClass, Prompt, Reply, Task, Usage, Writer, WriterError};
+
+use crate::args::ModelArgs;
+use crate::bundled;
+use crate::failure::{Failure, Outcome};
+use crate::progress;
+
+/// Aliases of models that do not run here.
+const CLOUD: [&str; 6] = ["haiku", "sonnet", "opus", "cheap", "balanced", "best"];
+
+/// Room for a reply, where nobody says another.
+const MAX_TOKENS: usize = 4096;
+
+/// A local model that drafts edits. It is opened when the first draft is asked for: a task that carries its own
+/// code needs none.
+pub(crate) struct LocalWriter<'a> {
+    model: &'a ModelArgs,
+    stop: Stop,
+    /// The model that is open, by its name.
+    open: Option<(String, Engine)>,
+    /// What `--model` would say for the task at hand, or why no model here can do it.
+    wanted: Result<Option<String>, String>,
+    /// What all drafts together took.
+    pub(crate) decoded: Decoded,
+}
+
+/// Tokens written and the seconds that took.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Decoded {
+    tokens: usize,
+    seconds: f64,
+}
+
+impl Decoded {
+    /// Tokens per second, if there were any.
+    pub(crate) fn tok_s(&self) -> Option<f64> {
+        (self.seconds > 0.0).then(|| self.tokens as f64 / self.seconds)
+    }
+}
+
+/// Stops a run: a flag for the steps in between, and a handle on the draft in progress.
+#[derive(Clone, Default)]
+pub(crate) struct Stop(Arc<(AtomicBool, Mutex<Option<Canceller>>)>);
+
+impl Stop {
+    /// From the signal handler's thread.
+    pub(crate) fn now(&self) {
+        self.flag().store(true, Ordering::SeqCst);
+        if let Some(canceller) = &*self.0.1.lock().unwrap_or_else(PoisonError::into_inner) {
+            canceller.cancel();
+        }
+    }
+
+    /// What the steps look at.
+    pub(crate) fn flag(&self) -> &AtomicBool {
+        &self.0.0
+    }
+
+    /// The draft that is to end as well, or none.
+    fn draft(&self, canceller: Option<Canceller>) {
+        *self.0.1.lock().unwrap_or_else(PoisonError::into_inner) = canceller;
+        if self.flag().load(Ordering::SeqCst) {
+            // The signal came before the handle was there.
+            self.now();
+        }
+    }
+}
+
+impl<'a> LocalWriter<'a> {
+    /// A writer that has opened nothing yet.
+    pub(crate) fn new(model: &'a ModelArgs, stop: Stop) -> Self {
+        Self { model, stop, open: None, wanted: Ok(None), decoded: Decoded::default() }
+    }
+
+    /// Chooses the model for a task: the command line's, else the task's, else the default.
+    pub(crate) fn prepare(&mut self, task: &Task) {
+        self.wanted = match (&self.model.model, task.model.as_deref(), &task.local_model) {
+            (Some(given), ..) => Ok(Some(given.clone())),
+            (None, Some(alias), _) if CLOUD.contains(&alias) => Err(format!(
+                "the task asks for `{alias}`, which does not run on this machine; give it to a local model with --model"
+            )),
+            (None, _, Some(name)) if bundled::find(name).is_some() => Ok(Some(name.clone())),
+            (None, _, Some(name)) => {
+                eprintln!("note: {}: no model `{name}` here, taking {}", task.source, bundled::NAME);
+                Ok(None)
+            }
+            (None, ..) => Ok(None),
+        };
+    }
+
+    fn engine(&mut self) -> Outcome<&Engine> {
+        let wanted = self.wanted.clone().map_err(Failure::new)?;
+        let args = ModelArgs { model: wanted, ..self.model.clone() };
+        let name = args.model.clone().unwrap_or_else(|| bundled::NAME.to_string());
+        if self.open.as_ref().is_none_or(|(open, _)| *open != name) {
+            // First away with the old one: there may not be room for two.
+            self.open = None;
+            let (options, shown) = args.options()?;
+            let engine = progress::open(&options, &shown)?;
+            return Ok(&self.open.insert((name, engine)).1);
+        }
+        self.open.as_ref().map(|(_, engine)| engine).ok_or_else(|| Failure::new("no model is open"))
+    }
+
+    fn generate(&mut self, prompt: &Prompt, options: DraftOptions) -> Outcome<(String, Summary)> {
+        let stop = self.stop.clone();
+        let engine = self.engine()?;
+        let said = |message: &coder_tasks::PromptMessage| Message::new(message.role.as_str(), message.content.as_str());
+        let messages: Vec<Message> = prompt.messages.iter().map(said).collect();
+        let request = request(engine.chat(&messages)?, prompt, options);
+        let generation = engine.generate(request)?;
+        stop.draft(Some(generation.canceller()));
+        let mut text = String::new();
+        let mut ended = None;
+        for event in generation {
+            match event? {
+                Event::Prefill { .. } => {}
+                Event::Token(token) => text.push_str(&token.text),
+                Event::Done(summary) => {
+                    text.push_str(&summary.text);
+                    ended = Some(summary);
+                }
+            }
+        }
+        stop.draft(None);
+        ended.map(|summary| (text, summary)).ok_or_else(|| Failure::new("the generation ended without a result"))
+    }
+}
+
+fn request(request: Request, prompt: &Prompt, options: DraftOptions) -> Request {
+    let sampler = SamplerOptions { temperature: options.temperature, seed: options.seed, ..Default::default() };
+    let limit = options.max_tokens.map_or(Limit::UpTo(MAX_TOKENS), Limit::Require);
+    request.sampler(sampler).limit(limit).grammar(Grammar::Lark(prompt.reply.lark()))
+}
+
+impl Writer for LocalWriter<'_> {
+    /// Every error says that the model could not be used; that its text is wrong, verification finds out.
+    fn draft(&mut self, prompt: &Prompt, options: DraftOptions) -> Result<Reply, WriterError> {
+        let started = Instant::now();
+        let (text, summary) = self
+            .generate(prompt, options)
+            .map_err(|failure| WriterError::new(FailureClass::Availability, failure.reason()))?;
+        let usage = Usage {
+            prompt_tokens: summary.usage.prompt_tokens as u64,
+            cached_tokens: summary.usage.cached_tokens as u64,
+            completion_tokens: summary.usage.completion_tokens as u64,
+        };
+        self.decoded.tokens += summary.usage.completion_tokens;
+        self.decoded.seconds += summary.timings.decode_s;
+        if summary.finish == Finish::Cancelled {
+            return Err(WriterError { usage, ..WriterError::new(FailureClass::Cancelled, "cancelled") });
+        }
+        Ok(Reply { text, usage, seconds: started.elapsed().as_secs_f64(), cost_usd: 0.0 })
+    }
+}

@@ -1,0 +1,275 @@
+//! The loop from task to result, with a scripted writer and real commands.
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::scripted::{Folder, Scripted, task};
+use coder_tasks::ledger::Verdict;
+use coder_tasks::{FailureClass, Outcome, Role, Settings, Status, Task, WriterError};
+
+const GOOD: &str = "grep -q 'x = 2' a.py";
+
+#[test]
+fn the_first_draft_passes() {
+    let folder = Folder::new(&[("a.py", "x = 1\n"), ("b.py", "y = 1\n")]);
+    let mut task = task("a.py", Some(GOOD));
+    task.context = vec!["b.py".into()];
+    let mut writer = Scripted::new(["x = 2"]);
+    let result = folder.run(&task, Some(&mut writer));
+    assert_eq!((result.status, result.outcome), (Status::Success, Outcome::Complete));
+    assert_eq!((result.error.as_str(), result.attempts, result.verified), ("", 1, true));
+    assert_eq!(result.files, ["a.py"]);
+    assert_eq!(result.tier.as_deref(), Some("local"));
+    assert_eq!(result.usage.prompt_tokens, 10);
+    assert_eq!(folder.read("a.py"), "x = 2\n");
+    assert_eq!(folder.read(&result.backup.unwrap()), "x = 1\n");
+    assert_eq!(folder.tree(), ["a.py", "b.py"]);
+    assert_eq!(folder.read(".coder/.gitignore"), "*\n");
+    let (prompt, options) = &writer.asked[0];
+    let text = &prompt.messages[0].content;
+    assert!(
+        text.contains("### b.py\n```python\ny = 1\n```") && text.contains("### a.py (current content)"),
+        "{text}"
+    );
+    assert_eq!((options.attempt, options.temperature, options.seed), (1, 0.0, 0));
+}
+
+#[test]
+fn the_exact_output_goes_back_once() {
+    let folder = Folder::new(&[("a.py", "x = 1\n")]);
+    let task = task("a.py", Some("cat a.py; echo 'line two' >&2; grep -q 'x = 2' a.py || exit 7"));
+    let mut writer = Scripted::new(["x = 3", "x = 2"]);
+    let result = folder.run(&task, Some(&mut writer));
+    assert_eq!((result.outcome, result.attempts), (Outcome::Complete, 2));
+    assert_eq!(
+        (result.usage.prompt_tokens, result.usage.cached_tokens, result.usage.completion_tokens),
+        (20, 8, 10)
+    );
+    assert_eq!(folder.read("a.py"), "x = 2\n");
+    let (prompt, options) = &writer.asked[1];
+    assert_eq!((options.attempt, options.temperature, options.seed), (2, 0.7, 1));
+    assert_eq!(prompt.messages[..1], writer.asked[0].0.messages[..]);
+    assert_eq!(
+        (prompt.messages[1].role, prompt.messages[1].content.as_str()),
+        (Role::Assistant, "```python\nx = 3\n```")
+    );
+    let expected = format!(
+        "The verification failed: exit status 7\n\n## Command\n{}\n\n## Output\n```\nx = 3\nline two\n```\n\n\
+         Write the whole file again, corrected, in the same format.",
+        task.command.as_ref().unwrap().line
+    );
+    assert_eq!(prompt.messages[2].content, expected);
+    let Verdict::Failed { class, reason } = &result.history[0].verdict else { panic!("{result:?}") };
+    assert_eq!((*class, reason.as_str()), (FailureClass::Quality, "exit status 7"));
+}
+
+#[test]
+fn two_failures_restore_the_file_and_block() {
+    let folder = Folder::new(&[("a.py", "x = 1\n")]);
+    std::fs::set_permissions(folder.path("a.py"), std::fs::Permissions::from_mode(0o751)).unwrap();
+    let mut writer = Scripted::new(["x = 3", "x = 4"]);
+    let result = folder.run(&task("a.py", Some(GOOD)), Some(&mut writer));
+    assert_eq!((result.status, result.outcome, result.attempts), (Status::Failed, Outcome::Blocked, 2));
+    assert!(result.error.contains("failed: exit status 1"), "{}", result.error);
+    assert!(result.files.is_empty() && !result.verified);
+    assert_eq!(folder.read("a.py"), "x = 1\n");
+    assert_eq!(folder.path("a.py").metadata().unwrap().permissions().mode() & 0o777, 0o751);
+    assert_eq!(folder.read(&result.backup.unwrap()), "x = 1\n");
+}
+
+#[test]
+fn a_new_file_and_its_folders_go_on_failure_and_stay_on_success() {
+    let folder = Folder::new(&[("src/keep.py", "")]);
+    let test = task("src/new/deep/a.py", Some("grep -q 'x = 2' src/new/deep/a.py"));
+    let result = folder.run(&test, Some(&mut Scripted::new(["x = 3", "x = 4"])));
+    assert_eq!(result.outcome, Outcome::Blocked);
+    assert_eq!(folder.tree(), ["src", "src/keep.py"]);
+    assert_eq!(result.backup, None);
+    let result = folder.run(&test, Some(&mut Scripted::new(["x = 3", "x = 2"])));
+    assert_eq!(result.outcome, Outcome::Complete);
+    assert_eq!(folder.read("src/new/deep/a.py"), "x = 2\n");
+    let records: Vec<_> =
+        std::fs::read_dir(folder.path(".coder/backups")).unwrap().map(|e| e.unwrap().path()).collect();
+    assert_eq!(records.len(), 2);
+    for record in records {
+        assert!(!record.to_str().unwrap().contains(".open."));
+        let record: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(record).unwrap()).unwrap();
+        assert_eq!(record["existed"], false);
+        assert_eq!(record["new_folders"], serde_json::json!(["src/new", "src/new/deep"]));
+    }
+}
+
+#[test]
+fn mode_line_ends_and_final_newline_are_kept() {
+    let folder = Folder::new(&[("a.py", "x = 1\r\ny = 1")]);
+    std::fs::set_permissions(folder.path("a.py"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let result = folder.run(&task("a.py", Some(GOOD)), Some(&mut Scripted::new(["x = 2\ny = 1"])));
+    assert_eq!(result.outcome, Outcome::Complete);
+    assert_eq!(folder.read("a.py"), "x = 2\r\ny = 1");
+    assert_eq!(folder.path("a.py").metadata().unwrap().permissions().mode() & 0o777, 0o755);
+}
+
+#[test]
+fn a_task_without_a_command_is_complete_but_not_verified() {
+    let folder = Folder::new(&[]);
+    let result = folder.run(&task("a.py", None), Some(&mut Scripted::new(["x = 2"])));
+    assert_eq!((result.outcome, result.verified), (Outcome::Complete, false));
+    assert_eq!(folder.read("a.py"), "x = 2\n");
+}
+
+fn markdown(section: &str, command: &str) -> Task {
+    let text = format!("# Task: A\n## File to modify\na.py\n{section}\n## Verification\nRun: {command}\n");
+    Task::parse("a.md", &text).unwrap()
+}
+
+#[test]
+fn given_code_needs_no_model() {
+    let folder = Folder::new(&[("a.py", "a = 1\nb = 1\n")]);
+    let task = markdown("## Code to add at line 2\n```python\nx = 2\n```", "grep -q 'x = 2' a.py");
+    let result = folder.run(&task, None);
+    assert_eq!((result.outcome, result.attempts, result.verified), (Outcome::Complete, 1, true));
+    assert_eq!(result.tier.as_deref(), Some("mechanical"));
+    assert_eq!(result.usage, coder_tasks::Usage::default());
+    assert_eq!(folder.read("a.py"), "a = 1\nx = 2\nb = 1\n");
+    let whole = markdown("## File content\n```python\nx = 2\n```", "grep -q 'x = 2' a.py");
+    assert_eq!(folder.run(&whole, None).outcome, Outcome::Complete);
+    assert_eq!(folder.read("a.py"), "x = 2\n");
+}
+
+#[test]
+fn a_model_sees_given_code_only_after_it_failed() {
+    let folder = Folder::new(&[("a.py", "a = 1\n")]);
+    let task = markdown("## Code to add at line 1\n```python\nx = 3\n```", "grep 'x = 2' a.py");
+    let mut writer = Scripted::new(["x = 2\na = 1"]);
+    let result = folder.run(&task, Some(&mut writer));
+    assert_eq!((result.outcome, result.attempts), (Outcome::Complete, 2));
+    assert_eq!(result.tier.as_deref(), Some("local"));
+    let (prompt, options) = &writer.asked[0];
+    assert_eq!((options.attempt, options.temperature), (1, 0.0));
+    assert!(prompt.messages[0].content.contains("Code to add at line 1:\n```python\nx = 3\n```"));
+    assert_eq!(prompt.messages[1].content, "```python\nx = 3\na = 1\n```");
+    assert!(prompt.messages[2].content.contains("exit status 1"));
+    assert_eq!(folder.read("a.py"), "x = 2\na = 1\n");
+    let result = folder.run(&markdown("## Code to add at line 9\n```\nx\n```", "true"), None);
+    assert_eq!(result.outcome, Outcome::Blocked);
+    assert!(result.error.contains("`9`"), "{}", result.error);
+}
+
+#[test]
+fn a_bad_reply_is_an_attempt_and_is_never_written() {
+    let folder = Folder::new(&[("a.py", "x = 1\n")]);
+    let mut writer = Scripted::new(["x = 2\n<<<<<<< HEAD", "x = 2"]);
+    let result = folder.run(&task("a.py", Some(GOOD)), Some(&mut writer));
+    assert_eq!((result.outcome, result.attempts), (Outcome::Complete, 2));
+    let retry = &writer.asked[1].0.messages[2].content;
+    assert!(retry.contains("line `2` of the new content is a conflict marker"), "{retry}");
+    let mut wrong = Scripted::default();
+    wrong.replies = [Ok("```python b.py\nx = 2\n```".to_owned()), Ok(String::new())].into();
+    let result = folder.run(&task("a.py", Some(GOOD)), Some(&mut wrong));
+    assert_eq!(result.outcome, Outcome::Blocked);
+    assert!(result.error.contains("reply is empty"), "{}", result.error);
+    assert_eq!(folder.tree(), ["a.py"]);
+}
+
+#[test]
+fn failures_that_are_not_the_models_stop_at_once() {
+    let folder = Folder::new(&[("a.py", "x = 1\n")]);
+    let mut writer = Scripted::default();
+    writer.replies = [Err(WriterError::new(FailureClass::Availability, "no device"))].into();
+    let result = folder.run(&task("a.py", Some(GOOD)), Some(&mut writer));
+    assert_eq!((result.outcome, result.error.as_str()), (Outcome::Unavailable, "no device"));
+    let mut missing = task("a.py", None);
+    missing.command = Some(coder_tasks::Command::parse("no-such-program a.py").unwrap());
+    let result = folder.run(&missing, Some(&mut Scripted::new(["x = 2"])));
+    assert_eq!((result.outcome, result.attempts), (Outcome::Refused, 1));
+    assert!(result.error.contains("`no-such-program` was not found"), "{}", result.error);
+    assert_eq!(folder.read("a.py"), "x = 1\n");
+    let result = folder.run(&task("a.py", Some(GOOD)), None);
+    assert_eq!(result.outcome, Outcome::Unavailable);
+    assert!(result.error.contains("name a model"), "{}", result.error);
+}
+
+#[test]
+fn a_missing_context_file_is_refused_before_a_model_is_asked() {
+    let folder = Folder::new(&[]);
+    let mut task = task("a.py", None);
+    task.context = vec!["gone.py".into()];
+    let result = folder.run(&task, Some(&mut Scripted::default()));
+    assert_eq!((result.outcome, result.attempts), (Outcome::Refused, 0));
+    assert!(result.error.contains("gone.py"), "{}", result.error);
+    assert!(folder.tree().is_empty());
+}
+
+#[test]
+fn what_another_program_wrote_meanwhile_is_left_alone() {
+    let folder = Folder::new(&[("a.py", "x = 1\n")]);
+    let mut writer = Scripted::new(["x = 2"]);
+    let path = folder.path("a.py");
+    writer.on_draft = Some(Box::new(move || std::fs::write(&path, "mine\n").unwrap()));
+    let result = folder.run(&task("a.py", Some(GOOD)), Some(&mut writer));
+    assert_eq!(result.outcome, Outcome::Refused);
+    assert!(result.error.contains("changed by another program"), "{}", result.error);
+    assert_eq!(folder.read("a.py"), "mine\n");
+    assert_eq!(folder.tree(), ["a.py"]);
+}
+
+#[test]
+fn a_cancelled_run_restores() {
+    let folder = Folder::new(&[("a.py", "x = 1\n")]);
+    let cancel = Arc::new(AtomicBool::new(false));
+    let mut writer = Scripted::new(["x = 2"]);
+    let flag = cancel.clone();
+    writer.on_draft = Some(Box::new(move || flag.store(true, Ordering::Relaxed)));
+    let result = folder.run_with(&task("a.py", Some(GOOD)), Some(&mut writer), &Settings::default(), &cancel);
+    assert_eq!((result.outcome, result.error.as_str()), (Outcome::Cancelled, "cancelled"));
+    assert_eq!((result.status, result.backup), (Status::Failed, None));
+    assert_eq!(folder.read("a.py"), "x = 1\n");
+}
+
+#[test]
+fn a_run_cancelled_while_verifying_restores() {
+    let folder = Folder::new(&[("a.py", "x = 1\n")]);
+    let cancel = AtomicBool::new(false);
+    let pipe = folder.path("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let test = task("a.py", Some("echo > pipe; exec sleep 60"));
+    let mut writer = Scripted::new(["x = 2"]);
+    let result = std::thread::scope(|scope| {
+        // The pipe opens when the command runs, so the file is written by then.
+        scope.spawn(|| {
+            let _ = std::fs::read(&pipe);
+            assert_eq!(folder.read("a.py"), "x = 2\n");
+            cancel.store(true, Ordering::Relaxed);
+        });
+        let workspace = folder.workspace();
+        coder_tasks::run_task(
+            &test,
+            &workspace,
+            Some(&mut writer),
+            &Settings::default(),
+            &mut |_| {},
+            &cancel,
+        )
+    });
+    assert_eq!(result.outcome, Outcome::Cancelled);
+    assert_eq!(folder.read("a.py"), "x = 1\n");
+}
+
+#[test]
+fn the_result_has_its_keys_in_order() {
+    let folder = Folder::new(&[("a.py", "x = 1\n")]);
+    let result = folder.run(&task("a.py", Some(GOOD)), Some(&mut Scripted::new(["x = 2"])));
+    let text = serde_json::to_string(&result).unwrap();
+    let keys = [
+        "status", "file", "error", "outcome", "task_id", "attempts", "files", "tier", "usage", "cost_usd",
+        "seconds", "backup", "verified", "history",
+    ];
+    let places: Vec<usize> = keys.iter().map(|key| text.find(&format!("\"{key}\":")).unwrap()).collect();
+    assert!(places.is_sorted(), "{text}");
+    assert!(text.starts_with(
+        r#"{"status":"success","file":"a.py","error":"","outcome":"complete","task_id":"T-1","attempts":1,"#
+    ));
+}

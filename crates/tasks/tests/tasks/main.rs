@@ -1,0 +1,8 @@
+//! The crate from outside: the loop, hostile paths and texts, crashes, and the grammar of replies.
+
+mod attempts;
+mod crash;
+mod hostile;
+mod paths;
+mod reply;
+mod scripted;

@@ -1,0 +1,110 @@
+//! A writer that says what it was told to, and a folder to work in.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use coder_tasks::{
+    DraftOptions, Prompt, Reply, Settings, Task, TaskResult, Usage, Workspace, Writer, WriterError,
+};
+
+/// Gives its replies in turn and remembers what it was asked.
+#[derive(Default)]
+pub(crate) struct Scripted {
+    pub(crate) replies: VecDeque<Result<String, WriterError>>,
+    pub(crate) asked: Vec<(Prompt, DraftOptions)>,
+    /// Called when it is asked, before it replies.
+    pub(crate) on_draft: Option<Box<dyn Fn()>>,
+}
+
+impl Scripted {
+    pub(crate) fn new<const N: usize>(contents: [&str; N]) -> Scripted {
+        let replies = contents.map(|content| Ok(format!("```python\n{content}\n```"))).into();
+        Scripted { replies, ..Scripted::default() }
+    }
+}
+
+impl Writer for Scripted {
+    fn draft(&mut self, prompt: &Prompt, options: DraftOptions) -> Result<Reply, WriterError> {
+        self.asked.push((prompt.clone(), options));
+        if let Some(act) = &self.on_draft {
+            act();
+        }
+        let text = self.replies.pop_front().expect("one reply more than was asked for")?;
+        let usage = Usage { prompt_tokens: 10, cached_tokens: 4, completion_tokens: 5 };
+        Ok(Reply { text, usage, seconds: 0.5, cost_usd: 0.0 })
+    }
+}
+
+/// A private folder with files in it.
+pub(crate) struct Folder(tempfile::TempDir);
+
+impl Folder {
+    pub(crate) fn new(files: &[(&str, &str)]) -> Folder {
+        let folder = Folder(tempfile::tempdir().unwrap());
+        for (path, content) in files {
+            let path = folder.path(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+        folder
+    }
+
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        self.0.path().join(path)
+    }
+
+    pub(crate) fn read(&self, path: &str) -> String {
+        std::fs::read_to_string(self.path(path)).unwrap()
+    }
+
+    pub(crate) fn workspace(&self) -> Workspace {
+        Workspace::open(self.0.path()).unwrap()
+    }
+
+    /// Every file and folder, without those of the backups.
+    pub(crate) fn tree(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        list(self.0.path(), self.0.path(), &mut found);
+        found.sort();
+        found
+    }
+
+    pub(crate) fn run(&self, task: &Task, writer: Option<&mut Scripted>) -> TaskResult {
+        self.run_with(task, writer, &Settings::default(), &AtomicBool::new(false))
+    }
+
+    pub(crate) fn run_with(
+        &self,
+        task: &Task,
+        writer: Option<&mut Scripted>,
+        settings: &Settings,
+        cancel: &AtomicBool,
+    ) -> TaskResult {
+        let writer = writer.map(|writer| writer as &mut dyn Writer);
+        coder_tasks::run_task(task, &self.workspace(), writer, settings, &mut |_| {}, cancel)
+    }
+}
+
+fn list(root: &Path, dir: &Path, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+        if name == ".coder" {
+            continue;
+        }
+        if path.is_dir() && !path.is_symlink() {
+            list(root, &path, found);
+        }
+        found.push(name);
+    }
+}
+
+/// A JSON task whose command is a script for `sh`.
+pub(crate) fn task(file: &str, script: Option<&str>) -> Task {
+    let spec = serde_json::json!({
+        "task_id": "T-1", "description": "Set x.", "output_file": file,
+        "test_command": script.map(|script| ["sh", "-c", script]),
+    });
+    Task::parse("t.json", &spec.to_string()).unwrap()
+}

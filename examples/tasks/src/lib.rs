@@ -1,0 +1,3 @@
+//! A small package to run tasks on: `coder run examples/tasks --working-dir examples/tasks`.
+
+pub mod greeting;

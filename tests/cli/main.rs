@@ -1,0 +1,8 @@
+//! The program as its users see it: the real binary, its output, its exit codes.
+
+mod ask;
+mod interruption;
+mod run;
+mod support;
+mod text;
+mod tools;

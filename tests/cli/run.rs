@@ -1,0 +1,96 @@
+//! `coder run`: from a task file to a verified edit.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::{coder, copy_of, folder, stderr, stdout, text};
+
+const INSERT: &str = "---\nname: insert\nmodel: local\n---\n# Task: Add a line\n\n## File to modify\nnotes.txt\n\n\
+                      ## Code to add at line 2\n```\ntwo\n```\n\n## Verification\nRun: grep -q two notes.txt\n";
+
+/// Runs and parses the result; nothing but the result may be on standard output.
+fn run(args: &[&str]) -> (Option<i32>, Value) {
+    let output = coder(&[&["run", "--output-format", "json"], args].concat()).output().unwrap();
+    let value = serde_json::from_slice(&output.stdout);
+    (output.status.code(), value.unwrap_or_else(|error| panic!("{error}: {} {}", stdout(&output), stderr(&output))))
+}
+
+#[test]
+fn given_code_is_applied_without_a_model() {
+    let folder = folder(&[("task.md", INSERT), ("notes.txt", "one\nthree\n")]);
+    let (code, result) =
+        run(&[text(folder.path().join("task.md")), "--working-dir", text(folder.path()), "--model", "/nonexistent"]);
+    assert_eq!(code, Some(0), "{result}");
+    assert_eq!(fs::read_to_string(folder.path().join("notes.txt")).unwrap(), "one\ntwo\nthree\n");
+    assert_eq!(result["status"], "success");
+    assert_eq!(result["outcome"], "complete");
+    assert_eq!(result["file"], "notes.txt");
+    assert_eq!(result["error"], "");
+    for key in ["task_id", "attempts", "files", "tier", "usage", "cost_usd", "seconds", "backup"] {
+        assert!(result.get(key).is_some(), "`{key}` is missing: {result}");
+    }
+    let backup = folder.path().join(result["backup"].as_str().unwrap());
+    assert_eq!(fs::read_to_string(backup).unwrap(), "one\nthree\n");
+}
+
+#[test]
+fn what_does_not_verify_is_taken_back() {
+    let task = r#"{"task_id": "T-001", "description": "Write a function `f` that returns `x` plus 1.",
+        "output_file": "f.py", "context_files": [], "constraints": [], "test_command": "false"}"#;
+    let folder = folder(&[("task.json", task), ("f.py", "# the old file\n")]);
+    let (code, result) = run(&["--task-file", text(folder.path().join("task.json")), "--working-dir", text(folder.path())]);
+    assert_eq!(code, Some(1));
+    assert_eq!(result["status"], "failed");
+    assert_eq!(result["outcome"], "blocked");
+    assert_ne!(result["error"], "");
+    assert_eq!(fs::read_to_string(folder.path().join("f.py")).unwrap(), "# the old file\n");
+}
+
+#[test]
+fn several_tasks_have_a_summary() {
+    let second = INSERT.replace("two", "new").replace("line 2", "line 1");
+    let folder = folder(&[("tasks/1.md", INSERT), ("tasks/2.md", &second), ("notes.txt", "one\nthree\n")]);
+    let (tasks, root) = (text(folder.path().join("tasks")), text(folder.path()));
+    let (code, all) = run(&[tasks, "--working-dir", root]);
+    assert_eq!(code, Some(0), "{all}");
+    assert_eq!(all["results"].as_array().unwrap().len(), 2);
+    assert_eq!(all["summary"]["tasks"], 2);
+    assert_eq!(all["summary"]["first_attempt"], 2);
+    assert_eq!(all["summary"]["blocked"], 0);
+    assert_eq!(fs::read_to_string(folder.path().join("notes.txt")).unwrap(), "new\none\ntwo\nthree\n");
+    let output = coder(&["run", tasks, "--working-dir", root]).output().unwrap();
+    assert!(stdout(&output).lines().count() >= 3, "{}", stdout(&output));
+}
+
+#[test]
+fn a_bad_task_file_is_an_error_with_a_remedy() {
+    let folder = folder(&[("task.md", "nothing\n"), ("empty/readme.txt", "")]);
+    for path in ["task.md", "missing.md", "empty"] {
+        let output = coder(&["run", text(folder.path().join(path))]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{path}");
+        assert!(stderr(&output).starts_with("error: "), "{path}: {}", stderr(&output));
+    }
+    assert_eq!(coder(&["run"]).output().unwrap().status.code(), Some(2));
+}
+
+#[test]
+fn the_readmes_example_is_written_by_the_bundled_model() {
+    let folder = copy_of("examples/slugify");
+    let _ = fs::remove_file(folder.path().join("src/slugify.rs"));
+    let (code, result) = run(&[text(folder.path().join("task.md")), "--working-dir", text(folder.path())]);
+    assert_eq!(code, Some(0), "{result}");
+    assert!(fs::read_to_string(folder.path().join("src/slugify.rs")).unwrap().contains("pub fn slugify"));
+    assert!(result["usage"]["completion_tokens"].as_u64().unwrap() > 0, "{result}");
+}
+
+#[test]
+fn the_example_tasks_are_done() {
+    let folder = copy_of("examples/tasks");
+    for made in ["limits.rs", "calendar.rs"] {
+        let _ = fs::remove_file(folder.path().join("src").join(made));
+    }
+    let (code, all) = run(&[text(folder.path()), "--working-dir", text(folder.path())]);
+    assert_eq!(code, Some(0), "{all}");
+    assert_eq!(all["summary"]["tasks"], 3);
+}
