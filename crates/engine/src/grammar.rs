@@ -212,7 +212,7 @@ impl Compiler {
         let slices = llguidance::earley::SlicedBiasComputer::general_slices();
         let mut factory = ParserFactory::new(env, capabilities, &slices).map_err(failed)?;
         factory.quiet();
-        // llguidance's own limits bound time and memory of a hostile grammar, about 100 ms and some 100 MB.
+        // llguidance's own limits bound time and memory of a hostile grammar at every step.
         *factory.limits_mut() = ParserLimits { verbose_errors: false, ..ParserLimits::default() };
         Ok(Self { factory: Arc::new(factory) })
     }

@@ -190,7 +190,7 @@ fn check(logits: &[f32], vocab: usize) -> Result<f32> {
     let (highest, usable) =
         logits.iter().fold((f32::NEG_INFINITY, true), |(m, ok), &x| (m.max(x), ok & (x < f32::INFINITY)));
     if !usable {
-        let id = logits.iter().position(|x| !(*x < f32::INFINITY)).unwrap_or(0);
+        let id = logits.iter().position(|x| x.is_nan() || *x == f32::INFINITY).unwrap_or(0);
         return Err(Error::Logits(format!("that of token `{id}` is `{}`", logits[id])));
     }
     if highest == f32::NEG_INFINITY {

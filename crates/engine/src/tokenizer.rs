@@ -177,7 +177,7 @@ impl Tokenizer {
         named.iter().filter_map(|&(name, id)| Some((name.to_owned(), text(id?)))).collect()
     }
 
-    /// The vocabulary as grammars want it, made on first use (about 100 ms for 150,000 tokens).
+    /// The vocabulary as grammars want it, made on first use because it takes longer than reading the tokenizer.
     ///
     /// # Errors
     /// [`Error::Grammar`] when the vocabulary has no end-of-text token or is too large for a prefix tree.

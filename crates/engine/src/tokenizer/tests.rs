@@ -35,7 +35,7 @@ fn toy_parts() -> VocabParts {
         path: PathBuf::from("toy.gguf"),
         model: "gpt2".to_owned(),
         pre: "qwen2".to_owned(),
-        ends: vec![tokens.len() as u32 - 4],
+        ends: vec![tokens.len() as u32 - 4; 2],
         tokens,
         token_types,
         merges,

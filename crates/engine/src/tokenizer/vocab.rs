@@ -222,8 +222,8 @@ pub(super) fn finish(plan: Plan) -> Result<Tokenizer> {
     }
     let (bytes, offsets) = token_bytes(&names, &literal, &alphabet);
     let find = |name: &str, kind: &[bool]| plan.vocab.get(name).copied().filter(|&id| kind[id as usize]);
-    let mut ends = plan.ends.clone();
-    for id in ENDS.iter().filter_map(|name| find(name, &special)) {
+    let mut ends: Vec<u32> = Vec::new();
+    for id in plan.ends.iter().copied().chain(ENDS.iter().filter_map(|name| find(name, &special))) {
         if !ends.contains(&id) {
             ends.push(id);
         }

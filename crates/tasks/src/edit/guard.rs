@@ -1,5 +1,7 @@
 //! What new content must not be, whatever the verification says.
 
+use std::collections::HashSet;
+
 use crate::{Error, Result};
 
 /// The limits of the guards.
@@ -25,11 +27,13 @@ pub fn check(old: Option<&str>, new: &str, guard: &Guard) -> Result<()> {
     if let Some(line) = new.lines().position(|line| line.contains('\0')) {
         return Err(Error::NulByte { line: line + 1 });
     }
-    let fresh = || new.lines().enumerate().filter(|(_, line)| !old.lines().any(|known| known == *line));
-    if let Some((line, _)) = fresh().find(|(_, line)| is_conflict(line)) {
+    let known: HashSet<&str> = old.lines().collect();
+    let fresh = |line: &str| !known.contains(line);
+    if let Some((line, _)) = new.lines().enumerate().find(|(_, line)| is_conflict(line) && fresh(line)) {
         return Err(Error::ConflictMarker { line: line + 1 });
     }
-    if let Some((line, text)) = fresh().find(|(_, line)| is_placeholder(line)) {
+    if let Some((line, text)) = new.lines().enumerate().find(|(_, line)| is_placeholder(line) && fresh(line))
+    {
         return Err(Error::Placeholder { line: line + 1, text: text.trim().chars().take(120).collect() });
     }
     let (before, after) = (inked(old), inked(new));

@@ -210,54 +210,35 @@ impl<'a> Sections<'a> {
         lines.into_iter().map(criterion).filter(|criterion| !criterion.text.is_empty()).collect()
     }
 
+    /// The command after "Run:", or in a fenced block where nothing stands after it.
     fn command(&mut self) -> Result<Option<Command>> {
         let Some(section) = self.take(|name| matches!(name, "verification" | "verify"))? else {
             return Ok(None);
         };
-        let block = fenced(&section);
-        let mut found: Option<(usize, String)> = None;
-        let mut add = |line: usize, command: &str, file: &str| match &found {
-            Some((first, _)) => Err(bad(
-                file,
+        let mut found: Vec<(usize, String)> = Vec::new();
+        for (number, line) in &section.lines {
+            let line = line.trim().trim_start_matches(['-', '*', ' ']);
+            if line.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("run:")) {
+                let command = line[4..].trim_start_matches('*').trim().trim_matches('`').trim();
+                found.push((*number, command.to_owned()));
+            }
+        }
+        found.retain(|(_, command)| !command.is_empty());
+        if let Some(block) = fenced(&section).filter(|_| found.is_empty()) {
+            let lines = block.text.lines().zip(block.line + 1..);
+            found.extend(
+                lines.map(|(line, number)| (number, line.trim().trim_start_matches("$ ").to_owned())),
+            );
+            found.retain(|(_, command)| !command.is_empty());
+        }
+        match found.as_slice() {
+            [(line, command)] => checked_command(self.file, &format!("line {line}"), command).map(Some),
+            [] => Err(bad(self.file, format!("line {}", section.line), "no command; write `Run: <command>`")),
+            [(first, _), (line, _), ..] => Err(bad(
+                self.file,
                 format!("line {line}"),
                 format!("a second command after line {first}; a task has one, put several in a script"),
             )),
-            None => {
-                found = Some((line, command.to_owned()));
-                Ok(())
-            }
-        };
-        for (number, line) in &section.lines {
-            let line = line.trim().trim_start_matches(['-', '*', ' ']);
-            let start = line.get(..4).filter(|start| start.eq_ignore_ascii_case("run:"));
-            let command = start.map(|_| line[4..].trim_start_matches('*').trim().trim_matches('`').trim());
-            match command {
-                Some("") | None => {}
-                Some(command) => add(*number, command, self.file)?,
-            }
-        }
-        if let Some(block) = block.filter(|_| found.is_none()) {
-            for (at, line) in block.text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-                let line = line.trim();
-                let mut add = |command: &str| match &found {
-                    Some(_) => Err(bad(
-                        self.file,
-                        format!("line {}", block.line + 1 + at),
-                        "a second command; a task has one, put several in a script",
-                    )),
-                    None => {
-                        found = Some((block.line + 1 + at, command.to_owned()));
-                        Ok(())
-                    }
-                };
-                add(line.strip_prefix("$ ").unwrap_or(line))?;
-            }
-        }
-        match found {
-            Some((line, command)) => checked_command(self.file, &format!("line {line}"), &command).map(Some),
-            None => {
-                Err(bad(self.file, format!("line {}", section.line), "no command; write `Run: <command>`"))
-            }
         }
     }
 

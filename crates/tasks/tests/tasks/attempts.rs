@@ -165,8 +165,8 @@ fn a_bad_reply_is_an_attempt_and_is_never_written() {
     assert_eq!((result.outcome, result.attempts), (Outcome::Complete, 2));
     let retry = &writer.asked[1].0.messages[2].content;
     assert!(retry.contains("line `2` of the new content is a conflict marker"), "{retry}");
-    let mut wrong = Scripted::default();
-    wrong.replies = [Ok("```python b.py\nx = 2\n```".to_owned()), Ok(String::new())].into();
+    let replies = [Ok("```python b.py\nx = 2\n```".to_owned()), Ok(String::new())].into();
+    let mut wrong = Scripted { replies, ..Scripted::default() };
     let result = folder.run(&task("a.py", Some(GOOD)), Some(&mut wrong));
     assert_eq!(result.outcome, Outcome::Blocked);
     assert!(result.error.contains("reply is empty"), "{}", result.error);
@@ -176,8 +176,8 @@ fn a_bad_reply_is_an_attempt_and_is_never_written() {
 #[test]
 fn failures_that_are_not_the_models_stop_at_once() {
     let folder = Folder::new(&[("a.py", "x = 1\n")]);
-    let mut writer = Scripted::default();
-    writer.replies = [Err(WriterError::new(FailureClass::Availability, "no device"))].into();
+    let replies = [Err(WriterError::new(FailureClass::Availability, "no device"))].into();
+    let mut writer = Scripted { replies, ..Scripted::default() };
     let result = folder.run(&task("a.py", Some(GOOD)), Some(&mut writer));
     assert_eq!((result.outcome, result.error.as_str()), (Outcome::Unavailable, "no device"));
     let mut missing = task("a.py", None);

@@ -130,7 +130,7 @@ fn complaints_name_file_line_and_remedy() {
             "# Task: A\n## File\na\n## Verification\nRun: a | b\n",
             "line 5: command `a | b`: `|` needs a shell",
         ),
-        ("# Task: A\n## File\na\n## Verification\nRun: a\nRun: b\n", "line 6: a second command"),
+        ("# Task: A\n## File\na\n## Verification\nRun: a\nRun: b\n", "line 6: a second command after line 5"),
         ("# Task: A\n## File\na\n## Code to add at line 1\n```\nx\n", "line 5: the fenced block has no end"),
         ("# Task: A\n## File\na\n## Code to add at line 1\nx\n", "line 4: no code"),
         ("# Task: A\n## File\na\n## Code\n```\nx\n```\n## Code\n", "line 8: `## Code` repeats line 4"),
