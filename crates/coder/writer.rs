@@ -111,6 +111,10 @@ impl<'a> LocalWriter<'a> {
         if let Some(context) = args.context {
             return Ok(context);
         }
+        let name = args.model.as_deref().unwrap_or(bundled::NAME);
+        if let Some((_, engine)) = self.open.as_ref().filter(|(open, _)| open == name) {
+            return Ok(engine.info().context);
+        }
         let weights = match bundled::source(args.model.as_deref())?.0 {
             Source::Path(path) => Weights::open(&path)?,
             Source::Bytes { name, data } => Weights::from_gguf(Gguf::from_bytes(name, data.to_vec())?)?,

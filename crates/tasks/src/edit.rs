@@ -4,7 +4,7 @@ mod guard;
 mod lines;
 
 pub use guard::{Guard, check};
-pub use lines::{Style, insert};
+pub use lines::{Style, insert, stands};
 
 use crate::prompt::ReplyShape;
 use crate::{Error, Result, path};

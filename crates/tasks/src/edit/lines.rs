@@ -69,6 +69,13 @@ pub fn insert(old: &str, code: &str, line: usize) -> Result<String> {
     Ok(made)
 }
 
+/// Whether the code stands at that line already, whatever the line ends.
+pub fn stands(text: &str, code: &str, line: usize) -> bool {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut found = text.lines().skip(line.saturating_sub(1));
+    line > 0 && code.lines().all(|wanted| found.next() == Some(wanted))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,6 +86,17 @@ mod tests {
         assert_eq!(insert("a\nb\n", "x\n", 2).unwrap(), "a\nx\nb\n");
         assert_eq!(insert("a\nb\n", "x", 3).unwrap(), "a\nb\nx\n");
         assert_eq!(insert("", "x\n", 1).unwrap(), "x\n");
+    }
+
+    #[test]
+    fn code_that_was_inserted_stands_there() {
+        for old in ["a\nb\n", "a\r\nb\r\n", "\u{feff}a\nb"] {
+            for line in 1..=3 {
+                assert!(!stands(old, "x\n\ny\n", line));
+                assert!(stands(&insert(old, "x\n\ny\n", line).unwrap(), "x\n\ny\n", line));
+            }
+        }
+        assert!(!stands("a\n", "a\n", 0));
     }
 
     #[test]

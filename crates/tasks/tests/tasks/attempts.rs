@@ -139,6 +139,21 @@ fn given_code_needs_no_model() {
 }
 
 #[test]
+fn given_code_is_not_put_in_twice_if_the_command_says_that_it_is_there() {
+    let folder = Folder::new(&[("a.py", "a = 1\nb = 1\n")]);
+    let section = "## Code to add at line 2\n```python\nx = 2\n```";
+    for _ in 0..2 {
+        let result = folder.run(&markdown(section, "grep -q 'x = 2' a.py"), None);
+        assert_eq!((result.outcome, result.attempts, result.verified), (Outcome::Complete, 1, true));
+        assert_eq!(folder.read("a.py"), "a = 1\nx = 2\nb = 1\n");
+    }
+    // The same line once more is what this task is about, and only its command can tell.
+    let twice = markdown(section, "awk '/x = 2/ { n++ } END { exit n != 2 }' a.py");
+    assert_eq!(folder.run(&twice, None).outcome, Outcome::Complete);
+    assert_eq!(folder.read("a.py"), "a = 1\nx = 2\nx = 2\nb = 1\n");
+}
+
+#[test]
 fn a_model_sees_given_code_only_after_it_failed() {
     let folder = Folder::new(&[("a.py", "a = 1\n")]);
     let task = markdown("## Code to add at line 1\n```python\nx = 3\n```", "grep 'x = 2' a.py");
