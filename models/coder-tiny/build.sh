@@ -1,16 +1,17 @@
 #!/bin/sh
-# Rebuilds ../coder-tiny.gguf from nothing but this folder: venv, training, conversion, measurement.
-# Needs python3 (3.11 or newer), a C++ compiler for torch.compile, node and cargo for the checks.
+# Rebuilds ../coder-tiny.gguf from this folder: venv, training, conversion, measurement.
+# Needs python3 (3.11 or newer), a C++ compiler for torch.compile, and node and cargo for the checks.
 set -eu
 cd "$(dirname "$0")"
-steps="${STEPS:-5000}"
 run="${RUN:-run}"
+target="${TARGET:-../coder-tiny.gguf}"
 if [ ! -x .venv/bin/python ]; then
     python3 -m venv .venv
     .venv/bin/pip install --quiet -r requirements.txt
 fi
-# Passive waiting keeps training usable on a machine that does other work as well.
-export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
-.venv/bin/python train.py --out "$run" --steps "$steps" --seed 1
-.venv/bin/python convert.py "$run/final.pt" ../coder-tiny.gguf
-.venv/bin/python evaluate.py ../coder-tiny.gguf --seed 9001 --count 200
+python=.venv/bin/python
+# First the copying of names at a high rate, then everything else while the rate falls.
+$python train.py --out "$run/1" --seed 1 --steps 2600 --stop 1400 --rate 4e-3
+$python train.py --out "$run/2" --seed 2 --steps 2200 --rate 2.8e-3 --plateau 0 --start "$run/1/final.pt"
+$python convert.py "$run/2/final.pt" "$target"
+$python evaluate.py "$target" --seed 9001 --count 200

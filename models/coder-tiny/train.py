@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Trains coder-tiny on the generated stream, from a fixed seed.
 
-    train.py --out RUN [--steps 5000] [--seed 1] [--hours 1.5]
+    train.py --out RUN --steps 2600 --stop 1400 --rate 4e-3
+    train.py --out NEXT --start RUN/final.pt --steps 2200 --rate 2.8e-3 --plateau 0 --seed 2
 """
 import argparse
+import functools
 import json
 import math
 import time
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch import distributed
 
 from coder_tiny import vocabulary
 from coder_tiny.evaluation import exact_match
@@ -78,14 +81,10 @@ def optimizers(model, rate):
     return [muon, adam]
 
 
-def rate_at(step, steps, peak):
-    """Warm-up, plateau, then a long fall towards zero."""
-    if step < 100:
-        return peak * (step + 1) / 100
-    start = 0.3 * steps
-    if step < start:
-        return peak
-    return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - start) / (steps - start)))))
+def rate_at(step, done, peak, plateau):
+    """Warm-up, plateau (a share of the run), then a long fall towards zero."""
+    fall = max(0.0, (done - plateau) / (1 - plateau))
+    return peak * min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, fall))))
 
 
 def loss_of(model, compiled, ids, targets, weights):
@@ -102,60 +101,107 @@ def save(model, words_path, path, step):
     torch.save({"model": model.state_dict(), "shape": model.shape.as_dict(), "step": step, "vocabulary": words_path.read_text()}, path)
 
 
-def train(options):
-    torch.manual_seed(options.seed)
-    out = Path(options.out)
-    out.mkdir(parents=True, exist_ok=True)
-    words_path = out / "vocabulary.json"
+def prepare(options, words_path):
+    """The model to train and its vocabulary, new ones or those of a checkpoint."""
     held = torch.load(options.start, weights_only=True) if options.start else None
-    if held:
-        words_path.write_text(held["vocabulary"])
-    else:
-        vocabulary.save(vocabulary.build(options.seed), words_path)
+    if not words_path.exists():
+        if held:
+            words_path.write_text(held["vocabulary"])
+        else:
+            vocabulary.save(vocabulary.build(options.seed), words_path)
     words = vocabulary.Vocabulary(words_path)
+    torch.manual_seed(options.seed)
     model = Model(Shape(vocab=len(words.tokens)))
     if held:
         model.load_state_dict(held["model"])
-    print(f"{sum(p.numel() for p in model.parameters())} parameters", flush=True)
+    return model, words
+
+
+def share_gradients(model, workers):
+    """Makes every worker's gradient the mean of all, in one exchange."""
+    if workers == 1:
+        return
+    gradients = [p.grad for p in model.parameters()]
+    flat = torch.cat([g.reshape(-1) for g in gradients])
+    distributed.all_reduce(flat)
+    flat /= workers
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients])):
+        gradient.copy_(part.view_as(gradient))
+
+
+def finished_share(options, step, start, workers):
+    """How far the run is; by the clock only where --minutes asks for it."""
+    done = step / options.steps
+    if options.minutes:
+        clock = torch.tensor([(time.time() - start) / 60 / options.minutes])
+        if workers > 1:
+            distributed.broadcast(clock, 0)
+        done = max(done, clock.item())
+    return done
+
+
+def train(rank, options):
+    workers = options.workers
+    if workers > 1:
+        torch.set_num_threads(1)
+        distributed.init_process_group("gloo", init_method=f"file://{Path(options.out).resolve()}/meeting", rank=rank, world_size=workers)
+    words_path = Path(options.out) / "vocabulary.json"
+    model, words = prepare(options, words_path)
+    say = functools.partial(print, flush=True) if rank == 0 else lambda *text: None
+    say(f"{sum(p.numel() for p in model.parameters())} parameters")
     compiled = torch.compile(model.hidden, dynamic=True)
     groups = optimizers(model, options.rate)
-    progress = (lambda step: 1.0) if held else (lambda step: step / options.steps)
+    progress = (lambda step: 1.0) if options.start else (lambda step: step / options.steps)
     start, seen, average = time.time(), 0, None
-    for step, (ids, targets, weights) in enumerate(batches(words, options.seed, options.batch, progress)):
-        if step == options.steps:
+    for step, (ids, targets, weights) in enumerate(batches(words, f"{options.seed}-{rank}", options.batch // workers, progress)):
+        done = finished_share(options, step, start, workers)
+        if done >= 1 or step == options.stop:
             break
-        rate = rate_at(step, options.steps, options.rate)
         loss = loss_of(model, compiled, ids, targets, weights)
         loss.backward()
+        share_gradients(model, workers)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in groups:
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate_at(step, done, options.rate, options.plateau)
             optimizer.step()
             optimizer.zero_grad()
-        seen += ids.numel()
+        seen += ids.numel() * workers
         average = loss.item() if average is None else 0.98 * average + 0.02 * loss.item()
         if step % 25 == 0:
-            spent = time.time() - start
-            print(f"step {step} loss {average:.4f} rate {rate:.5f} {seen / spent:.0f} tokens/s {spent / 60:.1f} min", flush=True)
-        if step and step % options.every == 0:
-            save(model, words_path, out / "last.pt", step)
-            print(f"step {step} exact", json.dumps(exact_match(model, words, 48)), flush=True)
-    save(model, words_path, out / "final.pt", options.steps)
-    print(f"done: {options.steps} steps, {seen} tokens, {(time.time() - start) / 60:.1f} minutes")
-    print("exact", json.dumps(exact_match(model, words, 240)))
+            say(f"step {step} loss {average:.4f} done {done:.3f} {seen / (time.time() - start):.0f} tokens/s {(time.time() - start) / 60:.1f} min")
+        if step and step % options.every == 0 and rank == 0:
+            save(model, words_path, Path(options.out) / "last.pt", step)
+            say(f"step {step} exact", json.dumps(exact_match(model, words, 48)))
+    if rank == 0:
+        save(model, words_path, Path(options.out) / "final.pt", step)
+        say(f"done: {step} steps, {seen} tokens, {(time.time() - start) / 60:.1f} minutes")
+        say("exact", json.dumps(exact_match(model, words, 240)))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True)
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--steps", type=int, default=2600, help="length of the schedule")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rate", type=float, default=4e-3)
-    parser.add_argument("--batch", type=int, default=8192, help="tokens of a step")
+    parser.add_argument("--rate", type=float, default=4e-3, help="highest learning rate")
+    parser.add_argument("--batch", type=int, default=6144, help="tokens of a step")
     parser.add_argument("--start", help="a checkpoint to go on from, with its vocabulary")
+    parser.add_argument("--plateau", type=float, default=0.3, help="share of the steps at the full rate")
+    parser.add_argument("--stop", type=int, help="leave the schedule early, at this step")
+    parser.add_argument("--minutes", type=float, default=0, help="end by then, with the schedule compressed; gives up repeatability")
     parser.add_argument("--every", type=int, default=500, help="steps between checkpoints")
-    train(parser.parse_args())
+    parser.add_argument("--workers", type=int, default=2, help="processes of one thread each, which share a batch")
+    options = parser.parse_args()
+    Path(options.out).mkdir(parents=True, exist_ok=True)
+    for left in ("meeting", "vocabulary.json"):
+        (Path(options.out) / left).unlink(missing_ok=True)
+    if options.workers == 1:
+        train(0, options)
+    else:
+        # Built once here, for the workers would otherwise both write it.
+        prepare(options, Path(options.out) / "vocabulary.json")
+        torch.multiprocessing.spawn(train, (options,), nprocs=options.workers)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,9 @@ from .kind import random_cases
 from .names import NOUNS, camel, word
 
 KINDS = kinds_numbers.KINDS + kinds_lists.KINDS + kinds_text.KINDS
+# The kinds people ask for most, drawn more often and mostly under their own name.
+ANCHORS = ("format_currency", "validate_email", "slugify")
+DRAWN = KINDS + [k for k in KINDS if k.name in ANCHORS] * 3
 LANGUAGE_NAMES = {"python": "Python", "rust": "Rust", "javascript": "JavaScript"}
 
 # {fn} the name, {does}/{base} the phrase ("returns ..."/"return ..."), {params} the list, {sig} the typed signature.
@@ -147,6 +150,6 @@ def filler(rng):
 
 
 def random_function(rng, namer, language, kind=None):
-    kind = kind or rng.choice(KINDS)
+    kind = kind or rng.choice(DRAWN)
     params = [namer.parameter() for _ in kind.names()]
-    return Function(kind, language, namer.function(kind.hint), params, kind.consts(rng) if kind.consts else {})
+    return Function(kind, language, namer.function(kind.hint, 0.5 if kind.name in ANCHORS else 0.2), params, kind.consts(rng) if kind.consts else {})

@@ -1,6 +1,8 @@
 """What a kind of function is: wording, bodies in three languages, and a reference."""
 from dataclasses import dataclass, field
 
+from .names import pseudo_word
+
 SAMPLE_WORDS = ["apple", "Banana", "cat", "Dog", "echo", "fig", "Grape", "hat", "ink", "jam"]
 SAMPLE_TEXTS = ["Hello World", "a b c", "level", "one", "Read the docs", "  spaced  ", "x-y", "ABC def", "banana", ""]
 
@@ -29,17 +31,34 @@ class Kind:
         return [p.split(":")[1] for p in self.params.split()]
 
 
+def random_text(rng):
+    """A string of invented and known words, sometimes with capitals, a number or odd joints."""
+    parts = [pseudo_word(rng) if rng.random() < 0.5 else rng.choice(SAMPLE_WORDS) for _ in range(rng.choice((1, 1, 2, 2, 3)))]
+    if rng.random() < 0.3:
+        parts = [p.capitalize() for p in parts]
+    if rng.random() < 0.15:
+        parts.append(str(rng.randint(0, 999)))
+    return rng.choice([" ", " ", " ", "-", "_", ", "]).join(parts)
+
+
+def random_email(rng):
+    """An address, or something that is nearly one."""
+    name, host = pseudo_word(rng), rng.choice([pseudo_word(rng), "example", "mail", "test"])
+    shape = rng.choice(["{n}@{h}.com", "{n}@{h}.org", "{n}.x@{h}.co", "{n}@{h}.io", "{n}", "@{h}.com", "{n}@{h}", "{n}@", "{n}@x@{h}.com", "{h}.com", ""])
+    return shape.format(n=name, h=host)
+
+
 def random_value(rng, kind):
     if kind == "num":
         return rng.choice([rng.randint(0, 20), rng.randint(-9, 120), rng.randint(1, 40) * 0.5, rng.randint(1, 10) * 10])
     if kind == "int":
         return rng.choice([rng.randint(0, 9), rng.randint(-9, 30), rng.randint(1, 50)])
     if kind == "str":
-        return rng.choice(SAMPLE_TEXTS)
+        return rng.choice(SAMPLE_TEXTS) if rng.random() < 0.4 else random_text(rng)
     if kind == "bool":
         return rng.random() < 0.5
     if kind == "strs":
-        return [rng.choice(SAMPLE_WORDS) for _ in range(rng.randint(0, 4))]
+        return [rng.choice(SAMPLE_WORDS) if rng.random() < 0.5 else random_text(rng).split(" ")[0] for _ in range(rng.randint(0, 4))]
     return [rng.randint(-5, 20) for _ in range(rng.randint(0, 5))]
 
 

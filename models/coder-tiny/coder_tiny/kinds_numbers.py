@@ -102,7 +102,7 @@ def _money():
              py="if $total == 0:\n    return 0\nreturn $part / $total * 100", js="if ($total === 0) {\n  return 0;\n}\nreturn $part / $total * 100;",
              rs="if $total == 0.0 {\n    return 0.0;\n}\n$part / $total * 100.0"),
         Kind("format_currency", "amount:num", "str", ("formats `$amount` as dollars with two decimals, like \"$1.50\"", "returns `$amount` as a string with a dollar sign and two decimals", "formats the number `$amount` as a currency string such as \"$1.50\""),
-             ("formats a number as a currency string like \"$1.50\"", "formats a number as dollars with two decimals", "returns a dollar amount as a string with two decimals, for example \"$1.50\"", "formats a number as USD currency with two decimals"),
+             ("formats a number as a currency string like \"$1.50\"", "formats a number as dollars with two decimals", "returns a dollar amount as a string with two decimals, for example \"$1.50\"", "formats a number as USD currency with two decimals", "formats a number as currency", "formats a number as US dollars", "takes a number and returns a string with a dollar sign and two decimal places", "formats an amount as a dollar string, e.g. \"$1.50\""),
              ref=lambda amount: f"${amount:.2f}", cases=lambda rng, c: [(1.5,), (0,), (12,), (1234.25,), (0.75,)], hint="format_currency",
              py='return f"${$amount:.2f}"', js='return "$" + $amount.toFixed(2);', rs='format!("${:.2}", $amount)'),
         Kind("format_unit", "amount:num", "str", ('formats `$amount` with two decimals followed by " $unit"', 'returns `$amount` with two decimals and the suffix " $unit"'),

@@ -15,9 +15,9 @@ def _simple(name, does, plain, py, js, rs, ref, returns="str", cases=None, hint=
 
 def _case():
     return [
-        _simple("upper", ["returns `$text` in upper case", "converts the string `$text` to upper case"], ["converts a string to upper case", "returns a string in upper case"],
+        _simple("upper", ["returns `$text` in upper case", "converts the string `$text` to upper case", "returns `$text` in uppercase", "upper-cases `$text`"], ["converts a string to upper case", "returns a string in upper case"],
                 "$text.upper()", "$text.toUpperCase()", "$text.to_uppercase()", str.upper, hint="to_upper"),
-        _simple("lower", ["returns `$text` in lower case", "converts the string `$text` to lower case"], ["converts a string to lower case", "returns a string in lower case"],
+        _simple("lower", ["returns `$text` in lower case", "converts the string `$text` to lower case", "returns `$text` in lowercase", "lower-cases `$text`"], ["converts a string to lower case", "returns a string in lower case"],
                 "$text.lower()", "$text.toLowerCase()", "$text.to_lowercase()", str.lower, hint="to_lower"),
         _simple("trim", ["returns `$text` without spaces at both ends", "removes leading and trailing spaces from `$text`", "trims the string `$text`"], ["removes leading and trailing spaces from a string", "trims a string"],
                 "$text.strip()", "$text.trim()", "$text.trim().to_string()", str.strip, cases=_texts("  a b ", "x", "", " lead", "tail  ")),
@@ -30,8 +30,8 @@ def _case():
         _simple("capitalize", ["returns `$text` with its first letter in upper case and the rest unchanged", "makes the first letter of `$text` upper case"], ["makes the first letter of a string upper case"],
                 "$text[:1].upper() + $text[1:]", "$text.slice(0, 1).toUpperCase() + $text.slice(1)",
                 "if $text.is_empty() {\n    return String::new();\n}\n$text[..1].to_uppercase() + &$text[1..]", lambda t: t[:1].upper() + t[1:], cases=_texts("hello", "", "A b", "x")),
-        _simple("slugify", ["turns `$text` into a slug: lower case, with spaces replaced by dashes", "converts `$text` to lower case and replaces spaces with dashes", "lower-cases `$text` and turns its spaces into dashes"],
-                ["turns a title into a slug: lower case, spaces to dashes", "converts a string to a slug in lower case with dashes instead of spaces", "makes a URL slug from a string (lower case, spaces replaced by dashes)", "converts text to lower case and replaces spaces with dashes", "lower-cases its input and replaces spaces by dashes"],
+        _simple("slugify", ["turns `$text` into a slug: lower case, with spaces replaced by dashes", "converts `$text` to lower case and replaces spaces with dashes", "lower-cases `$text` and turns its spaces into dashes", "lowercases `$text` and replaces spaces with hyphens", "returns `$text` as a slug (lower case, spaces to dashes)"],
+                ["turns a title into a slug: lower case, spaces to dashes", "converts a string to a slug in lower case with dashes instead of spaces", "makes a URL slug from a string (lower case, spaces replaced by dashes)", "converts text to lower case and replaces spaces with dashes", "lower-cases its input and replaces spaces by dashes", "lowercases a string and replaces spaces with hyphens", "converts a string to a URL-friendly slug: lowercase, spaces to dashes", "turns a string into a slug", "converts a title to lower case and its spaces to dashes"],
                 '$text.lower().replace(" ", "-")', '$text.toLowerCase().replaceAll(" ", "-")', '$text.to_lowercase().replace(" ", "-")', lambda t: t.lower().replace(" ", "-"), cases=_texts("Hello World", "a b c", "Rust", "")),
         _simple("snake", ["converts `$text` to lower case and replaces spaces with underscores", "lower-cases `$text` and turns its spaces into underscores"], ["converts a string to lower case with underscores instead of spaces"],
                 '$text.lower().replace(" ", "_")', '$text.toLowerCase().replaceAll(" ", "_")', '$text.to_lowercase().replace(" ", "_")', lambda t: t.lower().replace(" ", "_"), cases=_texts("Hello World", "a b c", "Rust", ""), hint="to_snake"),
@@ -47,7 +47,7 @@ def _tests():
         _simple("palindrome", ["returns true if `$text` reads the same backwards", "checks whether `$text` is a palindrome"], ["checks whether a string is a palindrome"],
                 "$text == $text[::-1]", '$text === $text.split("").reverse().join("")', "$text == $text.chars().rev().collect::<String>()", lambda t: t == t[::-1], "bool", _texts("level", "ab", "", "noon", "Noon"), "is_palindrome"),
         _simple("validate_email", ["returns true if `$text` is a simple email address: one \"@\", something before it and a dot after it", "checks whether `$text` is an email: exactly one \"@\" with a name before it and a dot after it", "validates the email address `$text`"],
-                ["checks whether a string is a valid email address", "validates an email address", "returns true if a string is a simple email address: one \"@\", something before it and a dot after it"],
+                ["checks whether a string is a valid email address", "validates an email address", "validates email addresses", "checks that an email address is valid", "returns true for a valid email address and false otherwise", "returns true if a string is a simple email address: one \"@\", something before it and a dot after it"],
                 'parts = $text.split("@")\nreturn len(parts) == 2 and parts[0] != "" and "." in parts[1]', 'const parts = $text.split("@");\nreturn parts.length === 2 && parts[0] !== "" && parts[1].includes(".");',
                 "let parts: Vec<&str> = $text.split('@').collect();\nparts.len() == 2 && !parts[0].is_empty() && parts[1].contains('.')",
                 lambda t: t.count("@") == 1 and t.split("@")[0] != "" and "." in t.split("@")[1], "bool", _texts("user@example.com", "user", "@example.com", "a@b@c.com", "user@host", ""), "validate_email"),

@@ -106,10 +106,10 @@ class Namer:
     def cased(self, parts):
         return camel(parts) if self.language == "javascript" else snake(parts)
 
-    def function_words(self, hint=None):
+    def function_words(self, hint=None, share=0.2):
         """One to three words; `hint` is a natural name of the kind, used now and then."""
         rng = self.rng
-        if hint and rng.random() < 0.2:
+        if hint and rng.random() < share:
             return hint.split("_")
         shape = rng.random()
         if shape < 0.15:
@@ -118,8 +118,8 @@ class Namer:
             return [word(rng, VERBS, 0.25), word(rng, NOUNS, 0.4)]
         return [word(rng, VERBS, 0.25), word(rng, ADJECTIVES, 0.4), word(rng, NOUNS, 0.35)]
 
-    def function(self, hint=None):
-        return self._fresh(lambda: self.cased(self.function_words(hint)))
+    def function(self, hint=None, share=0.2):
+        return self._fresh(lambda: self.cased(self.function_words(hint, share)))
 
     def parameter(self):
         rng = self.rng

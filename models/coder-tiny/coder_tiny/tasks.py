@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from . import lang
 from .functions import KINDS, describe, filler, join_and, random_function
+from .kind import random_email, random_text
 from .names import NOUNS, Namer, split_name, word
 
 FOLDERS = {"python": ["src", "src", "lib", "app", "utils", "src/utils", "app/core"], "rust": ["src", "src", "lib", "src/utils", "app"],
@@ -218,24 +219,56 @@ def _test_file_path(rng, namer, path):
     return f"{folder}/" + rng.choice([f"test_{stem}", f"{stem}.test", f"{stem}.test"]) + f".{ending}"
 
 
+EMAIL_BODIES = {"javascript": ["return /^[^\\s@]+@[^\\s@]+\\.[^\\s@]+$/.test($text);", "const pattern = /^[^\\s@]+@[^\\s@]+\\.[^\\s@]+$/;\nreturn pattern.test($text);"],
+                "python": ['import re\nreturn re.fullmatch(r"[^\\s@]+@[^\\s@]+\\.[^\\s@]+", $text) is not None']}
+
+
+def _shown_source(rng, namer, function, path):
+    """The file under test: it may hold other functions, and lack the path comment."""
+    language, blocks = function.language, [function.code()]
+    if function.kind.name == "validate_email" and language in EMAIL_BODIES and rng.random() < 0.5:
+        body = lang.fill(rng.choice(EMAIL_BODIES[language]), function.values(True))
+        blocks = [lang.function(language, function.name, function.params, function.kind.types(), function.kind.returns, body)]
+    if rng.random() < 0.2:
+        blocks.insert(rng.randint(0, 1), random_function(rng, namer, language).code())
+    source = lang.source_file(language, path, blocks)
+    return source.split("\n", 1)[1] if rng.random() < 0.4 else source
+
+
+def _said_examples(rng, function, examples):
+    """The examples in prose, in one notation for the whole list."""
+    kind, language = function.kind, function.language
+    listed = [", ".join(lang.argument(a, t, language) for a, t in zip(case, kind.types())) for case, _ in examples]
+    if kind.returns == "bool" and len(kind.types()) == 1 and rng.random() < 0.35:
+        yes, no = rng.choice([("accepts {a}", "rejects {a}"), ("true for {a}", "false for {a}"), ("{a} is valid", "{a} is not valid"), ("returns true for {a}", "returns false for {a}")])
+        return [(yes if e else no).format(a=a) for a, (_, e) in zip(listed, examples)]
+    pattern = rng.choice(["`{f}({a})` is {e}", "`{f}({a})` returns {e}", "`{f}({a})` gives {e}", "`{f}({a})` should be {e}", "`{f}({a})` -> {e}", "`{f}({a})` == {e}"])
+    return [pattern.format(f=function.name, a=a, e=lang.literal(e, kind.returns, language)) for a, (_, e) in zip(listed, examples)]
+
+
+def _test_examples(rng, function):
+    """Exactly representable examples; strings are new ones for the most part."""
+    kind = function.kind
+    pairs = function.examples(rng, 8)
+    if kind.types() == ["str"] and not kind.consts and rng.random() < 0.6:
+        make = random_email if kind.name == "validate_email" else random_text
+        pairs = [((text,), kind.ref(text)) for text in dict.fromkeys(make(rng) for _ in range(6))] + pairs[:2]
+    return [(c, e) for c, e in pairs if _exact(e) and e != []]
+
+
 def tests_task(rng, language, kind=None):
     """A test file for a function that is shown; the examples come with the description."""
     namer = Namer(rng, language)
     while True:
         function = random_function(rng, namer, language, kind)
-        examples = [(c, e) for c, e in function.examples(rng, 8) if _exact(e) and (function.kind.returns in ("bool", "pair") or e not in ([],))]
+        examples = _test_examples(rng, function)
         if examples:
             break
     examples = rng.sample(examples, min(len(examples), rng.choice((2, 3, 3, 4))))
     path = source_path(rng, namer, split_name(function.name) if rng.random() < 0.6 else None)
-    source = lang.source_file(language, path, [function.code()])
-    if rng.random() < 0.25:
-        source = source.split("\n", 1)[1]
+    source = _shown_source(rng, namer, function, path)
+    said = _said_examples(rng, function, examples)
     returns, types = function.kind.returns, function.kind.types()
-    calls = [(f"{function.name}({', '.join(lang.argument(a, t, language) for a, t in zip(case, types))})", e) for case, e in examples]
-    said = [rng.choice(["`{c}` is {e}", "`{c}` returns {e}", "`{c}` gives {e}"]).format(c=c, e=lang.literal(e, returns, language)) for c, e in calls[:1]]
-    verb = said[0].split("` ")[1].split(" ")[0]
-    said += [f"`{c}` {verb} {lang.literal(e, returns, language)}" for c, e in calls[1:]]
     opening = rng.choice(["Write tests for `{f}` in {p}.", "Write a test file for the function `{f}`.", "Create tests for `{f}` from {p}.", "Test `{f}`."]).format(f=function.name, p=path)
     listing = "\n" + "\n".join(f"- {s}" for s in said) if rng.random() < 0.4 else " " + rng.choice(["Examples: ", "Expect that ", "Cases: ", "Check that "]) + "; ".join(said) + "."
     test = _test_file_path(rng, namer, path)
