@@ -120,6 +120,9 @@ pub enum Error {
         /// The line's text.
         text: String,
     },
+    /// The model gave the same draft again and again, and it has failed already.
+    #[error("the draft is the one that failed before; describe the task in other words or use another model")]
+    SameDraft,
     /// A prompt template fails on this task.
     #[error("prompt template: {0}")]
     Template(String),

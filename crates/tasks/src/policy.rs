@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::ledger::{By, Record, Verdict};
+use crate::writer::DraftOptions;
 
 /// The rules of one run.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,12 +14,20 @@ pub struct Policy {
     pub temperatures: Vec<f32>,
     /// Seed of the first attempt; each further one has the next number.
     pub seed: u64,
+    /// How often an attempt may be drafted anew because its draft is one that failed before.
+    pub redrafts: u32,
 }
+
+/// What a redraft adds to the temperature, up to [`HOTTEST`].
+const HOTTER: f32 = 0.1;
+
+/// Beyond this temperature models write noise.
+const HOTTEST: f32 = 1.5;
 
 impl Default for Policy {
     /// Two attempts: the most likely text, then, since that was wrong, a different one.
     fn default() -> Self {
-        Policy { attempts: 2, temperatures: vec![0.0, 0.7], seed: 0 }
+        Policy { attempts: 2, temperatures: vec![0.0, 0.7], seed: 0, redrafts: 8 }
     }
 }
 
@@ -95,6 +104,15 @@ impl Policy {
             attempt: tried + 1,
             temperature: known.copied().unwrap_or(0.0),
             seed: self.seed.wrapping_add(u64::from(tried)),
+        }
+    }
+
+    /// How to draft after a draft that is one of those that failed before: with a seed that no attempt has.
+    pub fn redraft(&self, options: DraftOptions) -> DraftOptions {
+        DraftOptions {
+            seed: options.seed.wrapping_add(u64::from(self.attempts)),
+            temperature: (options.temperature + HOTTER).min(HOTTEST),
+            ..options
         }
     }
 }

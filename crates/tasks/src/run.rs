@@ -13,7 +13,7 @@ use crate::prompt::{ContextFile, Feedback, Prompt};
 use crate::task::{Code, Place, Task};
 use crate::verify::{self, Exit, Limits, Verification};
 use crate::workspace::{Backup, Interrupted, MAX_FILE_BYTES, Snapshot, Workspace};
-use crate::writer::{DraftOptions, Reply, Writer};
+use crate::writer::{DraftOptions, Reply, Writer, WriterError};
 use crate::{Error, Result};
 
 /// Settings of a run.
@@ -93,8 +93,17 @@ pub fn run_task(
     cancel: &AtomicBool,
 ) -> TaskResult {
     let started = Instant::now();
-    let mut run =
-        Run { task, workspace, settings, observe, cancel, history: Vec::new(), backup: None, dirty: false };
+    let mut run = Run {
+        task,
+        workspace,
+        settings,
+        observe,
+        cancel,
+        history: vec![],
+        backup: None,
+        dirty: false,
+        refused: vec![],
+    };
     let ended = run.all(writer);
     let mut error = match &ended {
         Ok(Outcome::Complete) => String::new(),
@@ -146,6 +155,8 @@ struct Run<'a> {
     backup: Option<Backup>,
     /// Whether the file may be different from what the backup says.
     dirty: bool,
+    /// Contents that the command has refused.
+    refused: Vec<String>,
 }
 
 /// An attempt that did not work, and what to tell the model about it.
@@ -270,19 +281,20 @@ impl Run<'_> {
         snapshot: &Snapshot,
     ) -> Result<Option<Prompt>> {
         (self.observe)(&Progress::Drafting { attempt: options.attempt });
-        let Reply { text, usage, seconds, cost_usd } = match writer.draft(prompt, options) {
-            Ok(reply) => reply,
-            Err(error) => {
-                let record = Record { by: By::Model, usage: error.usage, ..Record::default() };
-                let feedback =
-                    Feedback { reason: error.message, command: String::new(), output: String::new() };
-                self.failed(record, Failure { class: error.class, feedback, verification: None });
-                return Ok(None);
-            }
-        };
+        let (Reply { text, usage, seconds, cost_usd }, content) =
+            match self.draft(writer, options, prompt, snapshot) {
+                Ok(drafted) => drafted,
+                Err(error) => {
+                    let record = Record { by: By::Model, usage: error.usage, ..Record::default() };
+                    let feedback =
+                        Feedback { reason: error.message, command: String::new(), output: String::new() };
+                    self.failed(record, Failure { class: error.class, feedback, verification: None });
+                    return Ok(None);
+                }
+            };
         (self.observe)(&Progress::Drafted { usage, seconds });
         let record = Record { by: By::Model, usage, seconds, cost_usd, ..Record::default() };
-        let applied = match self.read_draft(&text, prompt, snapshot) {
+        let applied = match content {
             Ok(content) => self.apply(snapshot, &content)?,
             Err(error) => Err(Failure {
                 class: FailureClass::Quality,
@@ -304,6 +316,37 @@ impl Run<'_> {
                 prompt.retry(&text, &feedback).map(Some)
             }
         }
+    }
+
+    /// A reply and what it comes to. The same file would fail the same way, so a draft that has failed
+    /// already is asked for again, each time with another seed and a little hotter.
+    fn draft(
+        &mut self,
+        writer: &mut dyn Writer,
+        mut options: DraftOptions,
+        prompt: &Prompt,
+        snapshot: &Snapshot,
+    ) -> Result<(Reply, Result<String>), WriterError> {
+        let mut all = Reply::default();
+        for redraft in 0.. {
+            let reply = writer.draft(prompt, options).map_err(|mut error| {
+                error.usage += all.usage;
+                error
+            })?;
+            all.text = reply.text;
+            all.usage += reply.usage;
+            all.seconds += reply.seconds;
+            all.cost_usd += reply.cost_usd;
+            let content = self.read_draft(&all.text, prompt, snapshot);
+            if !content.as_ref().is_ok_and(|content| self.refused.contains(content)) {
+                return Ok((all, content));
+            }
+            if redraft == self.settings.policy.redrafts || self.cancelled() {
+                break;
+            }
+            options = self.settings.policy.redraft(options);
+        }
+        Ok((all, Err(Error::SameDraft)))
     }
 
     fn read_draft(&self, text: &str, prompt: &Prompt, snapshot: &Snapshot) -> Result<String> {
@@ -355,6 +398,7 @@ impl Run<'_> {
             command: command.line.clone(),
             output: verification.output.clone(),
         };
+        self.refused.push(content.to_owned());
         // A program that is not there says nothing about the draft, and no other draft can help.
         let class = match &verification.exit {
             Exit::NotFound(_) | Exit::NotStarted(_) => FailureClass::Setup,

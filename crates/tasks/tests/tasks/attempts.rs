@@ -125,6 +125,23 @@ fn markdown(section: &str, command: &str) -> Task {
 }
 
 #[test]
+fn a_draft_that_failed_is_asked_for_again_and_not_verified_again() {
+    let folder = Folder::new(&[]);
+    let mut writer = Scripted::new(["x = 1", "x = 1", "x = 1", "x = 2"]);
+    let result = folder.run(&task("a.py", Some(GOOD)), Some(&mut writer));
+    assert_eq!((result.outcome, result.attempts), (Outcome::Complete, 2));
+    assert_eq!(result.usage.completion_tokens, 20);
+    let options: Vec<_> = writer.asked.iter().map(|(_, options)| (options.attempt, options.seed)).collect();
+    assert_eq!(options, [(1, 0), (2, 1), (2, 3), (2, 5)]);
+    assert!(writer.asked[3].1.temperature > writer.asked[1].1.temperature);
+    // A model that knows nothing else.
+    let mut writer = Scripted::new(["x = 1"; 10]);
+    let result = folder.run(&task("b.py", Some("false")), Some(&mut writer));
+    assert_eq!((result.outcome, result.attempts), (Outcome::Blocked, 2));
+    assert!(result.error.contains("failed before"), "{}", result.error);
+}
+
+#[test]
 fn given_code_needs_no_model() {
     let folder = Folder::new(&[("a.py", "a = 1\nb = 1\n")]);
     let task = markdown("## Code to add at line 2\n```python\nx = 2\n```", "grep -q 'x = 2' a.py");
