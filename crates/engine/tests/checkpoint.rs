@@ -48,9 +48,9 @@ fn convert(path: &Path, folder: &Path) {
         }
         tensors.push((hub_name(tensor.name()), shape.iter().rev().copied().collect(), bytes));
     }
-    let views = tensors
-        .iter()
-        .map(|(name, shape, bytes)| (name, TensorView::new(Dtype::F32, shape.clone(), bytes).expect("a tensor")));
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        (name, TensorView::new(Dtype::F32, shape.clone(), bytes).expect("a tensor"))
+    });
     safetensors::serialize_to_file(views, None, &folder.join("model.safetensors")).expect("a written file");
 
     let weights = Weights::open(path).expect("weights");

@@ -8,12 +8,15 @@ use candle_transformers::models::{quantized_qwen2, quantized_qwen3};
 use coder_engine::{KvType, Options, probe};
 use std::path::Path;
 
+/// One step of one of their models: tokens `[1, n]` at a position, to the last token's logits.
+type Forward = Box<dyn FnMut(&Tensor, usize) -> candle_core::Result<Tensor>>;
+
 /// Their logits for every position, one token at a time.
 fn theirs(path: &Path, tokens: &[u32]) -> candle_core::Result<Vec<f32>> {
     let mut file = std::fs::File::open(path)?;
     let content = gguf_file::Content::read(&mut file)?;
     let qwen2 = path.to_string_lossy().contains("qwen2");
-    let mut forward: Box<dyn FnMut(&Tensor, usize) -> candle_core::Result<Tensor>> = if qwen2 {
+    let mut forward: Forward = if qwen2 {
         let mut model = quantized_qwen2::ModelWeights::from_gguf(content, &mut file, &Device::Cpu)?;
         Box::new(move |x, position| model.forward(x, position))
     } else {

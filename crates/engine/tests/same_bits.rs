@@ -28,10 +28,13 @@ fn ask(engine: &Engine, prompt: &[u32]) -> Completion {
     engine.generate(request).expect("a generation").finish().expect("a completion")
 }
 
-/// Ids and the bits of every log-probability that was reported.
-fn bits(c: &Completion) -> Vec<(u32, u32, Vec<(u32, u32)>)> {
+/// A token and the bits of its log-probability.
+type Bits = (u32, u32);
+
+/// Every token, and with it the tokens that were reported as the most probable ones.
+fn bits(c: &Completion) -> Vec<(Bits, Vec<Bits>)> {
     let top = |t: &[(u32, f32)]| t.iter().map(|&(id, p)| (id, p.to_bits())).collect();
-    c.tokens.iter().map(|t| (t.id, t.logprob.to_bits(), top(&t.top))).collect()
+    c.tokens.iter().map(|t| ((t.id, t.logprob.to_bits()), top(&t.top))).collect()
 }
 
 #[test]
