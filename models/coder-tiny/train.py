@@ -22,7 +22,7 @@ from coder_tiny.names import seeded
 from coder_tiny.stream import sample
 
 POOL = 16           # batches that are drawn together and sorted by length
-LONGEST = 640       # longer samples are left out
+LONGEST = 832       # longer samples are left out
 SHAPES = 32         # lengths are padded to a multiple of this
 
 

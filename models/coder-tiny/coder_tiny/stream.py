@@ -75,6 +75,6 @@ def sample(rng, progress):
     """One training sample; copying is frequent at first and retries come later."""
     if rng.random() < max(0.02, 0.5 - 6 * progress):
         return copy_sample(rng)
-    retries = 9 if progress > 0.25 else 2
+    retries = 36 if progress > 0.25 else 2
     make = rng.choices([task_sample, retry_sample, chat_sample, raw_sample, fim_sample], [68, retries, 13, 3, 4])[0]
     return make(rng)
