@@ -26,9 +26,9 @@ LONGEST = 832       # longer samples are left out
 SHAPES = 32         # lengths are padded to a multiple of this
 
 
-def encoded(words, seed, number, progress):
+def encoded(words, seed, number, progress, failures):
     """One sample as (tokens, loss weights of predicting each next token)."""
-    pieces = sample(seeded("train", seed, number), progress)
+    pieces = sample(seeded("train", seed, number), progress, failures)
     ids, weights = [], []
     for text, weight in pieces:
         part = words.encode(text)
@@ -37,13 +37,13 @@ def encoded(words, seed, number, progress):
     return ids, weights
 
 
-def batches(words, seed, tokens, progress):
+def batches(words, seed, tokens, progress, failures):
     """Batches of about `tokens` tokens, of samples of like length."""
     number = step = 0
     while True:
         pool, size = [], 0
         while size < POOL * tokens:
-            ids, weights = encoded(words, seed, number, progress(step))
+            ids, weights = encoded(words, seed, number, progress(step), failures)
             number += 1
             if len(ids) <= LONGEST:
                 pool.append((ids, weights))
@@ -129,17 +129,6 @@ def share_gradients(model, workers):
         gradient.copy_(part.view_as(gradient))
 
 
-def finished_share(options, step, start, workers):
-    """How far the run is; by the clock only where --minutes asks for it."""
-    done = step / options.steps
-    if options.minutes:
-        clock = torch.tensor([(time.time() - start) / 60 / options.minutes])
-        if workers > 1:
-            distributed.broadcast(clock, 0)
-        done = max(done, clock.item())
-    return done
-
-
 def train(rank, options):
     workers = options.workers
     if workers > 1:
@@ -152,9 +141,10 @@ def train(rank, options):
     compiled = torch.compile(model.hidden, dynamic=True)
     groups = optimizers(model, options.rate)
     progress = (lambda step: 1.0) if options.start else (lambda step: step / options.steps)
+    failures = [json.loads(line) for line in Path(options.failures).read_text().splitlines()] if options.failures else []
     start, seen, average = time.time(), 0, None
-    for step, (ids, targets, weights) in enumerate(batches(words, f"{options.seed}-{rank}", options.batch // workers, progress)):
-        done = finished_share(options, step, start, workers)
+    for step, (ids, targets, weights) in enumerate(batches(words, f"{options.seed}-{rank}", options.batch // workers, progress, failures)):
+        done = step / options.steps
         if done >= 1 or step == options.stop:
             break
         loss = loss_of(model, compiled, ids, targets, weights)
@@ -189,7 +179,7 @@ def main():
     parser.add_argument("--start", help="a checkpoint to go on from, with its vocabulary")
     parser.add_argument("--plateau", type=float, default=0.3, help="share of the steps at the full rate")
     parser.add_argument("--stop", type=int, help="leave the schedule early, at this step")
-    parser.add_argument("--minutes", type=float, default=0, help="end by then, with the schedule compressed; gives up repeatability")
+    parser.add_argument("--failures", help="replies that failed, from collect.py, to learn retries from")
     parser.add_argument("--every", type=int, default=500, help="steps between checkpoints")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each, which share a batch")
     options = parser.parse_args()

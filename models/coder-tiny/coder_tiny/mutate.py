@@ -119,9 +119,14 @@ def _rust_failure(rng, task, effect, root, test):
     return f"\nrunning 1 test\ntest_{name} --- FAILED\n\nfailures:\n\n---- test_{name} stdout ----\n\nthread 'test_{name}' ({rng.randint(900, 30000)}) panicked at {test}:{rng.randint(7, 9)}:5:\nassertion `left == right` failed\n  left: {rng.randint(0, 40)}\n right: {rng.randint(0, 40)}\n{trace}{kept}\nfailures:\n    test_{name}\n\ntest result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.{rng.randint(0, 30):02d}s"
 
 
+def random_root(rng):
+    """A folder that a check might run in."""
+    return rng.choice(ROOTS).format("".join(rng.choices("abcdefghijklmnopqrstuvwxyz0123456789_", k=8)))
+
+
 def failure(rng, task, effect):
     """(reason, output) as the check would report a wrong answer."""
-    root = rng.choice(ROOTS).format("".join(rng.choices("abcdefghijklmnopqrstuvwxyz0123456789_", k=8)))
+    root = random_root(rng)
     test = task.command.split()[-1]
     if task.language == "rust":
         test = f"tests/{test}.rs"

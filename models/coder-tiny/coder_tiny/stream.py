@@ -6,6 +6,7 @@ from . import changes, extras, lang, mutate, tasks
 from .names import seeded
 
 PROMPT_WEIGHT = 0.05
+HARD = ("two_functions", "tests")    # kinds that take longest to learn
 
 
 def random_task(rng, language):
@@ -30,15 +31,24 @@ def _chat_pieces(messages, reply):
     return [(prompts.chat(messages), PROMPT_WEIGHT), (reply + "<|im_end|>", 1.0)]
 
 
+def training_task(rng):
+    """A random task; one in five is of a hard kind."""
+    language, hard = rng.choice(lang.LANGUAGES), rng.random() < 0.2
+    while True:
+        task = random_task(rng, language)
+        if not hard or task.kind in HARD:
+            return task
+
+
 def task_sample(rng):
     from . import prompts
-    task = random_task(rng, rng.choice(lang.LANGUAGES))
+    task = training_task(rng)
     return _chat_pieces([extras.user(prompts.prompt(task, task_id(rng)))], lang.fenced(task.language, task.answer))
 
 
 def retry_sample(rng):
     from . import prompts
-    task = random_task(rng, rng.choice(lang.LANGUAGES))
+    task = training_task(rng)
     wrong, effect = mutate.mutate(rng, task)
     reason, output = mutate.failure(rng, task, effect)
     messages = [extras.user(prompts.prompt(task, task_id(rng))), extras.assistant(lang.fenced(task.language, wrong)),
@@ -71,10 +81,20 @@ def fim_sample(rng):
     return [(f"<|fim_prefix|>{text[:start]}<|fim_suffix|>{text[end:]}<|fim_middle|>", PROMPT_WEIGHT), (text[start:end] + "<|endoftext|>", 0.7)]
 
 
-def sample(rng, progress):
-    """One training sample; copying is frequent at first and retries come later."""
+def failed_sample(rng, failures):
+    """A retry of a reply that this model itself got wrong, with what the check printed (see collect.py)."""
+    from . import prompts
+    failed = rng.choice(failures)
+    output = failed["output"].replace("{root}", mutate.random_root(rng))
+    messages = [extras.user(failed["prompt"]), extras.assistant(failed["reply"]), extras.user(prompts.retry(failed["reason"], failed["command"], output))]
+    return _chat_pieces(messages, failed["answer"])
+
+
+def sample(rng, progress, failures=()):
+    """One training sample; copying is frequent at first, and retries come with real failures."""
     if rng.random() < max(0.02, 0.5 - 6 * progress):
         return copy_sample(rng)
-    retries = 36 if progress > 0.25 else 2
-    make = rng.choices([task_sample, retry_sample, chat_sample, raw_sample, fim_sample], [68, retries, 13, 3, 4])[0]
+    if failures and rng.random() < 0.25:
+        return failed_sample(rng, failures)
+    make = rng.choices([task_sample, retry_sample, chat_sample, raw_sample, fim_sample], [68, 8, 13, 3, 4])[0]
     return make(rng)
