@@ -7,6 +7,10 @@
 mod iq4;
 mod k;
 mod legacy;
+mod split;
+
+pub(crate) use iq4::VALUES as IQ4_VALUES;
+pub(crate) use split::Split;
 
 use crate::{Error, Result};
 

@@ -1,31 +1,42 @@
 //! The processor as a device: plain Rust, f32 activations, weights exactly as their format defines them.
 //!
 //! This module owns what a step needs beside its operands, and checks operands before the operations
-//! in the files below touch them. No activation is ever rounded to fewer bits. Every reduction has an
-//! order that the shape of the weight or the position of the row fixes (see `lanes` and `attention`).
+//! in the files below touch them. Activations are rounded to eight bits where quantized weights multiply them
+//! (see `quantized`), and nowhere else. Every reduction has an order that the shape of the weight or the
+//! position of the row fixes (see `panel`, `lanes` and `attention`).
 
+mod amx;
 mod attention;
+mod codes;
 mod elementwise;
 mod experts;
+mod floats;
+mod integers;
 mod isa;
 mod lanes;
 mod matmul;
 mod norm;
+mod packed;
+mod panel;
 mod parallel;
+mod quantized;
 mod rope;
+mod scales;
 mod storage;
 mod vector;
 
 pub use isa::Isa;
-pub use storage::{Buf, Kv, Mat, Routes};
+pub use packed::Mat;
+pub use storage::{Buf, Kv, Routes};
 
 use crate::error::{below, equal};
 use crate::{Backend, Batch, Heads, KvType, NO_SLOT, QkNorm, QuantRows, Result, Rope};
 
-/// The processor. Its threads are those of rayon's global pool.
+/// The processor.
 #[derive(Debug)]
 pub struct Cpu {
     isa: Isa,
+    workers: parallel::Workers,
     batch: Batch,
     /// The first token that no row has, and the first slot that no row or block reaches.
     limits: Limits,
@@ -41,15 +52,16 @@ struct Limits {
 }
 
 impl Cpu {
-    /// The processor with its best instruction set.
+    /// The processor with its best instruction set and a thread for each of its cores.
     pub fn new() -> Self {
-        Self::with(Isa::best())
+        Self::with(Isa::best(), cores())
     }
 
-    /// The processor with an instruction set of choice, for comparisons.
-    pub fn with(isa: Isa) -> Self {
+    /// The processor with an instruction set and a number of threads of choice.
+    pub fn with(isa: Isa, threads: usize) -> Self {
         Self {
             isa,
+            workers: parallel::Workers::new(threads),
             batch: Batch::default(),
             limits: Limits::default(),
             tiles: Vec::new(),
@@ -58,7 +70,7 @@ impl Cpu {
         }
     }
 
-    /// The instruction set in use: `portable`, `neon`, `avx2` or `avx512`.
+    /// The instruction set in use: `portable`, `neon`, `avx2`, `avx512` or `amx`.
     pub fn isa(&self) -> &'static str {
         self.isa.name()
     }
@@ -95,6 +107,11 @@ impl Cpu {
     }
 }
 
+/// Cores that this process may use.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 impl Default for Cpu {
     fn default() -> Self {
         Self::new()
@@ -108,7 +125,7 @@ impl Backend for Cpu {
     type Routes = Routes;
 
     fn name(&self) -> String {
-        format!("cpu ({})", self.isa())
+        format!("cpu ({}, {} threads)", self.isa(), self.workers.threads())
     }
 
     fn buf(&self, rows: usize, cols: usize) -> Result<Buf> {
@@ -120,7 +137,7 @@ impl Backend for Cpu {
     }
 
     fn mat(&self, parts: &[QuantRows<'_>], experts: usize) -> Result<Mat> {
-        Mat::new(parts, experts)
+        Mat::new(self.isa, parts, experts)
     }
 
     fn kv(&self, slots: usize, heads: Heads, dtype: KvType) -> Result<Kv> {
@@ -145,13 +162,14 @@ impl Backend for Cpu {
     fn embed(&mut self, x: &mut Buf, table: &Mat) -> Result<()> {
         table.dense("experts of an embedding")?;
         below("token", self.limits.tokens, table.out + 1)?;
-        elementwise::embed(x.begin("embedding", self.batch.rows(), table.cols)?, table, &self.batch.tokens);
+        let rows = x.begin("embedding", self.batch.rows(), table.cols)?;
+        elementwise::embed(self.isa, &self.workers, rows, table, &self.batch.tokens);
         Ok(())
     }
 
     fn rms_norm(&mut self, y: &mut Buf, x: &Buf, w: &Buf, eps: f32) -> Result<()> {
         vector("weight of a norm", w, x.cols)?;
-        norm::rms(self.isa, y.begin("normalised rows", x.rows(), x.cols)?, x.data(), w.row(0), eps);
+        norm::rms(self.isa, &self.workers, y.begin("normalised rows", x.rows(), x.cols)?, x.data(), w.row(0), eps);
         Ok(())
     }
 
@@ -160,7 +178,7 @@ impl Backend for Cpu {
         equal("columns of a product's input", x.cols, w.cols)?;
         let out = y.begin("product", x.rows(), w.out)?;
         self.work.dense(x.rows());
-        matmul::product(self.isa, out, x.data(), w, &self.work);
+        matmul::product(self.isa, &self.workers, out, x.data(), w, &mut self.work);
         Ok(())
     }
 
@@ -184,7 +202,7 @@ impl Backend for Cpu {
         }
         let norm = norm.map(|n| QkNorm { q: n.q.row(0), k: n.k.row(0) });
         self.angles.prepare(&self.batch.positions, rope.theta, heads.dim);
-        rope::rotate(self.isa, qkv.data_mut(), norm, &self.angles, rope);
+        rope::rotate(self.isa, &self.workers, qkv.data_mut(), norm, &self.angles, rope);
         rope::keep(qkv.data(), &self.batch.slots, kv);
         Ok(())
     }
@@ -193,7 +211,7 @@ impl Backend for Cpu {
         equal("columns of queries, keys and values", qkv.cols, kv.heads.qkv_cols())?;
         self.fits(qkv.rows(), kv)?;
         let out = y.begin("attention", qkv.rows(), kv.heads.q_cols())?;
-        attention::causal(self.isa, out, qkv.data(), kv, &self.batch, &self.tiles);
+        attention::causal(self.isa, &self.workers, out, qkv.data(), kv, &self.batch, &self.tiles);
         Ok(())
     }
 
@@ -207,7 +225,7 @@ impl Backend for Cpu {
     fn swiglu(&mut self, y: &mut Buf, gate_up: &Buf) -> Result<()> {
         equal("columns of gate and up", gate_up.cols, y.cols.saturating_mul(2))?;
         let ffn = y.cols;
-        elementwise::swiglu(y.begin("gated rows", gate_up.rows(), ffn)?, gate_up.data(), ffn);
+        elementwise::swiglu(&self.workers, y.begin("gated rows", gate_up.rows(), ffn)?, gate_up.data(), ffn);
         Ok(())
     }
 
@@ -225,7 +243,7 @@ impl Backend for Cpu {
         below("experts", routes.experts, w.experts + 1)?;
         let out = y.begin("product of experts", chosen, w.out)?;
         self.work.routed(routes, if shared { routes.top_k } else { 1 });
-        matmul::product(self.isa, out, x.data(), w, &self.work);
+        matmul::product(self.isa, &self.workers, out, x.data(), w, &mut self.work);
         Ok(())
     }
 
@@ -233,7 +251,7 @@ impl Backend for Cpu {
         equal("columns to mix", y.cols, x.cols)?;
         equal("rows to mix", x.rows(), routes.rows)?;
         equal("rows of experts to mix", y.rows(), routes.ids().len())?;
-        experts::mix(x, y, routes);
+        experts::mix(&self.workers, x, y, routes);
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use super::half_at;
 
 /// What the sixteen codes stand for, times the block's scale.
-const VALUES: [f32; 16] =
+pub(crate) const VALUES: [f32; 16] =
     [-127., -104., -83., -65., -49., -35., -22., -10., 1., 13., 25., 38., 53., 69., 89., 113.];
 
 /// IQ4_NL: `d: f16`, `q: [u4; 32]`; weight = d · table\[q\]. Byte `l` holds weight `l` in its low and weight

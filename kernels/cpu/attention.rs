@@ -6,8 +6,9 @@
 
 use super::isa::{Isa, Kernel};
 use super::lanes::{axpy, dot};
-use super::parallel::{self, Disjoint};
+use super::parallel::{self, Disjoint, Workers};
 use super::storage::{Kv, Store, Stored};
+use super::integers::Integers;
 use super::vector::Vector;
 use crate::{BLOCK, Batch, Heads};
 use std::ops::Range;
@@ -39,15 +40,16 @@ pub(super) fn tiles(tiles: &mut Vec<Tile>, batch: &Batch) {
 
 /// `y [rows, heads.q_cols()]` for queries in `qkv [rows, heads.qkv_cols()]`; every block of the batch is
 /// within `kv`.
-pub(super) fn causal(isa: Isa, y: &mut [f32], qkv: &[f32], kv: &Kv, batch: &Batch, tiles: &[Tile]) {
+pub(super) fn causal(isa: Isa, workers: &Workers, y: &mut [f32], qkv: &[f32], kv: &Kv, batch: &Batch, tiles: &[Tile]) {
     match &kv.store {
-        Store::F32(k, v) => stored(isa, y, qkv, kv.heads, (k, v), batch, tiles),
-        Store::F16(k, v) => stored(isa, y, qkv, kv.heads, (k, v), batch, tiles),
+        Store::F32(k, v) => stored(isa, workers, y, qkv, kv.heads, (k, v), batch, tiles),
+        Store::F16(k, v) => stored(isa, workers, y, qkv, kv.heads, (k, v), batch, tiles),
     }
 }
 
 fn stored<T: Stored>(
     isa: Isa,
+    workers: &Workers,
     y: &mut [f32],
     qkv: &[f32],
     heads: Heads,
@@ -57,10 +59,10 @@ fn stored<T: Stored>(
 ) {
     let seen: usize = tiles.iter().map(|t| (t.last + 1) * t.rows.len()).sum();
     let y = Disjoint::new(y);
-    parallel::each(tiles.len() * heads.kv, seen * heads.q_cols() * 2, |task| {
+    workers.each(tiles.len() * heads.kv, seen * heads.q_cols() * 2, |task| {
         let tile = &tiles[task / heads.kv];
         let states = tile.rows.len() * heads.q / heads.kv;
-        parallel::with_scratch(states * State::floats(heads.dim) + heads.dim, |scratch| {
+        parallel::with_floats(states * State::floats(heads.dim) + heads.dim, |scratch| {
             let (vector, states) = scratch.split_at_mut(heads.dim);
             isa.run(Task {
                 y: &y,
@@ -82,7 +84,7 @@ fn stored<T: Stored>(
 
 /// One tile and one key and value head.
 struct Task<'a, T> {
-    y: &'a Disjoint<'a>,
+    y: &'a Disjoint<'a, f32>,
     qkv: &'a [f32],
     heads: Heads,
     head: usize,
@@ -145,7 +147,7 @@ impl<'a> State<'a> {
 
 impl<T: Stored> Kernel for Task<'_, T> {
     #[inline(always)]
-    fn run<V: Vector>(mut self) {
+    fn run<V: Integers>(mut self) {
         for state in self.states.chunks_exact_mut(State::floats(self.heads.dim)) {
             let state = State::of(state);
             *state.max = f32::NEG_INFINITY;

@@ -1,6 +1,6 @@
 //! Mixture of experts: which experts a row takes, and the sum of what they give.
 
-use super::parallel;
+use super::parallel::Workers;
 use super::storage::{Buf, Routes};
 
 /// Chooses for every row of `logits [rows, experts]` the `top_k` likeliest, ties to the lower index.
@@ -40,9 +40,9 @@ fn largest(logits: &[f32], taken: &[u32]) -> u32 {
 }
 
 /// `x[r] += Σ_j weight(r, j) · y[r·top_k + j]`, the sum first, j ascending.
-pub(super) fn mix(x: &mut Buf, y: &Buf, routes: &Routes) {
+pub(super) fn mix(workers: &Workers, x: &mut Buf, y: &Buf, routes: &Routes) {
     let (cols, k) = (x.cols, routes.top_k);
-    parallel::rows(x.data_mut(), cols, y.data().len(), |r, x| {
+    workers.rows(x.data_mut(), cols, y.data().len(), |r, x| {
         let weights = &routes.weights[r * k..][..k];
         let rows = &y.data()[r * k * cols..][..k * cols];
         for (c, x) in x.iter_mut().enumerate() {

@@ -2,6 +2,7 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::vector::{Avx2, Avx512};
+use super::integers::Integers;
 use super::vector::{Lanes, Vector};
 
 /// An instruction set that this machine has. A value exists only after the check, which is what makes
@@ -16,6 +17,9 @@ enum Set {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// AVX-512 with the matrix unit.
+    #[cfg(target_arch = "x86_64")]
+    Amx,
 }
 
 /// Arithmetic that is compiled once for every instruction set.
@@ -23,7 +27,7 @@ enum Set {
 /// `run` and all that it calls in its loops must be `#[inline(always)]`: only then do they become part
 /// of the function that has the instruction set's features. Only [`Isa::run`] calls it.
 pub(super) trait Kernel {
-    fn run<V: Vector>(self);
+    fn run<V: Integers>(self);
 }
 
 impl Isa {
@@ -46,8 +50,12 @@ impl Isa {
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512vnni")
             {
                 sets.push(Isa(Set::Avx512));
+                if super::amx::available() {
+                    sets.push(Isa(Set::Amx));
+                }
             }
         }
         sets
@@ -62,7 +70,17 @@ impl Isa {
             Set::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Set::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Set::Amx => "amx",
         }
+    }
+
+    /// Whether the matrix unit may be used.
+    pub(super) fn tiles(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self.0 == Set::Amx;
+        #[cfg(not(target_arch = "x86_64"))]
+        return false;
     }
 
     /// Whether products are fused with sums. All instruction sets that fuse give the same bits.
@@ -78,9 +96,9 @@ impl Isa {
             // SAFETY: `Isa(Set::Avx2)` is made only by `available`, after it found avx2, fma and f16c.
             #[cfg(target_arch = "x86_64")]
             Set::Avx2 => unsafe { avx2(kernel) },
-            // SAFETY: `Isa(Set::Avx512)` is made only by `available`, after it found all of the features.
+            // SAFETY: both are made only by `available`, after it found all of the features.
             #[cfg(target_arch = "x86_64")]
-            Set::Avx512 => unsafe { avx512(kernel) },
+            Set::Avx512 | Set::Amx => unsafe { avx512(kernel) },
         }
     }
 }
@@ -92,7 +110,7 @@ fn avx2(kernel: impl Kernel) {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn avx512(kernel: impl Kernel) {
     kernel.run::<Avx512>()
 }

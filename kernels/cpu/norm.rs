@@ -4,13 +4,15 @@
 
 use super::isa::{Isa, Kernel};
 use super::vector::Vector;
-use super::{lanes, parallel};
+use super::integers::Integers;
+use super::lanes;
+use super::parallel::Workers;
 
 /// `y[r] = x[r] / sqrt(mean(x[r]²) + eps) · w`; `x, y [rows, w.len()]`.
-pub(super) fn rms(isa: Isa, y: &mut [f32], x: &[f32], w: &[f32], eps: f32) {
+pub(super) fn rms(isa: Isa, workers: &Workers, y: &mut [f32], x: &[f32], w: &[f32], eps: f32) {
     let cols = w.len();
     let work = 2 * y.len();
-    parallel::rows(y, cols, work, |r, y| {
+    workers.rows(y, cols, work, |r, y| {
         y.copy_from_slice(&x[r * cols..][..cols]);
         isa.run(Row { x: y, w, eps });
     });
@@ -24,7 +26,7 @@ struct Row<'a> {
 
 impl Kernel for Row<'_> {
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Integers>(self) {
         in_place::<V>(self.x, self.w, self.eps);
     }
 }

@@ -2,8 +2,9 @@
 
 use super::isa::{Isa, Kernel};
 use super::storage::{Kv, Store, Stored};
-use super::vector::Vector;
-use super::{norm, parallel};
+use super::integers::Integers;
+use super::norm;
+use super::parallel::Workers;
 use crate::{Heads, NO_SLOT, QkNorm, Rope};
 
 /// Cosine and sine of every row's angles, made once in a step and used by all of its layers.
@@ -42,10 +43,10 @@ impl Angles {
 }
 
 /// Normalises (if `norm`) and rotates the heads of q and k of every row of `qkv [rows, heads.qkv_cols()]`.
-pub(super) fn rotate(isa: Isa, qkv: &mut [f32], norm: Option<QkNorm<&[f32]>>, angles: &Angles, rope: &Rope) {
+pub(super) fn rotate(isa: Isa, workers: &Workers, qkv: &mut [f32], norm: Option<QkNorm<&[f32]>>, angles: &Angles, rope: &Rope) {
     let half = rope.heads.dim / 2;
     let work = 4 * qkv.len();
-    parallel::rows(qkv, rope.heads.qkv_cols(), work, |r, row| {
+    workers.rows(qkv, rope.heads.qkv_cols(), work, |r, row| {
         let pairs = &angles.pairs[r * half..][..half];
         isa.run(Row { row, norm: norm.as_ref(), pairs, heads: rope.heads, eps: rope.eps });
     });
@@ -61,7 +62,7 @@ struct Row<'a> {
 
 impl Kernel for Row<'_> {
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Integers>(self) {
         let rotated = (self.heads.q + self.heads.kv) * self.heads.dim;
         for (h, head) in self.row[..rotated].chunks_exact_mut(self.heads.dim).enumerate() {
             if let Some(norm) = self.norm {

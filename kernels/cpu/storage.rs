@@ -1,7 +1,7 @@
-//! What the device keeps: activations, weights, keys and values, routing decisions.
+//! What the device keeps: activations, keys and values, routing decisions.
 
 use crate::error::equal;
-use crate::{BlockType, Error, Heads, KvType, QuantRows, Result};
+use crate::{Error, Heads, KvType, Result};
 use half::f16;
 use std::alloc::{Layout, alloc_zeroed};
 
@@ -59,64 +59,6 @@ impl Buf {
         }
         self.rows = rows;
         Ok(self.data_mut())
-    }
-}
-
-/// Weights `[experts, out, in]` in their quantized bytes.
-#[derive(Debug)]
-pub struct Mat {
-    pub(super) parts: Vec<Part>,
-    pub(super) experts: usize,
-    pub(super) out: usize,
-    pub(super) cols: usize,
-}
-
-/// A run of output rows in one encoding.
-#[derive(Debug)]
-pub(super) struct Part {
-    kind: BlockType,
-    /// The part's first output row in the weight.
-    pub(super) first: usize,
-    /// Rows of one expert.
-    pub(super) rows: usize,
-    row_bytes: usize,
-    data: Vec<u8>,
-}
-
-impl Mat {
-    pub(super) fn new(parts: &[QuantRows<'_>], experts: usize) -> Result<Self> {
-        let cols = parts.first().map_or(0, QuantRows::cols);
-        positive("columns of a weight", cols)?;
-        positive("experts", experts)?;
-        let mut mat = Mat { parts: Vec::with_capacity(parts.len()), experts, out: 0, cols };
-        for part in parts {
-            equal("columns of a part", part.cols(), cols)?;
-            equal("rows of a part beyond whole experts", part.rows() % experts, 0)?;
-            positive("rows of a part", part.rows())?;
-            let mut data = Vec::new();
-            let bytes = part.data().len();
-            data.try_reserve_exact(bytes).map_err(|_| Error::OutOfMemory { what: "weights", bytes })?;
-            data.extend_from_slice(part.data());
-            let rows = part.rows() / experts;
-            let row_bytes = bytes / part.rows();
-            mat.parts.push(Part { kind: part.kind(), first: mat.out, rows, row_bytes, data });
-            mat.out += rows;
-        }
-        Ok(mat)
-    }
-
-    /// A weight that is no mixture has one expert.
-    pub(super) fn dense(&self, what: &'static str) -> Result<()> {
-        equal(what, self.experts, 1)
-    }
-}
-
-impl Part {
-    /// Decodes whole rows of expert `expert`, from its row `row` of this part, into `out`.
-    #[inline(always)]
-    pub(super) fn decode(&self, expert: usize, row: usize, out: &mut [f32], rows: usize) {
-        let first = expert * self.rows + row;
-        self.kind.decode(&self.data[first * self.row_bytes..(first + rows) * self.row_bytes], out);
     }
 }
 
@@ -206,7 +148,7 @@ impl Routes {
     }
 }
 
-fn positive(what: &'static str, got: usize) -> Result<()> {
+pub(super) fn positive(what: &'static str, got: usize) -> Result<()> {
     if got > 0 {
         return Ok(());
     }
@@ -243,4 +185,35 @@ fn zeroed<T: Zero>(what: &'static str, rows: usize, cols: usize) -> Result<Vec<T
     // SAFETY: `data` comes from the global allocator with the layout of `len` values of `T`, and zeroed
     // memory holds `len` such values by the promise of `Zero`.
     Ok(unsafe { Vec::from_raw_parts(data.cast(), len, len) })
+}
+
+/// Bytes that begin on a cache line.
+#[derive(Debug, Default)]
+pub(super) struct Aligned {
+    lines: Vec<Line>,
+}
+
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+impl Aligned {
+    /// Room for `len` bytes, in whole lines; whatever was there may stay. Shrinks no memory.
+    pub(super) fn resize(&mut self, len: usize) {
+        self.lines.resize(len.div_ceil(64), Line([0; 64]));
+    }
+
+    /// All of the lines.
+    #[inline(always)]
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: a line is 64 bytes without padding, and any bytes are bytes.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.lines.len() * 64) }
+    }
+
+    /// All of the lines.
+    #[inline(always)]
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and the borrow is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.lines.len() * 64) }
+    }
 }

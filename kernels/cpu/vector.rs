@@ -70,7 +70,7 @@ impl Vector for Lanes {
 /// Two registers of AVX2, with FMA.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
-pub(super) struct Avx2([__m256; 2]);
+pub(super) struct Avx2(pub(super) [__m256; 2]);
 
 #[cfg(target_arch = "x86_64")]
 impl Vector for Avx2 {
@@ -111,7 +111,7 @@ impl Vector for Avx2 {
 /// One register of AVX-512.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
-pub(super) struct Avx512(__m512);
+pub(super) struct Avx512(pub(super) __m512);
 
 #[cfg(target_arch = "x86_64")]
 impl Vector for Avx512 {

@@ -64,12 +64,12 @@ impl Layer {
             let expert = &w[e * out * x.len()..][..out * x.len()];
             expert.chunks_exact(x.len()).map(|w| w.iter().zip(x).map(|(w, x)| w * x).sum()).collect()
         };
-        let x = wide(x);
-        let mut sum = x.clone();
+        let mut sum = wide(x);
+        let x = wide(&rounded(x));
         for (e, weight) in routed(logits, TOP) {
             let (g, u) = (product(&gate, e, FFN, &x), product(&up, e, FFN, &x));
-            let h: Vec<f64> = g.iter().zip(u).map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect();
-            for (s, y) in sum.iter_mut().zip(product(&down, e, COLS, &h)) {
+            let h: Vec<f32> = g.iter().zip(u).map(|(g, u)| (g / (1.0 + (-g).exp()) * u) as f32).collect();
+            for (s, y) in sum.iter_mut().zip(product(&down, e, COLS, &wide(&rounded(&h)))) {
                 *s += weight * y;
             }
         }
@@ -89,8 +89,9 @@ fn a_layer_of_experts() {
         for r in 0..rows {
             let (x, logits) = (&x[r * COLS..][..COLS], &logits[r * EXPERTS..][..EXPERTS]);
             let row = &got[r * COLS..][..COLS];
-            // Three products one after the other, each good to some 1e-6 of its size.
-            assert_near("experts", row, &layer.exact(x, logits), 5e-6);
+            // What is rounded to eight bits between the products may fall to the other side of a tie: one in 254 of
+            // one of 768 inputs.
+            assert_near("experts", row, &layer.exact(x, logits), 2e-4);
             assert_bits("a row alone", &layer.run(cpu, x, logits), row);
         }
     });

@@ -64,7 +64,7 @@ impl Random {
 pub(crate) fn every_isa(mut test: impl FnMut(&mut Cpu)) {
     for isa in Isa::available() {
         eprintln!("{}", isa.name());
-        test(&mut Cpu::with(isa));
+        test(&mut Cpu::with(isa, 2));
     }
 }
 
@@ -116,6 +116,16 @@ pub(crate) fn decoded(kind: BlockType, data: &[u8]) -> Vec<f32> {
 
 pub(crate) fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&x| f64::from(x)).collect()
+}
+
+/// The activations that products of quantized weights see: eight bits and a scale for each 32.
+pub(crate) fn rounded(x: &[f32]) -> Vec<f32> {
+    let run = |x: &[f32]| {
+        let scale = x.iter().fold(0f32, |a, b| a.max(b.abs())) / 127.0;
+        let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+        x.iter().map(|x| (x * inverse).round_ties_even() * scale).collect::<Vec<_>>()
+    };
+    x.chunks(32).flat_map(run).collect()
 }
 
 /// The scalar product, and the sum of the absolute products, which rounding errors are relative to.

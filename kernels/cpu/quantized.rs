@@ -1,0 +1,208 @@
+//! Activations in eight bits: what the products of quantized weights read.
+//!
+//! Every 32 inputs of a row share one scale: their largest magnitude over 127. Beside the codes stand the sums that
+//! minima and offsets of weights are multiplied with. A row's codes depend on that row alone.
+
+use super::isa::{Isa, Kernel};
+use super::integers::Integers;
+use super::parallel::{Disjoint, Workers};
+use super::storage::Aligned;
+
+/// Inputs that share a scale.
+pub(super) const RUN: usize = 32;
+
+/// Rows of a whole tile.
+pub(super) const TILE: usize = 16;
+
+/// Rows up to which they are multiplied with the packed weights, and make one tile of their own height.
+pub(super) const FEW: usize = 8;
+
+/// Bytes of one row's record: 32 codes, scale, three sums times the scale, two sums.
+const RECORD: usize = RUN + 6 * 4;
+
+/// Rows of activations in tiles, group by group: rows of one group are multiplied with the same weights. A tile
+/// holds, for each 32 inputs, the `height` rows' codes `[height, 32]`, then the rows' scales, `scale · Σ`,
+/// `scale · Σ` of the first 16 and of the last 16, and the latter two sums as integers, each `[height]`.
+#[derive(Debug, Default)]
+pub(super) struct Quantized {
+    data: Aligned,
+    /// Where each row goes: the first byte of its tile, the tile's height and the row in it.
+    places: Vec<Place>,
+    runs: usize,
+    bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    at: usize,
+    height: usize,
+    row: usize,
+}
+
+impl Quantized {
+    /// Forgets all rows; those to come have `cols` inputs, a multiple of 32.
+    pub(super) fn clear(&mut self, cols: usize) {
+        self.places.clear();
+        self.runs = cols / RUN;
+        self.bytes = 0;
+    }
+
+    /// Makes room for a group of `rows` rows: tiles of 16, or one tile if there are few.
+    pub(super) fn group(&mut self, rows: usize) {
+        let height = if rows <= FEW { rows } else { TILE };
+        for r in 0..rows {
+            let at = self.bytes + r / height * height * self.runs * RECORD;
+            self.places.push(Place { at, height, row: r % height });
+        }
+        self.bytes += rows.next_multiple_of(height.max(1)) * self.runs * RECORD;
+    }
+
+    /// Quantizes the rows: row `i` of the groups is row `from(i)` of `x`.
+    pub(super) fn fill(&mut self, isa: Isa, workers: &Workers, x: &[f32], from: impl Fn(usize) -> usize + Sync) {
+        if self.data.bytes().len() < self.bytes {
+            self.data.resize(self.bytes);
+        }
+        let cols = self.runs * RUN;
+        let out = &Disjoint::new(self.data.bytes_mut());
+        let places = &self.places;
+        workers.each(places.len(), places.len() * cols * 4, |i| {
+            isa.run(Row { x: &x[from(i) * cols..][..cols], out, place: places[i] });
+        });
+    }
+
+    /// The tile that holds row `row` of the groups, from run `first` of its inputs on.
+    #[inline(always)]
+    pub(super) fn tile(&self, row: usize, first: usize, runs: usize) -> Tile<'_> {
+        let Place { at, height, .. } = self.places[row];
+        let size = height * RECORD;
+        Tile { bytes: &self.data.bytes()[at + first * size..][..runs * size], height }
+    }
+}
+
+/// Some runs of one tile.
+#[derive(Clone, Copy)]
+pub(super) struct Tile<'a> {
+    bytes: &'a [u8],
+    height: usize,
+}
+
+impl<'a> Tile<'a> {
+    /// Run `g` of them.
+    #[inline(always)]
+    pub(super) fn record(&self, g: usize) -> Record<'a> {
+        let size = self.height * RECORD;
+        Record { bytes: &self.bytes[g * size..][..size], height: self.height }
+    }
+}
+
+/// The rows of one tile for one run of inputs.
+#[derive(Clone, Copy)]
+pub(super) struct Record<'a> {
+    bytes: &'a [u8],
+    height: usize,
+}
+
+/// Inputs that a sum is over.
+#[derive(Clone, Copy)]
+pub(super) enum Part {
+    /// All 32.
+    All,
+    /// The first 16.
+    First,
+    /// The last 16.
+    Last,
+}
+
+impl<'a> Record<'a> {
+    /// The codes of row `r`, two's complement.
+    #[inline(always)]
+    pub(super) fn codes(&self, r: usize) -> &'a [u8; RUN] {
+        &self.bytes.as_chunks().0[r]
+    }
+
+    #[inline(always)]
+    fn word(&self, array: usize, r: usize) -> [u8; 4] {
+        self.bytes[RUN * self.height..].as_chunks().0[array * self.height + r]
+    }
+
+    /// The scale of row `r`.
+    #[inline(always)]
+    pub(super) fn scale(&self, r: usize) -> f32 {
+        f32::from_le_bytes(self.word(0, r))
+    }
+
+    /// The scale times the sum of the codes of `part` of row `r`.
+    #[inline(always)]
+    pub(super) fn scaled_sum(&self, part: Part, r: usize) -> f32 {
+        f32::from_le_bytes(self.word(1 + part as usize, r))
+    }
+
+    /// The sum of the codes of half `half` of row `r`.
+    #[inline(always)]
+    pub(super) fn sum(&self, half: usize, r: usize) -> i32 {
+        i32::from_le_bytes(self.word(4 + half, r))
+    }
+
+    /// All of it, as described at [`Quantized`].
+    #[inline(always)]
+    pub(super) fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+}
+
+/// One row to its place.
+struct Row<'a> {
+    x: &'a [f32],
+    out: &'a Disjoint<'a, u8>,
+    place: Place,
+}
+
+impl Kernel for Row<'_> {
+    #[inline(always)]
+    fn run<V: Integers>(self) {
+        let Place { at, height, row } = self.place;
+        for (g, x) in self.x.as_chunks::<RUN>().0.iter().enumerate() {
+            let at = at + g * height * RECORD;
+            // SAFETY: every place is another row of another record: nobody else writes here.
+            unsafe { quantize(self.out, at, height, row, x) };
+        }
+    }
+}
+
+/// Quantizes 32 inputs into row `r` of the record at `at`.
+///
+/// # Safety
+/// Nobody else may use row `r` of that record meanwhile.
+#[inline(always)]
+unsafe fn quantize(out: &Disjoint<'_, u8>, at: usize, height: usize, r: usize, x: &[f32; RUN]) {
+    // Magnitudes compare as their bits do; what is not a number is the largest and stays visible.
+    let mut largest = 0;
+    for x in x {
+        largest = largest.max(x.to_bits() & 0x7FFF_FFFF);
+    }
+    let scale = f32::from_bits(largest) / 127.0;
+    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+    let mut wide = [0i32; RUN];
+    for i in 0..RUN {
+        // Adding 1.5 · 2^23 rounds to nearest, ties to even, and leaves the integer in the low bits.
+        wide[i] = i32::from((x[i] * inverse + 12_582_912.0).to_bits() as i8);
+    }
+    let mut codes = [0u8; RUN];
+    for i in 0..RUN {
+        codes[i] = wide[i] as u8;
+    }
+    let (mut first, mut last) = (0, 0);
+    for i in 0..RUN / 2 {
+        first += wide[i];
+        last += wide[i + RUN / 2];
+    }
+    // SAFETY: by the caller's promise.
+    unsafe { out.slice(at + r * RUN, RUN) }.copy_from_slice(&codes);
+    let scaled = |sum: i32| (scale * sum as f32).to_le_bytes();
+    let words =
+        [scale.to_le_bytes(), scaled(first + last), scaled(first), scaled(last), first.to_le_bytes(), last.to_le_bytes()];
+    for (array, word) in words.iter().enumerate() {
+        // SAFETY: by the caller's promise.
+        unsafe { out.slice(at + height * RUN + 4 * (array * height + r), 4) }.copy_from_slice(word);
+    }
+}
