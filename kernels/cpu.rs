@@ -14,6 +14,7 @@ mod floats;
 mod integers;
 mod isa;
 mod lanes;
+pub mod limits;
 mod matmul;
 mod norm;
 mod packed;
@@ -108,7 +109,7 @@ impl Cpu {
 }
 
 /// Cores that this process may use.
-fn cores() -> usize {
+pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use coder_engine::{Device, Grammar, KvType, Limit, Options, Request, SamplerOptions};
+use coder_engine::{Device, Grammar, Isa, KvType, Limit, Options, Request, SamplerOptions};
 use serde_json::Value;
 
 use crate::bundled;
@@ -25,6 +25,12 @@ pub(crate) struct ModelArgs {
     /// Entries of the key-value cache: f16, or f32 (twice the memory)
     #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = kv_type)]
     pub(crate) kv: KvType,
+    /// Threads that compute [default: the cores that this process may use]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) threads: Option<u16>,
+    /// Instruction set, for comparisons: portable, avx2, avx512, amx, as far as this machine has it [default: the best]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) isa: Option<Isa>,
     /// Jinja file to use in place of the model's own chat template
     #[arg(long, value_name = "FILE")]
     pub(crate) chat_template: Option<PathBuf>,
@@ -38,6 +44,8 @@ impl ModelArgs {
         options.device = self.device;
         options.context = self.context;
         options.kv = self.kv;
+        options.threads = self.threads.map(usize::from);
+        options.isa = self.isa;
         options.chat_template = self.chat_template.clone();
         Ok((options, name))
     }

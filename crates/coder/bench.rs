@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use clap::Args;
-use coder_engine::probe::{self, Measurement};
+use coder_engine::probe::{self, Measurement, Plan};
 
 use crate::args::ModelArgs;
 use crate::failure::Outcome;
@@ -22,6 +22,9 @@ pub(crate) struct BenchArgs {
     /// Tokens to write; 0 for none
     #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 32)]
     generate: usize,
+    /// Tokens that are in the cache before the writing
+    #[arg(short, long, value_name = "TOKENS", value_delimiter = ',', default_value = "0")]
+    depth: Vec<usize>,
     /// Runs of each test, after one that does not count; the median is shown
     #[arg(long, value_name = "N", default_value_t = 3)]
     runs: usize,
@@ -33,19 +36,21 @@ pub(crate) struct BenchArgs {
 const EXAMPLES: &str = "Examples:
   coder bench
   coder bench --model qwen2.5-coder-7b.gguf -p 128,512 -n 32
+  coder bench --depth 128,4096 -n 64 --threads 4
   coder bench --json | jq '.[] | {test, prefill_tok_s, decode_tok_s, weight_gb_s}'
 
 weight/tok is what one written token reads of the weights. GB/s is how fast they are read, once per
-token when writing and once per chunk when reading a prompt: compare it with the memory's bandwidth.";
+token when writing and once per chunk when reading a prompt; of memory is its share of the bandwidth that
+the same threads reach, measured in the same run.";
 
 pub(crate) fn run(args: BenchArgs) -> Outcome {
     let (options, name) = args.model.options()?;
     let progress = RefCell::new(Progress::bytes(format!("loading {name}")));
-    let (info, measurements) = probe::bench(
+    let plan =
+        Plan { prompts: args.prompt, generate: args.generate, depths: args.depth, runs: args.runs };
+    let (info, limits, measurements) = probe::bench(
         &options,
-        &args.prompt,
-        args.generate,
-        args.runs,
+        &plan,
         |load| progress.borrow_mut().at(load.done_bytes, load.total_bytes),
         |measured| progress.borrow_mut().message(format!("measured {}", measured.test)),
     )?;
@@ -56,7 +61,11 @@ pub(crate) fn run(args: BenchArgs) -> Outcome {
     }
     let weights = size(info.weight_bytes);
     out.line(&format!("{} ({}), {weights} of weights, {}\n", info.name, info.architecture, info.device))?;
-    out.line(&format!("{:<10} {:>10} {:>14} {:>10}", "test", "tok/s", "weight/tok", "GB/s"))?;
+    if let Some(limits) = limits {
+        let (memory, products) = (limits.memory_gb_s, limits.int8_gmac_s);
+        out.line(&format!("limits: memory {memory:.1} GB/s, int8 {products:.0} GMAC/s\n"))?;
+    }
+    out.line(&format!("{:<12} {:>10} {:>14} {:>10} {:>12}", "test", "tok/s", "weight/tok", "GB/s", "of memory"))?;
     for measurement in &measurements {
         out.line(&row(measurement))?;
     }
@@ -65,11 +74,12 @@ pub(crate) fn run(args: BenchArgs) -> Outcome {
 
 fn row(measurement: &Measurement) -> String {
     format!(
-        "{:<10} {:>10.2} {:>14} {:>10.3}",
+        "{:<12} {:>10.2} {:>14} {:>10.3} {:>12}",
         measurement.test,
         measurement.prefill_tok_s.or(measurement.decode_tok_s).unwrap_or_default(),
         size(measurement.weight_bytes_per_token),
         measurement.weight_gb_s,
+        measurement.memory_percent.map(|percent| format!("{percent:.0} %")).unwrap_or_default(),
     )
 }
 

@@ -190,3 +190,24 @@ macro_rules! product {
 
 product!(even, "0", "4", "5");
 product!(odd, "1", "6", "7");
+
+/// Products of one round of [`spin`].
+pub(super) const SPIN_PRODUCTS: usize = 4 * TILE * LANES * 64;
+
+/// Multiplies whole tiles, `rounds` times on four sums: what the unit does at most.
+pub(super) fn spin(rounds: usize) {
+    let _configured = Configured::new(64);
+    #[cfg(target_arch = "x86_64")]
+    for _ in 0..rounds {
+        // SAFETY: the tiles are configured, and the registers are nobody else's.
+        unsafe {
+            std::arch::asm!(
+                "tdpbssd tmm0, tmm4, tmm5",
+                "tdpbssd tmm1, tmm4, tmm5",
+                "tdpbssd tmm2, tmm4, tmm5",
+                "tdpbssd tmm3, tmm4, tmm5",
+                options(nomem, nostack),
+            );
+        }
+    }
+}

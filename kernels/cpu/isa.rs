@@ -103,6 +103,19 @@ impl Isa {
     }
 }
 
+impl std::str::FromStr for Isa {
+    type Err = crate::Error;
+
+    /// By name; an error names what this machine has.
+    fn from_str(name: &str) -> crate::Result<Self> {
+        Self::available().into_iter().find(|isa| isa.name() == name).ok_or_else(|| crate::Error::Shape {
+            what: "instruction set",
+            expected: Self::available().iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", "),
+            got: name.to_owned(),
+        })
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn avx2(kernel: impl Kernel) {

@@ -91,6 +91,11 @@ impl Gguf {
         self.parts.iter().map(Part::data_bytes).sum()
     }
 
+    /// Gives back the memory that `data`, a slice of a tensor, takes until it is read again.
+    pub(crate) fn release(&self, data: &[u8]) {
+        self.parts.iter().for_each(|part| part.release(data));
+    }
+
     /// Puts the parts' tensors into one table.
     fn join(parts: Vec<Part>) -> Result<Self> {
         let mut tensors = Vec::with_capacity(parts.iter().map(|p| p.tensors.len()).sum());

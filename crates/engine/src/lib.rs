@@ -31,7 +31,7 @@ mod tokenizer;
 pub mod weights;
 
 pub use chat::{ChatTemplate, Content, Message};
-pub use coder_kernels::KvType;
+pub use coder_kernels::{KvType, cpu::Isa};
 pub use config::{Architecture, Config};
 pub use engine::{Canceller, Completion, Engine, Generation};
 pub use error::{Error, Result};

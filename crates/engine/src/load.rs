@@ -4,7 +4,7 @@ use crate::model::{Limits, Model, Runner};
 use crate::reference::Reference;
 use crate::weights::Weights;
 use crate::{ChatTemplate, Config, Error, Gguf, Result, Tokenizer};
-use coder_kernels::cpu::Cpu;
+use coder_kernels::cpu::{self, Cpu, Isa};
 use coder_kernels::{BLOCK, Backend, KvType};
 use std::path::{Path, PathBuf};
 
@@ -73,6 +73,10 @@ pub struct Options {
     pub kv: KvType,
     /// Prompt tokens computed in one step.
     pub chunk: usize,
+    /// Threads that compute, on the CPU. By default as many as this process may use cores.
+    pub threads: Option<usize>,
+    /// The CPU's instruction set. By default the best.
+    pub isa: Option<Isa>,
     /// A chat template instead of the model's own: a file with Jinja source.
     pub chat_template: Option<PathBuf>,
 }
@@ -91,7 +95,19 @@ impl Options {
     /// The model from `source` on the CPU, everything else by default.
     pub fn from_source(source: Source) -> Self {
         let (device, kv) = (Device::default(), KvType::default());
-        Self { source, device, context: None, kv, chunk: 256, chat_template: None }
+        Self { source, device, context: None, kv, chunk: 512, threads: None, isa: None, chat_template: None }
+    }
+}
+
+impl Options {
+    /// Instruction set and number of threads.
+    pub(crate) fn cpu(&self) -> (Isa, usize) {
+        (self.isa.unwrap_or_else(Isa::best), self.threads.unwrap_or_else(cpu::cores))
+    }
+
+    fn open_cpu(&self) -> Cpu {
+        let (isa, threads) = self.cpu();
+        Cpu::with(isa, threads)
     }
 }
 
@@ -196,7 +212,7 @@ pub(crate) fn load_weights(
     let total_bytes = weights.bytes() as u64;
     let mut tell = |done_bytes| progress(LoadProgress { done_bytes, total_bytes });
     let (runner, device) = match options.device {
-        Device::Cpu => boxed(Cpu::new(), weights, limits, &mut tell)?,
+        Device::Cpu => boxed(options.open_cpu(), weights, limits, &mut tell)?,
         Device::Reference => boxed(Reference::new(), weights, limits, &mut tell)?,
     };
     let file = weights.path().file_stem().map(|s| s.to_string_lossy().into_owned());

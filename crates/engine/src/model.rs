@@ -129,6 +129,8 @@ impl<B: Backend> Loader<'_, B> {
         self.bytes_per_token += if experts > 1 { bytes * top_k as u64 / experts as u64 } else { bytes };
         self.done += bytes;
         (self.progress)(self.done);
+        drop(rows);
+        parts.iter().for_each(|part| self.weights.release(part));
         Ok(mat)
     }
 

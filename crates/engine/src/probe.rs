@@ -1,8 +1,9 @@
 //! Measuring a model without a conversation: its logits, its speed.
 
-use crate::load::{self, LoadProgress, LoadedWeights, ModelInfo, Options};
+use crate::load::{self, Device, LoadProgress, LoadedWeights, ModelInfo, Options};
 use crate::sequence::Sequence;
 use crate::{Error, Result};
+use coder_kernels::cpu::limits;
 use std::time::Instant;
 
 /// The logits of every position of a token sequence.
@@ -43,13 +44,67 @@ pub fn logits(options: &Options, tokens: &[u32], chunk: Option<usize>) -> Result
     Ok(Logits { rows: tokens.len(), vocab, values })
 }
 
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Lengths of prompts to read.
+    pub prompts: Vec<usize>,
+    /// Tokens to write; 0 for none.
+    pub generate: usize,
+    /// Tokens that are in the cache before the writing, one test for each.
+    pub depths: Vec<usize>,
+    /// Runs of each test, after one that does not count.
+    pub runs: usize,
+}
+
+impl Plan {
+    /// Tokens that there must be room for.
+    fn context(&self) -> usize {
+        let depth = self.depths.iter().copied().max().unwrap_or(0);
+        self.prompts.iter().copied().max().unwrap_or(0).max(depth.max(1) + self.generate)
+    }
+
+    fn check(&self) -> Result<()> {
+        let nothing = self.prompts.is_empty() && (self.generate == 0 || self.depths.is_empty());
+        if self.prompts.contains(&0) || self.runs == 0 || nothing {
+            let problem =
+                "prompt lengths and runs must be at least 1, and there must be something to measure".into();
+            return Err(Error::Request { field: "bench", problem });
+        }
+        Ok(())
+    }
+}
+
+/// What the machine can do at most, with the threads and instruction set of the options.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct Limits {
+    /// Bytes read from memory per second, 10⁹.
+    pub memory_gb_s: f64,
+    /// Products of eight-bit numbers per second, 10⁹.
+    pub int8_gmac_s: f64,
+}
+
+impl Limits {
+    /// Measures, for about a second. `None` for a device whose limits are not these.
+    pub fn measure(options: &Options) -> Result<Option<Self>> {
+        if options.device != Device::Cpu {
+            return Ok(None);
+        }
+        let (isa, threads) = options.cpu();
+        let memory_gb_s = limits::read_bandwidth(threads)? / 1e9;
+        Ok(Some(Self { memory_gb_s, int8_gmac_s: limits::int8_products(isa, threads) / 1e9 }))
+    }
+}
+
 /// One speed test.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Measurement {
-    /// `pp512` reads a prompt of 512 tokens, `tg32` writes 32 tokens.
+    /// `pp512` reads a prompt of 512 tokens, `tg32` writes 32 tokens, `tg32@4096` after 4,096 others.
     pub test: String,
     /// Tokens per run.
     pub tokens: usize,
+    /// Tokens in the cache before.
+    pub depth: usize,
     /// Seconds per run, the median of `runs`.
     pub seconds: f64,
     /// Runs measured, after one that was not.
@@ -64,40 +119,115 @@ pub struct Measurement {
     pub weight_bytes_per_token: u64,
     /// Weight bytes read per second, 10⁹: once per token when writing, once per chunk when reading a prompt.
     pub weight_gb_s: f64,
+    /// `weight_gb_s` of what memory can deliver, in percent. The cache is read besides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_percent: Option<f64>,
 }
 
-/// Measures reading prompts of the given lengths and writing `generate` tokens, `runs` times each.
-/// `progress` is told of loading, `done` of each result.
+/// Measures all of `plan`. `progress` is told of loading, `done` of each result.
 pub fn bench(
     options: &Options,
-    prompts: &[usize],
-    generate: usize,
-    runs: usize,
+    plan: &Plan,
     progress: impl FnMut(LoadProgress),
     mut done: impl FnMut(&Measurement),
-) -> Result<(ModelInfo, Vec<Measurement>)> {
-    if prompts.contains(&0) || runs == 0 || (prompts.is_empty() && generate == 0) {
-        let problem =
-            "prompt lengths and runs must be at least 1, and there must be something to measure".into();
-        return Err(Error::Request { field: "bench", problem });
-    }
-    let mut options = options.clone();
-    let longest = prompts.iter().copied().max().unwrap_or(0).max(generate + 1);
-    options.context = Some(options.context.unwrap_or(0).max(longest));
-    let mut direct = Direct::open(&options, 1, progress)?;
+) -> Result<(ModelInfo, Option<Limits>, Vec<Measurement>)> {
+    plan.check()?;
+    let limits = Limits::measure(options)?;
+    let mut bench = Bench::open(options, plan.context(), progress)?;
     let mut results = Vec::new();
-    for &tokens in prompts {
-        let seconds = median(runs, || direct.prefill(tokens, options.chunk))?;
-        let passes = tokens.div_ceil(options.chunk);
-        results.push(direct.measurement(format!("pp{tokens}"), tokens, passes, seconds, runs, true));
+    for &tokens in &plan.prompts {
+        let seconds = median(plan.runs, || bench.prefill(tokens))?;
+        results.push(bench.measurement(tokens, None, seconds, plan.runs, limits));
         done(&results[results.len() - 1]);
     }
-    if generate > 0 {
-        let seconds = median(runs, || direct.decode(generate))?;
-        results.push(direct.measurement(format!("tg{generate}"), generate, generate, seconds, runs, false));
+    for &depth in plan.depths.iter().filter(|_| plan.generate > 0) {
+        let seconds = median(plan.runs, || bench.decode(plan.generate, depth))?;
+        results.push(bench.measurement(plan.generate, Some(depth), seconds, plan.runs, limits));
         done(&results[results.len() - 1]);
     }
-    Ok((direct.info, results))
+    Ok((bench.direct.info, limits, results))
+}
+
+/// A model that is opened to be measured, with room for one sequence.
+pub struct Bench {
+    direct: Direct,
+    chunk: usize,
+    /// What lies in the cache from the last call of [`decode`](Self::decode), so that it need not be read again.
+    deep: Option<Sequence>,
+}
+
+impl Bench {
+    /// Opens the model with room for `context` tokens, or for as many as the options say, whichever is more.
+    pub fn open(options: &Options, context: usize, progress: impl FnMut(LoadProgress)) -> Result<Self> {
+        let mut options = options.clone();
+        options.context = Some(options.context.unwrap_or(0).max(context));
+        Ok(Self { direct: Direct::open(&options, 1, progress)?, chunk: options.chunk, deep: None })
+    }
+
+    /// What was opened.
+    pub fn info(&self) -> &ModelInfo {
+        &self.direct.info
+    }
+
+    /// Seconds to read a prompt of `tokens` tokens.
+    pub fn prefill(&mut self, tokens: usize) -> Result<f64> {
+        self.deep = None;
+        let mut sequence = self.direct.sequence(self.direct.tokens(tokens));
+        let start = Instant::now();
+        self.direct.read(&mut sequence, self.chunk)?;
+        Ok(start.elapsed().as_secs_f64())
+    }
+
+    /// Seconds to write `tokens` tokens after `depth` others (at least one), which are read first and not counted.
+    pub fn decode(&mut self, tokens: usize, depth: usize) -> Result<f64> {
+        let depth = depth.max(1);
+        let text = self.direct.tokens(depth + tokens);
+        let mut sequence = match self.deep.take() {
+            Some(sequence) if sequence.computed() == depth => sequence,
+            _ => {
+                let mut sequence = self.direct.sequence(text[..depth].to_vec());
+                self.direct.read(&mut sequence, self.chunk)?;
+                sequence
+            }
+        };
+        self.deep = Some(sequence.clone());
+        let start = Instant::now();
+        for &token in &text[depth..] {
+            sequence.push(token);
+            self.direct.step(&mut sequence, 1, false)?;
+        }
+        Ok(start.elapsed().as_secs_f64())
+    }
+
+    fn measurement(
+        &self,
+        tokens: usize,
+        depth: Option<usize>,
+        seconds: f64,
+        runs: usize,
+        limits: Option<Limits>,
+    ) -> Measurement {
+        let rate = tokens as f64 / seconds;
+        let weight_bytes_per_token = self.direct.info.weight_bytes_per_token;
+        let passes = if depth.is_some() { tokens } else { tokens.div_ceil(self.chunk) };
+        let weight_gb_s = weight_bytes_per_token as f64 * passes as f64 / seconds / 1e9;
+        Measurement {
+            test: match depth {
+                None => format!("pp{tokens}"),
+                Some(0) => format!("tg{tokens}"),
+                Some(depth) => format!("tg{tokens}@{depth}"),
+            },
+            tokens,
+            depth: depth.unwrap_or(0),
+            seconds,
+            runs,
+            prefill_tok_s: depth.is_none().then_some(rate),
+            decode_tok_s: depth.is_some().then_some(rate),
+            weight_bytes_per_token,
+            weight_gb_s,
+            memory_percent: limits.map(|limits| 100.0 * weight_gb_s / limits.memory_gb_s),
+        }
+    }
 }
 
 /// The median of `runs` runs, after one that does not count.
@@ -159,48 +289,12 @@ impl Direct {
         (0..n).map(|_| next()).collect()
     }
 
-    fn prefill(&mut self, tokens: usize, chunk: usize) -> Result<f64> {
-        let mut sequence = self.sequence(self.tokens(tokens));
-        let start = Instant::now();
+    /// Runs what is pending, a chunk at a time.
+    fn read(&mut self, sequence: &mut Sequence, chunk: usize) -> Result<()> {
         while sequence.pending() > 0 {
             let rows = chunk.min(sequence.pending());
-            self.step(&mut sequence, rows, false)?;
+            self.step(sequence, rows, false)?;
         }
-        Ok(start.elapsed().as_secs_f64())
-    }
-
-    fn decode(&mut self, tokens: usize) -> Result<f64> {
-        let text = self.tokens(tokens + 1);
-        let mut sequence = self.sequence(text[..1].to_vec());
-        self.step(&mut sequence, 1, false)?;
-        let start = Instant::now();
-        for &token in &text[1..] {
-            sequence.push(token);
-            self.step(&mut sequence, 1, false)?;
-        }
-        Ok(start.elapsed().as_secs_f64())
-    }
-
-    fn measurement(
-        &self,
-        test: String,
-        tokens: usize,
-        passes: usize,
-        seconds: f64,
-        runs: usize,
-        prefill: bool,
-    ) -> Measurement {
-        let rate = Some(tokens as f64 / seconds);
-        let weight_bytes_per_token = self.info.weight_bytes_per_token;
-        Measurement {
-            test,
-            tokens,
-            seconds,
-            runs,
-            prefill_tok_s: rate.filter(|_| prefill),
-            decode_tok_s: rate.filter(|_| !prefill),
-            weight_bytes_per_token,
-            weight_gb_s: weight_bytes_per_token as f64 * passes as f64 / seconds / 1e9,
-        }
+        Ok(())
     }
 }

@@ -114,6 +114,13 @@ impl Weights {
         }
     }
 
+    /// Gives back the memory that the file's pages of `matrix` take, until they are read again.
+    pub fn release(&self, matrix: &Matrix<'_>) {
+        if let (Source::Gguf(gguf), Cow::Borrowed(data)) = (&self.source, &matrix.data) {
+            gguf.release(data);
+        }
+    }
+
     /// The norm's weight or bias of `role`, decoded from F32, F16 or BF16.
     ///
     /// # Panics

@@ -69,6 +69,13 @@ impl Part {
         Self::parse(path.to_owned(), Storage::Mapped(mapped))
     }
 
+    /// See [`Mapped::release`].
+    pub(super) fn release(&self, data: &[u8]) {
+        if let Storage::Mapped(mapped) = &self.bytes {
+            mapped.release(data);
+        }
+    }
+
     /// Checks all that `bytes` claim.
     pub(super) fn parse(path: PathBuf, bytes: Storage) -> Result<Self> {
         let mut reader = Reader::new(&bytes, 0);

@@ -1,0 +1,112 @@
+//! What the machine can do at most, measured: the yardstick of every figure.
+
+use super::integers::{BYTES, Integers};
+use super::isa::{Isa, Kernel};
+use super::parallel::Workers;
+use super::vector::LANES;
+use crate::mapped::Memory;
+use crate::{Error, Result};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+/// Memory that is read: far more than caches hold, wherever caches are a share of a large machine's.
+const READ: usize = 1 << 30;
+
+/// Runs, of which the best counts: everything else on the machine only ever slows one down.
+const RUNS: usize = 5;
+
+/// Bytes per second that `threads` threads read from memory together, each its own part from end to end.
+pub fn read_bandwidth(threads: usize) -> Result<f64> {
+    let mut memory = Memory::zeroed(READ).ok_or(Error::OutOfMemory { what: "memory to read", bytes: READ })?;
+    // Pages that nobody wrote to are all one page.
+    memory.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
+    let (isa, workers) = (Isa::best(), Workers::new(threads));
+    let part = READ / workers.threads();
+    let sum = AtomicU64::new(0);
+    Ok(best(|| {
+        workers.each(workers.threads(), usize::MAX, |t| {
+            isa.run(Sum { bytes: &memory[t * part..][..part], sum: &sum });
+        });
+        (workers.threads() * part) as f64
+    }))
+}
+
+/// Products of eight-bit numbers, summed in 32 bits, per second that `threads` threads make with `isa` from
+/// registers alone.
+pub fn int8_products(isa: Isa, threads: usize) -> f64 {
+    const ROUNDS: usize = 1 << 20;
+    let workers = Workers::new(threads);
+    let sum = AtomicU64::new(0);
+    best(|| {
+        workers.each(workers.threads(), usize::MAX, |_| {
+            if isa.tiles() {
+                super::amx::spin(ROUNDS);
+            } else {
+                isa.run(Products { rounds: ROUNDS, sum: &sum });
+            }
+        });
+        let each = if isa.tiles() { super::amx::SPIN_PRODUCTS } else { CHAINS * BYTES };
+        (workers.threads() * ROUNDS * each) as f64
+    })
+}
+
+/// The most work per second of some runs.
+fn best(mut run: impl FnMut() -> f64) -> f64 {
+    let rate = |_| {
+        let start = Instant::now();
+        let work = run();
+        work / start.elapsed().as_secs_f64()
+    };
+    (0..RUNS).map(rate).fold(0.0, f64::max)
+}
+
+struct Sum<'a> {
+    bytes: &'a [u8],
+    sum: &'a AtomicU64,
+}
+
+impl Kernel for Sum<'_> {
+    #[inline(always)]
+    fn run<V: Integers>(self) {
+        let mut lanes = [0u64; 32];
+        for line in self.bytes.as_chunks::<256>().0 {
+            for (lane, word) in lanes.iter_mut().zip(line.as_chunks().0) {
+                *lane = lane.wrapping_add(u64::from_le_bytes(*word));
+            }
+        }
+        // So that nothing is optimised away.
+        self.sum.fetch_add(lanes.into_iter().fold(0, u64::wrapping_add), Ordering::Relaxed);
+    }
+}
+
+/// Sums that do not wait for each other.
+const CHAINS: usize = 12;
+
+struct Products<'a> {
+    rounds: usize,
+    sum: &'a AtomicU64,
+}
+
+impl Kernel for Products<'_> {
+    #[inline(always)]
+    fn run<V: Integers>(self) {
+        // SAFETY: this is compiled into `Isa::run`'s function for `V`.
+        unsafe {
+            let codes = V::bytes(&[1; BYTES]);
+            let mut sums = [V::ints(0); CHAINS];
+            for round in 0..self.rounds {
+                let x = std::hint::black_box((round as u32 & 3).to_le_bytes());
+                for sum in &mut sums {
+                    *sum = V::dot::<false>(*sum, codes, x);
+                }
+            }
+            let mut all = [0.0; LANES];
+            for sum in sums {
+                for (all, lane) in all.iter_mut().zip(V::to_floats(sum).store()) {
+                    *all += lane;
+                }
+            }
+            self.sum.fetch_add(all.iter().sum::<f32>() as u64, Ordering::Relaxed);
+        }
+    }
+}
