@@ -8,7 +8,7 @@
 //! own. Stable Rust has no intrinsics for it, hence the assembly.
 
 use super::integers::Integers;
-use super::panel::{Multiplied, unpacked_bytes};
+use super::panel::{Multiplied, unpacked_bytes, unroll};
 use super::quantized::{Part, RUN, TILE, Tile};
 use super::scales::Scales;
 use super::vector::LANES;
@@ -102,31 +102,56 @@ struct Config {
     rows: [u8; 16],
 }
 
-/// Integer sums `[rows, outputs]`.
-#[repr(C, align(64))]
-struct Sums([[i32; LANES]; TILE]);
+/// Scales whose products are made before any is added. Products go through memory, where the vector unit finds them
+/// without waiting if they have been there for a while, and where all of them fit the first cache.
+const AHEAD: usize = 4;
 
-/// `sums[r] += panel · x[r]` for the 16 rows of a tile. `panel` is unpacked, its codes signed.
+/// Products of [`AHEAD`] scales: of two panels with one tile of rows, then with the next.
+#[repr(C, align(64))]
+struct Products([[[[i32; LANES]; TILE]; 4]; AHEAD]);
+
+/// `sums[2t + p][r] += panels[p] · x[t][r]` for the 16 rows of each of two tiles and the 16 outputs of each of two
+/// panels, or for the first tile alone without `BOTH`. Panels are unpacked, their codes signed.
 ///
 /// # Safety
-/// As for [`Integers`], with tiles [`Configured`] on this thread for `RUN / S::RUNS` inputs.
+/// As for [`Integers`], with tiles [`Configured`] on this thread for `RUN / S::RUNS` inputs; `x` are 16 rows high.
 #[inline(always)]
-pub(super) unsafe fn panel<V: Integers, S: Scales>(sums: &mut [V; TILE], panel: &[u8], x: Tile<'_>) {
-    let mut products = [const { Sums([[0; LANES]; TILE]) }; 2];
-    for (g, weights) in panel.chunks_exact(unpacked_bytes::<S>()).enumerate() {
-        let (scales, quads) = weights.split_at(Multiplied::<S>::SIZE);
-        let record = x.record(g);
-        // Tiles are 16 rows high, see `Quantized::group`.
-        debug_assert!(record.bytes().len() >= TILE * RUN);
+pub(super) unsafe fn block<V: Integers, S: Scales, const BOTH: bool>(
+    sums: &mut [[V; TILE]; 4],
+    panels: [&[u8]; 2],
+    x: [Tile<'_>; 2],
+) {
+    let mut products = Products([[[[0; LANES]; TILE]; 4]; AHEAD]);
+    let size = const { unpacked_bytes::<S>() };
+    let (runs, at_once) = (panels[0].len() / size, AHEAD / S::RUNS);
+    assert!(panels[1].len() == panels[0].len(), "panels of other lengths");
+    for first in (0..runs).step_by(at_once) {
+        let count = at_once.min(runs - first);
         // SAFETY: the caller has configured the tiles; activations are 16 rows, 32 bytes apart, weights 8 rows, 64
         // bytes apart; the caller is below `Isa::run` for `V`.
         unsafe {
-            let codes = record.bytes().as_ptr();
-            for (half, products) in products.iter_mut().enumerate().take(S::RUNS) {
-                let (x, w) = (codes.add(half * RUN / 2), quads.as_ptr().add(half * 4 * 64));
-                if (g + half) % 2 == 0 { even(x, w, products) } else { odd(x, w, products) }
+            for g in 0..count {
+                let at = (first + g) * size;
+                let quads = [&panels[0][at..][..size], &panels[1][at..][..size]];
+                let codes = [x[0].record(first + g).as_ptr(), x[1].record(first + g).as_ptr()];
+                for half in 0..S::RUNS {
+                    let (x, w) = (half * RUN / 2, Multiplied::<S>::SIZE + half * 4 * 64);
+                    let codes = [codes[0].add(x), codes[1].add(x)];
+                    let quads = [quads[0].as_ptr().add(w), quads[1].as_ptr().add(w)];
+                    let to = &mut products.0[g * S::RUNS + half];
+                    if BOTH { two_by_two(codes, quads, to) } else { one_by_two(codes, quads, to) }
+                }
             }
-            add::<V, S>(sums, &products, scales, record);
+            for (c, sums) in sums.iter_mut().enumerate().take(if BOTH { 4 } else { 2 }) {
+                let mut sum = *sums;
+                for g in 0..count {
+                    let scales = &panels[c % 2][(first + g) * size..][..Multiplied::<S>::SIZE];
+                    let last = g * S::RUNS + S::RUNS - 1;
+                    let products = [&products.0[g * S::RUNS][c], &products.0[last][c]];
+                    sum = add::<V, S>(sum, products, scales, x[c / 2].record(first + g));
+                }
+                *sums = sum;
+            }
         }
     }
 }
@@ -134,62 +159,100 @@ pub(super) unsafe fn panel<V: Integers, S: Scales>(sums: &mut [V; TILE], panel: 
 /// Makes floats of one run's products and adds them.
 #[inline(always)]
 unsafe fn add<V: Integers, S: Scales>(
-    sums: &mut [V; TILE],
-    products: &[Sums; 2],
+    mut sums: [V; TILE],
+    products: [&[[i32; LANES]; TILE]; 2],
     scales: &[u8],
     x: super::quantized::Record<'_>,
-) {
-    // SAFETY: the caller is below `Isa::run` for `V`.
+) -> [V; TILE] {
+    // SAFETY: the caller is below `Isa::run` for `V`, and tiles are 16 rows high.
     unsafe {
         let none = [V::zero(); 2];
         let first = Multiplied::<S>::scale(none, scales, 0);
-        for r in 0..TILE {
-            let mut term = V::to_floats(V::load_ints(&products[0].0[r])).times(first);
+        let last = Multiplied::<S>::scale(none, scales, S::RUNS - 1);
+        unroll!(R in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] {
+            let mut term = V::to_floats(V::load_ints(&products[0][R])).times(first);
             if S::RUNS == 2 {
-                let last = Multiplied::<S>::scale(none, scales, 1);
-                term = V::to_floats(V::load_ints(&products[1].0[r])).times_plus(last, term);
+                term = V::to_floats(V::load_ints(&products[1][R])).times_plus(last, term);
             }
-            sums[r] = term.times_plus(V::spread(x.scale(r)), sums[r]);
-            if S::MIN {
-                for half in 0..S::RUNS {
-                    let min = Multiplied::<S>::min(none, scales, half);
-                    let part = if S::RUNS == 1 { Part::All } else { [Part::First, Part::Last][half] };
-                    sums[r] = min.times_plus(V::spread(x.scaled_sum(part, r)), sums[r]);
+            sums[R] = term.times_plus(V::spread(x.scale(R)), sums[R]);
+        });
+        if S::MIN {
+            let first = Multiplied::<S>::min(none, scales, 0);
+            let last = Multiplied::<S>::min(none, scales, S::RUNS - 1);
+            let part = if S::RUNS == 1 { Part::All } else { Part::First };
+            unroll!(R in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] {
+                sums[R] = first.times_plus(V::spread(x.scaled_sum(part, R)), sums[R]);
+                if S::RUNS == 2 {
+                    sums[R] = last.times_plus(V::spread(x.scaled_sum(Part::Last, R)), sums[R]);
                 }
-            }
+            });
         }
+        sums
     }
 }
 
-macro_rules! product {
-    ($name:ident, $sums:literal, $x:literal, $w:literal) => {
-        /// Products of one tile of activations and one of weights, on registers that the other of its kind does not
-        /// use, so that two can be under way.
-        #[inline(always)]
-        unsafe fn $name(x: *const u8, w: *const u8, products: &mut Sums) {
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: the caller promises configured tiles and readable rows; `products` is 16 rows of 64 bytes.
-            unsafe {
-                std::arch::asm!(
-                    concat!("tilezero tmm", $sums),
-                    concat!("tileloadd tmm", $x, ", [{x} + {x_stride}]"),
-                    concat!("tileloadd tmm", $w, ", [{w} + {w_stride}]"),
-                    concat!("tdpbssd tmm", $sums, ", tmm", $x, ", tmm", $w),
-                    concat!("tilestored [{to} + {w_stride}], tmm", $sums),
-                    x = in(reg) x, x_stride = in(reg) RUN,
-                    w = in(reg) w, w_stride = in(reg) 64usize,
-                    to = in(reg) products.0.as_mut_ptr(),
-                    options(nostack),
-                );
-            }
-            #[cfg(not(target_arch = "x86_64"))]
-            let _ = (x, w, products);
-        }
-    };
+/// Integer products of two tiles of activations with two of weights: every tile is loaded once and used twice.
+///
+/// # Safety
+/// Tiles are [`Configured`]; `x` are 16 rows 32 bytes apart, `w` rows of 64 bytes, as many as configured.
+#[inline(always)]
+unsafe fn two_by_two(x: [*const u8; 2], w: [*const u8; 2], to: &mut [[[i32; LANES]; TILE]; 4]) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: by the caller's promise; `to` is four times 16 rows of 64 bytes.
+    unsafe {
+        std::arch::asm!(
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            "tileloadd tmm4, [{x0} + {near}]",
+            "tileloadd tmm5, [{w0} + {line}]",
+            "tdpbssd tmm0, tmm4, tmm5",
+            "tileloadd tmm7, [{w1} + {line}]",
+            "tdpbssd tmm1, tmm4, tmm7",
+            "tileloadd tmm6, [{x1} + {near}]",
+            "tdpbssd tmm2, tmm6, tmm5",
+            "tdpbssd tmm3, tmm6, tmm7",
+            "tilestored [{to} + {line}], tmm0",
+            "tilestored [{to} + {line} + 1024], tmm1",
+            "tilestored [{to} + {line} + 2048], tmm2",
+            "tilestored [{to} + {line} + 3072], tmm3",
+            x0 = in(reg) x[0], x1 = in(reg) x[1], w0 = in(reg) w[0], w1 = in(reg) w[1],
+            near = in(reg) RUN, line = in(reg) 64usize, to = in(reg) to.as_mut_ptr(),
+            options(nostack),
+        );
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (x, w, to);
 }
 
-product!(even, "0", "4", "5");
-product!(odd, "1", "6", "7");
+/// As [`two_by_two`], for the first tile of activations alone.
+///
+/// # Safety
+/// See there.
+#[inline(always)]
+unsafe fn one_by_two(x: [*const u8; 2], w: [*const u8; 2], to: &mut [[[i32; LANES]; TILE]; 4]) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: by the caller's promise; `to` is four times 16 rows of 64 bytes.
+    unsafe {
+        std::arch::asm!(
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tileloadd tmm4, [{x0} + {near}]",
+            "tileloadd tmm5, [{w0} + {line}]",
+            "tdpbssd tmm0, tmm4, tmm5",
+            "tileloadd tmm7, [{w1} + {line}]",
+            "tdpbssd tmm1, tmm4, tmm7",
+            "tilestored [{to} + {line}], tmm0",
+            "tilestored [{to} + {line} + 1024], tmm1",
+            x0 = in(reg) x[0], w0 = in(reg) w[0], w1 = in(reg) w[1],
+            near = in(reg) RUN, line = in(reg) 64usize, to = in(reg) to.as_mut_ptr(),
+            options(nostack),
+        );
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (x, w, to);
+}
 
 /// Products of one round of [`spin`].
 pub(super) const SPIN_PRODUCTS: usize = 4 * TILE * LANES * 64;

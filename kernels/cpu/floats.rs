@@ -18,18 +18,22 @@ pub(super) unsafe fn panel<V: Integers, const R: usize>(kind: BlockType, panel: 
     // SAFETY: the caller is below `Isa::run` for `V`.
     unsafe {
         match kind {
-            BlockType::F16 => with(panel.as_chunks::<{ 2 * LANES }>().0, x, half),
-            BlockType::BF16 => with(panel.as_chunks::<{ 2 * LANES }>().0, x, brain),
-            _ => with(panel.as_chunks::<{ 4 * LANES }>().0, x, single),
+            BlockType::F16 => products::<V, Half, R, { 2 * LANES }>(panel.as_chunks().0, x),
+            BlockType::BF16 => products::<V, Brain, R, { 2 * LANES }>(panel.as_chunks().0, x),
+            _ => products::<V, Single, R, { 4 * LANES }>(panel.as_chunks().0, x),
         }
     }
 }
 
+/// Sixteen weights in `N` bytes. A trait, because a function that is passed as a value is not inlined for certain.
+trait Load<const N: usize> {
+    unsafe fn load<V: Integers>(from: &[u8; N]) -> V;
+}
+
 #[inline(always)]
-unsafe fn with<V: Integers, const R: usize, const N: usize>(
+unsafe fn products<V: Integers, L: Load<N>, const R: usize, const N: usize>(
     weights: &[[u8; N]],
     x: [&[f32]; R],
-    load: impl Fn(&[u8; N]) -> V,
 ) -> [V; R] {
     // SAFETY: the caller is below `Isa::run` for `V`.
     unsafe {
@@ -37,14 +41,14 @@ unsafe fn with<V: Integers, const R: usize, const N: usize>(
         let (fours, rest) = weights.as_chunks::<SUMS>();
         for (k, four) in fours.iter().enumerate() {
             for s in 0..SUMS {
-                let w = load(&four[s]);
+                let w: V = L::load(&four[s]);
                 for r in 0..R {
                     sums[r][s] = sums[r][s].add_product(w, V::spread(x[r][k * SUMS + s]));
                 }
             }
         }
         for (s, w) in rest.iter().enumerate() {
-            let w = load(w);
+            let w: V = L::load(w);
             for r in 0..R {
                 sums[r][s] = sums[r][s].add_product(w, V::spread(x[r][fours.len() * SUMS + s]));
             }
@@ -59,28 +63,40 @@ unsafe fn with<V: Integers, const R: usize, const N: usize>(
     }
 }
 
-#[inline(always)]
-fn half<V: Integers>(from: &[u8; 2 * LANES]) -> V {
-    // SAFETY: only `panel` passes this on, whose caller is below `Isa::run` for `V`.
-    unsafe { V::from_f16(from) }
+struct Half;
+
+impl Load<{ 2 * LANES }> for Half {
+    #[inline(always)]
+    unsafe fn load<V: Integers>(from: &[u8; 2 * LANES]) -> V {
+        // SAFETY: the caller is below `Isa::run` for `V`.
+        unsafe { V::from_f16(from) }
+    }
 }
 
-#[inline(always)]
-fn brain<V: Integers>(from: &[u8; 2 * LANES]) -> V {
-    let mut to = [0.0; LANES];
-    for (to, from) in to.iter_mut().zip(from.as_chunks().0) {
-        *to = f32::from_bits(u32::from(u16::from_le_bytes(*from)) << 16);
+struct Brain;
+
+impl Load<{ 2 * LANES }> for Brain {
+    #[inline(always)]
+    unsafe fn load<V: Integers>(from: &[u8; 2 * LANES]) -> V {
+        let mut to = [0.0; LANES];
+        for (to, from) in to.iter_mut().zip(from.as_chunks().0) {
+            *to = f32::from_bits(u32::from(u16::from_le_bytes(*from)) << 16);
+        }
+        // SAFETY: as above.
+        unsafe { V::load(&to) }
     }
-    // SAFETY: as above.
-    unsafe { V::load(&to) }
 }
 
-#[inline(always)]
-fn single<V: Integers>(from: &[u8; 4 * LANES]) -> V {
-    let mut to = [0.0; LANES];
-    for (to, from) in to.iter_mut().zip(from.as_chunks().0) {
-        *to = f32::from_le_bytes(*from);
+struct Single;
+
+impl Load<{ 4 * LANES }> for Single {
+    #[inline(always)]
+    unsafe fn load<V: Integers>(from: &[u8; 4 * LANES]) -> V {
+        let mut to = [0.0; LANES];
+        for (to, from) in to.iter_mut().zip(from.as_chunks().0) {
+            *to = f32::from_le_bytes(*from);
+        }
+        // SAFETY: as above.
+        unsafe { V::load(&to) }
     }
-    // SAFETY: as above.
-    unsafe { V::load(&to) }
 }

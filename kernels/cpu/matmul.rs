@@ -8,13 +8,14 @@ use super::codes::Codes;
 use super::integers::Integers;
 use super::isa::{Isa, Kernel};
 use super::packed::{Mat, Part, Visit, chunk_bytes, layouts};
-use super::panel::{Multiplied, Unpacked, packed, unpack, unpacked_bytes};
+use super::panel::{MOST_UNPACKED, Multiplied, Unpacked, packed, unpack, unpacked_bytes};
 use super::parallel::{Disjoint, Workers, with_scratch};
-use super::quantized::{FEW, Quantized, RUN, TILE};
+use super::quantized::{FEW, Quantized, RUN, TILE, Tile};
 use super::scales::Scales;
 use super::storage::Routes;
 use super::vector::LANES;
 use super::{amx, floats};
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Bytes of weights in a task of few rows: small enough that threads end together.
@@ -128,18 +129,26 @@ pub(super) fn product(isa: Isa, workers: &Workers, y: &mut [f32], x: &[f32], w: 
     workers.each(work.tasks.len(), macs, |t| {
         let task = &work.tasks[t];
         let (run, part) = (&work.runs[task.run], &w.parts[task.part]);
-        isa.run(Task {
-            part,
-            weights: part.panels(run.expert, task.panels.start, task.panels.len()),
-            first: task.panels.start * LANES,
-            cols: w.cols,
-            out: w.out,
-            x,
-            quantized: &work.quantized,
-            rows: run.pairs.clone(),
-            pairs: &work.pairs[run.pairs.clone()],
-            y: &y,
-            tiles: isa.tiles(),
+        // Scratch is taken here, because a closure is not compiled for the instruction set.
+        with_scratch(PANELS * INPUTS / RUN * MOST_UNPACKED, |scratch| {
+            let task = Task {
+                part,
+                weights: part.panels(run.expert, task.panels.start, task.panels.len()),
+                first: task.panels.start * LANES,
+                cols: w.cols,
+                out: w.out,
+                x,
+                quantized: &work.quantized,
+                row: run.pairs.start,
+                pairs: &work.pairs[run.pairs.clone()],
+                y: &y,
+                scratch,
+            };
+            if part.kind.layout().0 > 1 {
+                layouts(part.kind, On(isa, task));
+            } else {
+                isa.run(Floats(task));
+            }
         });
     });
 }
@@ -156,37 +165,27 @@ struct Task<'a> {
     out: usize,
     x: &'a [f32],
     quantized: &'a Quantized,
-    /// The run's rows in `quantized`.
-    rows: Range<usize>,
+    /// The run's first row in `quantized`.
+    row: usize,
     pairs: &'a [Pair],
     y: &'a Disjoint<'a, f32>,
-    /// Whether to use the matrix unit.
-    tiles: bool,
+    /// Room for [`PANELS`] unpacked.
+    scratch: &'a mut [u8],
 }
 
-impl Kernel for Task<'_> {
-    #[inline(always)]
-    fn run<V: Integers>(self) {
-        if self.part.kind.layout().0 > 1 {
-            layouts(self.part.kind, Quantizeds::<V>(self, std::marker::PhantomData));
-        } else {
-            self.floats::<V>();
-        }
-    }
-}
+/// A task of a quantized type. What runs is chosen outside of the instruction set's functions, so that each layout
+/// has functions of its own.
+struct On<'a>(Isa, Task<'a>);
 
-/// A task of a quantized type, on an instruction set.
-struct Quantizeds<'a, V>(Task<'a>, std::marker::PhantomData<V>);
-
-impl<V: Integers> Visit for Quantizeds<'_, V> {
+impl Visit for On<'_> {
     type Out = ();
 
-    #[inline(always)]
     fn visit<C: Codes, S: Scales>(self) {
-        if self.0.pairs.len() <= FEW {
-            self.0.few::<V, C, S>();
+        let On(isa, task) = self;
+        if task.pairs.len() <= FEW {
+            isa.run(Few(task, PhantomData::<(C, S)>));
         } else {
-            self.0.many::<V, C, S>();
+            isa.run(Many { task, tiles: isa.tiles(), layout: PhantomData::<(C, S)> });
         }
     }
 }
@@ -206,170 +205,250 @@ impl Task<'_> {
         unsafe { self.y.slice(self.pairs[pair].y * self.out + self.part.first + first, count) }
     }
 
+    /// Writes the outputs of panel `panel` of pair `pair`.
+    ///
+    /// # Safety
+    /// As for [`Integers`].
     #[inline(always)]
-    fn few<V: Integers, C: Codes, S: Scales>(&self) {
-        for (p, panel) in self.weights.chunks_exact(self.part.panel_bytes).enumerate() {
-            let mut r = 0;
-            while r < self.pairs.len() {
-                r += match self.pairs.len() - r {
-                    1 => self.rows::<V, C, S, 1>(p, panel, r),
-                    2 | 3 => self.rows::<V, C, S, 2>(p, panel, r),
-                    4..8 => self.rows::<V, C, S, 4>(p, panel, r),
-                    _ => self.rows::<V, C, S, 8>(p, panel, r),
-                };
+    unsafe fn put<V: Integers>(&self, panel: usize, pair: usize, sum: V) {
+        // SAFETY: the slice ends with this function; the caller is below `Isa::run` for `V`.
+        unsafe {
+            let y = self.outputs(panel, pair);
+            let lanes = sum.store();
+            match y.as_chunks_mut::<LANES>().0 {
+                [y] => *y = lanes,
+                _ => y.iter_mut().zip(lanes).for_each(|(y, lane)| *y = lane),
             }
         }
     }
 
+    /// What [`put`](Self::put) wrote.
+    ///
+    /// # Safety
+    /// As for [`Integers`].
+    #[inline(always)]
+    unsafe fn get<V: Integers>(&self, panel: usize, pair: usize) -> V {
+        // SAFETY: as above.
+        unsafe {
+            let y = self.outputs(panel, pair);
+            if let [y] = y.as_chunks::<LANES>().0 {
+                return V::load(y);
+            }
+            let mut lanes = [0.0; LANES];
+            lanes.iter_mut().zip(y).for_each(|(lane, y)| *lane = *y);
+            V::load(&lanes)
+        }
+    }
+}
+
+/// Few rows: weights are unpacked in registers.
+struct Few<'a, C, S>(Task<'a>, PhantomData<(C, S)>);
+
+impl<C: Codes, S: Scales> Kernel for Few<'_, C, S> {
+    #[inline(always)]
+    fn run<V: Integers>(self) {
+        for (p, panel) in self.0.weights.chunks_exact(self.0.part.panel_bytes).enumerate() {
+            let mut r = 0;
+            while r < self.0.pairs.len() {
+                r += match self.0.pairs.len() - r {
+                    1 => self.rows::<V, 1>(p, panel, r),
+                    2 | 3 => self.rows::<V, 2>(p, panel, r),
+                    4..8 => self.rows::<V, 4>(p, panel, r),
+                    _ => self.rows::<V, 8>(p, panel, r),
+                };
+            }
+        }
+    }
+}
+
+impl<C: Codes, S: Scales> Few<'_, C, S> {
     /// `R` rows from `first` with a packed panel; returns `R`.
     #[inline(always)]
-    fn rows<V: Integers, C: Codes, S: Scales, const R: usize>(&self, p: usize, panel: &[u8], first: usize) -> usize {
-        let x = self.quantized.tile(self.rows.start + first, 0, self.cols / RUN);
-        // SAFETY: this is compiled into `Isa::run`'s function for `V`; each output is written once.
+    fn rows<V: Integers, const R: usize>(&self, p: usize, panel: &[u8], first: usize) -> usize {
+        let x = self.0.quantized.tile(self.0.row + first, 0, self.0.cols / RUN);
+        // Few rows are one tile.
+        assert!(first + R <= x.height(), "rows beyond their tile");
+        // SAFETY: this is compiled into `Isa::run`'s function for `V`; rows are checked above.
         unsafe {
-            let mut sums = [V::zero(); R];
-            packed::<V, C, S, R>(&mut sums, panel, x, first);
-            for (r, sum) in sums.into_iter().enumerate() {
-                let y = self.outputs(p, first + r);
-                y.copy_from_slice(&sum.store()[..y.len()]);
+            let sums = packed::<V, C, S, R>([V::zero(); R], panel, x, first);
+            for r in 0..R {
+                self.0.put(p, first + r, sums[r]);
             }
         }
         R
     }
+}
 
+/// Many rows: weights are unpacked into the cache, a block of inputs at a time.
+struct Many<'a, C, S> {
+    task: Task<'a>,
+    /// Whether to use the matrix unit.
+    tiles: bool,
+    layout: PhantomData<(C, S)>,
+}
+
+impl<C: Codes, S: Scales> Kernel for Many<'_, C, S> {
     #[inline(always)]
-    fn many<V: Integers, C: Codes, S: Scales>(&self) {
-        let panels = self.weights.len() / self.part.panel_bytes;
-        let room = INPUTS / RUN * unpacked_bytes::<S>();
+    fn run<V: Integers>(mut self) {
+        let panel_bytes = self.task.part.panel_bytes;
+        let panels = self.task.weights.len() / panel_bytes;
         let tiles = V::TILES && self.tiles;
-        with_scratch(panels * room, |scratch| {
-            let _configured = tiles.then(|| amx::Configured::new(RUN / S::RUNS));
-            for input in (0..self.cols).step_by(INPUTS) {
-                let inputs = INPUTS.min(self.cols - input);
-                let runs = inputs / RUN;
-                let size = runs * unpacked_bytes::<S>();
-                let chunk = chunk_bytes::<C, S>();
-                for (panel, to) in self.weights.chunks_exact(self.part.panel_bytes).zip(scratch.chunks_exact_mut(size)) {
-                    let packed = &panel[input / S::CHUNK * chunk..][..inputs / S::CHUNK * chunk];
-                    // SAFETY: this is compiled into `Isa::run`'s function for `V`.
-                    unsafe { unpack::<V, C, S>(packed, to, tiles) };
-                }
-                for tile in (0..self.pairs.len()).step_by(TILE) {
-                    let count = TILE.min(self.pairs.len() - tile);
-                    for (p, panel) in scratch.chunks_exact(size).take(panels).enumerate() {
-                        let x = self.quantized.tile(self.rows.start + tile, input / RUN, runs);
-                        if tiles {
-                            self.tile::<V, S>(p, panel, x, tile, count, input == 0);
-                        } else {
-                            self.eights::<V, C, S>(p, panel, x, tile, count, input == 0);
+        let _configured = if tiles { Some(amx::Configured::new(RUN / S::RUNS)) } else { None };
+        let scratch = std::mem::take(&mut self.task.scratch);
+        for input in (0..self.task.cols).step_by(INPUTS) {
+            let inputs = INPUTS.min(self.task.cols - input);
+            let size = inputs / RUN * unpacked_bytes::<S>();
+            let chunk = const { chunk_bytes::<C, S>() };
+            for (panel, to) in self.task.weights.chunks_exact(panel_bytes).zip(scratch.chunks_exact_mut(size)) {
+                let packed = &panel[input / S::CHUNK * chunk..][..inputs / S::CHUNK * chunk];
+                // SAFETY: this is compiled into `Isa::run`'s function for `V`.
+                unsafe { unpack::<V, C, S>(packed, to, tiles) };
+            }
+            let scratch = &scratch[..panels * size];
+            let block = Block { scratch, size, input, runs: inputs / RUN };
+            // SAFETY: as above, and tiles are configured where they are used.
+            unsafe { if tiles { self.by_tiles::<V>(&block) } else { self.by_vectors::<V>(&block) } };
+        }
+    }
+}
+
+/// Unpacked weights: some inputs of all panels of a task.
+struct Block<'a> {
+    scratch: &'a [u8],
+    /// Bytes of one panel.
+    size: usize,
+    /// The first input, and how many runs of inputs.
+    input: usize,
+    runs: usize,
+}
+
+impl<C: Codes, S: Scales> Many<'_, C, S> {
+    /// The tile of rows that begins with `row`.
+    #[inline(always)]
+    fn x(&self, block: &Block<'_>, row: usize) -> Tile<'_> {
+        let x = self.task.quantized.tile(self.task.row + row, block.input / RUN, block.runs);
+        // What lies in rows that are not used goes nowhere.
+        assert!(x.height() == TILE, "tiles of many rows are whole");
+        x
+    }
+
+    /// Every row with every panel of the block on the matrix unit, two tiles of rows and two panels at a time.
+    ///
+    /// # Safety
+    /// As for [`amx::block`].
+    #[inline(always)]
+    unsafe fn by_tiles<V: Integers>(&self, block: &Block<'_>) {
+        let (rows, fresh) = (self.task.pairs.len(), block.input == 0);
+        let panels = block.scratch.len() / block.size;
+        for row in (0..rows).step_by(2 * TILE) {
+            let both = row + TILE < rows;
+            let x = [self.x(block, row), self.x(block, if both { row + TILE } else { row })];
+            for p in (0..panels).step_by(2) {
+                // A last panel without a neighbour is its own, whose outputs are dropped.
+                let next = (p + 1).min(panels - 1);
+                let weights =
+                    [&block.scratch[p * block.size..][..block.size], &block.scratch[next * block.size..][..block.size]];
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let mut sums = [[V::zero(); TILE]; 4];
+                    for (c, sums) in sums.iter_mut().enumerate().filter(|_| !fresh) {
+                        let first = row + c / 2 * TILE;
+                        for (sum, row) in sums.iter_mut().zip(first..rows) {
+                            *sum = self.task.get(if c % 2 == 0 { p } else { next }, row);
+                        }
+                    }
+                    if both {
+                        amx::block::<V, S, true>(&mut sums, weights, x);
+                    } else {
+                        amx::block::<V, S, false>(&mut sums, weights, x);
+                    }
+                    for (c, sums) in sums.into_iter().enumerate() {
+                        if c % 2 == 1 && next == p {
+                            continue;
+                        }
+                        for (sum, row) in sums.into_iter().zip(row + c / 2 * TILE..rows) {
+                            self.task.put(p + c % 2, row, sum);
                         }
                     }
                 }
             }
-        });
-    }
-
-    /// One tile of rows with one unpacked panel on the matrix unit.
-    #[inline(always)]
-    fn tile<V: Integers, S: Scales>(
-        &self,
-        p: usize,
-        panel: &[u8],
-        x: super::quantized::Tile<'_>,
-        tile: usize,
-        count: usize,
-        fresh: bool,
-    ) {
-        // SAFETY: this is compiled into `Isa::run`'s function for `V`, and tiles are configured; no two slices of y
-        // live at once.
-        unsafe {
-            let mut sums = [V::zero(); TILE];
-            if !fresh {
-                for r in 0..count {
-                    sums[r] = self.partial::<V>(p, tile + r);
-                }
-            }
-            amx::panel::<V, S>(&mut sums, panel, x);
-            for r in 0..count {
-                let y = self.outputs(p, tile + r);
-                y.copy_from_slice(&sums[r].store()[..y.len()]);
-            }
         }
     }
 
-    /// What earlier inputs gave.
+    /// Every row with every panel of the block, eight rows at a time.
     ///
     /// # Safety
-    /// As for [`outputs`](Self::outputs) and [`Integers`].
+    /// As for [`packed`].
     #[inline(always)]
-    unsafe fn partial<V: Integers>(&self, p: usize, pair: usize) -> V {
-        let mut lanes = [0.0; LANES];
-        // SAFETY: by the caller's promise.
-        unsafe {
-            let y = self.outputs(p, pair);
-            lanes[..y.len()].copy_from_slice(y);
-            V::load(&lanes)
+    unsafe fn by_vectors<V: Integers>(&self, block: &Block<'_>) {
+        let rows = self.task.pairs.len();
+        for row in (0..rows).step_by(TILE) {
+            let x = self.x(block, row);
+            for (p, panel) in block.scratch.chunks_exact(block.size).enumerate() {
+                // SAFETY: the caller's promise.
+                unsafe { self.eights::<V>(p, panel, x, row..(row + TILE).min(rows), block.input == 0) };
+            }
         }
     }
 
     /// One tile of rows with one unpacked panel, eight rows at a time.
+    ///
+    /// # Safety
+    /// As for [`packed`].
     #[inline(always)]
-    fn eights<V: Integers, C: Codes, S: Scales>(
-        &self,
-        p: usize,
-        panel: &[u8],
-        x: super::quantized::Tile<'_>,
-        tile: usize,
-        count: usize,
-        fresh: bool,
-    ) {
+    unsafe fn eights<V: Integers>(&self, p: usize, panel: &[u8], x: Tile<'_>, rows: Range<usize>, fresh: bool) {
         const R: usize = 8;
-        for first in (0..count).step_by(R) {
-            let here = R.min(count - first);
-            // SAFETY: this is compiled into `Isa::run`'s function for `V`; no two slices of y live at once.
+        for first in (0..rows.len()).step_by(R) {
+            let rows = rows.start + first..(rows.start + first + R).min(rows.end);
+            // SAFETY: the caller's promise.
             unsafe {
                 let mut sums = [V::zero(); R];
                 if !fresh {
-                    for r in 0..here {
-                        sums[r] = self.partial::<V>(p, tile + first + r);
+                    for (sum, row) in sums.iter_mut().zip(rows.clone()) {
+                        *sum = self.task.get(p, row);
                     }
                 }
-                // A tile has 16 rows; what lies in those that are not used goes nowhere.
-                packed::<V, Unpacked<C>, Multiplied<S>, R>(&mut sums, panel, x, first);
-                for r in 0..here {
-                    let y = self.outputs(p, tile + first + r);
-                    y.copy_from_slice(&sums[r].store()[..y.len()]);
+                let sums = packed::<V, Unpacked<C>, Multiplied<S>, R>(sums, panel, x, first);
+                for (sum, row) in sums.into_iter().zip(rows) {
+                    self.task.put(p, row, sum);
                 }
             }
         }
     }
+}
 
+/// A task of a float type.
+struct Floats<'a>(Task<'a>);
+
+impl Kernel for Floats<'_> {
     #[inline(always)]
-    fn floats<V: Integers>(&self) {
-        for (p, panel) in self.weights.chunks_exact(self.part.panel_bytes).enumerate() {
+    fn run<V: Integers>(self) {
+        for (p, panel) in self.0.weights.chunks_exact(self.0.part.panel_bytes).enumerate() {
             let mut r = 0;
-            while r < self.pairs.len() {
-                r += if self.pairs.len() - r < 4 {
-                    self.float_rows::<V, 1>(p, panel, r)
+            while r < self.0.pairs.len() {
+                r += if self.0.pairs.len() - r < 4 {
+                    self.rows::<V, 1>(p, panel, r)
                 } else {
-                    self.float_rows::<V, 4>(p, panel, r)
+                    self.rows::<V, 4>(p, panel, r)
                 };
             }
         }
     }
+}
 
+impl Floats<'_> {
     #[inline(always)]
-    fn float_rows<V: Integers, const R: usize>(&self, p: usize, panel: &[u8], first: usize) -> usize {
+    fn rows<V: Integers, const R: usize>(&self, p: usize, panel: &[u8], first: usize) -> usize {
+        let task = &self.0;
         let mut x: [&[f32]; R] = [&[]; R];
         for r in 0..R {
-            x[r] = &self.x[self.pairs[first + r].x * self.cols..][..self.cols];
+            x[r] = &task.x[task.pairs[first + r].x * task.cols..][..task.cols];
         }
-        // SAFETY: this is compiled into `Isa::run`'s function for `V`; each output is written once.
+        // SAFETY: this is compiled into `Isa::run`'s function for `V`.
         unsafe {
-            let sums: [V; R] = floats::panel(self.part.kind, panel, x);
-            for (r, sum) in sums.into_iter().enumerate() {
-                let y = self.outputs(p, first + r);
-                y.copy_from_slice(&sum.store()[..y.len()]);
+            let sums: [V; R] = floats::panel(task.part.kind, panel, x);
+            for r in 0..R {
+                task.put(p, first + r, sums[r]);
             }
         }
         R

@@ -7,77 +7,68 @@
 
 use super::codes::Codes;
 use super::integers::{BYTES, Integers};
+use super::packed::chunk_bytes;
 use super::quantized::{Part, Record, Tile};
 use super::scales::Scales;
 use super::vector::{LANES, Lanes};
+
+/// Writes `body` out for each number, as a constant: what an optimiser may decide against where it matters most.
+macro_rules! unroll {
+    ($i:ident in [$($n:literal)*] $body:block) => { $( { const $i: usize = $n; $body } )* };
+}
+pub(super) use unroll;
 
 /// `sums[r] += panel · x[first + r]` for `R` rows of a tile over the inputs of `panel`: whole chunks, as many runs of
 /// inputs as `x` has.
 ///
 /// # Safety
-/// As for [`Integers`].
+/// As for [`Integers`]; `first + R` rows are within the tile.
 #[inline(always)]
 pub(super) unsafe fn packed<V: Integers, C: Codes, S: Scales, const R: usize>(
-    sums: &mut [V; R],
+    mut sums: [V; R],
     panel: &[u8],
     x: Tile<'_>,
     first: usize,
-) {
-    let chunk = super::packed::chunk_bytes::<C, S>();
-    for (c, chunk) in panel.chunks_exact(chunk).enumerate() {
+) -> [V; R] {
+    for (c, chunk) in panel.chunks_exact(const { chunk_bytes::<C, S>() }).enumerate() {
         let (head, codes) = chunk.split_at(S::SIZE);
-        // SAFETY: the caller is below `Isa::run` for `V`.
+        // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
         unsafe {
             let open = S::open::<V>(head);
             for (j, codes) in codes.chunks_exact(C::SIZE).enumerate() {
                 let x = x.record(c * S::CHUNK / 32 + j);
-                run::<V, C, S, R>(sums, codes, (open, head, j * S::RUNS), x, first);
+                sums = run::<V, C, S, R>(sums, codes, (open, head, j * S::RUNS), x, first);
             }
         }
     }
+    sums
 }
 
 /// One run of 32 inputs; `scales` are those of the chunk and the number of the run's first.
 #[inline(always)]
 unsafe fn run<V: Integers, C: Codes, S: Scales, const R: usize>(
-    sums: &mut [V; R],
+    mut sums: [V; R],
     codes: &[u8],
     (open, head, at): ([V; 2], &[u8], usize),
     x: Record<'_>,
     first: usize,
-) {
-    // SAFETY: the caller is below `Isa::run` for `V`.
+) -> [V; R] {
+    // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
     unsafe {
-        let mut terms = [V::spread(0.0); R];
-        for half in 0..S::RUNS {
-            let quads = 8 / S::RUNS;
-            let mut products = [V::ints(0); R];
-            if C::BIAS != 0 {
-                for r in 0..R {
-                    // Wrapping, because a tile's rows that are not used hold whatever.
-                    let sum = if S::RUNS == 2 {
-                        x.sum(half, first + r)
-                    } else {
-                        x.sum(0, first + r).wrapping_add(x.sum(1, first + r))
-                    };
-                    products[r] = V::ints(sum.wrapping_mul(-C::BIAS));
-                }
-            }
-            for q in half * quads..(half + 1) * quads {
-                let quad = C::quad::<V>(codes, q);
-                for r in 0..R {
-                    let x = x.codes(first + r).as_chunks::<4>().0[q];
-                    products[r] = if C::WIDE {
-                        V::dot::<true>(products[r], quad, x)
-                    } else {
-                        V::dot::<false>(products[r], quad, x)
-                    };
-                }
-            }
-            let scale = S::scale(open, head, at + half);
+        let mut terms;
+        if S::RUNS == 1 {
+            let mut products = offsets::<V, C, S, R>(x, first, 0);
+            unroll!(Q in [0 1 2 3 4 5 6 7] { products = quad::<V, C, R>(products, codes, x, first, Q) });
+            terms = scaled(products, S::scale(open, head, at));
+        } else {
+            let mut products = offsets::<V, C, S, R>(x, first, 0);
+            unroll!(Q in [0 1 2 3] { products = quad::<V, C, R>(products, codes, x, first, Q) });
+            terms = scaled(products, S::scale(open, head, at));
+            let mut products = offsets::<V, C, S, R>(x, first, 1);
+            unroll!(Q in [4 5 6 7] { products = quad::<V, C, R>(products, codes, x, first, Q) });
+            let scale = S::scale(open, head, at + 1);
             for r in 0..R {
-                let product = V::to_floats(products[r]);
-                terms[r] = if half == 0 { product.times(scale) } else { product.times_plus(scale, terms[r]) };
+                terms[r] = V::to_floats(products[r]).times_plus(scale, terms[r]);
             }
         }
         for r in 0..R {
@@ -92,6 +83,68 @@ unsafe fn run<V: Integers, C: Codes, S: Scales, const R: usize>(
                 }
             }
         }
+        sums
+    }
+}
+
+/// What the products of a scale's inputs begin with: the bias of the codes taken off.
+#[inline(always)]
+unsafe fn offsets<V: Integers, C: Codes, S: Scales, const R: usize>(
+    x: Record<'_>,
+    first: usize,
+    half: usize,
+) -> [V::Ints; R] {
+    // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
+    unsafe {
+        let mut products = [V::ints(0); R];
+        if C::BIAS != 0 {
+            for r in 0..R {
+                // Wrapping, because a tile's rows that are not used hold whatever.
+                let sum = if S::RUNS == 2 {
+                    x.sum(half, first + r)
+                } else {
+                    x.sum(0, first + r).wrapping_add(x.sum(1, first + r))
+                };
+                products[r] = V::ints(sum.wrapping_mul(-C::BIAS));
+            }
+        }
+        products
+    }
+}
+
+/// Adds the products of quad `q`.
+#[inline(always)]
+unsafe fn quad<V: Integers, C: Codes, const R: usize>(
+    mut products: [V::Ints; R],
+    codes: &[u8],
+    x: Record<'_>,
+    first: usize,
+    q: usize,
+) -> [V::Ints; R] {
+    // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
+    unsafe {
+        let quad = C::quad::<V>(codes, q);
+        for r in 0..R {
+            let x = x.quad(first + r, q);
+            products[r] = if C::WIDE {
+                V::dot::<true>(products[r], quad, x)
+            } else {
+                V::dot::<false>(products[r], quad, x)
+            };
+        }
+        products
+    }
+}
+
+#[inline(always)]
+unsafe fn scaled<V: Integers, const R: usize>(products: [V::Ints; R], scale: V) -> [V; R] {
+    // SAFETY: the caller is below `Isa::run` for `V`.
+    unsafe {
+        let mut terms = [scale; R];
+        for r in 0..R {
+            terms[r] = V::to_floats(products[r]).times(scale);
+        }
+        terms
     }
 }
 
@@ -166,6 +219,9 @@ pub(super) const fn unpacked_bytes<S: Scales>() -> usize {
     Multiplied::<S>::SIZE + 8 * BYTES
 }
 
+/// The most that [`unpacked_bytes`] is: two scales and two minima.
+pub(super) const MOST_UNPACKED: usize = 4 * FLOATS + 8 * BYTES;
+
 /// Unpacks whole chunks of a panel into a run of [`Unpacked`] and [`Multiplied`]. With `signed`, codes have their
 /// bias taken off and are two's complement.
 ///
@@ -174,7 +230,7 @@ pub(super) const fn unpacked_bytes<S: Scales>() -> usize {
 #[inline(always)]
 pub(super) unsafe fn unpack<V: Integers, C: Codes, S: Scales>(panel: &[u8], to: &mut [u8], signed: bool) {
     let mut runs = to.chunks_exact_mut(unpacked_bytes::<S>());
-    for chunk in panel.chunks_exact(super::packed::chunk_bytes::<C, S>()) {
+    for chunk in panel.chunks_exact(const { chunk_bytes::<C, S>() }) {
         let (head, codes) = chunk.split_at(S::SIZE);
         // SAFETY: the caller is below `Isa::run` for `V`.
         unsafe {
@@ -188,10 +244,11 @@ pub(super) unsafe fn unpack<V: Integers, C: Codes, S: Scales>(panel: &[u8], to: 
                         put(&mut scales[S::RUNS + run], S::min(open, head, j * S::RUNS + run));
                     }
                 }
-                for (q, to) in quads.as_chunks_mut::<BYTES>().0.iter_mut().enumerate() {
-                    let quad = C::quad::<V>(codes, q);
-                    V::store_bytes(if signed { V::less(quad, C::BIAS as u8) } else { quad }, to);
-                }
+                let quads = quads.as_chunks_mut::<BYTES>().0;
+                unroll!(Q in [0 1 2 3 4 5 6 7] {
+                    let quad = C::quad::<V>(codes, Q);
+                    V::store_bytes(if signed { V::less(quad, C::BIAS as u8) } else { quad }, &mut quads[Q]);
+                });
             }
         }
     }

@@ -93,9 +93,15 @@ impl<'a> Tile<'a> {
         let size = self.height * RECORD;
         Record { bytes: &self.bytes[g * size..][..size], height: self.height }
     }
+
+    /// Rows of the tile, used or not.
+    #[inline(always)]
+    pub(super) fn height(&self) -> usize {
+        self.height
+    }
 }
 
-/// The rows of one tile for one run of inputs.
+/// The rows of one tile for one run of inputs: `height · RECORD` bytes.
 #[derive(Clone, Copy)]
 pub(super) struct Record<'a> {
     bytes: &'a [u8],
@@ -113,40 +119,60 @@ pub(super) enum Part {
     Last,
 }
 
+/// Rows are checked by those who cut the work, once for all inputs, and not again for every four of them.
 impl<'a> Record<'a> {
-    /// The codes of row `r`, two's complement.
+    /// Four codes of row `r`, from input `4 · quad` on; two's complement.
+    ///
+    /// # Safety
+    /// `r` is below the tile's height, here and below, and `quad` below 8.
     #[inline(always)]
-    pub(super) fn codes(&self, r: usize) -> &'a [u8; RUN] {
-        &self.bytes.as_chunks().0[r]
+    pub(super) unsafe fn quad(&self, r: usize, quad: usize) -> [u8; 4] {
+        debug_assert!(r < self.height && quad < RUN / 4);
+        // SAFETY: the codes are `height` rows of 32 bytes, and r and quad are within them.
+        unsafe { self.bytes.as_ptr().add(r * RUN + 4 * quad).cast::<[u8; 4]>().read() }
     }
 
     #[inline(always)]
-    fn word(&self, array: usize, r: usize) -> [u8; 4] {
-        self.bytes[RUN * self.height..].as_chunks().0[array * self.height + r]
+    unsafe fn word(&self, array: usize, r: usize) -> [u8; 4] {
+        debug_assert!(r < self.height && array < 6);
+        // SAFETY: behind the codes are six arrays of `height` words, and r is within each of them.
+        unsafe { self.bytes.as_ptr().add((RUN + 4 * array) * self.height + 4 * r).cast::<[u8; 4]>().read() }
     }
 
     /// The scale of row `r`.
+    ///
+    /// # Safety
+    /// See [`quad`](Self::quad).
     #[inline(always)]
-    pub(super) fn scale(&self, r: usize) -> f32 {
-        f32::from_le_bytes(self.word(0, r))
+    pub(super) unsafe fn scale(&self, r: usize) -> f32 {
+        // SAFETY: the caller's promise.
+        f32::from_le_bytes(unsafe { self.word(0, r) })
     }
 
     /// The scale times the sum of the codes of `part` of row `r`.
+    ///
+    /// # Safety
+    /// See [`quad`](Self::quad).
     #[inline(always)]
-    pub(super) fn scaled_sum(&self, part: Part, r: usize) -> f32 {
-        f32::from_le_bytes(self.word(1 + part as usize, r))
+    pub(super) unsafe fn scaled_sum(&self, part: Part, r: usize) -> f32 {
+        // SAFETY: the caller's promise.
+        f32::from_le_bytes(unsafe { self.word(1 + part as usize, r) })
     }
 
     /// The sum of the codes of half `half` of row `r`.
+    ///
+    /// # Safety
+    /// See [`quad`](Self::quad).
     #[inline(always)]
-    pub(super) fn sum(&self, half: usize, r: usize) -> i32 {
-        i32::from_le_bytes(self.word(4 + half, r))
+    pub(super) unsafe fn sum(&self, half: usize, r: usize) -> i32 {
+        // SAFETY: the caller's promise.
+        i32::from_le_bytes(unsafe { self.word(4 + half, r) })
     }
 
-    /// All of it, as described at [`Quantized`].
+    /// Where the codes begin: `height` rows of 32.
     #[inline(always)]
-    pub(super) fn bytes(&self) -> &'a [u8] {
-        self.bytes
+    pub(super) fn as_ptr(&self) -> *const u8 {
+        self.bytes.as_ptr()
     }
 }
 
