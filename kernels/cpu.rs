@@ -6,8 +6,10 @@
 
 mod attention;
 mod elementwise;
+mod exp;
 mod experts;
 mod isa;
+mod kv;
 mod lanes;
 mod matmul;
 mod norm;
@@ -17,7 +19,8 @@ mod storage;
 mod vector;
 
 pub use isa::Isa;
-pub use storage::{Buf, Kv, Mat, Routes};
+pub use kv::Kv;
+pub use storage::{Buf, Mat, Routes};
 
 use crate::error::{below, equal};
 use crate::{Backend, Batch, Heads, KvType, NO_SLOT, QkNorm, QuantRows, Result, Rope};
@@ -29,7 +32,7 @@ pub struct Cpu {
     batch: Batch,
     /// The first token that no row has, and the first slot that no row or block reaches.
     limits: Limits,
-    tiles: Vec<attention::Tile>,
+    attention: attention::Plan,
     angles: rope::Angles,
     work: matmul::Work,
 }
@@ -52,7 +55,7 @@ impl Cpu {
             isa,
             batch: Batch::default(),
             limits: Limits::default(),
-            tiles: Vec::new(),
+            attention: attention::Plan::default(),
             angles: rope::Angles::default(),
             work: matmul::Work::default(),
         }
@@ -83,7 +86,7 @@ impl Cpu {
             tokens: batch.tokens.iter().map(|&t| end(t)).max().unwrap_or(0),
             slots: row_slots.chain(block_slots).max().unwrap_or(0),
         };
-        attention::tiles(&mut self.tiles, &self.batch);
+        self.attention.forget();
         self.angles.forget();
         Ok(())
     }
@@ -166,7 +169,7 @@ impl Backend for Cpu {
 
     fn bias(&mut self, x: &mut Buf, b: &Buf) -> Result<()> {
         vector("bias", b, x.cols)?;
-        elementwise::bias(x.data_mut(), b.row(0));
+        elementwise::bias(self.isa, x.data_mut(), b.row(0));
         Ok(())
     }
 
@@ -193,21 +196,21 @@ impl Backend for Cpu {
         equal("columns of queries, keys and values", qkv.cols, kv.heads.qkv_cols())?;
         self.fits(qkv.rows(), kv)?;
         let out = y.begin("attention", qkv.rows(), kv.heads.q_cols())?;
-        attention::causal(self.isa, out, qkv.data(), kv, &self.batch, &self.tiles);
-        Ok(())
+        attention::causal(self.isa, out, qkv.data(), kv, &self.batch, &mut self.attention)
     }
 
     fn add(&mut self, x: &mut Buf, y: &Buf) -> Result<()> {
         equal("columns of a sum", y.cols, x.cols)?;
         equal("rows of a sum", y.rows(), x.rows())?;
-        elementwise::add(x.data_mut(), y.data());
+        let cols = x.cols;
+        elementwise::add(self.isa, x.data_mut(), y.data(), cols);
         Ok(())
     }
 
     fn swiglu(&mut self, y: &mut Buf, gate_up: &Buf) -> Result<()> {
         equal("columns of gate and up", gate_up.cols, y.cols.saturating_mul(2))?;
         let ffn = y.cols;
-        elementwise::swiglu(y.begin("gated rows", gate_up.rows(), ffn)?, gate_up.data(), ffn);
+        elementwise::swiglu(self.isa, y.begin("gated rows", gate_up.rows(), ffn)?, gate_up.data(), ffn);
         Ok(())
     }
 
@@ -233,7 +236,7 @@ impl Backend for Cpu {
         equal("columns to mix", y.cols, x.cols)?;
         equal("rows to mix", x.rows(), routes.rows)?;
         equal("rows of experts to mix", y.rows(), routes.ids().len())?;
-        experts::mix(x, y, routes);
+        experts::mix(self.isa, x, y, routes);
         Ok(())
     }
 
