@@ -11,6 +11,7 @@
 //! shape of the heads only; results of chunks that wait to be joined have a place for as many chunks as
 //! the cache has, and rows for which there is no place are not split.
 
+mod plan;
 mod products;
 
 use super::exp::exp;
@@ -18,100 +19,15 @@ use super::isa::{Isa, Kernel};
 use super::kv::{Block, Entry, Kv, Side, Store, width};
 use super::lanes;
 use super::parallel::{self, Disjoint};
-use super::storage::zeroed;
 use super::vector::{LANES, Lanes, Vector};
 use crate::{BLOCK, Batch, Heads, Result};
+pub(super) use plan::Plan;
+use plan::Tile;
 use products::{Mix, queries};
 use std::ops::Range;
 
 /// Positions whose softmax is computed at once.
 const CHUNK: usize = 8 * BLOCK;
-
-/// Queries of a tile, about: they share what it costs to widen a block, and their scores and sums fit the
-/// second cache.
-const TILE: usize = 96;
-
-/// Rows of a tile at most, so that little of the last block is computed in vain.
-const ROWS: usize = 32;
-
-/// A tile of at most so many rows may be split by chunks.
-const SPLIT: usize = 4;
-
-/// What is known of a batch for all of its layers.
-#[derive(Debug, Default)]
-pub(super) struct Plan {
-    tiles: Vec<Tile>,
-    /// Tiles, a split one counting once for each chunk.
-    jobs: usize,
-    /// Positions that all rows see together.
-    seen: usize,
-    made_for: Option<Heads>,
-    /// Results of chunks, `[places, heads.kv]` times what a chunk gives.
-    partials: Vec<f32>,
-}
-
-/// Rows of one span that are computed together.
-#[derive(Debug)]
-struct Tile {
-    span: usize,
-    rows: Range<usize>,
-    /// The last position that any of the rows sees.
-    last: usize,
-    first_job: usize,
-    /// The first of the rows' places in the partials if the tile is split.
-    place: Option<usize>,
-}
-
-impl Tile {
-    fn chunks(&self) -> usize {
-        self.last / CHUNK + 1
-    }
-}
-
-impl Plan {
-    /// A new batch has other rows.
-    pub(super) fn forget(&mut self) {
-        self.made_for = None;
-    }
-
-    /// Cuts the spans of `batch` into tiles, unless that is done.
-    fn prepare(&mut self, batch: &Batch, heads: Heads, slots: usize) -> Result<()> {
-        if self.made_for == Some(heads) {
-            return Ok(());
-        }
-        // Places for every chunk of the cache, of a few rows that see all of it, and of short contexts.
-        let places = slots.div_ceil(CHUNK).saturating_mul(SPLIT).saturating_add(16);
-        let size = heads.q.saturating_mul(state_size(heads.dim));
-        if self.partials.len() < places.saturating_mul(size) {
-            self.partials = zeroed("partial results of attention", places, size)?;
-        }
-        let rows_of_tile = (TILE / (heads.q / heads.kv)).clamp(1, ROWS);
-        let mut taken = 0;
-        (self.jobs, self.seen) = (0, 0);
-        self.tiles.clear();
-        for (span, s) in batch.spans.iter().enumerate() {
-            let end = (s.first + s.rows) as usize;
-            for first in (s.first as usize..end).step_by(rows_of_tile) {
-                let rows = first..(first + rows_of_tile).min(end);
-                let positions = &batch.positions[rows.clone()];
-                self.seen += positions.iter().map(|&p| p as usize + 1).sum::<usize>();
-                let last = positions.iter().max().map_or(0, |&p| p as usize);
-                let mut tile = Tile { span, rows, last, first_job: self.jobs, place: None };
-                let need = tile.chunks() * tile.rows.len();
-                if tile.rows.len() <= SPLIT && tile.chunks() > 1 && taken + need <= places {
-                    tile.place = Some(taken);
-                    taken += need;
-                    self.jobs += tile.chunks();
-                } else {
-                    self.jobs += 1;
-                }
-                self.tiles.push(tile);
-            }
-        }
-        self.made_for = Some(heads);
-        Ok(())
-    }
-}
 
 /// `y [rows, heads.q_cols()]` for queries in `qkv [rows, heads.qkv_cols()]`; every block of the batch is
 /// within `kv`.
@@ -154,7 +70,7 @@ fn stored<T: Entry>(
     };
     parallel::each(jobs * heads.kv, 2 * plan.seen * heads.q_cols(), |task| {
         // The last tiles of a prompt see most: they come first, so that none is waited for at the end.
-        let (tile, chunks) = job(tiles, jobs - 1 - task / heads.kv);
+        let (tile, chunks) = plan::job(tiles, jobs - 1 - task / heads.kv);
         let rows = rows(tile, task % heads.kv);
         let n = rows.queries();
         let widened = if T::WIDE { 0 } else { BLOCK * width(heads.dim) };
@@ -207,15 +123,6 @@ fn stored<T: Entry>(
     });
 }
 
-/// The tile of job `job`, and the chunks of it.
-fn job(tiles: &[Tile], job: usize) -> (&Tile, Range<usize>) {
-    let tile = &tiles[tiles.partition_point(|t| t.first_job <= job) - 1];
-    match tile.place {
-        Some(_) => (tile, job - tile.first_job..job - tile.first_job + 1),
-        None => (tile, 0..tile.chunks()),
-    }
-}
-
 /// This thread's scratch in slices of at least these lengths, each at the begin of a cache line.
 fn with_aligned<const N: usize>(lengths: [usize; N], f: impl FnOnce([&mut [f32]; N])) {
     let lengths = lengths.map(|n| n.next_multiple_of(LANES));
@@ -261,6 +168,18 @@ impl Rows<'_> {
     fn visible(&self, n: usize, chunk: usize) -> usize {
         let position = self.positions[n / self.group()] as usize;
         (position + 1).saturating_sub(chunk * CHUNK).min(CHUNK)
+    }
+
+    /// The fewest and the most positions of block `b` of the chunk that any of `count` queries from `n` on
+    /// sees.
+    #[inline(always)]
+    fn seen(&self, n: usize, count: usize, chunk: usize, b: usize) -> (usize, usize) {
+        let (mut least, mut most) = (BLOCK, 0);
+        for &position in &self.positions[n / self.group()..(n + count).div_ceil(self.group())] {
+            let seen = (position as usize + 1).saturating_sub(chunk * CHUNK + b * BLOCK).min(BLOCK);
+            (least, most) = (least.min(seen), most.max(seen));
+        }
+        (least, most)
     }
 
     /// How many queries go through registers together, from query `n` on: whole rows if they fit, else
@@ -360,7 +279,7 @@ impl<T: Entry> Task<'_, T> {
             (0..rows.positions.len()).map(|r| rows.visible(r * rows.group(), chunk)).max().unwrap_or(0);
         let blocks = &self.blocks[chunk * (CHUNK / BLOCK)..][..seen.div_ceil(BLOCK)];
         for (b, &block) in blocks.iter().enumerate() {
-            let keys = self.keys.block(block as usize, rows.head, rows.heads);
+            let keys = self.keys.block(block, blocks.get(b + 1), rows.head, rows.heads);
             if widen {
                 products::widen_keys::<V, T>(self.wide, keys);
                 score::<V, f32>(self.scores, self.q, rows, chunk, b, Block::wide(self.wide));
@@ -375,7 +294,7 @@ impl<T: Entry> Task<'_, T> {
             (state[0], state[1]) = weigh::<V>(&mut self.scores[n * CHUNK..][..CHUNK], visible);
         }
         for (b, &block) in blocks.iter().enumerate() {
-            let values = self.values.block(block as usize, rows.head, rows.heads);
+            let values = self.values.block(block, blocks.get(b + 1), rows.head, rows.heads);
             if widen {
                 products::widen_values::<V, T>(self.wide, values, width(rows.heads.dim));
                 mix::<V, f32>(self.part, self.scores, rows, chunk, b, Block::wide(self.wide));
@@ -401,7 +320,7 @@ fn score<V: Vector, T: Entry>(
     let mut n = 0;
     while n < rows.queries() {
         let count = rows.together::<V>(n);
-        if (n..n + count).any(|n| rows.visible(n, chunk) > b * BLOCK) {
+        if rows.seen(n, count, chunk, b).1 > 0 {
             let scores = &mut scores[n * CHUNK + b * BLOCK..];
             products::scores::<V, T>(scores, &q[n * dim..][..count * dim], keys, count);
         }
@@ -416,7 +335,7 @@ fn weigh<V: Vector>(scores: &mut [f32], visible: usize) -> (f32, f32) {
     let scores = scores.as_chunks_mut::<LANES>().0;
     let scores = &mut scores[..visible.div_ceil(LANES)];
     if let Some(last) = scores.last_mut()
-        && visible % LANES > 0
+        && !visible.is_multiple_of(LANES)
     {
         last[visible % LANES..].fill(f32::NEG_INFINITY);
     }
@@ -449,19 +368,20 @@ fn mix<V: Vector, T: Entry>(
     values: Block<'_, T>,
 ) {
     let (width, stride) = (width(rows.heads.dim), state_size(rows.heads.dim));
-    let seen = |n| rows.visible(n, chunk).saturating_sub(b * BLOCK).min(BLOCK);
     let mut n = 0;
     while n < rows.queries() {
         let count = rows.together::<V>(n);
-        let all = (n..n + count).map(seen).min().unwrap_or(0);
+        let (all, most) = rows.seen(n, count, chunk, b);
         let weights = |n: usize| &weights[n * CHUNK + b * BLOCK..];
         let task = Mix { weights: weights(n), from: 0, to: all, width, stride };
         if all > 0 {
             products::mix::<V, T>(&mut states[n * stride + LANES..], values, task, count);
         }
-        for n in n..n + count {
-            if seen(n) > all {
-                let task = Mix { weights: weights(n), from: all, to: seen(n), ..task };
+        let end = if most > all { n + count } else { n };
+        for n in n..end {
+            let (seen, _) = rows.seen(n, 1, chunk, b);
+            if seen > all {
+                let task = Mix { weights: weights(n), from: all, to: seen, ..task };
                 products::mix::<V, T>(&mut states[n * stride + LANES..], values, task, 1);
             }
         }

@@ -43,6 +43,9 @@ pub(super) trait Vector: Copy {
     unsafe fn load_f16(from: &[f16; LANES]) -> Self;
     /// Sixteen whole numbers.
     unsafe fn load_i8(from: &[i8; LANES]) -> Self;
+    /// Asks for a cache line that will be needed, if the processor can. Any address will do.
+    #[inline(always)]
+    fn prefetch<T>(_at: *const T) {}
     /// The lanes to memory.
     unsafe fn store(self) -> Lanes;
     /// `self + a` in every lane.

@@ -10,6 +10,9 @@ use super::CHUNK;
 use crate::BLOCK;
 use crate::kv::GROUP;
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
 /// Queries that any instruction set takes at a time, at most.
 pub(super) const QUERIES: usize = 8;
 
@@ -72,10 +75,11 @@ fn scores_in<V: Vector, T: Entry, const U: usize, const P: usize>(
         let mut sums = [[V::zero(); P]; U];
         for (g, (columns, rows)) in columns.chunks(GROUP).zip(rows.chunks(GROUP)).enumerate() {
             let mut scales = [V::zero(); P];
-            for p in 0..P {
-                scales[p] = keys.scales(g, part + p);
+            for (p, scales) in scales.iter_mut().enumerate() {
+                *scales = keys.scales(g, part + p);
             }
             for (q, row) in columns.iter().zip(rows) {
+                keys.prefetch::<V>(row, part);
                 let row = row.as_chunks::<LANES>().0;
                 let mut k = [V::zero(); P];
                 for p in 0..P {
@@ -128,8 +132,7 @@ fn mix_of<V: Vector, T: Entry, const U: usize>(mix: &mut [f32], values: Block<'_
             mix_in::<V, T, U, 4>(mix, values, task, column);
             column += 4;
         }
-    }
-    if V::REGISTERS >= 32 || U <= 2 {
+    } else if V::REGISTERS >= 32 {
         while column + 2 <= registers {
             mix_in::<V, T, U, 2>(mix, values, task, column);
             column += 2;
@@ -168,10 +171,14 @@ fn mix_in<V: Vector, T: Entry, const U: usize, const C: usize>(
                 sums[u][c] = V::load(&from[c]);
             }
         }
+        // Plain loops with indices: the sums stay in registers only if every inner loop is unrolled.
         for j in task.from..task.to.min(BLOCK) {
             let row = &values.entries[j * task.width + column * LANES..].as_chunks().0[..C];
             let mut v = [V::zero(); C];
             for c in 0..C {
+                if (c * size_of::<[T; LANES]>()).is_multiple_of(LINE) {
+                    values.prefetch::<V>(&row[c], 0);
+                }
                 v[c] = T::load(&row[c], V::splat(scales[c][j]));
             }
             for u in 0..U {
@@ -209,7 +216,7 @@ pub(super) fn widen_keys<V: Vector, T: Entry>(to: &mut [f32], keys: Block<'_, T>
     }
 }
 
-/// Widens the first `to` positions of values `[BLOCK][width]`.
+/// Widens values `[BLOCK][width]`.
 #[inline(always)]
 pub(super) fn widen_values<V: Vector, T: Entry>(to: &mut [f32], values: Block<'_, T>, width: usize) {
     for column in 0..width / LANES {
