@@ -9,10 +9,12 @@ mod amx;
 mod attention;
 mod codes;
 mod elementwise;
+mod exp;
 mod experts;
 mod floats;
 mod integers;
 mod isa;
+mod kv;
 mod lanes;
 pub mod limits;
 mod matmul;
@@ -27,8 +29,9 @@ mod storage;
 mod vector;
 
 pub use isa::Isa;
+pub use kv::Kv;
 pub use packed::Mat;
-pub use storage::{Buf, Kv, Routes};
+pub use storage::{Buf, Routes};
 
 use crate::error::{below, equal};
 use crate::{Backend, Batch, Heads, KvType, NO_SLOT, QkNorm, QuantRows, Result, Rope};
@@ -41,7 +44,7 @@ pub struct Cpu {
     batch: Batch,
     /// The first token that no row has, and the first slot that no row or block reaches.
     limits: Limits,
-    tiles: Vec<attention::Tile>,
+    attention: attention::Plan,
     angles: rope::Angles,
     work: matmul::Work,
 }
@@ -65,7 +68,7 @@ impl Cpu {
             workers: parallel::Workers::new(threads),
             batch: Batch::default(),
             limits: Limits::default(),
-            tiles: Vec::new(),
+            attention: attention::Plan::default(),
             angles: rope::Angles::default(),
             work: matmul::Work::default(),
         }
@@ -96,7 +99,7 @@ impl Cpu {
             tokens: batch.tokens.iter().map(|&t| end(t)).max().unwrap_or(0),
             slots: row_slots.chain(block_slots).max().unwrap_or(0),
         };
-        attention::tiles(&mut self.tiles, &self.batch);
+        self.attention.forget();
         self.angles.forget();
         Ok(())
     }
@@ -185,7 +188,7 @@ impl Backend for Cpu {
 
     fn bias(&mut self, x: &mut Buf, b: &Buf) -> Result<()> {
         vector("bias", b, x.cols)?;
-        elementwise::bias(x.data_mut(), b.row(0));
+        elementwise::bias(self.isa, &self.workers, x.data_mut(), b.row(0));
         Ok(())
     }
 
@@ -212,21 +215,21 @@ impl Backend for Cpu {
         equal("columns of queries, keys and values", qkv.cols, kv.heads.qkv_cols())?;
         self.fits(qkv.rows(), kv)?;
         let out = y.begin("attention", qkv.rows(), kv.heads.q_cols())?;
-        attention::causal(self.isa, &self.workers, out, qkv.data(), kv, &self.batch, &self.tiles);
-        Ok(())
+        attention::causal(self.isa, &self.workers, out, qkv.data(), kv, &self.batch, &mut self.attention)
     }
 
     fn add(&mut self, x: &mut Buf, y: &Buf) -> Result<()> {
         equal("columns of a sum", y.cols, x.cols)?;
         equal("rows of a sum", y.rows(), x.rows())?;
-        elementwise::add(x.data_mut(), y.data());
+        let cols = x.cols;
+        elementwise::add(self.isa, &self.workers, x.data_mut(), y.data(), cols);
         Ok(())
     }
 
     fn swiglu(&mut self, y: &mut Buf, gate_up: &Buf) -> Result<()> {
         equal("columns of gate and up", gate_up.cols, y.cols.saturating_mul(2))?;
         let ffn = y.cols;
-        elementwise::swiglu(&self.workers, y.begin("gated rows", gate_up.rows(), ffn)?, gate_up.data(), ffn);
+        elementwise::swiglu(self.isa, &self.workers, y.begin("gated rows", gate_up.rows(), ffn)?, gate_up.data(), ffn);
         Ok(())
     }
 
@@ -252,7 +255,7 @@ impl Backend for Cpu {
         equal("columns to mix", y.cols, x.cols)?;
         equal("rows to mix", x.rows(), routes.rows)?;
         equal("rows of experts to mix", y.rows(), routes.ids().len())?;
-        experts::mix(&self.workers, x, y, routes);
+        experts::mix(self.isa, &self.workers, x, y, routes);
         Ok(())
     }
 

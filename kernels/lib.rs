@@ -9,11 +9,13 @@ mod batch;
 pub mod blocks;
 pub mod cpu;
 mod error;
+mod kv;
 pub mod mapped;
 
 pub use batch::{BLOCK, Batch, NO_SLOT, Span};
 pub use blocks::{BlockType, QuantRows};
 pub use error::{Error, Result};
+pub use kv::KvType;
 
 /// The head geometry of one attention layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,26 +37,6 @@ impl Heads {
     /// Columns of a row that holds all query heads, as attention's output does.
     pub fn q_cols(&self) -> usize {
         self.q * self.dim
-    }
-}
-
-/// How keys and values are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum KvType {
-    /// 32-bit floats.
-    F32,
-    /// 16-bit IEEE floats.
-    #[default]
-    F16,
-}
-
-impl KvType {
-    /// Bytes of one stored value.
-    pub fn bytes(self) -> usize {
-        match self {
-            KvType::F32 => 4,
-            KvType::F16 => 2,
-        }
     }
 }
 

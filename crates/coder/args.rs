@@ -22,7 +22,7 @@ pub(crate) struct ModelArgs {
     /// Room for prompt and answer, in tokens; without it, the model's own, at most 32768
     #[arg(long, value_name = "TOKENS")]
     pub(crate) context: Option<usize>,
-    /// Entries of the key-value cache: f16, or f32 (twice the memory)
+    /// Entries of the key-value cache: f16, f32 (twice the memory), or q8_0 (half of it, rounded to 8 bits)
     #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = kv_type)]
     pub(crate) kv: KvType,
     /// Threads that compute [default: the cores that this process may use]
@@ -55,7 +55,8 @@ fn kv_type(text: &str) -> Result<KvType, String> {
     match text {
         "f16" => Ok(KvType::F16),
         "f32" => Ok(KvType::F32),
-        _ => Err("use f16 or f32".to_string()),
+        "q8_0" => Ok(KvType::Q8_0),
+        _ => Err("use f16, f32 or q8_0".to_string()),
     }
 }
 

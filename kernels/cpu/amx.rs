@@ -170,20 +170,20 @@ unsafe fn add<V: Integers, S: Scales>(
         let first = Multiplied::<S>::scale(none, scales, 0);
         let last = Multiplied::<S>::scale(none, scales, S::RUNS - 1);
         unroll!(R in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] {
-            let mut term = V::to_floats(V::load_ints(&products[0][R])).times(first);
+            let mut term = V::to_floats(V::load_ints(&products[0][R])).mul(first);
             if S::RUNS == 2 {
                 term = V::to_floats(V::load_ints(&products[1][R])).times_plus(last, term);
             }
-            sums[R] = term.times_plus(V::spread(x.scale(R)), sums[R]);
+            sums[R] = term.times_plus(V::splat(x.scale(R)), sums[R]);
         });
         if S::MIN {
             let first = Multiplied::<S>::min(none, scales, 0);
             let last = Multiplied::<S>::min(none, scales, S::RUNS - 1);
             let part = if S::RUNS == 1 { Part::All } else { Part::First };
             unroll!(R in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] {
-                sums[R] = first.times_plus(V::spread(x.scaled_sum(part, R)), sums[R]);
+                sums[R] = first.times_plus(V::splat(x.scaled_sum(part, R)), sums[R]);
                 if S::RUNS == 2 {
-                    sums[R] = last.times_plus(V::spread(x.scaled_sum(Part::Last, R)), sums[R]);
+                    sums[R] = last.times_plus(V::splat(x.scaled_sum(Part::Last, R)), sums[R]);
                 }
             });
         }

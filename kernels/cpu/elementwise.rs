@@ -1,11 +1,14 @@
 //! Operations without reductions: each output depends on one place of each input.
 
-use super::isa::Isa;
+use super::exp::exp;
+use super::isa::{Isa, Kernel};
+use super::integers::Integers;
 use super::packed::Mat;
 use super::parallel::Workers;
+use super::vector::{LANES, Lanes, Vector};
 
-/// Multiplications that one exponential is worth, to judge how much work there is.
-const EXP: usize = 16;
+/// Multiplications that the gate of one place is worth, to judge how much work there is.
+const GATE: usize = 16;
 
 /// `x[r] = table[tokens[r]]`, `x [rows, table.cols]`. Tokens are below `table.out`.
 pub(super) fn embed(isa: Isa, workers: &Workers, x: &mut [f32], table: &Mat, tokens: &[u32]) {
@@ -20,28 +23,70 @@ pub(super) fn embed(isa: Isa, workers: &Workers, x: &mut [f32], table: &Mat, tok
 }
 
 /// `x[r] += b`, `b [cols]`.
-pub(super) fn bias(x: &mut [f32], b: &[f32]) {
-    for x in x.chunks_exact_mut(b.len()) {
-        add(x, b);
-    }
+pub(super) fn bias(isa: Isa, workers: &Workers, x: &mut [f32], b: &[f32]) {
+    let work = x.len();
+    workers.rows(x, b.len(), work, |_, x| isa.run(Add { x, y: b }));
 }
 
-/// `x += y`.
-pub(super) fn add(x: &mut [f32], y: &[f32]) {
-    for (x, y) in x.iter_mut().zip(y) {
-        *x += y;
+/// `x[r] += y[r]`, both `[rows, cols]`.
+pub(super) fn add(isa: Isa, workers: &Workers, x: &mut [f32], y: &[f32], cols: usize) {
+    let work = x.len();
+    workers.rows(x, cols, work, |r, x| isa.run(Add { x, y: &y[r * cols..][..cols] }));
+}
+
+struct Add<'a> {
+    x: &'a mut [f32],
+    y: &'a [f32],
+}
+
+impl Kernel for Add<'_> {
+    #[inline(always)]
+    fn run<V: Integers>(self) {
+        // The compiler makes vectors of this.
+        for (x, y) in self.x.iter_mut().zip(self.y) {
+            *x += y;
+        }
     }
 }
 
 /// `y[r] = silu(gate) · up`, `y [rows, ffn]`, `gate_up [rows, 2·ffn]`.
 ///
 /// Source: Shazeer, "GLU Variants Improve Transformer", 2020.
-pub(super) fn swiglu(workers: &Workers, y: &mut [f32], gate_up: &[f32], ffn: usize) {
-    let work = y.len() * EXP;
+pub(super) fn swiglu(isa: Isa, workers: &Workers, y: &mut [f32], gate_up: &[f32], ffn: usize) {
+    let work = y.len() * GATE;
     workers.rows(y, ffn, work, |r, y| {
         let (gate, up) = gate_up[2 * ffn * r..][..2 * ffn].split_at(ffn);
-        for ((y, g), u) in y.iter_mut().zip(gate).zip(up) {
-            *y = g / (1.0 + (-g).exp()) * u;
-        }
+        isa.run(Gate { y, gate, up });
     });
+}
+
+struct Gate<'a> {
+    y: &'a mut [f32],
+    gate: &'a [f32],
+    up: &'a [f32],
+}
+
+impl Kernel for Gate<'_> {
+    #[inline(always)]
+    fn run<V: Integers>(self) {
+        let ((y, rest), (gate, last), (up, factors)) =
+            (self.y.as_chunks_mut(), self.gate.as_chunks(), self.up.as_chunks());
+        for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
+            *y = gated::<V>(gate, up);
+        }
+        let (mut gate, mut up) = ([0.0; LANES], [0.0; LANES]);
+        gate[..last.len()].copy_from_slice(last);
+        up[..factors.len()].copy_from_slice(factors);
+        rest.copy_from_slice(&gated::<V>(&gate, &up)[..rest.len()]);
+    }
+}
+
+#[inline(always)]
+fn gated<V: Vector>(gate: &Lanes, up: &Lanes) -> Lanes {
+    // SAFETY: this is compiled into `Isa::run`'s function for `V`, which knows the instruction set.
+    unsafe {
+        let gate = V::load(gate);
+        let below = V::splat(1.0).add(exp(V::zero().sub(gate)));
+        gate.div(below).mul(V::load(up)).store()
+    }
 }

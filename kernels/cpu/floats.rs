@@ -43,17 +43,17 @@ unsafe fn products<V: Integers, L: Load<N>, const R: usize, const N: usize>(
             for s in 0..SUMS {
                 let w: V = L::load(&four[s]);
                 for r in 0..R {
-                    sums[r][s] = sums[r][s].add_product(w, V::spread(x[r][k * SUMS + s]));
+                    sums[r][s] = sums[r][s].add_product(w, V::splat(x[r][k * SUMS + s]));
                 }
             }
         }
         for (s, w) in rest.iter().enumerate() {
             let w: V = L::load(w);
             for r in 0..R {
-                sums[r][s] = sums[r][s].add_product(w, V::spread(x[r][fours.len() * SUMS + s]));
+                sums[r][s] = sums[r][s].add_product(w, V::splat(x[r][fours.len() * SUMS + s]));
             }
         }
-        let one = V::spread(1.0);
+        let one = V::splat(1.0);
         let mut out = [V::zero(); R];
         for r in 0..R {
             let [a, b, c, d] = sums[r];

@@ -23,6 +23,8 @@ pub(super) trait Integers: Vector {
     type Bytes: Copy;
     /// 16 signed 32-bit numbers.
     type Ints: Copy;
+    /// Rows that are multiplied at a time: as many as registers allow, a power of two.
+    const ROWS: usize;
     /// Whether a processor with this instruction set may have a matrix unit (see [`amx`](super::amx)).
     const TILES: bool = false;
 
@@ -56,10 +58,6 @@ pub(super) trait Integers: Vector {
     unsafe fn from_i8(from: &[u8; LANES]) -> Self;
     /// Sixteen little-endian half-precision floats.
     unsafe fn from_f16(from: &[u8; 2 * LANES]) -> Self;
-    /// The same number in every lane.
-    unsafe fn spread(x: f32) -> Self;
-    /// `self · b`.
-    unsafe fn times(self, b: Self) -> Self;
     /// `self · b + c`, rounded once on every instruction set.
     unsafe fn times_plus(self, b: Self, c: Self) -> Self;
 }
@@ -67,6 +65,7 @@ pub(super) trait Integers: Vector {
 impl Integers for Lanes {
     type Bytes = [u8; BYTES];
     type Ints = [i32; LANES];
+    const ROWS: usize = 1;
 
     #[inline(always)]
     unsafe fn bytes(from: &[u8; BYTES]) -> Self::Bytes {
@@ -151,19 +150,6 @@ impl Integers for Lanes {
     }
 
     #[inline(always)]
-    unsafe fn spread(x: f32) -> Self {
-        [x; LANES]
-    }
-
-    #[inline(always)]
-    unsafe fn times(mut self, b: Self) -> Self {
-        for l in 0..LANES {
-            self[l] *= b[l];
-        }
-        self
-    }
-
-    #[inline(always)]
     unsafe fn times_plus(mut self, b: Self, c: Self) -> Self {
         for l in 0..LANES {
             self[l] = self[l].mul_add(b[l], c[l]);
@@ -179,6 +165,7 @@ impl Integers for Lanes {
 impl Integers for Avx2 {
     type Bytes = [__m256i; 2];
     type Ints = [__m256i; 2];
+    const ROWS: usize = 4;
 
     #[inline(always)]
     unsafe fn bytes(from: &[u8; BYTES]) -> Self::Bytes {
@@ -320,18 +307,6 @@ impl Integers for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn spread(x: f32) -> Self {
-        // SAFETY: see above.
-        unsafe { Self([_mm256_set1_ps(x); 2]) }
-    }
-
-    #[inline(always)]
-    unsafe fn times(self, b: Self) -> Self {
-        // SAFETY: see above.
-        unsafe { Self([_mm256_mul_ps(self.0[0], b.0[0]), _mm256_mul_ps(self.0[1], b.0[1])]) }
-    }
-
-    #[inline(always)]
     unsafe fn times_plus(self, b: Self, c: Self) -> Self {
         // SAFETY: see above.
         unsafe { c.add_product(self, b) }
@@ -342,6 +317,7 @@ impl Integers for Avx2 {
 impl Integers for Avx512 {
     type Bytes = __m512i;
     type Ints = __m512i;
+    const ROWS: usize = 8;
     const TILES: bool = true;
 
     #[inline(always)]
@@ -435,18 +411,6 @@ impl Integers for Avx512 {
     unsafe fn from_f16(from: &[u8; 2 * LANES]) -> Self {
         // SAFETY: see above.
         unsafe { Self(_mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast()))) }
-    }
-
-    #[inline(always)]
-    unsafe fn spread(x: f32) -> Self {
-        // SAFETY: see above.
-        unsafe { Self(_mm512_set1_ps(x)) }
-    }
-
-    #[inline(always)]
-    unsafe fn times(self, b: Self) -> Self {
-        // SAFETY: see above.
-        unsafe { Self(_mm512_mul_ps(self.0, b.0)) }
     }
 
     #[inline(always)]

@@ -7,7 +7,7 @@ use super::vector::{LANES, Lanes, Vector};
 
 /// `a · b + c`, rounded as `V` does.
 #[inline(always)]
-fn mul_add<V: Vector>(a: f32, b: f32, c: f32) -> f32 {
+pub(super) fn mul_add<V: Vector>(a: f32, b: f32, c: f32) -> f32 {
     if V::FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
@@ -15,14 +15,6 @@ fn mul_add<V: Vector>(a: f32, b: f32, c: f32) -> f32 {
 #[inline(always)]
 pub(super) fn dot<V: Vector>(a: &[f32], b: &[f32]) -> f32 {
     tile::<V, 1>(a, b, a.len().min(b.len()))[0]
-}
-
-/// `y += a · x`, element by element.
-#[inline(always)]
-pub(super) fn axpy<V: Vector>(y: &mut [f32], a: f32, x: &[f32]) {
-    for (y, x) in y.iter_mut().zip(x) {
-        *y = mul_add::<V>(a, *x, *y);
-    }
 }
 
 /// The scalar products of `W` rows of `w`, `cols` long and one behind the other, with `x [cols]`.
@@ -52,14 +44,24 @@ pub(super) fn tile<V: Vector, const W: usize>(w: &[f32], x: &[f32], cols: usize)
         for l in 0..rest.len() {
             lanes[l] = mul_add::<V>(w[l], rest[l], lanes[l]);
         }
-        out[i] = tree(lanes);
+        out[i] = sum(lanes);
     }
     out
 }
 
+/// The largest of the lanes; one that is no number is passed over.
+#[inline(always)]
+pub(super) fn largest(lanes: Lanes) -> f32 {
+    let mut largest = f32::NEG_INFINITY;
+    for l in lanes {
+        largest = if l > largest { l } else { largest };
+    }
+    largest
+}
+
 /// The sum of the lanes: each half onto the other, four times.
 #[inline(always)]
-fn tree(mut lanes: Lanes) -> f32 {
+pub(super) fn sum(mut lanes: Lanes) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
         for l in 0..width {

@@ -250,11 +250,16 @@ impl<C: Codes, S: Scales> Kernel for Few<'_, C, S> {
         for (p, panel) in self.0.weights.chunks_exact(self.0.part.panel_bytes).enumerate() {
             let mut r = 0;
             while r < self.0.pairs.len() {
-                r += match self.0.pairs.len() - r {
-                    1 => self.rows::<V, 1>(p, panel, r),
-                    2 | 3 => self.rows::<V, 2>(p, panel, r),
-                    4..8 => self.rows::<V, 4>(p, panel, r),
-                    _ => self.rows::<V, 8>(p, panel, r),
+                // Conditions on constants first: what an instruction set has no registers for is not compiled.
+                let left = self.0.pairs.len() - r;
+                r += if V::ROWS >= 8 && left >= 8 {
+                    self.rows::<V, 8>(p, panel, r)
+                } else if V::ROWS >= 4 && left >= 4 {
+                    self.rows::<V, 4>(p, panel, r)
+                } else if V::ROWS >= 2 && left >= 2 {
+                    self.rows::<V, 2>(p, panel, r)
+                } else {
+                    self.rows::<V, 1>(p, panel, r)
                 };
             }
         }
@@ -375,7 +380,7 @@ impl<C: Codes, S: Scales> Many<'_, C, S> {
         }
     }
 
-    /// Every row with every panel of the block, eight rows at a time.
+    /// Every row with every panel of the block on the vector unit.
     ///
     /// # Safety
     /// As for [`packed`].
@@ -386,18 +391,33 @@ impl<C: Codes, S: Scales> Many<'_, C, S> {
             let x = self.x(block, row);
             for (p, panel) in block.scratch.chunks_exact(block.size).enumerate() {
                 // SAFETY: the caller's promise.
-                unsafe { self.eights::<V>(p, panel, x, row..(row + TILE).min(rows), block.input == 0) };
+                unsafe {
+                    let (rows, fresh) = (row..(row + TILE).min(rows), block.input == 0);
+                    if V::ROWS >= 8 {
+                        self.some::<V, 8>(p, panel, x, rows, fresh);
+                    } else if V::ROWS >= 4 {
+                        self.some::<V, 4>(p, panel, x, rows, fresh);
+                    } else {
+                        self.some::<V, 1>(p, panel, x, rows, fresh);
+                    }
+                }
             }
         }
     }
 
-    /// One tile of rows with one unpacked panel, eight rows at a time.
+    /// One tile of rows with one unpacked panel, `R` rows at a time.
     ///
     /// # Safety
     /// As for [`packed`].
     #[inline(always)]
-    unsafe fn eights<V: Integers>(&self, p: usize, panel: &[u8], x: Tile<'_>, rows: Range<usize>, fresh: bool) {
-        const R: usize = 8;
+    unsafe fn some<V: Integers, const R: usize>(
+        &self,
+        p: usize,
+        panel: &[u8],
+        x: Tile<'_>,
+        rows: Range<usize>,
+        fresh: bool,
+    ) {
         for first in (0..rows.len()).step_by(R) {
             let rows = rows.start + first..(rows.start + first + R).min(rows.end);
             // SAFETY: the caller's promise.

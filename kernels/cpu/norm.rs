@@ -12,14 +12,12 @@ use super::parallel::Workers;
 pub(super) fn rms(isa: Isa, workers: &Workers, y: &mut [f32], x: &[f32], w: &[f32], eps: f32) {
     let cols = w.len();
     let work = 2 * y.len();
-    workers.rows(y, cols, work, |r, y| {
-        y.copy_from_slice(&x[r * cols..][..cols]);
-        isa.run(Row { x: y, w, eps });
-    });
+    workers.rows(y, cols, work, |r, y| isa.run(Row { y, x: &x[r * cols..][..cols], w, eps }));
 }
 
 struct Row<'a> {
-    x: &'a mut [f32],
+    y: &'a mut [f32],
+    x: &'a [f32],
     w: &'a [f32],
     eps: f32,
 }
@@ -27,15 +25,24 @@ struct Row<'a> {
 impl Kernel for Row<'_> {
     #[inline(always)]
     fn run<V: Integers>(self) {
-        in_place::<V>(self.x, self.w, self.eps);
+        let scale = scale::<V>(self.x, self.eps);
+        // The compiler makes vectors of this and of the loop below.
+        for ((y, x), w) in self.y.iter_mut().zip(self.x).zip(self.w) {
+            *y = x * scale * w;
+        }
     }
+}
+
+/// What brings the root of the mean square of `x` to one.
+#[inline(always)]
+fn scale<V: Vector>(x: &[f32], eps: f32) -> f32 {
+    1.0 / (lanes::dot::<V>(x, x) / x.len() as f32 + eps).sqrt()
 }
 
 /// Normalises one row where it stands.
 #[inline(always)]
 pub(super) fn in_place<V: Vector>(x: &mut [f32], w: &[f32], eps: f32) {
-    let mean = lanes::dot::<V>(x, x) / x.len() as f32;
-    let scale = 1.0 / (mean + eps).sqrt();
+    let scale = scale::<V>(x, eps);
     for (x, w) in x.iter_mut().zip(w) {
         *x = *x * scale * w;
     }

@@ -72,14 +72,14 @@ unsafe fn run<V: Integers, C: Codes, S: Scales, const R: usize>(
             }
         }
         for r in 0..R {
-            sums[r] = terms[r].times_plus(V::spread(x.scale(first + r)), sums[r]);
+            sums[r] = terms[r].times_plus(V::splat(x.scale(first + r)), sums[r]);
         }
         if S::MIN {
             for half in 0..S::RUNS {
                 let min = S::min(open, head, at + half);
                 let part = if S::RUNS == 1 { Part::All } else { [Part::First, Part::Last][half] };
                 for r in 0..R {
-                    sums[r] = min.times_plus(V::spread(x.scaled_sum(part, first + r)), sums[r]);
+                    sums[r] = min.times_plus(V::splat(x.scaled_sum(part, first + r)), sums[r]);
                 }
             }
         }
@@ -142,7 +142,7 @@ unsafe fn scaled<V: Integers, const R: usize>(products: [V::Ints; R], scale: V) 
     unsafe {
         let mut terms = [scale; R];
         for r in 0..R {
-            terms[r] = V::to_floats(products[r]).times(scale);
+            terms[r] = V::to_floats(products[r]).mul(scale);
         }
         terms
     }

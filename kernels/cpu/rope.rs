@@ -1,7 +1,7 @@
 //! Rotary position embedding, the norm of heads before it, and the writing of keys and values.
 
 use super::isa::{Isa, Kernel};
-use super::storage::{Kv, Store, Stored};
+use super::kv::Kv;
 use super::integers::Integers;
 use super::norm;
 use super::parallel::Workers;
@@ -10,8 +10,9 @@ use crate::{Heads, NO_SLOT, QkNorm, Rope};
 /// Cosine and sine of every row's angles, made once in a step and used by all of its layers.
 #[derive(Debug, Default)]
 pub(super) struct Angles {
-    /// `[rows, dim / 2]`: cosine and sine.
-    pairs: Vec<[f32; 2]>,
+    /// `[rows, dim / 2]` each.
+    cosines: Vec<f32>,
+    sines: Vec<f32>,
     /// Radians per position of each of the `dim / 2` pairs.
     frequencies: Vec<f64>,
     made_for: Option<(u64, usize)>,
@@ -31,12 +32,14 @@ impl Angles {
         }
         self.frequencies.clear();
         self.frequencies.extend((0..dim / 2).map(|i| theta.powf(-2.0 * i as f64 / dim as f64)));
-        self.pairs.clear();
+        self.cosines.clear();
+        self.sines.clear();
         for &position in positions {
-            self.pairs.extend(self.frequencies.iter().map(|f| {
-                let (sin, cos) = (f64::from(position) * f).sin_cos();
-                [cos as f32, sin as f32]
-            }));
+            for frequency in &self.frequencies {
+                let (sin, cos) = (f64::from(position) * frequency).sin_cos();
+                self.cosines.push(cos as f32);
+                self.sines.push(sin as f32);
+            }
         }
         self.made_for = Some((theta.to_bits(), dim));
     }
@@ -47,15 +50,16 @@ pub(super) fn rotate(isa: Isa, workers: &Workers, qkv: &mut [f32], norm: Option<
     let half = rope.heads.dim / 2;
     let work = 4 * qkv.len();
     workers.rows(qkv, rope.heads.qkv_cols(), work, |r, row| {
-        let pairs = &angles.pairs[r * half..][..half];
-        isa.run(Row { row, norm: norm.as_ref(), pairs, heads: rope.heads, eps: rope.eps });
+        let (cosines, sines) = (&angles.cosines[r * half..][..half], &angles.sines[r * half..][..half]);
+        isa.run(Row { row, norm: norm.as_ref(), cosines, sines, heads: rope.heads, eps: rope.eps });
     });
 }
 
 struct Row<'a> {
     row: &'a mut [f32],
     norm: Option<&'a QkNorm<&'a [f32]>>,
-    pairs: &'a [[f32; 2]],
+    cosines: &'a [f32],
+    sines: &'a [f32],
     heads: Heads,
     eps: f32,
 }
@@ -70,7 +74,8 @@ impl Kernel for Row<'_> {
                 norm::in_place::<V>(head, w, self.eps);
             }
             let (low, high) = head.split_at_mut(self.heads.dim / 2);
-            for ((a, b), [cos, sin]) in low.iter_mut().zip(high).zip(self.pairs) {
+            // The compiler makes vectors of this.
+            for (((a, b), cos), sin) in low.iter_mut().zip(high).zip(self.cosines).zip(self.sines) {
                 (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
             }
         }
@@ -81,18 +86,9 @@ impl Kernel for Row<'_> {
 /// One row after the other, so that of two rows with one slot the later wins.
 pub(super) fn keep(qkv: &[f32], slots: &[u32], kv: &mut Kv) {
     let heads = kv.heads;
-    match &mut kv.store {
-        Store::F32(k, v) => write(qkv, slots, heads, k, v),
-        Store::F16(k, v) => write(qkv, slots, heads, k, v),
-    }
-}
-
-fn write<T: Stored>(qkv: &[f32], slots: &[u32], heads: Heads, keys: &mut [T], values: &mut [T]) {
-    let cols = heads.kv * heads.dim;
-    for (row, &slot) in qkv.chunks_exact(heads.qkv_cols()).zip(slots).filter(|(_, s)| **s != NO_SLOT) {
-        let (k, v) = row[heads.q_cols()..].split_at(cols);
-        let at = slot as usize * cols;
-        T::store(k, &mut keys[at..at + cols]);
-        T::store(v, &mut values[at..at + cols]);
+    let rows = qkv.chunks_exact(heads.qkv_cols()).zip(slots);
+    for (row, &slot) in rows.filter(|(_, s)| **s != NO_SLOT) {
+        let (keys, values) = row[heads.q_cols()..].split_at(heads.kv * heads.dim);
+        kv.keep(slot as usize, keys, values);
     }
 }

@@ -97,7 +97,7 @@ impl<const RUN: usize> Scales for Signed<RUN> {
     #[inline(always)]
     unsafe fn scale<V: Integers>(open: [V; 2], head: &[u8], run: usize) -> V {
         // SAFETY: as above.
-        unsafe { open[0].times(V::from_i8(sixteen(head, 2 + run))) }
+        unsafe { open[0].mul(V::from_i8(sixteen(head, 2 + run))) }
     }
 
     #[inline(always)]
@@ -125,19 +125,19 @@ impl Scales for Minned {
     #[inline(always)]
     unsafe fn open<V: Integers>(head: &[u8]) -> [V; 2] {
         // SAFETY: the caller is below `Isa::run` for `V`.
-        unsafe { [halves(head, 0), halves::<V>(head, 1).times(V::spread(-1.0))] }
+        unsafe { [halves(head, 0), halves::<V>(head, 1).mul(V::splat(-1.0))] }
     }
 
     #[inline(always)]
     unsafe fn scale<V: Integers>(open: [V; 2], head: &[u8], run: usize) -> V {
         // SAFETY: as above.
-        unsafe { open[0].times(V::from_u8(sixteen(head, 4 + 2 * run))) }
+        unsafe { open[0].mul(V::from_u8(sixteen(head, 4 + 2 * run))) }
     }
 
     #[inline(always)]
     unsafe fn min<V: Integers>(open: [V; 2], head: &[u8], run: usize) -> V {
         // SAFETY: as above.
-        unsafe { open[1].times(V::from_u8(sixteen(head, 5 + 2 * run))) }
+        unsafe { open[1].mul(V::from_u8(sixteen(head, 5 + 2 * run))) }
     }
 
     fn pack(rows: &[Split; LANES], head: &mut [u8]) {
@@ -169,13 +169,13 @@ impl Scales for Nibbles {
     #[inline(always)]
     unsafe fn scale<V: Integers>(open: [V; 2], head: &[u8], run: usize) -> V {
         // SAFETY: as above.
-        unsafe { open[0].times(V::from_u8(&sixteen(head, 4 + run).map(|s| s & 15))) }
+        unsafe { open[0].mul(V::from_u8(&sixteen(head, 4 + run).map(|s| s & 15))) }
     }
 
     #[inline(always)]
     unsafe fn min<V: Integers>(open: [V; 2], head: &[u8], run: usize) -> V {
         // SAFETY: as above.
-        unsafe { open[1].times(V::from_u8(&sixteen(head, 4 + run).map(|s| s >> 4))) }
+        unsafe { open[1].mul(V::from_u8(&sixteen(head, 4 + run).map(|s| s >> 4))) }
     }
 
     fn pack(rows: &[Split; LANES], head: &mut [u8]) {

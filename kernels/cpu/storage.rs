@@ -1,7 +1,7 @@
-//! What the device keeps: activations, keys and values, routing decisions.
+//! What the device keeps: activations, routing decisions, scratch. Weights are in `packed`, keys and values in `kv`.
 
 use crate::error::equal;
-use crate::{Error, Heads, KvType, Result};
+use crate::{Error, Result};
 use half::f16;
 use std::alloc::{Layout, alloc_zeroed};
 
@@ -62,67 +62,6 @@ impl Buf {
     }
 }
 
-/// Keys and values of one layer, `[slots, heads.kv, heads.dim]` each.
-#[derive(Debug)]
-pub struct Kv {
-    pub(super) heads: Heads,
-    pub(super) slots: usize,
-    pub(super) store: Store,
-}
-
-/// Keys, then values.
-#[derive(Debug)]
-pub(super) enum Store {
-    F32(Vec<f32>, Vec<f32>),
-    F16(Vec<f16>, Vec<f16>),
-}
-
-impl Kv {
-    pub(super) fn new(slots: usize, heads: Heads, dtype: KvType) -> Result<Self> {
-        positive("key and value heads", heads.kv)?;
-        positive("query heads", heads.q)?;
-        positive("columns of a head", heads.dim)?;
-        equal("query heads beyond whole groups", heads.q % heads.kv, 0)?;
-        equal("columns of a head beyond pairs", heads.dim % 2, 0)?;
-        let cols = heads.kv.saturating_mul(heads.dim);
-        let store = match dtype {
-            KvType::F32 => Store::F32(zeroed("keys", slots, cols)?, zeroed("values", slots, cols)?),
-            KvType::F16 => Store::F16(zeroed("keys", slots, cols)?, zeroed("values", slots, cols)?),
-        };
-        Ok(Self { heads, slots, store })
-    }
-}
-
-/// A number as keys and values are stored.
-pub(super) trait Stored: Copy + Send + Sync {
-    fn load(from: &[Self], to: &mut [f32]);
-    fn store(from: &[f32], to: &mut [Self]);
-}
-
-impl Stored for f32 {
-    #[inline(always)]
-    fn load(from: &[f32], to: &mut [f32]) {
-        to.copy_from_slice(from);
-    }
-
-    #[inline(always)]
-    fn store(from: &[f32], to: &mut [f32]) {
-        to.copy_from_slice(from);
-    }
-}
-
-impl Stored for f16 {
-    #[inline(always)]
-    fn load(from: &[f16], to: &mut [f32]) {
-        half::slice::HalfFloatSliceExt::convert_to_f32_slice(from, to);
-    }
-
-    #[inline(always)]
-    fn store(from: &[f32], to: &mut [f16]) {
-        half::slice::HalfFloatSliceExt::convert_from_f32_slice(to, from);
-    }
-}
-
 /// The experts chosen for each row and their weights, `[rows, top_k]` each.
 #[derive(Debug)]
 pub struct Routes {
@@ -159,7 +98,7 @@ pub(super) fn positive(what: &'static str, got: usize) -> Result<()> {
 ///
 /// # Safety
 /// All zero bits must be a value of the type, which must need no drop.
-unsafe trait Zero {}
+pub(super) unsafe trait Zero {}
 // SAFETY: zero bits are 0.
 unsafe impl Zero for u32 {}
 // SAFETY: zero bits are 0.0.
@@ -169,7 +108,7 @@ unsafe impl Zero for f16 {}
 
 /// `rows · cols` zeros, fresh from the system: pages that nobody writes to take no memory. What cannot
 /// be had is an error, unlike with `vec!`.
-fn zeroed<T: Zero>(what: &'static str, rows: usize, cols: usize) -> Result<Vec<T>> {
+pub(super) fn zeroed<T: Zero>(what: &'static str, rows: usize, cols: usize) -> Result<Vec<T>> {
     let len = rows.saturating_mul(cols);
     let bytes = len.saturating_mul(size_of::<T>());
     let none = Error::OutOfMemory { what, bytes };

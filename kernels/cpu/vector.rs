@@ -1,13 +1,14 @@
 //! Sixteen lanes of f32 on every instruction set.
 //!
 //! The number is the same everywhere, so that sums have one order: an instruction set with narrower
-//! registers takes several of them.
+//! registers takes several of them. The implementations for x86-64 are in `vector/x86.rs`.
 
 #[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::{
-    __m256, __m512, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps, _mm512_fmadd_ps,
-    _mm512_loadu_ps, _mm512_setzero_ps, _mm512_storeu_ps,
-};
+mod x86;
+
+use half::f16;
+#[cfg(target_arch = "x86_64")]
+pub(super) use x86::{Avx2, Avx512};
 
 /// Number of lanes.
 pub(super) const LANES: usize = 16;
@@ -26,26 +27,78 @@ pub(super) type Lanes = [f32; LANES];
 pub(super) trait Vector: Copy {
     /// Whether a product and a sum are rounded once. All vectors that fuse give the same bits.
     const FUSED: bool;
+    /// How many vectors the registers hold.
+    const REGISTERS: usize;
     /// All lanes 0.
-    unsafe fn zero() -> Self;
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        // SAFETY: the caller knows the instruction set.
+        unsafe { Self::splat(0.0) }
+    }
+    /// All lanes `x`.
+    unsafe fn splat(x: f32) -> Self;
     /// The lanes from memory.
     unsafe fn load(from: &Lanes) -> Self;
+    /// Sixteen halves, each exactly.
+    unsafe fn load_f16(from: &[f16; LANES]) -> Self;
+    /// Sixteen whole numbers.
+    unsafe fn load_i8(from: &[i8; LANES]) -> Self;
+    /// Asks for a cache line that will be needed, if the processor can. Any address will do.
+    #[inline(always)]
+    fn prefetch<T>(_at: *const T) {}
     /// The lanes to memory.
     unsafe fn store(self) -> Lanes;
+    /// `self + a` in every lane.
+    unsafe fn add(self, a: Self) -> Self;
+    /// `self - a` in every lane.
+    unsafe fn sub(self, a: Self) -> Self;
+    /// `self · a` in every lane.
+    unsafe fn mul(self, a: Self) -> Self;
+    /// `self / a` in every lane.
+    unsafe fn div(self, a: Self) -> Self;
     /// `self + a · b` in every lane.
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
+    /// The larger of the two in every lane; `a` where one of them is no number.
+    unsafe fn max(self, a: Self) -> Self;
+    /// The smaller of the two in every lane; `a` where one of them is no number.
+    unsafe fn min(self, a: Self) -> Self;
+    /// 0 in every lane where `x < limit`, `self` elsewhere.
+    unsafe fn zero_below(self, x: Self, limit: Self) -> Self;
+    /// `2^(n - 1)` in every lane that is [`ROUND`]` + n`, for whole `n` from -125 to 128.
+    unsafe fn power(self) -> Self;
 }
+
+/// Numbers from half to twice this have no digits after the point: adding it rounds to a whole number,
+/// which then stands in the lowest bits.
+pub(super) const ROUND: f32 = 12_582_912.0;
+
+/// `((n + ROUND).to_bits() << EXPONENT).wrapping_add(POWER)` are the bits of `2^(n - 1)`.
+const EXPONENT: i32 = 23;
+const POWER: i32 = 126 << EXPONENT;
 
 /// Whether every processor of the compiler's target fuses multiplication and addition. Where not, the
 /// portable arithmetic rounds twice, because a fused operation without the instruction is a slow call.
 const PORTABLE_FUSED: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
 
+/// `f` in every lane. A macro, because closures are not inlined for certain.
+macro_rules! each_lane {
+    ($l:ident => $value:expr) => {{
+        let mut lanes = [0.0; LANES];
+        for $l in 0..LANES {
+            lanes[$l] = $value;
+        }
+        lanes
+    }};
+}
+
 impl Vector for Lanes {
     const FUSED: bool = PORTABLE_FUSED;
+    // Of four lanes: 32 on aarch64, 16 on x86-64.
+    const REGISTERS: usize = if cfg!(target_arch = "aarch64") { 8 } else { 4 };
 
     #[inline(always)]
-    unsafe fn zero() -> Self {
-        [0.0; LANES]
+    unsafe fn splat(x: f32) -> Self {
+        [x; LANES]
     }
 
     #[inline(always)]
@@ -54,8 +107,38 @@ impl Vector for Lanes {
     }
 
     #[inline(always)]
+    unsafe fn load_f16(from: &[f16; LANES]) -> Self {
+        each_lane!(l => widen(from[l]))
+    }
+
+    #[inline(always)]
+    unsafe fn load_i8(from: &[i8; LANES]) -> Self {
+        each_lane!(l => f32::from(from[l]))
+    }
+
+    #[inline(always)]
     unsafe fn store(self) -> Lanes {
         self
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, a: Self) -> Self {
+        each_lane!(l => self[l] + a[l])
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, a: Self) -> Self {
+        each_lane!(l => self[l] - a[l])
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, a: Self) -> Self {
+        each_lane!(l => self[l] * a[l])
+    }
+
+    #[inline(always)]
+    unsafe fn div(self, a: Self) -> Self {
+        each_lane!(l => self[l] / a[l])
     }
 
     #[inline(always)]
@@ -65,81 +148,55 @@ impl Vector for Lanes {
         }
         self
     }
-}
-
-/// Two registers of AVX2, with FMA.
-#[cfg(target_arch = "x86_64")]
-#[derive(Clone, Copy)]
-pub(super) struct Avx2(pub(super) [__m256; 2]);
-
-#[cfg(target_arch = "x86_64")]
-impl Vector for Avx2 {
-    const FUSED: bool = true;
 
     #[inline(always)]
-    unsafe fn zero() -> Self {
-        // SAFETY: the caller knows that the processor has AVX2.
-        unsafe { Self([_mm256_setzero_ps(); 2]) }
+    unsafe fn max(self, a: Self) -> Self {
+        each_lane!(l => if self[l] > a[l] { self[l] } else { a[l] })
     }
 
     #[inline(always)]
-    unsafe fn load(from: &Lanes) -> Self {
-        // SAFETY: both halves of eight are within the array; the caller knows that there is AVX2.
-        unsafe { Self([_mm256_loadu_ps(from.as_ptr()), _mm256_loadu_ps(from.as_ptr().add(8))]) }
+    unsafe fn min(self, a: Self) -> Self {
+        each_lane!(l => if self[l] < a[l] { self[l] } else { a[l] })
     }
 
     #[inline(always)]
-    unsafe fn store(self) -> Lanes {
-        let mut to = [0.0; LANES];
-        // SAFETY: both halves of eight are within the array; the caller knows that there is AVX2.
-        unsafe {
-            _mm256_storeu_ps(to.as_mut_ptr(), self.0[0]);
-            _mm256_storeu_ps(to.as_mut_ptr().add(8), self.0[1]);
-        }
-        to
+    unsafe fn zero_below(self, x: Self, limit: Self) -> Self {
+        each_lane!(l => if x[l] < limit[l] { 0.0 } else { self[l] })
     }
 
     #[inline(always)]
-    unsafe fn add_product(self, a: Self, b: Self) -> Self {
-        // SAFETY: the caller knows that the processor has AVX2 and FMA.
-        unsafe {
-            Self([_mm256_fmadd_ps(a.0[0], b.0[0], self.0[0]), _mm256_fmadd_ps(a.0[1], b.0[1], self.0[1])])
-        }
+    unsafe fn power(self) -> Self {
+        each_lane!(l => {
+            let n = self[l].to_bits().cast_signed() << EXPONENT;
+            f32::from_bits(n.wrapping_add(POWER).cast_unsigned())
+        })
     }
 }
 
-/// One register of AVX-512.
-#[cfg(target_arch = "x86_64")]
-#[derive(Clone, Copy)]
-pub(super) struct Avx512(pub(super) __m512);
+/// A half as f32, exactly, without branches so that the compiler makes vectors of it: the exponent is
+/// moved by a multiplication, which also gives numbers below 2⁻¹⁴ their leading digit.
+#[inline(always)]
+fn widen(half: f16) -> f32 {
+    const MOVE: f32 = f32::from_bits((127 + 127 - 15) << 23);
+    let bits = u32::from(half.to_bits());
+    let size = (bits & 0x7fff) << 13;
+    let finite = (f32::from_bits(size) * MOVE).to_bits();
+    // Infinity and what is no number keep their digits and take the largest exponent.
+    let other = size | 0xff << 23;
+    let size = if size < 0x1f << 23 { finite } else { other };
+    f32::from_bits(size | (bits & 0x8000) << 16)
+}
 
-#[cfg(target_arch = "x86_64")]
-impl Vector for Avx512 {
-    const FUSED: bool = true;
+#[cfg(test)]
+mod tests {
+    use super::{f16, widen};
 
-    #[inline(always)]
-    unsafe fn zero() -> Self {
-        // SAFETY: the caller knows that the processor has AVX-512.
-        unsafe { Self(_mm512_setzero_ps()) }
-    }
-
-    #[inline(always)]
-    unsafe fn load(from: &Lanes) -> Self {
-        // SAFETY: sixteen floats are the array; the caller knows that there is AVX-512.
-        unsafe { Self(_mm512_loadu_ps(from.as_ptr())) }
-    }
-
-    #[inline(always)]
-    unsafe fn store(self) -> Lanes {
-        let mut to = [0.0; LANES];
-        // SAFETY: sixteen floats are the array; the caller knows that there is AVX-512.
-        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), self.0) };
-        to
-    }
-
-    #[inline(always)]
-    unsafe fn add_product(self, a: Self, b: Self) -> Self {
-        // SAFETY: the caller knows that the processor has AVX-512.
-        unsafe { Self(_mm512_fmadd_ps(a.0, b.0, self.0)) }
+    #[test]
+    fn every_half_is_widened_exactly() {
+        for bits in 0..=u16::MAX {
+            let half = f16::from_bits(bits);
+            let (got, expected) = (widen(half), half.to_f32());
+            assert!(got.to_bits() == expected.to_bits() || got.is_nan() && expected.is_nan(), "{bits:#x}");
+        }
     }
 }

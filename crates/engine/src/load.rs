@@ -257,7 +257,7 @@ fn check_memory(device: Device, config: &Config, weights: &Weights, limits: &Lim
         Device::Cpu => weights.bytes() as u64,
         Device::Reference => parameters(config).saturating_mul(4),
     };
-    let kv_row = 2 * (config.heads.kv * config.heads.dim * limits.kv.bytes() * config.layers) as u64;
+    let kv_row = 2 * (limits.kv.row_bytes(config.heads) * config.layers) as u64;
     let needed = weight_bytes.saturating_add(kv_row.saturating_mul(limits.slots as u64));
     if needed > available {
         return Err(Error::TooLarge { needed_gib: gib(needed), available_gib: gib(available) });

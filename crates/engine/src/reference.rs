@@ -46,6 +46,7 @@ pub(crate) struct Mat(Tensor); // [experts, out, in] f32
 
 pub(crate) struct Kv {
     heads: Heads,
+    dtype: KvType,
     keys: Tensor,   // [slots, heads.kv * heads.dim]
     values: Tensor, // [slots, heads.kv * heads.dim]
 }
@@ -104,12 +105,12 @@ impl Backend for Reference {
     }
 
     fn kv(&self, slots: usize, heads: Heads, dtype: KvType) -> Result<Kv> {
-        let dtype = match dtype {
-            KvType::F32 => DType::F32,
+        let entries = match dtype {
+            KvType::F32 | KvType::Q8_0 => DType::F32, // quantized ones are rounded before they are stored
             KvType::F16 => DType::F16,
         };
-        let zeros = || tensor(Tensor::zeros((slots, heads.kv * heads.dim), dtype, &self.device));
-        Ok(Kv { heads, keys: zeros()?, values: zeros()? })
+        let zeros = || tensor(Tensor::zeros((slots, heads.kv * heads.dim), entries, &self.device));
+        Ok(Kv { heads, dtype, keys: zeros()?, values: zeros()? })
     }
 
     fn routes(&self, rows: usize, top_k: usize) -> Result<Routes> {
@@ -166,8 +167,8 @@ impl Backend for Reference {
         let q = tensor(rotate(0, heads, norm.map(|n| &n.q)))?;
         let k = tensor(rotate(q_cols, kv_heads, norm.map(|n| &n.k)))?;
         let v = tensor(qkv.0.narrow(1, q_cols + kv_cols, kv_cols).and_then(|v| v.contiguous()))?;
-        tensor(store(&kv.keys, &k, &self.batch.slots))?;
-        tensor(store(&kv.values, &v, &self.batch.slots))?;
+        tensor(store(kv, &kv.keys, &k, &self.batch.slots))?;
+        tensor(store(kv, &kv.values, &v, &self.batch.slots))?;
         qkv.0 = tensor(Tensor::cat(&[&q, &k, &v], 1))?;
         Ok(())
     }
@@ -239,9 +240,14 @@ impl Backend for Reference {
     }
 }
 
-/// Writes each row to its slot.
-fn store(cache: &Tensor, rows: &Tensor, slots: &[u32]) -> candle_core::Result<()> {
-    let rows = rows.to_dtype(cache.dtype())?.contiguous()?;
+/// Writes each row to its slot, rounded.
+fn store(kv: &Kv, cache: &Tensor, rows: &Tensor, slots: &[u32]) -> candle_core::Result<()> {
+    let mut rows = rows.to_dtype(cache.dtype())?.contiguous()?;
+    if kv.dtype == KvType::Q8_0 {
+        let mut values = rows.flatten_all()?.to_vec1::<f32>()?;
+        values.chunks_exact_mut(kv.heads.dim).for_each(|head| kv.dtype.round(head));
+        rows = Tensor::from_vec(values, rows.shape(), rows.device())?;
+    }
     for (r, &slot) in slots.iter().enumerate().filter(|&(_, &s)| s != NO_SLOT) {
         cache.slice_set(&rows.narrow(0, r, 1)?.contiguous()?, 0, slot as usize)?;
     }

@@ -8,7 +8,7 @@ use coder_engine::{Completion, Engine, KvType, Limit, Options, Request, SamplerO
 fn in_one_batch_token_by_token_and_in_chunks_of_seven() {
     let tokens = common::tokens();
     for model in common::models() {
-        for kv in [KvType::F16, KvType::F32] {
+        for kv in [KvType::F16, KvType::F32, KvType::Q8_0] {
             let mut options = Options::new(&model);
             options.kv = kv;
             let whole = probe::logits(&options, &tokens, None).expect("logits");

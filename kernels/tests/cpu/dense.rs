@@ -100,7 +100,7 @@ fn instruction_sets_threads_and_batches_agree_bit_for_bit() {
     ];
     for (kinds, sizes, cols) in groups {
         let x = Random::new(8).floats(64 * cols);
-        let mut product = |isa, threads, rows: usize| {
+        let product = |isa, threads, rows: usize| {
             mixed(&mut Cpu::with(isa, threads), &x[..rows * cols], kinds, sizes, cols).0
         };
         let scalar = product(Isa::available()[0], 1, 64);

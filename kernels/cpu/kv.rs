@@ -1,0 +1,260 @@
+//! Keys and values of one layer, laid out for attention's loops.
+//!
+//! Slots come in blocks of [`BLOCK`]. A block holds for each key and value head
+//!
+//! - keys `[dim][BLOCK]`: attention computes the scores of sixteen positions at a time, column by column,
+//!   and never sums across a register;
+//! - values `[BLOCK][width]`, where `width` is `dim` rounded up to whole registers; the columns beyond
+//!   `dim` are 0;
+//! - and if entries are quantized, scales `[groups][BLOCK]` of both, one for each [`GROUP`] columns.
+//!
+//! Reading widens entries exactly (a quantized one is a product of 8 by 11 bits), so it makes no
+//! difference whether a block is widened once for many queries or on the way for one.
+
+use super::storage::{Zero, positive, zeroed};
+use super::vector::{LANES, Vector};
+use crate::error::equal;
+use crate::kv::{GROUP, quantize, scale};
+use crate::{BLOCK, Heads, KvType, Result};
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
+/// Registers of positions in a block.
+pub(super) const PARTS: usize = BLOCK / LANES;
+
+/// Keys and values of one layer, `[slots, heads.kv, heads.dim]` each.
+#[derive(Debug)]
+pub struct Kv {
+    pub(super) heads: Heads,
+    pub(super) slots: usize,
+    pub(super) store: Store,
+}
+
+/// Keys, then values.
+#[derive(Debug)]
+pub(super) enum Store {
+    F32(Side<f32>, Side<f32>),
+    F16(Side<f16>, Side<f16>),
+    Q8(Side<i8>, Side<i8>),
+}
+
+impl Kv {
+    pub(super) fn new(slots: usize, heads: Heads, dtype: KvType) -> Result<Self> {
+        positive("key and value heads", heads.kv)?;
+        positive("query heads", heads.q)?;
+        positive("columns of a head", heads.dim)?;
+        equal("query heads beyond whole groups", heads.q % heads.kv, 0)?;
+        equal("columns of a head beyond pairs", heads.dim % 2, 0)?;
+        let store = match dtype {
+            KvType::F32 => Store::F32(Side::new(slots, heads)?, Side::new(slots, heads)?),
+            KvType::F16 => Store::F16(Side::new(slots, heads)?, Side::new(slots, heads)?),
+            KvType::Q8_0 => Store::Q8(Side::new(slots, heads)?, Side::new(slots, heads)?),
+        };
+        Ok(Self { heads, slots, store })
+    }
+
+    /// Keeps the keys and values `[heads.kv, heads.dim]` of one position in `slot`, which is below `slots`.
+    pub(super) fn keep(&mut self, slot: usize, keys: &[f32], values: &[f32]) {
+        let heads = self.heads;
+        match &mut self.store {
+            Store::F32(k, v) => Side::keep(k, v, heads, slot, keys, values),
+            Store::F16(k, v) => Side::keep(k, v, heads, slot, keys, values),
+            Store::Q8(k, v) => Side::keep(k, v, heads, slot, keys, values),
+        }
+    }
+}
+
+/// Columns of a value in the cache: whole registers.
+pub(super) fn width(dim: usize) -> usize {
+    dim.next_multiple_of(LANES)
+}
+
+/// The keys, or the values, of one layer.
+#[derive(Debug)]
+pub(super) struct Side<T> {
+    /// `[blocks, heads.kv]` times what one block holds for one head, from `start` on.
+    entries: Vec<T>,
+    /// The first entry whose address is a multiple of [`ALIGN`]; the vector never moves.
+    start: usize,
+    /// `[blocks, heads.kv, groups, BLOCK]` if entries are quantized, else empty.
+    scales: Vec<f16>,
+    /// Entries of one block and head: room for keys and for values alike.
+    size: usize,
+    /// Scales of one block and head.
+    groups: usize,
+}
+
+/// A cache line, so that no register is loaded from two.
+const ALIGN: usize = 64;
+
+impl<T: Entry> Side<T> {
+    fn new(slots: usize, heads: Heads) -> Result<Self> {
+        let places = slots.div_ceil(BLOCK).saturating_mul(heads.kv);
+        let size = BLOCK.saturating_mul(width(heads.dim));
+        let spare = ALIGN / size_of::<T>();
+        // One row more than there are places, unless a row is less than the spare.
+        let rows = places.saturating_add(spare.div_ceil(size));
+        let entries: Vec<T> = zeroed("keys and values", rows, size)?;
+        let start = entries.as_ptr().align_offset(ALIGN).min(spare);
+        let groups = if T::SCALED { BLOCK * heads.dim.div_ceil(GROUP) } else { 0 };
+        Ok(Self {
+            entries,
+            start,
+            scales: zeroed("scales of keys and values", places, groups)?,
+            size,
+            groups,
+        })
+    }
+
+    /// What a block holds for head `head` of `heads.kv`; `next` is the block that will be read after it.
+    #[inline(always)]
+    pub(super) fn block(&self, block: u32, next: Option<&u32>, head: usize, heads: Heads) -> Block<'_, T> {
+        let place = block as usize * heads.kv + head;
+        let further = next.map_or(0, |&next| next as isize - block as isize);
+        Block {
+            ahead: further * (heads.kv * self.size) as isize,
+            entries: &self.entries[self.start + place * self.size..][..self.size],
+            scales: &self.scales[place * self.groups..][..self.groups],
+        }
+    }
+
+    fn keep(keys: &mut Self, values: &mut Self, heads: Heads, slot: usize, k: &[f32], v: &[f32]) {
+        let Heads { kv, dim, .. } = heads;
+        let (block, at) = (slot / BLOCK, slot % BLOCK);
+        for (head, (k, v)) in k.chunks_exact(dim).zip(v.chunks_exact(dim)).enumerate() {
+            let place = block * kv + head;
+            let first = values.start + place * values.size + at * width(dim);
+            let (key, value) = (keys.start + place * keys.size, &mut values.entries[first..][..dim]);
+            let key = &mut keys.entries[key..][..dim * BLOCK];
+            let scales = place * keys.groups;
+            for (g, (k, v)) in k.chunks(GROUP).zip(v.chunks(GROUP)).enumerate() {
+                let (mut narrow, columns) = ([T::default(); GROUP], g * GROUP..g * GROUP + k.len());
+                let scale = T::narrow(k, &mut narrow);
+                for (column, n) in columns.clone().zip(narrow) {
+                    key[column * BLOCK + at] = n;
+                }
+                let of_value = T::narrow(v, &mut narrow);
+                value[columns].copy_from_slice(&narrow[..v.len()]);
+                if T::SCALED {
+                    keys.scales[scales + g * BLOCK + at] = scale;
+                    values.scales[scales + g * BLOCK + at] = of_value;
+                }
+            }
+        }
+    }
+}
+
+/// What one block holds for one head: keys `[dim][BLOCK]` or values `[BLOCK][width]`.
+#[derive(Clone, Copy)]
+pub(super) struct Block<'a, T> {
+    pub(super) entries: &'a [T],
+    /// `[groups][BLOCK]`, empty if entries are not quantized.
+    scales: &'a [f16],
+    /// How many entries further the next block is.
+    ahead: isize,
+}
+
+impl<'a> Block<'a, f32> {
+    /// A block that is widened already.
+    #[inline(always)]
+    pub(super) fn wide(entries: &'a [f32]) -> Self {
+        Self { entries, scales: &[], ahead: 0 }
+    }
+}
+
+impl<T: Entry> Block<'_, T> {
+    /// Asks for the cache line of the next block that is where `entries` are in this one, once for all
+    /// registers `part` of a row. What is in f32 the processor foresees well enough.
+    #[inline(always)]
+    pub(super) fn prefetch<V: Vector>(&self, entries: &[T], part: usize) {
+        if !T::WIDE && part == 0 {
+            V::prefetch(entries.as_ptr().wrapping_offset(self.ahead));
+        }
+    }
+
+    /// The scales of the positions of register `part`, for the columns of group `group`. All 0 where
+    /// entries have none.
+    ///
+    /// # Safety
+    /// The processor has `V`'s instruction set.
+    #[inline(always)]
+    pub(super) unsafe fn scales<V: Vector>(&self, group: usize, part: usize) -> V {
+        if !T::SCALED {
+            // SAFETY: the caller knows the instruction set.
+            return unsafe { V::zero() };
+        }
+        let scales = &self.scales.as_chunks().0[group * PARTS + part];
+        // SAFETY: as above.
+        unsafe { V::load_f16(scales) }
+    }
+}
+
+/// A number as keys and values are stored.
+pub(super) trait Entry: Copy + Default + Zero + Send + Sync {
+    /// Whether entries are multiples of a scale.
+    const SCALED: bool;
+    /// Whether entries are f32 already.
+    const WIDE: bool;
+
+    /// Rounds one group of columns, and gives its scale.
+    fn narrow(from: &[f32], to: &mut [Self; GROUP]) -> f16;
+
+    /// Sixteen entries as f32, times their scales if they have any.
+    ///
+    /// # Safety
+    /// The processor has `V`'s instruction set.
+    unsafe fn load<V: Vector>(from: &[Self; LANES], scales: V) -> V;
+}
+
+impl Entry for f32 {
+    const SCALED: bool = false;
+    const WIDE: bool = true;
+
+    fn narrow(from: &[f32], to: &mut [f32; GROUP]) -> f16 {
+        to[..from.len()].copy_from_slice(from);
+        f16::ONE
+    }
+
+    #[inline(always)]
+    unsafe fn load<V: Vector>(from: &[f32; LANES], _: V) -> V {
+        // SAFETY: the caller knows the instruction set.
+        unsafe { V::load(from) }
+    }
+}
+
+impl Entry for f16 {
+    const SCALED: bool = false;
+    const WIDE: bool = false;
+
+    fn narrow(from: &[f32], to: &mut [f16; GROUP]) -> f16 {
+        to[..from.len()].convert_from_f32_slice(from);
+        f16::ONE
+    }
+
+    #[inline(always)]
+    unsafe fn load<V: Vector>(from: &[f16; LANES], _: V) -> V {
+        // SAFETY: the caller knows the instruction set.
+        unsafe { V::load_f16(from) }
+    }
+}
+
+// SAFETY: zero bits are 0.
+unsafe impl Zero for i8 {}
+
+impl Entry for i8 {
+    const SCALED: bool = true;
+    const WIDE: bool = false;
+
+    fn narrow(from: &[f32], to: &mut [i8; GROUP]) -> f16 {
+        let scale = scale(from);
+        let wide = scale.to_f32();
+        to.iter_mut().zip(from).for_each(|(n, x)| *n = quantize(*x, wide));
+        scale
+    }
+
+    #[inline(always)]
+    unsafe fn load<V: Vector>(from: &[i8; LANES], scales: V) -> V {
+        // SAFETY: the caller knows the instruction set.
+        unsafe { V::load_i8(from).mul(scales) }
+    }
+}
