@@ -21,6 +21,7 @@ mod models;
 mod npy;
 mod output;
 mod progress;
+mod quantize;
 mod report;
 mod run;
 mod text;
@@ -62,6 +63,7 @@ enum Command {
     Render(text::RenderArgs),
     Logits(logits::LogitsArgs),
     Models(models::ModelsArgs),
+    Quantize(quantize::QuantizeArgs),
     Doctor(doctor::DoctorArgs),
     /// Print a shell's completion script
     #[command(
@@ -96,6 +98,7 @@ fn dispatch(command: Command) -> Outcome {
         Command::Render(args) => text::render(args),
         Command::Logits(args) => logits::run(args),
         Command::Models(args) => models::run(args),
+        Command::Quantize(args) => quantize::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Completions { shell } => completions(shell),
     }

@@ -72,6 +72,52 @@ pub enum Error {
         /// Memory that can be had without swapping.
         available_gib: f64,
     },
+    /// Weights to be quantized are quantized already: start from the unquantized file.
+    #[error("tensor `{tensor}` is {kind} already; quantize from the F16, BF16 or F32 model that it was made from")]
+    AlreadyQuantized {
+        /// The first such tensor.
+        tensor: String,
+        /// Its type.
+        kind: String,
+    },
+    /// A weight is NaN or infinite: the checkpoint is damaged.
+    #[error("tensor `{tensor}` holds `{value}`, which no model can use; download or convert the model again")]
+    NotFinite {
+        /// The first such tensor.
+        tensor: String,
+        /// The weight.
+        value: f32,
+    },
+    /// A weight is beyond half precision, which every quantized type builds on.
+    #[error("tensor `{tensor}` holds `{value}`, beyond the 65504 of half precision; write bf16 or f32")]
+    BeyondHalf {
+        /// The first such tensor.
+        tensor: String,
+        /// The weight.
+        value: f32,
+    },
+    /// The file to be written is there: nothing was written.
+    #[error("`{}` exists; choose another name, or say that it may be replaced (`--force`)", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The disk has no room for the file to be written: nothing was written.
+    #[error(
+        "`{}` needs `{needed_gib:.1} GiB`, the disk has `{available_gib:.1} GiB` free; make room or choose a \
+         smaller type", path.display()
+    )]
+    DiskFull {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        needed_gib: f64,
+        /// What is free.
+        available_gib: f64,
+    },
+    /// The caller asked for the end; nothing was left behind.
+    #[error("stopped before the end; nothing was written")]
+    Cancelled,
     /// The device failed.
     #[error(transparent)]
     Device(#[from] coder_kernels::Error),

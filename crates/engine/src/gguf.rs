@@ -1,4 +1,4 @@
-//! GGUF files, versions 2 and 3, memory-mapped.
+//! GGUF files: versions 2 and 3 are read, memory-mapped; version 3 is written.
 //!
 //! Source of the format: `docs/gguf.md` of the ggml project. This module owns the container: keys, values,
 //! tensor table, data, files split into parts. It knows nothing of architectures (see [`crate::config`]).
@@ -12,6 +12,7 @@ mod read;
 mod split;
 mod tensor;
 mod value;
+mod write;
 
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,7 @@ use coder_kernels::QuantRows;
 pub use metadata::{Metadata, Strings};
 pub use tensor::TensorInfo;
 pub use value::{Array, Value};
+pub use write::{Header, Writer};
 
 use crate::{Error, Result};
 use part::{Part, Storage};
@@ -64,6 +66,17 @@ impl Gguf {
     /// All tensors, in the order of their names.
     pub fn tensors(&self) -> impl Iterator<Item = TensorInfo<'_>> {
         self.tensors.iter().filter_map(|&place| self.tensor_at(place))
+    }
+
+    /// All tensors, in the order of their data: part by part, from front to back.
+    pub fn stored_tensors(&self) -> impl Iterator<Item = TensorInfo<'_>> {
+        self.parts.iter().flat_map(|part| part.tensors.iter().filter_map(|&at| part.tensor_at(at)))
+    }
+
+    /// Every key of the file with the metadata and its record (key, type and value as they stand there), in
+    /// the file's order.
+    pub(crate) fn key_records(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.parts[0].key_records()
     }
 
     /// The tensor of this name.

@@ -3,10 +3,10 @@
 //! [`Engine::open`] loads a GGUF file (or a folder with safetensors); [`Engine::generate`] gives the events
 //! of one answer. No network, no child processes, no global state, and the same answer for the same seed.
 //!
-//! What is where: `gguf`, `config`, `weights` and `load` read files; `model` is the forward pass, written
-//! once over [`coder_kernels::Backend`], and `reference` one more device for it; `tokenizer`, `chat`,
-//! `prompt` and `text` go between text and tokens; `sampler` and `grammar` choose tokens; `kv`, `sequence`, `scheduler`
-//! and `step` decide what is computed when; `engine` is the outside.
+//! What is where: `gguf`, `config`, `weights` and `load` read files, and `quantize` makes smaller ones; `model` is
+//! the forward pass, written once over [`coder_kernels::Backend`], and `reference` one more device for it;
+//! `tokenizer`, `chat`, `prompt` and `text` go between text and tokens; `sampler` and `grammar` choose tokens;
+//! `kv`, `sequence`, `scheduler` and `step` decide what is computed when; `engine` is the outside.
 #![forbid(unsafe_code)]
 
 mod chat;
@@ -20,6 +20,7 @@ mod load;
 mod model;
 pub mod probe;
 mod prompt;
+mod quantize;
 mod reference;
 mod request;
 mod sampler;
@@ -38,6 +39,7 @@ pub use error::{Error, Result};
 pub use gguf::Gguf;
 pub use grammar::{Grammar, Mask, Matcher};
 pub use load::{Device, LoadProgress, ModelInfo, Options, Source, TextModel, available_memory};
+pub use quantize::{FileType, QuantizeOptions, QuantizeProgress, QuantizeReport, quantize};
 pub use request::{Event, Finish, Limit, Request, Summary, Timings, Token, Usage};
 pub use sampler::{History, Sampled, Sampler, SamplerOptions};
 pub use text::TextStream;

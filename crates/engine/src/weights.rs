@@ -22,7 +22,7 @@ use crate::{
     gguf::{Gguf, bad, tensor_label},
 };
 use folder::Folder;
-use role::Shape;
+pub(crate) use role::Shape;
 
 /// An open model: configuration and weights.
 #[derive(Debug)]
@@ -121,6 +121,15 @@ impl Weights {
         }
     }
 
+    /// Shape and encoding of `role`, with [`matrix`](Self::matrix)'s checks and without its copy of experts.
+    pub(crate) fn layout(&self, role: Role) -> Result<(Shape, BlockType)> {
+        if let (Source::Folder(folder), Some(shape)) = (&self.source, role.shape(&self.config)) {
+            return Ok((shape, folder.kind(role, shape)?));
+        }
+        let Matrix { kind, experts, rows, cols, .. } = self.matrix(role)?;
+        Ok((Shape { experts, rows, cols }, kind))
+    }
+
     /// The norm's weight or bias of `role`, decoded from F32, F16 or BF16.
     ///
     /// # Panics
@@ -145,7 +154,7 @@ impl Weights {
     }
 }
 
-impl Matrix<'_> {
+impl<'a> Matrix<'a> {
     /// All experts' rows, one behind the other: `experts · rows` rows of `cols` weights.
     pub fn rows(&self) -> Result<QuantRows<'_>> {
         Ok(QuantRows::new(self.kind, self.experts * self.rows, self.cols, &self.data)?)
@@ -159,5 +168,10 @@ impl Matrix<'_> {
     /// Its encoding.
     pub fn kind(&self) -> BlockType {
         self.kind
+    }
+
+    /// The encoded weights, expert after expert.
+    pub(crate) fn into_data(self) -> Cow<'a, [u8]> {
+        self.data
     }
 }

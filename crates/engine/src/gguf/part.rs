@@ -94,6 +94,18 @@ impl Part {
         find(&self.bytes, &self.keys, key)
     }
 
+    /// Every key and the bytes of its record, in the file's order.
+    pub(super) fn key_records(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let mut places = self.keys.clone();
+        places.sort_unstable();
+        places.into_iter().filter_map(|at| {
+            let mut reader = Reader::new(&self.bytes, at);
+            let name = key_name(&mut reader).ok()?;
+            Value::read(&mut reader).ok()?;
+            Some((name, self.bytes.get(at..reader.position())?))
+        })
+    }
+
     /// The key whose record begins at `at`.
     pub(super) fn key_at(&self, at: usize) -> &str {
         name_at(&self.bytes, at)

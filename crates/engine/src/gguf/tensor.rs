@@ -117,27 +117,37 @@ impl<'a> Record<'a> {
     }
 }
 
+/// The number that ggml gives to each type there is a [`BlockType`] for.
+const NUMBERS: [(u32, BlockType); BlockType::ALL.len()] = {
+    use BlockType::*;
+    [
+        (0, F32),
+        (1, F16),
+        (2, Q4_0),
+        (3, Q4_1),
+        (6, Q5_0),
+        (7, Q5_1),
+        (8, Q8_0),
+        (10, Q2_K),
+        (11, Q3_K),
+        (12, Q4_K),
+        (13, Q5_K),
+        (14, Q6_K),
+        (20, IQ4_NL),
+        (23, IQ4_XS),
+        (30, BF16),
+    ]
+};
+
 /// The [`BlockType`] of a ggml type number.
 fn block_type(id: u32) -> Option<BlockType> {
-    use BlockType::*;
-    Some(match id {
-        0 => F32,
-        1 => F16,
-        2 => Q4_0,
-        3 => Q4_1,
-        6 => Q5_0,
-        7 => Q5_1,
-        8 => Q8_0,
-        10 => Q2_K,
-        11 => Q3_K,
-        12 => Q4_K,
-        13 => Q5_K,
-        14 => Q6_K,
-        20 => IQ4_NL,
-        23 => IQ4_XS,
-        30 => BF16,
-        _ => return None,
-    })
+    NUMBERS.iter().find(|n| n.0 == id).map(|n| n.1)
+}
+
+/// The ggml type number of a [`BlockType`].
+pub(super) fn type_id(kind: BlockType) -> u32 {
+    // The tests see to it that every type is in the table.
+    NUMBERS.iter().find(|n| n.1 == kind).map_or(u32::MAX, |n| n.0)
 }
 
 /// Number, name, weights in a block, bytes of a block; of every type that ggml writes.
@@ -195,6 +205,7 @@ mod tests {
             let Some(kind) = block_type(id) else { continue };
             assert_eq!(format!("{kind:?}"), name);
             assert_eq!(kind.layout(), (weights, bytes), "{name}");
+            assert_eq!(type_id(kind), id);
             found.push(kind);
         }
         assert_eq!(found.len(), BlockType::ALL.len());

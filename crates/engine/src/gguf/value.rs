@@ -27,7 +27,7 @@ pub struct Array<'a> {
     bytes: &'a [u8],
 }
 
-/// The value types of GGUF.
+/// The value types of GGUF, in the order of their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     U8,
@@ -165,13 +165,22 @@ impl<'a> Iterator for Elements<'a> {
 }
 
 impl Kind {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Problem> {
+    /// In the order of the numbers that the format gives them, which is that of the declaration.
+    const BY_ID: [Kind; 13] = {
         use Kind::*;
-        const BY_ID: [Kind; 13] = [U8, I8, U16, I16, U32, I32, F32, Bool, Str, Array, U64, I64, F64];
+        [U8, I8, U16, I16, U32, I32, F32, Bool, Str, Array, U64, I64, F64]
+    };
+
+    /// The number that stands for the type in a file.
+    pub(super) fn id(self) -> u32 {
+        self as u32
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Problem> {
         let id = reader.u32()?;
         usize::try_from(id)
             .ok()
-            .and_then(|id| BY_ID.get(id).copied())
+            .and_then(|id| Self::BY_ID.get(id).copied())
             .ok_or_else(|| format!("has the value type {id}, known are 0 to 12"))
     }
 

@@ -63,16 +63,23 @@ impl Folder {
             return Ok(Matrix { kind, experts, rows, cols, data: Cow::Borrowed(data) });
         }
         // Every expert is looked up before the copy is allocated, so the copy is no larger than the files.
-        let mut parts = vec![data];
-        for expert in 1..experts {
-            let (other, data) = self.tensor(role, expert, shape)?;
+        let kind = self.kind(role, shape)?;
+        let parts: Result<Vec<&[u8]>> =
+            (0..experts).map(|expert| Ok(self.tensor(role, expert, shape)?.1)).collect();
+        Ok(Matrix { kind, experts, rows, cols, data: Cow::Owned(parts?.concat()) })
+    }
+
+    /// The encoding of `role`, which is that of every expert.
+    pub(super) fn kind(&self, role: Role, shape: Shape) -> Result<BlockType> {
+        let kind = self.tensor(role, 0, shape)?.0;
+        for expert in 1..shape.experts {
+            let other = self.tensor(role, expert, shape)?.0;
             if other != kind {
                 let problem = format!("is {other:?}, the experts before it are {kind:?}");
                 return Err(bad(&self.path, &tensor_label(&role.hub_name(expert)), problem));
             }
-            parts.push(data);
         }
-        Ok(Matrix { kind, experts, rows, cols, data: Cow::Owned(parts.concat()) })
+        Ok(kind)
     }
 
     fn tensor(&self, role: Role, expert: usize, shape: Shape) -> Result<(BlockType, &[u8])> {

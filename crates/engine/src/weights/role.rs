@@ -51,10 +51,10 @@ pub enum Role {
 
 /// `rows` and `cols` of one expert, and the number of experts (1 for all but expert tensors).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shape {
-    pub(super) experts: usize,
-    pub(super) rows: usize,
-    pub(super) cols: usize,
+pub(crate) struct Shape {
+    pub(crate) experts: usize,
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
 }
 
 impl Role {
@@ -90,7 +90,7 @@ impl Role {
     }
 
     /// Whether there is one matrix for each expert.
-    pub(super) fn is_experts(self) -> bool {
+    pub(crate) fn is_experts(self) -> bool {
         matches!(self, Role::GateExperts(_) | Role::UpExperts(_) | Role::DownExperts(_))
     }
 
@@ -118,7 +118,7 @@ impl Role {
     }
 
     /// The name in a GGUF file.
-    pub(super) fn gguf_name(self) -> String {
+    pub(crate) fn gguf_name(self) -> String {
         use Role::*;
         match self {
             TokenEmbedding => "token_embd.weight".into(),
