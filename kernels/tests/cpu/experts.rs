@@ -130,6 +130,8 @@ fn what_is_no_number_still_chooses_different_experts() {
         let mut chosen = choices(cpu, &[f32::NAN; 4], 4, 4);
         chosen.sort_by(f32::total_cmp);
         assert_eq!(chosen, [0.0, 1.0, 2.0, 3.0]);
+        let nan = f32::NAN;
+        assert_eq!(choices(cpu, &[nan, -5.0, nan, 7.0, 1.0, nan], 6, 3), [3.0, 4.0, 1.0]);
     });
 }
 
