@@ -108,7 +108,14 @@ const AHEAD: usize = 4;
 
 /// Products of [`AHEAD`] scales: of two panels with one tile of rows, then with the next.
 #[repr(C, align(64))]
-struct Products([[[[i32; LANES]; TILE]; 4]; AHEAD]);
+pub(super) struct Products([[[[i32; LANES]; TILE]; 4]; AHEAD]);
+
+impl Products {
+    /// Room for them, to be used again and again.
+    pub(super) fn new() -> Self {
+        Self([[[[0; LANES]; TILE]; 4]; AHEAD])
+    }
+}
 
 /// `sums[2t + p][r] += panels[p] · x[t][r]` for the 16 rows of each of two tiles and the 16 outputs of each of two
 /// panels, or for the first tile alone without `BOTH`. Panels are unpacked, their codes signed.
@@ -120,8 +127,8 @@ pub(super) unsafe fn block<V: Integers, S: Scales, const BOTH: bool>(
     sums: &mut [[V; TILE]; 4],
     panels: [&[u8]; 2],
     x: [Tile<'_>; 2],
+    products: &mut Products,
 ) {
-    let mut products = Products([[[[0; LANES]; TILE]; 4]; AHEAD]);
     let size = const { unpacked_bytes::<S>() };
     let (runs, at_once) = (panels[0].len() / size, AHEAD / S::RUNS);
     assert!(panels[1].len() == panels[0].len(), "panels of other lengths");
@@ -143,14 +150,12 @@ pub(super) unsafe fn block<V: Integers, S: Scales, const BOTH: bool>(
                 }
             }
             for (c, sums) in sums.iter_mut().enumerate().take(if BOTH { 4 } else { 2 }) {
-                let mut sum = *sums;
                 for g in 0..count {
                     let scales = &panels[c % 2][(first + g) * size..][..Multiplied::<S>::SIZE];
                     let last = g * S::RUNS + S::RUNS - 1;
                     let products = [&products.0[g * S::RUNS][c], &products.0[last][c]];
-                    sum = add::<V, S>(sum, products, scales, x[c / 2].record(first + g));
+                    add::<V, S>(sums, products, scales, x[c / 2].record(first + g));
                 }
-                *sums = sum;
             }
         }
     }
@@ -159,11 +164,11 @@ pub(super) unsafe fn block<V: Integers, S: Scales, const BOTH: bool>(
 /// Makes floats of one run's products and adds them.
 #[inline(always)]
 unsafe fn add<V: Integers, S: Scales>(
-    mut sums: [V; TILE],
+    sums: &mut [V; TILE],
     products: [&[[i32; LANES]; TILE]; 2],
     scales: &[u8],
     x: super::quantized::Record<'_>,
-) -> [V; TILE] {
+) {
     // SAFETY: the caller is below `Isa::run` for `V`, and tiles are 16 rows high.
     unsafe {
         let none = [V::zero(); 2];
@@ -187,7 +192,6 @@ unsafe fn add<V: Integers, S: Scales>(
                 }
             });
         }
-        sums
     }
 }
 

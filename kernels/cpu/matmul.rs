@@ -275,7 +275,7 @@ impl<C: Codes, S: Scales> Few<'_, C, S> {
         assert!(first + R <= x.height(), "rows beyond their tile");
         // SAFETY: this is compiled into `Isa::run`'s function for `V`; rows are checked above.
         unsafe {
-            let sums = packed::<V, C, S, R>([V::zero(); R], panel, x, first);
+            let sums = packed::<V, C, S, R, true>([V::zero(); R], panel, x, first);
             for r in 0..R {
                 self.0.put(p, first + r, sums[r]);
             }
@@ -345,6 +345,7 @@ impl<C: Codes, S: Scales> Many<'_, C, S> {
     unsafe fn by_tiles<V: Integers>(&self, block: &Block<'_>) {
         let (rows, fresh) = (self.task.pairs.len(), block.input == 0);
         let panels = block.scratch.len() / block.size;
+        let mut products = amx::Products::new();
         for row in (0..rows).step_by(2 * TILE) {
             let both = row + TILE < rows;
             let x = [self.x(block, row), self.x(block, if both { row + TILE } else { row })];
@@ -356,23 +357,21 @@ impl<C: Codes, S: Scales> Many<'_, C, S> {
                 // SAFETY: the caller's promise.
                 unsafe {
                     let mut sums = [[V::zero(); TILE]; 4];
-                    for (c, sums) in sums.iter_mut().enumerate().filter(|_| !fresh) {
-                        let first = row + c / 2 * TILE;
-                        for (sum, row) in sums.iter_mut().zip(first..rows) {
-                            *sum = self.task.get(if c % 2 == 0 { p } else { next }, row);
+                    if !fresh {
+                        for c in 0..4 {
+                            for r in 0..TILE.min(rows.saturating_sub(row + c / 2 * TILE)) {
+                                sums[c][r] = self.task.get([p, next][c % 2], row + c / 2 * TILE + r);
+                            }
                         }
                     }
                     if both {
-                        amx::block::<V, S, true>(&mut sums, weights, x);
+                        amx::block::<V, S, true>(&mut sums, weights, x, &mut products);
                     } else {
-                        amx::block::<V, S, false>(&mut sums, weights, x);
+                        amx::block::<V, S, false>(&mut sums, weights, x, &mut products);
                     }
-                    for (c, sums) in sums.into_iter().enumerate() {
-                        if c % 2 == 1 && next == p {
-                            continue;
-                        }
-                        for (sum, row) in sums.into_iter().zip(row + c / 2 * TILE..rows) {
-                            self.task.put(p + c % 2, row, sum);
+                    for c in 0..if next == p { 1 } else { 2 } {
+                        for r in 0..(2 * TILE).min(rows - row) {
+                            self.task.put(p + c, row + r, sums[r / TILE * 2 + c][r % TILE]);
                         }
                     }
                 }
@@ -428,7 +427,7 @@ impl<C: Codes, S: Scales> Many<'_, C, S> {
                         *sum = self.task.get(p, row);
                     }
                 }
-                let sums = packed::<V, Unpacked<C>, Multiplied<S>, R>(sums, panel, x, first);
+                let sums = packed::<V, Unpacked<C>, Multiplied<S>, R, false>(sums, panel, x, first);
                 for (sum, row) in sums.into_iter().zip(rows) {
                     self.task.put(p, row, sum);
                 }

@@ -18,13 +18,16 @@ macro_rules! unroll {
 }
 pub(super) use unroll;
 
+/// Bytes ahead that streamed weights are asked for: what a core has under way of memory, and some more.
+const AHEAD: usize = 2048;
+
 /// `sums[r] += panel · x[first + r]` for `R` rows of a tile over the inputs of `panel`: whole chunks, as many runs of
-/// inputs as `x` has.
+/// inputs as `x` has. With `STREAM`, weights come from memory, not from a cache.
 ///
 /// # Safety
 /// As for [`Integers`]; `first + R` rows are within the tile.
 #[inline(always)]
-pub(super) unsafe fn packed<V: Integers, C: Codes, S: Scales, const R: usize>(
+pub(super) unsafe fn packed<V: Integers, C: Codes, S: Scales, const R: usize, const STREAM: bool>(
     mut sums: [V; R],
     panel: &[u8],
     x: Tile<'_>,
@@ -34,8 +37,18 @@ pub(super) unsafe fn packed<V: Integers, C: Codes, S: Scales, const R: usize>(
         let (head, codes) = chunk.split_at(S::SIZE);
         // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
         unsafe {
+            if STREAM {
+                for line in 0..S::SIZE.div_ceil(64) {
+                    V::prefetch(head.as_ptr().wrapping_add(AHEAD + 64 * line));
+                }
+            }
             let open = S::open::<V>(head);
             for (j, codes) in codes.chunks_exact(C::SIZE).enumerate() {
+                if STREAM {
+                    for line in 0..C::SIZE / 64 {
+                        V::prefetch(codes.as_ptr().wrapping_add(AHEAD + 64 * line));
+                    }
+                }
                 let x = x.record(c * S::CHUNK / 32 + j);
                 sums = run::<V, C, S, R>(sums, codes, (open, head, j * S::RUNS), x, first);
             }

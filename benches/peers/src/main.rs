@@ -3,7 +3,6 @@
 mod agreement;
 mod candle;
 mod llama;
-mod memory;
 mod ours;
 mod peer;
 mod report;
@@ -18,7 +17,6 @@ use clap::Parser;
 use agreement::Agreement;
 use candle::Candle;
 use llama::FlashAttention;
-use memory::Memory;
 use ours::Ours;
 use peer::Peer;
 use report::Report;
@@ -49,7 +47,7 @@ struct Args {
     /// Threads of every engine; by default one for each processor
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// Instruction set of coder: best, avx512, avx2, portable
+    /// Instruction set of coder: best, amx, avx512, avx2, portable
     #[arg(long, value_name = "NAME", default_value = "best")]
     isa: String,
     /// When llama.cpp uses its flash attention
@@ -99,12 +97,11 @@ fn run(args: &Args) -> Result<Report> {
     let context = longest.max(AGREEMENT_TOKENS + 1);
     let llama_system_info = llama::system_info()?;
 
-    let mut memory = Memory::new(threads);
-    say(&format!("reading {:.1} GB of memory", memory.bytes() as f64 / 1e9));
-    memory.measure();
+    let options = ours::options(&args.model, context, &args.isa, threads)?;
+    say("measuring the machine's limits");
+    let before = ours::limits(&options)?;
 
     say("opening the model in every engine");
-    let options = ours::options(&args.model, context, &args.isa)?;
     let weights = llama::Weights::open(&args.model, args.verbose)?;
     let flash_attention = args.flash_attention;
     let settings = llama::Settings { context, threads, flash_attention };
@@ -139,8 +136,7 @@ fn run(args: &Args) -> Result<Report> {
         llama_system_info,
         agreement,
         idle_cores,
-        memory_buffer_bytes: memory.bytes(),
-        memory_bytes_s: memory.measure(),
+        limits: before.best(ours::limits(&options)?),
         model,
         results,
     })

@@ -2,21 +2,46 @@
 
 use std::path::Path;
 
-use anyhow::{Result, bail, ensure};
-use coder_engine::{Engine, KvType, Limit, ModelInfo, Options, Request, Summary, probe};
+use anyhow::{Context, Result};
+use coder_engine::probe::{self, Bench};
+use coder_engine::{KvType, ModelInfo, Options};
 
 use crate::peer::Peer;
 
-pub(crate) struct Ours(Engine);
+pub(crate) struct Ours(Bench);
 
-/// How to open `model`. Threads are those of rayon's global pool, which `main` has made.
-pub(crate) fn options(model: &Path, context: usize, isa: &str) -> Result<Options> {
-    if isa != "best" {
-        bail!("this version of the engine takes the best instruction set it has; it cannot be told `{isa}`");
+/// What the machine can do at most.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub(crate) struct Limits {
+    /// Bytes read from memory per second.
+    pub(crate) memory_bytes_s: f64,
+    /// Products of eight-bit numbers per second.
+    pub(crate) int8_products_s: f64,
+}
+
+impl Limits {
+    /// The better of two measurements: what else runs only ever slows one down.
+    pub(crate) fn best(self, other: Self) -> Self {
+        Self {
+            memory_bytes_s: self.memory_bytes_s.max(other.memory_bytes_s),
+            int8_products_s: self.int8_products_s.max(other.int8_products_s),
+        }
     }
+}
+
+/// Measures them with the threads and the instruction set of `options`.
+pub(crate) fn limits(options: &Options) -> Result<Limits> {
+    let limits = probe::Limits::measure(options)?.context("the CPU has limits")?;
+    Ok(Limits { memory_bytes_s: limits.memory_gb_s * 1e9, int8_products_s: limits.int8_gmac_s * 1e9 })
+}
+
+/// How to open `model`.
+pub(crate) fn options(model: &Path, context: usize, isa: &str, threads: usize) -> Result<Options> {
     let mut options = Options::new(model);
     options.context = Some(context);
     options.kv = KvType::F16;
+    options.threads = Some(threads);
+    options.isa = if isa == "best" { None } else { Some(isa.parse()?) };
     Ok(options)
 }
 
@@ -28,17 +53,11 @@ pub(crate) fn logits(options: &Options, tokens: &[u32]) -> Result<Vec<f32>> {
 
 impl Ours {
     pub(crate) fn open(options: &Options) -> Result<Self> {
-        Ok(Self(Engine::open(options)?))
+        Ok(Self(Bench::open(options, 0, |_| ())?))
     }
 
     pub(crate) fn info(&self) -> &ModelInfo {
         self.0.info()
-    }
-
-    fn generate(&self, prompt: &[u32], tokens: usize) -> Result<Summary> {
-        let mut request = Request::new(prompt.to_vec()).limit(Limit::Require(tokens));
-        request.ignore_end = true;
-        Ok(self.0.generate(request)?.finish()?.summary)
     }
 }
 
@@ -48,17 +67,10 @@ impl Peer for Ours {
     }
 
     fn prefill(&mut self, prompt: &[u32]) -> Result<f64> {
-        let summary = self.generate(prompt, 1)?;
-        let cached = summary.usage.cached_tokens;
-        ensure!(cached == 0, "`{cached}` of the prompt's tokens were in the cache already");
-        Ok(summary.timings.prefill_s)
+        Ok(self.0.prefill(prompt)?)
     }
 
-    /// The engine writes what it finds most probable instead of `text`, and is timed with its sampler: the
-    /// first token comes from the context's logits, every other one from a step.
     fn decode(&mut self, context: &[u32], text: &[u32]) -> Result<f64> {
-        let summary = self.generate(context, text.len() + 1)?;
-        ensure!(summary.usage.completion_tokens == text.len() + 1, "the answer ended early");
-        Ok(summary.timings.decode_s)
+        Ok(self.0.decode(context, text)?)
     }
 }

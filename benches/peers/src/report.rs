@@ -7,6 +7,7 @@ use coder_engine::ModelInfo;
 use serde::Serialize;
 
 use crate::agreement::Agreement;
+use crate::ours::Limits;
 use crate::rounds::{Figure, Row};
 
 /// Everything that a run has to say.
@@ -21,10 +22,8 @@ pub(crate) struct Report {
     pub(crate) agreement: BTreeMap<&'static str, Agreement>,
     /// Processors that each engine keeps busy while it has nothing to do.
     pub(crate) idle_cores: BTreeMap<&'static str, f64>,
-    /// Bytes that were read to measure the memory.
-    pub(crate) memory_buffer_bytes: usize,
-    /// The best pass of reading them.
-    pub(crate) memory_bytes_s: f64,
+    /// What the machine can do at most, with as many threads.
+    pub(crate) limits: Limits,
     pub(crate) results: Vec<Row>,
 }
 
@@ -41,9 +40,9 @@ impl Report {
         let _ = writeln!(out, "coder: {}\nllama.cpp: {}", info.device, self.llama_system_info);
         let _ = writeln!(
             out,
-            "memory: {:.2} GB/s (best pass over {:.2} GB)",
-            self.memory_bytes_s / 1e9,
-            self.memory_buffer_bytes as f64 / 1e9
+            "limits: memory {:.2} GB/s, int8 {:.0} GMAC/s",
+            self.limits.memory_bytes_s / 1e9,
+            self.limits.int8_products_s / 1e9
         );
         for (name, a) in &self.agreement {
             let same = if a.argmax[0] == a.argmax[1] { "same" } else { "different" };
@@ -66,7 +65,7 @@ impl Report {
     fn line(&self, row: &Row) -> String {
         let range = |f: &Figure| format!("({:.2}..{:.2})", f.min, f.max);
         let bandwidth = row.weight_bytes_s.map(|b| format!("{:.2}", b / 1e9));
-        let share = row.weight_bytes_s.map(|b| format!("{:.0} %", 100.0 * b / self.memory_bytes_s));
+        let share = row.weight_bytes_s.map(|b| format!("{:.0} %", 100.0 * b / self.limits.memory_bytes_s));
         let ratio = row.first_over_this.map(|r| format!("{:.3} {}", r.median, range(&r)));
         let line = format!(
             "{:<12} {:<10} {:>8.2}  {:<19} {:>5.2} {:>8} {:>7}  {}",

@@ -136,12 +136,15 @@ pub fn bench(
     let mut bench = Bench::open(options, plan.context(), progress)?;
     let mut results = Vec::new();
     for &tokens in &plan.prompts {
-        let seconds = median(plan.runs, || bench.prefill(tokens))?;
+        let prompt = bench.tokens(tokens);
+        let seconds = median(plan.runs, || bench.prefill(&prompt))?;
         results.push(bench.measurement(tokens, None, seconds, plan.runs, limits));
         done(&results[results.len() - 1]);
     }
     for &depth in plan.depths.iter().filter(|_| plan.generate > 0) {
-        let seconds = median(plan.runs, || bench.decode(plan.generate, depth))?;
+        let tokens = bench.tokens(depth.max(1) + plan.generate);
+        let (context, text) = tokens.split_at(depth.max(1));
+        let seconds = median(plan.runs, || bench.decode(context, text))?;
         results.push(bench.measurement(plan.generate, Some(depth), seconds, plan.runs, limits));
         done(&results[results.len() - 1]);
     }
@@ -169,30 +172,37 @@ impl Bench {
         &self.direct.info
     }
 
-    /// Seconds to read a prompt of `tokens` tokens.
-    pub fn prefill(&mut self, tokens: usize) -> Result<f64> {
+    /// Fixed pseudo-random tokens.
+    pub fn tokens(&self, n: usize) -> Vec<u32> {
+        self.direct.tokens(n)
+    }
+
+    /// Seconds to read `prompt`.
+    pub fn prefill(&mut self, prompt: &[u32]) -> Result<f64> {
+        self.direct.check(prompt)?;
         self.deep = None;
-        let mut sequence = self.direct.sequence(self.direct.tokens(tokens));
+        let mut sequence = self.direct.sequence(prompt.to_vec());
         let start = Instant::now();
         self.direct.read(&mut sequence, self.chunk)?;
         Ok(start.elapsed().as_secs_f64())
     }
 
-    /// Seconds to write `tokens` tokens after `depth` others (at least one), which are read first and not counted.
-    pub fn decode(&mut self, tokens: usize, depth: usize) -> Result<f64> {
-        let depth = depth.max(1);
-        let text = self.direct.tokens(depth + tokens);
+    /// Seconds to put `text` behind `context`, token by token. The context, at least one token, is read before and not
+    /// counted, nor read again if it is that of the last call.
+    pub fn decode(&mut self, context: &[u32], text: &[u32]) -> Result<f64> {
+        self.direct.check(context)?;
+        self.direct.check(text)?;
         let mut sequence = match self.deep.take() {
-            Some(sequence) if sequence.computed() == depth => sequence,
+            Some(sequence) if sequence.tokens() == context => sequence,
             _ => {
-                let mut sequence = self.direct.sequence(text[..depth].to_vec());
+                let mut sequence = self.direct.sequence(context.to_vec());
                 self.direct.read(&mut sequence, self.chunk)?;
                 sequence
             }
         };
         self.deep = Some(sequence.clone());
         let start = Instant::now();
-        for &token in &text[depth..] {
+        for &token in text {
             sequence.push(token);
             self.direct.step(&mut sequence, 1, false)?;
         }
