@@ -64,9 +64,8 @@ fn no_farther_from_float64_than_llama_cpp() {
 #[test]
 fn the_two_devices_agree_on_the_bundled_model() {
     let tokens = common::tokens();
-    // With f32 entries what is left is the order of sums of at most a thousand terms. Rounded to 8 bits, an
-    // entry that such a difference puts on the other side of a tie is off by a whole step, 8e-3 of a group.
-    for (kv, tolerance) in [(KvType::F32, 1e-4), (KvType::Q8_0, 1e-2)] {
+    // The CPU rounds activations to 8 bits, which is half a step of 8e-3 for each of six layers' products.
+    for (kv, tolerance) in [(KvType::F32, 5e-2), (KvType::Q8_0, 5e-2)] {
         let mut options = Options::new(common::bundled());
         options.kv = kv;
         let cpu = probe::logits(&options, &tokens, None).expect("logits");

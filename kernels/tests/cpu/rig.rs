@@ -118,12 +118,19 @@ pub(crate) fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&x| f64::from(x)).collect()
 }
 
-/// The activations that products of quantized weights see: eight bits and a scale for each 32.
+/// The activations that products of quantized weights see: eight bits and a scale for each 32, the best of four.
 pub(crate) fn rounded(x: &[f32]) -> Vec<f32> {
     let run = |x: &[f32]| {
-        let scale = x.iter().fold(0f32, |a, b| a.max(b.abs())) / 127.0;
-        let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-        x.iter().map(|x| (x * inverse).round_ties_even() * scale).collect::<Vec<_>>()
+        let largest = x.iter().fold(0f32, |a, b| a.max(b.abs()));
+        let tried = [127.0, 125.0, 123.0, 121.0].map(|most| {
+            let scale = largest / most;
+            let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+            let codes: Vec<f32> = x.iter().map(|x| (x * inverse).round_ties_even()).collect();
+            let error = |(x, code): (&f32, &f32)| ((x * inverse - code) * 1024.0).round_ties_even().powi(2);
+            let error = x.iter().zip(&codes).map(error).sum::<f32>() * scale * scale;
+            (error, codes.into_iter().map(|code| code * scale).collect::<Vec<_>>())
+        });
+        tried.into_iter().reduce(|a, b| if b.0 < a.0 { b } else { a }).unwrap().1
     };
     x.chunks(32).flat_map(run).collect()
 }
