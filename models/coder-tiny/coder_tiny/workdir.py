@@ -1,6 +1,7 @@
 """Writes tasks to a work directory and runs their checks there."""
 import itertools
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -112,11 +113,13 @@ def write_workdir(root, tasks):
             write_text(root / path, text)
 
 
-def run_check(root, task, content):
-    """(passed, exit status, output) of the verification with `content` as the answer."""
+def run_check(root, task, content, **environment):
+    """(passed, exit status, output) of the verification with `content` as the answer, as the engine runs it."""
     write_text(Path(root) / task.output_file, content)
-    done = subprocess.run(task.command.split(), cwd=root, capture_output=True, text=True, timeout=120)
-    return done.returncode == 0, done.returncode, (done.stdout + done.stderr).strip()
+    chosen = {**os.environ, **environment}
+    chosen.pop("CARGO_TARGET_DIR", None)
+    done = subprocess.run(task.command.split(), cwd=root, env=chosen, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
+    return done.returncode == 0, done.returncode, done.stdout.decode("utf-8", "replace")
 
 
 def check_generator(root, tasks, rng):
