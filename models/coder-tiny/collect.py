@@ -26,6 +26,7 @@ from coder_tiny.workdir import run_check, write_workdir
 from evaluate import load
 
 CHUNK = 256    # tasks that one process does at a time
+PATIENCE = 30  # seconds; only an endless loop takes so long
 
 
 @functools.cache
@@ -35,14 +36,14 @@ def model_at(path):
 
 
 def refused(task, reply, number):
-    """(exit status, neutral output) of a reply that fails its check; None for one that passes or is not readable."""
+    """(reason, neutral output) of a reply that fails its check; None for one that passes or is not readable."""
     content = content_of(reply, task.language)
     if content is None or content == task.answer:
         return None
     with tempfile.TemporaryDirectory() as root:
         write_workdir(root, [task])
-        passed, status, output = run_check(root, task, content, RUST_BACKTRACE=str(number % 2))
-        return None if passed else (status, failures.neutral(output, Path(root).resolve()))
+        passed, reason, output = run_check(root, task, content, PATIENCE, RUST_BACKTRACE=str(number % 2))
+        return None if passed else (reason, failures.neutral(output, Path(root).resolve()))
 
 
 def chunk_rows(model_path, seed, chunk):
@@ -57,7 +58,7 @@ def chunk_rows(model_path, seed, chunk):
     for number, (task, prompt, answer, reply) in enumerate(zip(tasks, asked, answers, replies)):
         failed = reply and refused(task, reply, number)
         if failed:
-            rows.append({"prompt": prompt, "reply": reply, "reason": f"exit status {failed[0]}", "command": task.command, "output": failed[1], "answer": answer})
+            rows.append({"prompt": prompt, "reply": reply, "reason": failed[0], "command": task.command, "output": failed[1], "answer": answer})
     return rows, sum(reply is not None for reply in replies)
 
 

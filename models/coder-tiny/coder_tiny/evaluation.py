@@ -57,10 +57,10 @@ def verify(model, words, seed, count, languages=lang.LANGUAGES, temperature=0.7)
         replies = answer_all(model, words, chats)
         for task, messages, reply in zip(tasks, chats, replies):
             content = content_of(reply, task.language)
-            passed, status, output = run_check(root, task, content) if content is not None else (False, 1, "no fenced block")
-            rows.append({"task": task, "chat": messages, "reply": reply, "first": passed, "retried": passed, "status": status, "output": output})
+            passed, reason, output = run_check(root, task, content) if content is not None else (False, "the reply was not written", "no fenced block")
+            rows.append({"task": task, "chat": messages, "reply": reply, "first": passed, "retried": passed, "reason": reason, "output": output})
         failed = [row for row in rows if not row["first"]]
-        again = [row["chat"] + [extras.assistant(row["reply"]), extras.user(prompts.retry(f"exit status {row['status']}", row["task"].command, failures.shown(row["output"])))] for row in failed]
+        again = [row["chat"] + [extras.assistant(row["reply"]), extras.user(prompts.retry(row["reason"], row["task"].command, failures.shown(row["output"])))] for row in failed]
         for row, reply in zip(failed, answer_all(model, words, again, temperature, 1) if again else []):
             row["second"] = reply
             content = content_of(reply, row["task"].language)

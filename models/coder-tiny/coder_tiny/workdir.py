@@ -2,6 +2,7 @@
 import itertools
 import json
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -113,13 +114,19 @@ def write_workdir(root, tasks):
             write_text(root / path, text)
 
 
-def run_check(root, task, content, **environment):
-    """(passed, exit status, output) of the verification with `content` as the answer, as the engine runs it."""
+def run_check(root, task, content, seconds=120, **environment):
+    """(passed, how it ended, output) of the verification with `content` as the answer, as the engine runs it."""
     write_text(Path(root) / task.output_file, content)
     chosen = {**os.environ, **environment}
     chosen.pop("CARGO_TARGET_DIR", None)
-    done = subprocess.run(task.command.split(), cwd=root, env=chosen, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
-    return done.returncode == 0, done.returncode, done.stdout.decode("utf-8", "replace")
+    done = subprocess.Popen(task.command.split(), cwd=root, env=chosen, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        output, _ = done.communicate(timeout=seconds)
+        reason = f"exit status {done.returncode}"
+    except subprocess.TimeoutExpired:
+        os.killpg(done.pid, signal.SIGKILL)    # a check may have started the one that does not end
+        output, reason = done.communicate()[0], "no result within 120 seconds"
+    return done.returncode == 0, reason, output.decode("utf-8", "replace")
 
 
 def check_generator(root, tasks, rng):
