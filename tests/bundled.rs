@@ -4,8 +4,8 @@ use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
 
-/// Training draws its tasks from the seed in `models/coder-tiny/train.py`; this is another.
-const SEED: &str = "7001";
+/// No task of this seed was trained on, and none was looked at while the model was made.
+const SEED: &str = "31337";
 
 const TASKS: u64 = 200;
 

@@ -67,7 +67,7 @@ def main():
     parser.add_argument("--seed", default="9001")
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--languages", type=languages_of, default="python,rust,javascript")
-    parser.add_argument("--temperature", type=float, default=0.5, help="of the retry")
+    parser.add_argument("--temperature", type=float, default=0.7, help="of the retry, as the engine has it")
     parser.add_argument("--show", type=int, default=0, help="failures to print in full")
     options = parser.parse_args()
     model, words = load(options.model)

@@ -22,7 +22,6 @@ from coder_tiny.names import seeded
 from coder_tiny.stream import sample
 
 POOL = 16           # batches that are drawn together and sorted by length
-LONGEST = 832       # longer samples are left out
 SHAPES = 32         # lengths are padded to a multiple of this
 
 
@@ -37,7 +36,7 @@ def encoded(words, seed, number, progress, failures):
     return ids, weights
 
 
-def batches(words, seed, tokens, progress, failures):
+def batches(words, seed, tokens, longest, progress, failures):
     """Batches of about `tokens` tokens, of samples of like length."""
     number = step = 0
     while True:
@@ -45,7 +44,7 @@ def batches(words, seed, tokens, progress, failures):
         while size < POOL * tokens:
             ids, weights = encoded(words, seed, number, progress(step), failures)
             number += 1
-            if len(ids) <= LONGEST:
+            if len(ids) <= longest:
                 pool.append((ids, weights))
                 size += len(ids)
         pool.sort(key=lambda s: len(s[0]))
@@ -143,7 +142,7 @@ def train(rank, options):
     progress = (lambda step: 1.0) if options.start else (lambda step: step / options.steps)
     failures = [json.loads(line) for line in Path(options.failures).read_text().splitlines()] if options.failures else []
     start, seen, average = time.time(), 0, None
-    for step, (ids, targets, weights) in enumerate(batches(words, f"{options.seed}-{rank}", options.batch // workers, progress, failures)):
+    for step, (ids, targets, weights) in enumerate(batches(words, f"{options.seed}-{rank}", options.batch // workers, options.longest, progress, failures)):
         done = step / options.steps
         if done >= 1 or step == options.stop:
             break
@@ -180,6 +179,7 @@ def main():
     parser.add_argument("--plateau", type=float, default=0.3, help="share of the steps at the full rate")
     parser.add_argument("--stop", type=int, help="leave the schedule early, at this step")
     parser.add_argument("--failures", help="replies that failed, from collect.py, to learn retries from")
+    parser.add_argument("--longest", type=int, default=832, help="longer samples are left out")
     parser.add_argument("--every", type=int, default=500, help="steps between checkpoints")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each, which share a batch")
     options = parser.parse_args()

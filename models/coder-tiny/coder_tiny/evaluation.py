@@ -2,9 +2,7 @@
 import collections
 import tempfile
 
-import torch
-
-from . import extras, lang, prompts
+from . import extras, failures, lang, prompts
 from .model import generate
 from .stream import evaluation_task
 from .workdir import distinct_tasks, run_check, write_workdir
@@ -13,11 +11,12 @@ BATCH = 32
 
 
 def content_of(reply, language):
-    """The file in a reply, as the engine would take it."""
-    opening = lang.FENCE + language + "\n"
-    if not reply.startswith(opening) or not reply.endswith(lang.FENCE):
+    """The file in a reply, or None for a reply that the engine's grammar does not admit."""
+    opening, closing = lang.FENCE + language + "\n", "\n" + lang.FENCE
+    if not reply.startswith(opening) or not reply.endswith(closing):
         return None
-    return reply[len(opening):-len(lang.FENCE)]
+    content = reply[len(opening):1 - len(closing)]
+    return content if content.strip() and "\n" + lang.FENCE not in "\n" + content else None
 
 
 def answer_all(model, words, conversations, temperature=0.0, seed=0):
@@ -28,8 +27,7 @@ def answer_all(model, words, conversations, temperature=0.0, seed=0):
     replies = [""] * len(encoded)
     for start in range(0, len(order), BATCH):
         rows = order[start:start + BATCH]
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=temperature < 0):
-            made = generate(model, [encoded[i] for i in rows], stop, temperature=temperature, seed=seed + start)
+        made = generate(model, [encoded[i] for i in rows], stop, temperature=temperature, seed=seed + start)
         for i, ids in zip(rows, made):
             replies[i] = words.decode(ids)
     return replies
@@ -49,7 +47,7 @@ def exact_match(model, words, count, seed="held-out"):
     return {"all": round(sum(hits.values()) / count, 3), **share, "wrong": dict(wrong.most_common(12))}
 
 
-def verify(model, words, seed, count, languages=lang.LANGUAGES, temperature=0.5):
+def verify(model, words, seed, count, languages=lang.LANGUAGES, temperature=0.7):
     """First attempt (greedy) and one retry (sampled), with the real commands."""
     tasks = distinct_tasks(seed, count, languages)
     chats = [[extras.user(prompts.prompt(t, f"T-{n:03d}"))] for n, t in enumerate(tasks, 1)]
@@ -59,10 +57,10 @@ def verify(model, words, seed, count, languages=lang.LANGUAGES, temperature=0.5)
         replies = answer_all(model, words, chats)
         for task, messages, reply in zip(tasks, chats, replies):
             content = content_of(reply, task.language)
-            passed, status, output = run_check(root, task, content) if content is not None else (False, 1, "no fenced block")
-            rows.append({"task": task, "chat": messages, "reply": reply, "first": passed, "retried": passed, "status": status, "output": output})
+            passed, reason, output = run_check(root, task, content) if content is not None else (False, "the reply was not written", "no fenced block")
+            rows.append({"task": task, "chat": messages, "reply": reply, "first": passed, "retried": passed, "reason": reason, "output": output})
         failed = [row for row in rows if not row["first"]]
-        again = [row["chat"] + [extras.assistant(row["reply"]), extras.user(prompts.retry(f"exit status {row['status']}", row["task"].command, row["output"][:500]))] for row in failed]
+        again = [row["chat"] + [extras.assistant(row["reply"]), extras.user(prompts.retry(row["reason"], row["task"].command, failures.shown(row["output"])))] for row in failed]
         for row, reply in zip(failed, answer_all(model, words, again, temperature, 1) if again else []):
             row["second"] = reply
             content = content_of(reply, row["task"].language)

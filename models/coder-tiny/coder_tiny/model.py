@@ -66,13 +66,19 @@ class Block(nn.Module):
         v = self.v(x).view(b, t, s.kv_heads, s.head_dim).transpose(1, 2)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         if past is not None:
-            past.append((k, v)) if not past else past.__setitem__(0, (torch.cat([past[0][0], k], 2), torch.cat([past[0][1], v], 2)))
-            k, v = past[0]
+            return self.o(self.cached(q, *past.extended(k, v), mask).transpose(1, 2).reshape(b, t, -1))
         repeat = s.heads // s.kv_heads
         k, v = k.repeat_interleave(repeat, 1), v.repeat_interleave(repeat, 1)
         scores = q @ k.transpose(2, 3) * s.head_dim ** -0.5 + mask
         out = scores.float().softmax(-1).to(v.dtype) @ v
         return self.o(out.transpose(1, 2).reshape(b, t, -1))
+
+    def cached(self, q, k, v, mask):
+        """Attention to a cache, without a copy of it for each head."""
+        b, heads, t, size = q.shape
+        q = q.reshape(b, self.s.kv_heads, -1, size)
+        scores = (q @ k.transpose(2, 3)).view(b, heads, t, -1) * size ** -0.5 + mask
+        return (scores.softmax(-1).view(b, self.s.kv_heads, -1, k.shape[2]) @ v).view(b, heads, t, size)
 
     def forward(self, x, cos, sin, mask, past=None):
         x = x + self.attention(self.attn_norm(x), cos, sin, mask, past)
@@ -118,34 +124,55 @@ def causal(length):
     return torch.full((length, length), float("-inf")).triu(1)
 
 
+class Cache:
+    """Keys and values of one block, in buffers with room for all that will come."""
+
+    def __init__(self, rows, shape, room):
+        self.k, self.v = (torch.empty(rows, shape.kv_heads, room, shape.head_dim) for _ in range(2))
+        self.length = 0
+
+    def extended(self, k, v):
+        start, self.length = self.length, self.length + k.shape[2]
+        self.k[:, :, start:self.length], self.v[:, :, start:self.length] = k, v
+        return self.k[:, :, :self.length], self.v[:, :, :self.length]
+
+    def keep(self, rows):
+        self.k, self.v = self.k[rows], self.v[rows]
+
+
 @torch.no_grad()
 def generate(model, prompts, stop, limit=300, temperature=0.0, seed=0):
     """Decodes a batch; prompts are padded on the left and masked there."""
     sampler = torch.Generator().manual_seed(seed)
     longest = max(map(len, prompts))
+    limit = min(limit, model.shape.context - longest)
     pad = torch.tensor([longest - len(p) for p in prompts])
     ids = torch.tensor([[stop] * (longest - len(p)) + p for p in prompts])
-    past = [[] for _ in model.blocks]
+    past = [Cache(len(prompts), model.shape, longest + limit) for _ in model.blocks]
     hole = torch.arange(longest)[None] < pad[:, None]
     mask = causal(longest)[None, None] + torch.zeros(len(prompts), 1, 1, longest).masked_fill(hole[:, None, None], float("-inf"))
     mask = mask.masked_fill(torch.eye(longest, dtype=torch.bool), 0.0)
     positions = (torch.arange(longest)[None] - pad[:, None]).clamp(min=0)
-    replies, done = [[] for _ in prompts], [False] * len(prompts)
-    for step in range(min(limit, model.shape.context - longest)):
+    replies, rows, going = [[] for _ in prompts], torch.arange(len(prompts)), torch.ones(len(prompts), dtype=torch.bool)
+    for _ in range(limit):
         last = model.hidden(ids, mask, past=past, positions=positions)[:, -1]
         logits = F.linear(last, model.embed.weight.to(last.dtype)).float()
         if temperature > 0:
             chosen = torch.multinomial((logits / temperature).softmax(-1), 1, generator=sampler)
         else:
             chosen = logits.argmax(-1, keepdim=True)
-        for row, token in enumerate(chosen[:, 0].tolist()):
-            if not done[row]:
-                done[row] = token == stop
-                if not done[row]:
-                    replies[row].append(token)
-        if all(done):
+        going &= chosen[:, 0] != stop
+        if not going.any():
             break
+        if going.sum() < 0.8 * len(rows):
+            # Replies that have ended leave the batch, many at a time since that copies the cache.
+            for cache in past:
+                cache.keep(going)
+            rows, chosen, positions, hole, going = (t[going] for t in (rows, chosen, positions, hole, going))
+        for row, token, more in zip(rows.tolist(), chosen[:, 0].tolist(), going.tolist()):
+            if more:
+                replies[row].append(token)
         ids, positions = chosen, positions[:, -1:] + 1
-        hole = torch.cat([hole, torch.zeros(len(prompts), 1, dtype=torch.bool)], 1)
+        hole = torch.cat([hole, torch.zeros(len(rows), 1, dtype=torch.bool)], 1)
         mask = torch.zeros(hole.shape).masked_fill(hole, float("-inf"))[:, None, None]
     return replies

@@ -2,10 +2,13 @@
 
 A sample is a list of (text, weight) pieces; the weight is that of the loss.
 """
-from . import changes, extras, lang, mutate, tasks
+import re
+
+from . import changes, extras, failures, lang, mutate, tasks
 from .names import seeded
 
 PROMPT_WEIGHT = 0.05
+CORRECTION_WEIGHT = 3.0
 HARD = ("two_functions", "tests")    # kinds that take longest to learn
 
 
@@ -81,20 +84,26 @@ def fim_sample(rng):
     return [(f"<|fim_prefix|>{text[:start]}<|fim_suffix|>{text[end:]}<|fim_middle|>", PROMPT_WEIGHT), (text[start:end] + "<|endoftext|>", 0.7)]
 
 
-def failed_sample(rng, failures):
+def failed_sample(rng, failed):
     """A retry of a reply that this model itself got wrong, with what the check printed (see collect.py)."""
     from . import prompts
-    failed = rng.choice(failures)
-    output = failed["output"].replace("{root}", mutate.random_root(rng))
-    messages = [extras.user(failed["prompt"]), extras.assistant(failed["reply"]), extras.user(prompts.retry(failed["reason"], failed["command"], output))]
-    return _chat_pieces(messages, failed["answer"])
+    messages = [extras.user(failed["prompt"]), extras.assistant(failed["reply"]), extras.user(prompts.retry(failed["reason"], failed["command"], failures.filled(rng, failed["output"])))]
+    return [(prompts.chat(messages), PROMPT_WEIGHT), *_corrected(failed["reply"], failed["answer"]), ("<|im_end|>", 1.0)]
 
 
-def sample(rng, progress, failures=()):
+def _corrected(reply, answer):
+    """The answer in pieces; lines that the reply lacks weigh more, for copying the others teaches nothing new."""
+    known = set(reply.split("\n"))
+    # A blank line stays with the one before it, for one token may hold both their ends.
+    lines = re.findall(r".*(?:\n+|$)", answer)
+    return [(line, 1.0 if line.rstrip("\n") in known else CORRECTION_WEIGHT) for line in lines if line]
+
+
+def sample(rng, progress, failed=()):
     """One training sample; copying is frequent at first, and retries come with real failures."""
     if rng.random() < max(0.02, 0.5 - 6 * progress):
         return copy_sample(rng)
-    if failures and rng.random() < 0.25:
-        return failed_sample(rng, failures)
+    if failed and rng.random() < 0.25:
+        return failed_sample(rng, rng.choice(failed))
     make = rng.choices([task_sample, retry_sample, chat_sample, raw_sample, fim_sample], [68, 8, 13, 3, 4])[0]
     return make(rng)

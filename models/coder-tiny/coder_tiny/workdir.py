@@ -1,6 +1,8 @@
 """Writes tasks to a work directory and runs their checks there."""
 import itertools
 import json
+import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -112,11 +114,19 @@ def write_workdir(root, tasks):
             write_text(root / path, text)
 
 
-def run_check(root, task, content):
-    """(passed, exit status, output) of the verification with `content` as the answer."""
+def run_check(root, task, content, seconds=120, **environment):
+    """(passed, how it ended, output) of the verification with `content` as the answer, as the engine runs it."""
     write_text(Path(root) / task.output_file, content)
-    done = subprocess.run(task.command.split(), cwd=root, capture_output=True, text=True, timeout=120)
-    return done.returncode == 0, done.returncode, (done.stdout + done.stderr).strip()
+    chosen = {**os.environ, **environment}
+    chosen.pop("CARGO_TARGET_DIR", None)
+    done = subprocess.Popen(task.command.split(), cwd=root, env=chosen, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        output, _ = done.communicate(timeout=seconds)
+        reason = f"exit status {done.returncode}"
+    except subprocess.TimeoutExpired:
+        os.killpg(done.pid, signal.SIGKILL)    # a check may have started the one that does not end
+        output, reason = done.communicate()[0], "no result within 120 seconds"
+    return done.returncode == 0, reason, output.decode("utf-8", "replace")
 
 
 def check_generator(root, tasks, rng):
