@@ -86,7 +86,8 @@ fn batch(rows: usize, context: usize) -> Batch {
 fn filled(cpu: &mut Cpu, rows: usize, cols: usize, batch: &Batch) -> Buf {
     let floats: Vec<u8> =
         (0..4 * cols).flat_map(|i| ((i * 7919 % 1000) as f32 / 500.0 - 1.0).to_le_bytes()).collect();
-    let table = cpu.mat(&[QuantRows::new(BlockType::F32, 4, cols, &floats).expect("a table")], 1).expect("memory");
+    let table =
+        cpu.mat(&[QuantRows::new(BlockType::F32, 4, cols, &floats).expect("a table")], 1).expect("memory");
     let mut x = cpu.buf(rows, cols).expect("memory");
     cpu.step(batch, |c| c.embed(&mut x, &table)).expect("a step");
     x
@@ -120,26 +121,37 @@ fn attention(c: &mut Criterion) {
     let rope = Rope { heads: HEADS, theta: 1e6, eps: 1e-6 };
     for dtype in [KvType::F16, KvType::Q8_0] {
         let context = 4096;
-        let mut caches: Vec<Kv> =
-            (0..64).map(|_| cpu.kv(context, HEADS, dtype).expect("memory")).collect();
+        let mut caches: Vec<Kv> = (0..64).map(|_| cpu.kv(context, HEADS, dtype).expect("memory")).collect();
         let mut y = cpu.buf(ROWS, HEADS.q_cols()).expect("memory");
         let fill = batch(ROWS, ROWS);
         let mut qkv = filled(&mut cpu, ROWS, HEADS.qkv_cols(), &fill);
         for kv in &mut caches {
             cpu.rope(&mut qkv, None, kv, &rope).expect("keys and values");
         }
-        measure(c, &limits, &format!("rope and append {ROWS} rows {dtype:?}"), Work::Bytes(ROWS * HEADS.qkv_cols() * 8), || {
-            cpu.rope(&mut qkv, None, &mut caches[0], &rope).expect("keys and values");
-        });
+        measure(
+            c,
+            &limits,
+            &format!("rope and append {ROWS} rows {dtype:?}"),
+            Work::Bytes(ROWS * HEADS.qkv_cols() * 8),
+            || {
+                cpu.rope(&mut qkv, None, &mut caches[0], &rope).expect("keys and values");
+            },
+        );
         let work = Work::Products(ROWS * ROWS * HEADS.q_cols());
         measure(c, &limits, &format!("attention {ROWS} rows {dtype:?}"), work, || {
             cpu.attention(&mut y, &qkv, &caches[0]).expect("attention");
         });
         let qkv = filled(&mut cpu, 1, HEADS.qkv_cols(), &batch(1, context));
         let bytes = caches.len() * context * dtype.row_bytes(HEADS);
-        measure(c, &limits, &format!("attention 1 row at {context} {dtype:?} x 64"), Work::Bytes(bytes), || {
-            caches.iter().for_each(|kv| cpu.attention(&mut y, &qkv, kv).expect("attention"));
-        });
+        measure(
+            c,
+            &limits,
+            &format!("attention 1 row at {context} {dtype:?} x 64"),
+            Work::Bytes(bytes),
+            || {
+                caches.iter().for_each(|kv| cpu.attention(&mut y, &qkv, kv).expect("attention"));
+            },
+        );
     }
 }
 
@@ -178,7 +190,10 @@ fn limits() -> Limits {
 }
 
 fn config() -> Criterion {
-    Criterion::default().sample_size(10).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1))
+    Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1))
 }
 
 criterion_group! { name = operations; config = config(); targets = products, attention, elementwise, load }

@@ -173,7 +173,14 @@ impl Backend for Cpu {
 
     fn rms_norm(&mut self, y: &mut Buf, x: &Buf, w: &Buf, eps: f32) -> Result<()> {
         vector("weight of a norm", w, x.cols)?;
-        norm::rms(self.isa, &self.workers, y.begin("normalised rows", x.rows(), x.cols)?, x.data(), w.row(0), eps);
+        norm::rms(
+            self.isa,
+            &self.workers,
+            y.begin("normalised rows", x.rows(), x.cols)?,
+            x.data(),
+            w.row(0),
+            eps,
+        );
         Ok(())
     }
 
@@ -229,7 +236,13 @@ impl Backend for Cpu {
     fn swiglu(&mut self, y: &mut Buf, gate_up: &Buf) -> Result<()> {
         equal("columns of gate and up", gate_up.cols, y.cols.saturating_mul(2))?;
         let ffn = y.cols;
-        elementwise::swiglu(self.isa, &self.workers, y.begin("gated rows", gate_up.rows(), ffn)?, gate_up.data(), ffn);
+        elementwise::swiglu(
+            self.isa,
+            &self.workers,
+            y.begin("gated rows", gate_up.rows(), ffn)?,
+            gate_up.data(),
+            ffn,
+        );
         Ok(())
     }
 

@@ -46,9 +46,8 @@ the same threads reach, measured in the same run.";
 pub(crate) fn run(args: BenchArgs) -> Outcome {
     let (options, name) = args.model.options()?;
     let progress = RefCell::new(Progress::bytes(format!("loading {name}")));
-    let plan =
-        Plan { prompts: args.prompt, generate: args.generate, depths: args.depth, runs: args.runs };
-    let (info, limits, measurements) = probe::bench(
+    let plan = Plan { prompts: args.prompt, generate: args.generate, depths: args.depth, runs: args.runs };
+    let report = probe::bench(
         &options,
         &plan,
         |load| progress.borrow_mut().at(load.done_bytes, load.total_bytes),
@@ -57,16 +56,21 @@ pub(crate) fn run(args: BenchArgs) -> Outcome {
     drop(progress);
     let mut out = Output::new();
     if args.json {
-        return Ok(out.json(&measurements)?);
+        return Ok(out.json(&report.measurements)?);
     }
+    let (info, load) = (&report.info, report.load_seconds);
     let weights = size(info.weight_bytes);
-    out.line(&format!("{} ({}), {weights} of weights, {}\n", info.name, info.architecture, info.device))?;
-    if let Some(limits) = limits {
+    out.line(&format!("{} ({}), {weights} of weights, {}", info.name, info.architecture, info.device))?;
+    out.line(&format!("loaded in {load:.2} s, {:.2} s/GB", load / (info.weight_bytes as f64 / 1e9)))?;
+    if let Some(limits) = report.limits {
         let (memory, products) = (limits.memory_gb_s, limits.int8_gmac_s);
         out.line(&format!("limits: memory {memory:.1} GB/s, int8 {products:.0} GMAC/s\n"))?;
     }
-    out.line(&format!("{:<12} {:>10} {:>14} {:>10} {:>12}", "test", "tok/s", "weight/tok", "GB/s", "of memory"))?;
-    for measurement in &measurements {
+    out.line(&format!(
+        "{:<12} {:>10} {:>14} {:>10} {:>12}",
+        "test", "tok/s", "weight/tok", "GB/s", "of memory"
+    ))?;
+    for measurement in &report.measurements {
         out.line(&row(measurement))?;
     }
     Ok(())

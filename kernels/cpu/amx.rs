@@ -26,7 +26,10 @@ pub(super) fn available() -> bool {
     const REQUEST_PERMISSION: usize = 0x1023;
     const TILE_DATA: usize = 18;
     static ALLOWED: LazyLock<bool> = LazyLock::new(|| {
-        if __cpuid(0).eax < 7 || __cpuid(1).ecx & OSXSAVE == 0 || __cpuid_count(7, 0).edx & TILE_AND_INT8 != TILE_AND_INT8 {
+        if __cpuid(0).eax < 7
+            || __cpuid(1).ecx & OSXSAVE == 0
+            || __cpuid_count(7, 0).edx & TILE_AND_INT8 != TILE_AND_INT8
+        {
             return false;
         }
         let enabled: u32;

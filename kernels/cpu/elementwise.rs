@@ -1,11 +1,14 @@
 //! Operations without reductions: each output depends on one place of each input.
 
 use super::exp::exp;
-use super::isa::{Isa, Kernel};
 use super::integers::Integers;
+use super::isa::{Isa, Kernel};
 use super::packed::Mat;
-use super::parallel::Workers;
+use super::parallel::{Disjoint, Workers};
 use super::vector::{LANES, Lanes, Vector};
+
+/// Columns of a row that are gated in one task; whole vectors.
+const PIECE: usize = 2048;
 
 /// Multiplications that the gate of one place is worth, to judge how much work there is.
 const GATE: usize = 16;
@@ -53,10 +56,15 @@ impl Kernel for Add<'_> {
 ///
 /// Source: Shazeer, "GLU Variants Improve Transformer", 2020.
 pub(super) fn swiglu(isa: Isa, workers: &Workers, y: &mut [f32], gate_up: &[f32], ffn: usize) {
-    let work = y.len() * GATE;
-    workers.rows(y, ffn, work, |r, y| {
+    let (work, pieces) = (y.len() * GATE, ffn.div_ceil(PIECE));
+    let (rows, y) = (y.len() / ffn, Disjoint::new(y));
+    workers.each(rows * pieces, work, |i| {
+        let (r, first) = (i / pieces, i % pieces * PIECE);
+        let cols = PIECE.min(ffn - first);
         let (gate, up) = gate_up[2 * ffn * r..][..2 * ffn].split_at(ffn);
-        isa.run(Gate { y, gate, up });
+        // SAFETY: every task has other columns, or another row.
+        let y = unsafe { y.slice(r * ffn + first, cols) };
+        isa.run(Gate { y, gate: &gate[first..][..cols], up: &up[first..][..cols] });
     });
 }
 

@@ -56,8 +56,8 @@ pub(super) unsafe fn exp<V: Vector>(x: V) -> V {
 
 #[cfg(test)]
 mod tests {
-    use super::super::isa::{Isa, Kernel};
     use super::super::integers::Integers;
+    use super::super::isa::{Isa, Kernel};
     use super::{LOW, exp};
 
     struct Each<'a>(&'a mut [f32]);

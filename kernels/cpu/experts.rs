@@ -1,11 +1,11 @@
 //! Mixture of experts: which experts a row takes, and the sum of what they give.
 
-use super::isa::{Isa, Kernel};
-use super::storage::{Buf, Routes};
-use super::vector::LANES;
 use super::integers::Integers;
+use super::isa::{Isa, Kernel};
 use super::lanes;
 use super::parallel::Workers;
+use super::storage::{Buf, Routes};
+use super::vector::LANES;
 
 /// Chooses for every row of `logits [rows, experts]` the `top_k` likeliest, ties to the lower index.
 ///

@@ -14,7 +14,11 @@ const SUMS: usize = 4;
 /// # Safety
 /// As for [`Integers`].
 #[inline(always)]
-pub(super) unsafe fn panel<V: Integers, const R: usize>(kind: BlockType, panel: &[u8], x: [&[f32]; R]) -> [V; R] {
+pub(super) unsafe fn panel<V: Integers, const R: usize>(
+    kind: BlockType,
+    panel: &[u8],
+    x: [&[f32]; R],
+) -> [V; R] {
     // SAFETY: the caller is below `Isa::run` for `V`.
     unsafe {
         match kind {

@@ -1,8 +1,8 @@
 //! Which instruction set the arithmetic runs on: found once, carried as proof.
 
+use super::integers::Integers;
 #[cfg(target_arch = "x86_64")]
 use super::vector::{Avx2, Avx512};
-use super::integers::Integers;
 use super::vector::{Lanes, Vector};
 
 /// An instruction set that this machine has. A value exists only after the check, which is what makes

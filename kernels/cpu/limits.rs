@@ -17,7 +17,8 @@ const RUNS: usize = 5;
 
 /// Bytes per second that `threads` threads read from memory together, each its own part from end to end.
 pub fn read_bandwidth(threads: usize) -> Result<f64> {
-    let mut memory = Memory::zeroed(READ).ok_or(Error::OutOfMemory { what: "memory to read", bytes: READ })?;
+    let mut memory =
+        Memory::zeroed(READ).ok_or(Error::OutOfMemory { what: "memory to read", bytes: READ })?;
     // Pages that nobody wrote to are all one page.
     memory.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
     let (isa, workers) = (Isa::best(), Workers::new(threads));

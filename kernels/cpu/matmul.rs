@@ -102,8 +102,11 @@ impl Work {
         for (r, run) in self.runs.iter().enumerate() {
             for (p, part) in w.parts.iter().enumerate() {
                 let share = part.panels.div_ceil(if self.runs.len() < 2 * threads { 4 * threads } else { 1 });
-                let most =
-                    if run.pairs.len() <= FEW { STREAMED.div_ceil(part.panel_bytes) } else { PANELS.min(share) };
+                let most = if run.pairs.len() <= FEW {
+                    STREAMED.div_ceil(part.panel_bytes)
+                } else {
+                    PANELS.min(share)
+                };
                 for first in (0..part.panels).step_by(most.max(1)) {
                     let panels = first..(first + most.max(1)).min(part.panels);
                     self.tasks.push(TaskOf { run: r, part: p, panels });
@@ -304,7 +307,8 @@ impl<C: Codes, S: Scales> Kernel for Many<'_, C, S> {
             let inputs = INPUTS.min(self.task.cols - input);
             let size = inputs / RUN * unpacked_bytes::<S>();
             let chunk = const { chunk_bytes::<C, S>() };
-            for (panel, to) in self.task.weights.chunks_exact(panel_bytes).zip(scratch.chunks_exact_mut(size)) {
+            for (panel, to) in self.task.weights.chunks_exact(panel_bytes).zip(scratch.chunks_exact_mut(size))
+            {
                 let packed = &panel[input / S::CHUNK * chunk..][..inputs / S::CHUNK * chunk];
                 // SAFETY: this is compiled into `Isa::run`'s function for `V`.
                 unsafe { unpack::<V, C, S>(packed, to, tiles) };
@@ -352,8 +356,10 @@ impl<C: Codes, S: Scales> Many<'_, C, S> {
             for p in (0..panels).step_by(2) {
                 // A last panel without a neighbour is its own, whose outputs are dropped.
                 let next = (p + 1).min(panels - 1);
-                let weights =
-                    [&block.scratch[p * block.size..][..block.size], &block.scratch[next * block.size..][..block.size]];
+                let weights = [
+                    &block.scratch[p * block.size..][..block.size],
+                    &block.scratch[next * block.size..][..block.size],
+                ];
                 // SAFETY: the caller's promise.
                 unsafe {
                     let mut sums = [[V::zero(); TILE]; 4];

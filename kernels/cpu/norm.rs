@@ -2,11 +2,11 @@
 //!
 //! Source: Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019.
 
-use super::isa::{Isa, Kernel};
-use super::vector::Vector;
 use super::integers::Integers;
+use super::isa::{Isa, Kernel};
 use super::lanes;
 use super::parallel::Workers;
+use super::vector::Vector;
 
 /// `y[r] = x[r] / sqrt(mean(x[r]²) + eps) · w`; `x, y [rows, w.len()]`.
 pub(super) fn rms(isa: Isa, workers: &Workers, y: &mut [f32], x: &[f32], w: &[f32], eps: f32) {

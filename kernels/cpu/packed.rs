@@ -101,8 +101,8 @@ impl Mat {
             let kind = part.kind();
             let bytes = panel_bytes(kind, cols).unwrap_or(usize::MAX);
             let total = bytes.saturating_mul(panels).saturating_mul(experts);
-            let mut data = Memory::zeroed(total)
-                .ok_or(Error::OutOfMemory { what: "weights", bytes: total })?;
+            let mut data =
+                Memory::zeroed(total).ok_or(Error::OutOfMemory { what: "weights", bytes: total })?;
             data.par_chunks_mut(bytes).enumerate().for_each(|(panel, to)| {
                 let (expert, first) = (panel / panels, panel % panels * LANES);
                 let count = LANES.min(rows - first);

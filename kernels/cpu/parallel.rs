@@ -110,7 +110,13 @@ impl Workers {
     }
 
     /// Runs `row` for every row of `data [rows, cols]`, with its number. `work` as in [`each`](Self::each).
-    pub(super) fn rows(&self, data: &mut [f32], cols: usize, work: usize, row: impl Fn(usize, &mut [f32]) + Sync) {
+    pub(super) fn rows(
+        &self,
+        data: &mut [f32],
+        cols: usize,
+        work: usize,
+        row: impl Fn(usize, &mut [f32]) + Sync,
+    ) {
         let rows = data.len() / cols;
         let data = Disjoint::new(data);
         self.each(rows, work, |r| {

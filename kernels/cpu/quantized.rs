@@ -3,8 +3,8 @@
 //! Every 32 inputs of a row share one scale: their largest magnitude over 127, or over a little less where that
 //! rounds better. Beside the codes stand the sums that minima and offsets of weights are multiplied with. A row's codes depend on that row alone.
 
-use super::isa::{Isa, Kernel};
 use super::integers::Integers;
+use super::isa::{Isa, Kernel};
 use super::parallel::{Disjoint, Workers};
 use super::storage::Aligned;
 
@@ -16,6 +16,12 @@ pub(super) const TILE: usize = 16;
 
 /// Rows up to which they are multiplied with the packed weights, and make one tile of their own height.
 pub(super) const FEW: usize = 8;
+
+/// Inputs of a row that are quantized in one task.
+const PIECE: usize = 2048;
+
+/// Multiplications that quantizing one input is worth, to judge how much work there is.
+const EFFORT: usize = 16;
 
 /// Bytes of one row's record: 32 codes, scale, three sums times the scale, two sums.
 const RECORD: usize = RUN + 6 * 4;
@@ -58,15 +64,24 @@ impl Quantized {
     }
 
     /// Quantizes the rows: row `i` of the groups is row `from(i)` of `x`.
-    pub(super) fn fill(&mut self, isa: Isa, workers: &Workers, x: &[f32], from: impl Fn(usize) -> usize + Sync) {
+    pub(super) fn fill(
+        &mut self,
+        isa: Isa,
+        workers: &Workers,
+        x: &[f32],
+        from: impl Fn(usize) -> usize + Sync,
+    ) {
         if self.data.bytes().len() < self.bytes {
             self.data.resize(self.bytes);
         }
         let cols = self.runs * RUN;
         let out = &Disjoint::new(self.data.bytes_mut());
         let places = &self.places;
-        workers.each(places.len(), places.len() * cols * 4, |i| {
-            isa.run(Row { x: &x[from(i) * cols..][..cols], out, place: places[i] });
+        let pieces = cols.div_ceil(PIECE);
+        workers.each(places.len() * pieces, places.len() * cols * EFFORT, |i| {
+            let (row, first) = (i / pieces, i % pieces * PIECE);
+            let x = &x[from(row) * cols..][..cols][first..cols.min(first + PIECE)];
+            isa.run(Row { x, first: first / RUN, out, place: places[row] });
         });
     }
 
@@ -176,9 +191,11 @@ impl<'a> Record<'a> {
     }
 }
 
-/// One row to its place.
+/// A piece of one row to its place.
 struct Row<'a> {
     x: &'a [f32],
+    /// The run of inputs that it begins with.
+    first: usize,
     out: &'a Disjoint<'a, u8>,
     place: Place,
 }
@@ -188,8 +205,8 @@ impl Kernel for Row<'_> {
     fn run<V: Integers>(self) {
         let Place { at, height, row } = self.place;
         for (g, x) in self.x.as_chunks::<RUN>().0.iter().enumerate() {
-            let at = at + g * height * RECORD;
-            // SAFETY: every place is another row of another record: nobody else writes here.
+            let at = at + (self.first + g) * height * RECORD;
+            // SAFETY: every place is another row of another record, and every piece other runs: nobody else writes here.
             unsafe { quantize(self.out, at, height, row, x) };
         }
     }
@@ -254,8 +271,14 @@ unsafe fn quantize(out: &Disjoint<'_, u8>, at: usize, height: usize, r: usize, x
     // SAFETY: by the caller's promise.
     unsafe { out.slice(at + r * RUN, RUN) }.copy_from_slice(&narrow);
     let scaled = |sum: i32| (scale * sum as f32).to_le_bytes();
-    let words =
-        [scale.to_le_bytes(), scaled(first + last), scaled(first), scaled(last), first.to_le_bytes(), last.to_le_bytes()];
+    let words = [
+        scale.to_le_bytes(),
+        scaled(first + last),
+        scaled(first),
+        scaled(last),
+        first.to_le_bytes(),
+        last.to_le_bytes(),
+    ];
     for (array, word) in words.iter().enumerate() {
         // SAFETY: by the caller's promise.
         unsafe { out.slice(at + height * RUN + 4 * (array * height + r), 4) }.copy_from_slice(word);

@@ -1,8 +1,8 @@
 //! Rotary position embedding, the norm of heads before it, and the writing of keys and values.
 
+use super::integers::Integers;
 use super::isa::{Isa, Kernel};
 use super::kv::Kv;
-use super::integers::Integers;
 use super::norm;
 use super::parallel::Workers;
 use crate::{Heads, NO_SLOT, QkNorm, Rope};
@@ -46,7 +46,14 @@ impl Angles {
 }
 
 /// Normalises (if `norm`) and rotates the heads of q and k of every row of `qkv [rows, heads.qkv_cols()]`.
-pub(super) fn rotate(isa: Isa, workers: &Workers, qkv: &mut [f32], norm: Option<QkNorm<&[f32]>>, angles: &Angles, rope: &Rope) {
+pub(super) fn rotate(
+    isa: Isa,
+    workers: &Workers,
+    qkv: &mut [f32],
+    norm: Option<QkNorm<&[f32]>>,
+    angles: &Angles,
+    rope: &Rope,
+) {
     let half = rope.heads.dim / 2;
     let work = 4 * qkv.len();
     workers.rows(qkv, rope.heads.qkv_cols(), work, |r, row| {

@@ -85,13 +85,16 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Measures, for about a second. `None` for a device whose limits are not these.
+    /// Measures, for about a second, with a gigabyte of memory. `None` where there is not as much, and for a device
+    /// whose limits are not these.
     pub fn measure(options: &Options) -> Result<Option<Self>> {
         if options.device != Device::Cpu {
             return Ok(None);
         }
         let (isa, threads) = options.cpu();
-        let memory_gb_s = limits::read_bandwidth(threads)? / 1e9;
+        // A machine that has not the memory for that has no figure either.
+        let Ok(memory) = limits::read_bandwidth(threads) else { return Ok(None) };
+        let memory_gb_s = memory / 1e9;
         Ok(Some(Self { memory_gb_s, int8_gmac_s: limits::int8_products(isa, threads) / 1e9 }))
     }
 }
@@ -124,16 +127,31 @@ pub struct Measurement {
     pub memory_percent: Option<f64>,
 }
 
+/// All that was measured.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The model.
+    pub info: ModelInfo,
+    /// The machine's limits, where they are known.
+    pub limits: Option<Limits>,
+    /// Seconds from opening the file to weights that are ready.
+    pub load_seconds: f64,
+    /// The tests, prompts first.
+    pub measurements: Vec<Measurement>,
+}
+
 /// Measures all of `plan`. `progress` is told of loading, `done` of each result.
 pub fn bench(
     options: &Options,
     plan: &Plan,
     progress: impl FnMut(LoadProgress),
     mut done: impl FnMut(&Measurement),
-) -> Result<(ModelInfo, Option<Limits>, Vec<Measurement>)> {
+) -> Result<Report> {
     plan.check()?;
     let limits = Limits::measure(options)?;
+    let start = Instant::now();
     let mut bench = Bench::open(options, plan.context(), progress)?;
+    let load_seconds = start.elapsed().as_secs_f64();
     let mut results = Vec::new();
     for &tokens in &plan.prompts {
         let prompt = bench.tokens(tokens);
@@ -148,7 +166,7 @@ pub fn bench(
         results.push(bench.measurement(plan.generate, Some(depth), seconds, plan.runs, limits));
         done(&results[results.len() - 1]);
     }
-    Ok((bench.direct.info, limits, results))
+    Ok(Report { info: bench.direct.info, limits, load_seconds, measurements: results })
 }
 
 /// A model that is opened to be measured, with room for one sequence.

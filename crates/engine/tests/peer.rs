@@ -2,10 +2,10 @@
 
 mod common;
 
+use candle_core::Tensor;
 use candle_core::quantized::gguf_file;
-use candle_core::{Device, Tensor};
 use candle_transformers::models::{quantized_qwen2, quantized_qwen3};
-use coder_engine::{KvType, Options, probe};
+use coder_engine::{Device, KvType, Options, probe};
 use std::path::Path;
 
 /// One step of one of their models: tokens `[1, n]` at a position, to the last token's logits.
@@ -17,15 +17,17 @@ fn theirs(path: &Path, tokens: &[u32]) -> candle_core::Result<Vec<f32>> {
     let content = gguf_file::Content::read(&mut file)?;
     let qwen2 = path.to_string_lossy().contains("qwen2");
     let mut forward: Forward = if qwen2 {
-        let mut model = quantized_qwen2::ModelWeights::from_gguf(content, &mut file, &Device::Cpu)?;
+        let mut model =
+            quantized_qwen2::ModelWeights::from_gguf(content, &mut file, &candle_core::Device::Cpu)?;
         Box::new(move |x, position| model.forward(x, position))
     } else {
-        let mut model = quantized_qwen3::ModelWeights::from_gguf(content, &mut file, &Device::Cpu)?;
+        let mut model =
+            quantized_qwen3::ModelWeights::from_gguf(content, &mut file, &candle_core::Device::Cpu)?;
         Box::new(move |x, position| model.forward(x, position))
     };
     let mut logits = Vec::new();
     for (position, &token) in tokens.iter().enumerate() {
-        let x = Tensor::new(&[[token]], &Device::Cpu)?;
+        let x = Tensor::new(&[[token]], &candle_core::Device::Cpu)?;
         logits.extend(forward(&x, position)?.flatten_all()?.to_vec1::<f32>()?);
     }
     Ok(logits)
@@ -52,11 +54,15 @@ fn candle_transformers_agrees() {
     let tokens = common::tokens();
     for (path, tolerance) in cases {
         let theirs = theirs(&path, &tokens).expect("candle's logits");
-        let mut options = Options::new(&path);
-        options.kv = KvType::F32;
-        let ours = probe::logits(&options, &tokens, None).expect("our logits");
-        let d = common::distance(&ours.values, &theirs, ours.vocab);
-        println!("{}: relative L2 {:.2e}, KL {:.2e}", path.display(), d.relative_l2, d.kl);
-        assert!(d.relative_l2 < tolerance, "{}: {:e}", path.display(), d.relative_l2);
+        for device in [Device::Reference, Device::Cpu] {
+            let options = Options { device, kv: KvType::F32, ..Options::new(&path) };
+            let ours = probe::logits(&options, &tokens, None).expect("our logits");
+            let d = common::distance(&ours.values, &theirs, ours.vocab);
+            println!("{} {device}: relative L2 {:.2e}, KL {:.2e}", path.display(), d.relative_l2, d.kl);
+            // The CPU rounds to 8 bits too, in its own way: two errors of one size add to 1.4 times one.
+            let rounds = device == Device::Cpu && tolerance > 5e-2;
+            let tolerance = if rounds { 1.5 * tolerance } else { tolerance };
+            assert!(d.relative_l2 < tolerance, "{} {device}: {:e}", path.display(), d.relative_l2);
+        }
     }
 }

@@ -118,7 +118,9 @@ impl FileType {
         let mut names = vec![("token_embd.weight".to_owned(), 3584, 152_064)];
         names.push(("output.weight".to_owned(), 3584, 152_064));
         for layer in 0..LAYERS {
-            names.extend(MATRICES.map(|(name, cols, rows)| (format!("blk.{layer}.{name}.weight"), cols, rows)));
+            names.extend(
+                MATRICES.map(|(name, cols, rows)| (format!("blk.{layer}.{name}.weight"), cols, rows)),
+            );
         }
         let (mut bits, mut weights) = (0.0, 0.0);
         for (name, cols, rows) in names {
@@ -194,7 +196,8 @@ impl Mix {
     /// norms, biases and the router, which are small and decide much.
     pub(super) fn type_of(&self, name: &str, shape: &[usize]) -> Option<BlockType> {
         let matrix = shape.len() >= 2 && shape[1..].iter().any(|&n| n > 1);
-        let stays = !name.ends_with("weight") || name.contains("_norm.weight") || name.contains("ffn_gate_inp");
+        let stays =
+            !name.ends_with("weight") || name.contains("_norm.weight") || name.contains("ffn_gate_inp");
         (matrix && !stays).then(|| self.matrix(name, shape[0]))
     }
 

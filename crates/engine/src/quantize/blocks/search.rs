@@ -60,7 +60,8 @@ pub(super) fn affine<const N: usize>(x: &[f32; N], w: &[f32; N], levels: f32, tr
     let sums = Sums { w: total(sw), x: total(sx), xx: total(sxx) };
     let start = range / levels;
     let mut best = (start, low);
-    let mut least = sums.error(&Rounded::of(x, w, low, levels / range, levels), f64::from(start), f64::from(low));
+    let mut least =
+        sums.error(&Rounded::of(x, w, low, levels / range, levels), f64::from(start), f64::from(low));
     if tries.magnitude {
         least = magnitude(x, w, low, levels / range, levels, best);
     }
