@@ -73,7 +73,9 @@ pub enum Error {
         available_gib: f64,
     },
     /// Weights to be quantized are quantized already: start from the unquantized file.
-    #[error("tensor `{tensor}` is {kind} already; quantize from the F16, BF16 or F32 model that it was made from")]
+    #[error(
+        "tensor `{tensor}` is {kind} already; quantize from the F16, BF16 or F32 model that it was made from"
+    )]
     AlreadyQuantized {
         /// The first such tensor.
         tensor: String,
