@@ -47,7 +47,7 @@ fn a_smaller_file_that_answers() {
     assert!(stderr(&again).contains("--force"), "{}", stderr(&again));
     let forced = output(&["quantize", text(&input), text(&out), "--type", "q8_0", "--force"]);
     assert!(forced.status.success() && stdout(&forced).starts_with("q8_0: "), "{}", stderr(&forced));
-    let answer = output(&["complete", "--model", text(&out), "--max-tokens", "4", "x"]);
+    let answer = output(&["complete", "--model", text(&out), "--max-tokens", "4", "--prompt", "x"]);
     assert!(answer.status.success(), "{}", stderr(&answer));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
