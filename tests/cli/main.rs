@@ -3,6 +3,7 @@
 mod ask;
 mod interruption;
 mod network;
+mod quantize;
 mod run;
 mod support;
 mod text;

@@ -5,6 +5,7 @@
 
 mod alphabet;
 mod directory;
+mod export;
 mod metadata;
 mod trie;
 mod vocab;

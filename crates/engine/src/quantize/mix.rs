@@ -326,3 +326,119 @@ fn fitting(wanted: BlockType, cols: usize) -> BlockType {
     };
     if smaller.row_bytes(cols).is_some() { smaller } else { F16 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use BlockType::*;
+
+    fn mix(file: FileType) -> Mix {
+        Mix { file, layers: 28, gqa: 7, experts: 0, tied: false, tall: false }
+    }
+
+    /// The layers whose `name` matrix gets `kind`.
+    fn layers(mix: &Mix, name: &str, kind: BlockType) -> Vec<usize> {
+        let of =
+            |layer: &usize| mix.type_of(&format!("blk.{layer}.{name}.weight"), &[3584, 512]) == Some(kind);
+        (0..mix.layers).filter(of).collect()
+    }
+
+    #[test]
+    fn names_and_numbers() {
+        let mut numbers: Vec<_> = FileType::ALL.iter().map(|t| t.number()).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), FileType::ALL.len());
+        for file_type in FileType::ALL {
+            assert_eq!(file_type.to_string().parse::<FileType>().ok(), Some(file_type));
+            assert_eq!(file_type.name().replace('_', "-").parse::<FileType>().ok(), Some(file_type));
+        }
+        let error = "q4_k_x".parse::<FileType>().expect_err("no such type").to_string();
+        assert!(
+            error.contains("`q4_k_x`") && error.contains("q4_k_m") && error.contains("iq4_xs"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn bits_are_those_of_published_files() {
+        let near = |file: FileType, bits: f64| {
+            assert!((file.bits_per_weight() - bits).abs() < 0.02, "{file}: {}", file.bits_per_weight());
+        };
+        near(FileType::F16, 16.0);
+        near(FileType::Q8_0, 8.5);
+        near(FileType::Q6_K, 6.56);
+        // Sizes of the published files of Qwen2.5-Coder 7B over its weights.
+        near(FileType::Q4_K_M, 4.91);
+        near(FileType::Q5_K_M, 5.71);
+        assert!(FileType::ALL.windows(2).all(|t| t[0].bits_per_weight() >= t[1].bits_per_weight() - 0.01));
+    }
+
+    #[test]
+    fn medium_mixes_spend_bits_at_both_ends_and_on_every_third_layer() {
+        let more = vec![0, 1, 2, 5, 8, 11, 14, 17, 20, 23, 24, 25, 26, 27];
+        for file in [FileType::Q4_K_M, FileType::Q5_K_M] {
+            assert_eq!(layers(&mix(file), "attn_v", Q6_K), more);
+            assert_eq!(layers(&mix(file), "ffn_down", Q6_K), more);
+            assert_eq!(layers(&mix(file), "ffn_up", Q6_K), Vec::<usize>::new());
+        }
+        assert_eq!(layers(&mix(FileType::Q4_K_S), "ffn_down", Q5_K), [0, 1, 2]);
+        assert_eq!(layers(&mix(FileType::Q4_K_S), "attn_v", Q5_K), [0, 1, 2, 3]);
+        assert_eq!(layers(&mix(FileType::Q3_K_M), "attn_v", Q5_K), [0, 1]);
+        assert_eq!(layers(&mix(FileType::Q3_K_M), "ffn_down", Q5_K), [0]);
+        assert_eq!(layers(&mix(FileType::IQ4_XS), "attn_v", Q5_K).len(), 28);
+        assert_eq!(layers(&Mix { gqa: 2, ..mix(FileType::IQ4_XS) }, "attn_v", IQ4_XS).len(), 28);
+        let tall = Mix { tall: true, layers: 80, ..mix(FileType::Q4_K_M) };
+        assert_eq!(layers(&tall, "attn_v", Q4_K), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn the_output_gets_more_bits_and_the_embedding_if_it_is_that() {
+        let (untied, tied) = (mix(FileType::Q4_K_M), Mix { tied: true, ..mix(FileType::Q4_K_M) });
+        assert_eq!(untied.type_of("output.weight", &[3584, 9]), Some(Q6_K));
+        assert_eq!(untied.type_of("token_embd.weight", &[3584, 9]), Some(Q4_K));
+        assert_eq!(tied.type_of("token_embd.weight", &[3584, 9]), Some(Q6_K));
+        assert_eq!(mix(FileType::Q4_0).type_of("output.weight", &[3584, 9]), Some(Q6_K));
+        assert_eq!(mix(FileType::Q8_0).type_of("output.weight", &[3584, 9]), Some(Q8_0));
+        assert_eq!(mix(FileType::F16).type_of("output.weight", &[3584, 9]), Some(F16));
+    }
+
+    #[test]
+    fn columns_that_are_no_whole_blocks_fall_back() {
+        let of = |file: FileType, name: &str, cols: usize| mix(file).type_of(name, &[cols, 9]);
+        // The 0.5B model: 896 columns.
+        assert_eq!(of(FileType::Q4_K_M, "blk.4.attn_q.weight", 896), Some(Q5_0));
+        assert_eq!(of(FileType::Q5_K_M, "blk.4.attn_q.weight", 896), Some(Q5_1));
+        assert_eq!(of(FileType::Q6_K, "blk.4.attn_q.weight", 896), Some(Q8_0));
+        assert_eq!(of(FileType::Q4_K_M, "output.weight", 896), Some(Q8_0));
+        assert_eq!(of(FileType::Q4_0, "output.weight", 896), Some(Q8_0));
+        for file in [FileType::Q2_K, FileType::Q3_K_S, FileType::IQ4_XS] {
+            assert_eq!(of(file, "blk.4.attn_q.weight", 896), Some(IQ4_NL));
+        }
+        assert_eq!(of(FileType::Q4_K_M, "blk.4.attn_q.weight", 900), Some(F16));
+        assert_eq!(of(FileType::Q8_0, "blk.4.attn_q.weight", 900), Some(F16));
+    }
+
+    #[test]
+    fn experts() {
+        let eight = Mix { experts: 8, ..mix(FileType::Q4_K_M) };
+        assert_eq!(eight.type_of("blk.3.attn_v.weight", &[256, 9]), Some(Q8_0));
+        assert_eq!(eight.type_of("blk.3.attn_k.weight", &[256, 9]), Some(Q8_0));
+        assert_eq!(eight.type_of("blk.3.attn_output.weight", &[256, 9]), Some(Q5_K));
+        let many = Mix { experts: 128, ..mix(FileType::Q4_K_M) };
+        assert_eq!(many.type_of("blk.3.attn_k.weight", &[2048, 9]), Some(Q4_K));
+        assert_eq!(many.type_of("blk.5.ffn_down_exps.weight", &[768, 2048, 128]), Some(Q6_K));
+        assert_eq!(many.type_of("blk.3.ffn_down_exps.weight", &[768, 2048, 128]), Some(Q4_K));
+        assert_eq!(many.type_of("blk.3.ffn_gate_inp.weight", &[2048, 128]), None);
+    }
+
+    #[test]
+    fn small_tensors_stay() {
+        for name in
+            ["output_norm.weight", "blk.0.attn_q.bias", "blk.0.attn_k_norm.weight", "rope_freqs.weight"]
+        {
+            assert_eq!(mix(FileType::Q4_K_M).type_of(name, &[64]), None);
+        }
+        assert_eq!(mix(FileType::Q4_K_M).type_of("blk.0.attn_norm.weight", &[64, 1]), None);
+    }
+}

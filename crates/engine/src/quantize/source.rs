@@ -56,7 +56,11 @@ impl Planned {
 pub(super) fn plan(weights: &Weights, mix: &Mix) -> Result<Vec<Planned>> {
     match weights.gguf() {
         Some(gguf) => of_gguf(gguf, mix),
-        None => Role::all(weights.config()).map(|role| of_role(weights, role, mix)).collect(),
+        None => {
+            let tied = weights.config().tied;
+            let roles = Role::all(weights.config()).filter(|&role| !(tied && role == Role::Output));
+            roles.map(|role| of_role(weights, role, mix)).collect()
+        }
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) fn encode(
             x.resize(data.len() / read * cols, 0.0);
             tensor.from.dequantize(data, x).map_err(Stopped::Device)?;
             if beyond(x, most) {
-                return Err(Stopped::At(x.iter().copied().find(|v| !(v.abs() <= most)).unwrap_or(f32::NAN)));
+                return Err(Stopped::At(x.iter().copied().find(|&v| beyond(&[v], most)).unwrap_or(f32::NAN)));
             }
             blocks::encode(tensor.to, x, out);
             Ok(())

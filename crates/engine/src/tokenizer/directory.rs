@@ -50,6 +50,10 @@ enum Merges {
 }
 
 pub(super) fn open(folder: &Path) -> Result<Tokenizer> {
+    finish(read(folder)?)
+}
+
+pub(super) fn read(folder: &Path) -> Result<Plan> {
     let path = folder.join("tokenizer.json");
     let text = std::fs::read_to_string(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
     let json: TokenizerJson = serde_json::from_str(&text).map_err(|error| bad(&path, "JSON", error))?;
@@ -72,7 +76,7 @@ pub(super) fn open(folder: &Path) -> Result<Tokenizer> {
     let named = |key: &str| named_token(&config, key).and_then(|name| vocab.get(&name).copied());
     let (eos, bos, pad) = (named("eos_token"), named("bos_token"), named("pad_token"));
     let ends = eos.into_iter().chain(generation_ends(&generation)).collect();
-    finish(Plan {
+    Ok(Plan {
         merges: pairs(json.model.merges)
             .map_err(|i| bad(&path, KEYS.merges, format!("merge `{i}` is not a pair")))?,
         normalizer: normalizer(json.normalizer, &path)?,

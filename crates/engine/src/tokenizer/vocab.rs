@@ -23,7 +23,7 @@ pub(super) const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?
 const MAX_TOKENS: usize = 1 << 22;
 
 /// Tokens that end an answer wherever they exist as special tokens, whatever else the file names.
-const ENDS: [&str; 2] = ["<|im_end|>", "<|endoftext|>"];
+pub(super) const ENDS: [&str; 2] = ["<|im_end|>", "<|endoftext|>"];
 
 /// The tokenizer's part of a GGUF file's metadata, key by key.
 #[derive(Debug, Clone, Default)]
@@ -299,7 +299,7 @@ fn checked_names<'a>(plan: &'a Plan, alphabet: &Alphabet) -> Result<Vec<&'a str>
 
 /// Qwen marks some markup, such as `<|fim_prefix|>`, as ordinary; conversions to GGUF go by the look of it, and so do
 /// we, so that both files give the same tokenizer.
-fn looks_special(text: &str) -> bool {
+pub(super) fn looks_special(text: &str) -> bool {
     text.starts_with("<|") && text.ends_with("|>")
 }
 

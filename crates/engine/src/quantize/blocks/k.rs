@@ -113,8 +113,8 @@ fn by_magnitude_and_mean(x: &[f32; RUN]) -> [f32; RUN] {
 pub(super) fn q2_k(x: &[f32; 256], out: &mut [u8; 84]) {
     let tries = Tries { first: -0.5, step: 0.1, count: 15, magnitude: true };
     let b = Affine::fit(x, 3.0, 15.0, tries, |x: &[f32; HALF_RUN]| x.map(f32::abs));
-    for run in 0..16 {
-        out[run] = b.scales[run] | b.mins[run] << 4;
+    for (out, (scale, min)) in out.iter_mut().zip(b.scales.iter().zip(&b.mins)) {
+        *out = scale | min << 4;
     }
     two_bits(&b.levels, &mut out[16..80]);
     out[80..82].copy_from_slice(&b.d.to_le_bytes());

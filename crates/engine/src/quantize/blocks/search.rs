@@ -7,7 +7,8 @@
 /// Runs whose largest magnitude is below this are zero: half precision cannot hold their scale.
 const NOTHING: f32 = 1e-15;
 
-/// Which scales to try: `levels + first + i · step` steps over the range of the weights, for `i` in `0..=count`.
+/// Which scales to try: `levels + first + i · step` steps between minimum and largest weight, for `i` in
+/// `0..=count`.
 #[derive(Clone, Copy)]
 pub(super) struct Tries {
     pub(super) first: f32,
@@ -66,7 +67,11 @@ pub(super) fn affine<const N: usize>(x: &[f32; N], w: &[f32; N], levels: f32, tr
         least = magnitude(x, w, low, levels / range, levels, best);
     }
     for i in 0..=tries.count {
-        let inverse = (tries.first + tries.step * f32::from(i) + levels) / range;
+        // The best minimum so far takes part in the next try: a fit that walks.
+        if high - low < NOTHING {
+            break;
+        }
+        let inverse = (tries.first + tries.step * f32::from(i) + levels) / (high - low);
         let rounded = Rounded::of(x, w, low, inverse, levels);
         let Some((scale, min)) = sums.solve(&rounded) else { continue };
         let error = if tries.magnitude {
@@ -76,6 +81,7 @@ pub(super) fn affine<const N: usize>(x: &[f32; N], w: &[f32; N], levels: f32, tr
         };
         if error < least {
             (least, best) = (error, (scale as f32, min as f32));
+            low = best.1;
         }
     }
     (best.0, -best.1)
@@ -101,7 +107,7 @@ impl Rounded {
         let (mut sl, mut sll, mut slx) = ([0f32; 8], [0f32; 8], [0f32; 8]);
         for (x, w) in x.as_chunks::<8>().0.iter().zip(w.as_chunks::<8>().0) {
             for i in 0..8 {
-                let l = within(round((x[i] - low) * inverse), 0.0, levels);
+                let l = round(within((x[i] - low) * inverse, 0.0, levels));
                 let wl = w[i] * l;
                 sl[i] += wl;
                 sll[i] += wl * l;
@@ -119,11 +125,12 @@ impl Sums {
         if determinant <= 0.0 {
             return None;
         }
-        let min = (r.ll * self.x - r.l * r.lx) / determinant;
+        let inverse = 1.0 / determinant;
+        let min = (r.ll * self.x - r.l * r.lx) * inverse;
         if min > 0.0 {
             return Some((r.lx / r.ll, 0.0));
         }
-        Some(((self.w * r.lx - self.x * r.l) / determinant, min))
+        Some(((self.w * r.lx - self.x * r.l) * inverse, min))
     }
 
     /// Σ w · (scale · l + min − x)².
@@ -145,7 +152,7 @@ fn magnitude<const N: usize>(
     let mut sum = [0f32; 8];
     for (x, w) in x.as_chunks::<8>().0.iter().zip(w.as_chunks::<8>().0) {
         for i in 0..8 {
-            let l = within(round((x[i] - low) * inverse), 0.0, levels);
+            let l = round(within((x[i] - low) * inverse, 0.0, levels));
             sum[i] += w[i] * (scale * l + min - x[i]).abs();
         }
     }
