@@ -116,8 +116,10 @@ impl Weights {
 
     /// Gives back the memory that the file's pages of `matrix` take, until they are read again.
     pub fn release(&self, matrix: &Matrix<'_>) {
-        if let (Source::Gguf(gguf), Cow::Borrowed(data)) = (&self.source, &matrix.data) {
-            gguf.release(data);
+        let Cow::Borrowed(data) = matrix.data else { return };
+        match &self.source {
+            Source::Gguf(gguf) => gguf.release(data),
+            Source::Folder(folder) => folder.release(data),
         }
     }
 

@@ -55,6 +55,11 @@ impl Folder {
         self.shards.iter().map(|s| s.header.data_len()).sum()
     }
 
+    /// Gives back the memory that `data`, a slice of a tensor, takes until it is read again.
+    pub(super) fn release(&self, data: &[u8]) {
+        self.shards.iter().for_each(|shard| shard.bytes.release(data));
+    }
+
     /// The weight of `role`, whose shape must be `shape`. Experts are put one behind the other.
     pub(super) fn matrix(&self, role: Role, shape: Shape) -> Result<Matrix<'_>> {
         let Shape { experts, rows, cols } = shape;
