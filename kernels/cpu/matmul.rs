@@ -18,8 +18,12 @@ use super::{amx, floats};
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Bytes of weights in a task of few rows: small enough that threads end together.
-const STREAMED: usize = 48 << 10;
+/// Bytes of weights in a task of few rows, at least and at most. A task begins with cold reads and ends with some that
+/// nobody needs; but threads should end together.
+const STREAMED: Range<usize> = 32 << 10..128 << 10;
+
+/// Tasks of few rows for each thread, if they are not too small.
+const SHARES: usize = 8;
 
 /// Panels in a task of many rows. Their unpacked weights stay in a core's second cache.
 const PANELS: usize = 32;
@@ -99,11 +103,13 @@ impl Work {
     /// Cuts the product into tasks.
     fn cut(&mut self, w: &Mat, threads: usize) {
         self.tasks.clear();
+        let bytes = self.runs.len() * w.parts.iter().map(|p| p.panels * p.panel_bytes).sum::<usize>();
+        let streamed = (bytes / (SHARES * threads)).clamp(STREAMED.start, STREAMED.end);
         for (r, run) in self.runs.iter().enumerate() {
             for (p, part) in w.parts.iter().enumerate() {
                 let share = part.panels.div_ceil(if self.runs.len() < 2 * threads { 4 * threads } else { 1 });
                 let most = if run.pairs.len() <= FEW {
-                    STREAMED.div_ceil(part.panel_bytes)
+                    streamed.div_ceil(part.panel_bytes)
                 } else {
                     PANELS.min(share)
                 };
