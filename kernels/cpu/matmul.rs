@@ -4,6 +4,9 @@
 //! registers as they stream by: memory is what limits that. With many, a block of weights is unpacked once into
 //! the cache and multiplied with every tile of rows. How the work is cut changes no bit: see [`panel`](super::panel).
 
+// Registers are numbered: an iterator over them is not inlined for certain, and then they are in memory.
+#![allow(clippy::needless_range_loop)]
+
 use super::codes::Codes;
 use super::integers::Integers;
 use super::isa::{Isa, Kernel};

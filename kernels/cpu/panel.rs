@@ -5,6 +5,9 @@
 //! activations. Only the order of runs matters, and it is that of the inputs; so decode, prefill, and every
 //! instruction set give the same bits.
 
+// Registers are numbered: an iterator over them is not inlined for certain, and then they are in memory.
+#![allow(clippy::needless_range_loop)]
+
 use super::codes::Codes;
 use super::integers::{BYTES, Integers};
 use super::packed::chunk_bytes;
