@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench operations` prints criterion's statistics and, after each, the best run's share of the limit: of
 //! memory's bandwidth where weights or keys are streamed, of the processor's products of eight-bit numbers where rows
-//! are many. Shapes are those of Qwen2.5-Coder 1.5B, weights and cache larger than caches.
+//! are many. Shapes are those of Qwen2.5-Coder 1.5B.
 
 use coder_kernels::cpu::{self, Buf, Cpu, Isa, Kv, Mat, limits};
 use coder_kernels::{BLOCK, Backend, Batch, BlockType, Heads, KvType, QuantRows, Rope, Span};
@@ -98,7 +98,7 @@ fn products(c: &mut Criterion) {
     let mut cpu = Cpu::new();
     use BlockType::*;
     for kind in [Q4_K, Q6_K, Q5_0, Q8_0, IQ4_XS, F16] {
-        // Forty megabytes and more, times enough to fall out of every cache.
+        // More than 370 MB: where a machine's cache holds that, a share above 100 % says so.
         let weights: Vec<_> = (0..8).map(|_| weight(&cpu, kind, 2 * FFN * 3, COLS)).collect();
         let bytes = weights.iter().map(|w| w.1).sum();
         let mut y = cpu.buf(ROWS, 2 * FFN * 3).expect("memory");
