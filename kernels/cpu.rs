@@ -152,9 +152,16 @@ impl Backend for Cpu {
         Routes::new(rows, top_k)
     }
 
-    fn step(&mut self, batch: &Batch, ops: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+    fn step(&mut self, batch: &Batch, mut ops: impl FnMut(&mut Self) -> Result<()>) -> Result<()> {
         self.upload(batch)?;
         ops(self)
+    }
+
+    fn write(&mut self, x: &mut Buf, data: &[f32]) -> Result<()> {
+        let (rows, cols) = (data.len() / x.cols, x.cols);
+        equal("elements to write", data.len(), rows * cols)?;
+        x.begin("rows to write", rows, cols)?.copy_from_slice(data);
+        Ok(())
     }
 
     fn read(&mut self, x: &Buf, out: &mut [f32]) -> Result<()> {

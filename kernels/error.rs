@@ -30,6 +30,39 @@ pub enum Error {
         /// Its size.
         bytes: usize,
     },
+    /// There is no driver for the device on this machine.
+    #[error("no CUDA driver on this machine; install NVIDIA's driver, or compute on the CPU")]
+    NoDriver,
+    /// The driver is older than this program needs.
+    #[error(
+        "CUDA driver `{found}` is too old for runtime `{needed}`; update the driver, or compute on the CPU"
+    )]
+    DriverTooOld {
+        /// CUDA version of the driver.
+        found: Version,
+        /// CUDA version of the runtime in this program.
+        needed: Version,
+    },
+    /// A driver, but not this device.
+    #[error(
+        "CUDA device `{index}` does not exist, there are `{found}`; choose another, or compute on the CPU"
+    )]
+    NoDevice {
+        /// The device that was asked for, from 0.
+        index: usize,
+        /// Devices that there are.
+        found: usize,
+    },
+    /// A device that this program holds no code for.
+    #[error("`{name}` has compute capability `{found}`, at least `{needed}` is needed; compute on the CPU")]
+    DeviceTooOld {
+        /// The device's name.
+        name: String,
+        /// Its compute capability.
+        found: Version,
+        /// The lowest that there is code for.
+        needed: Version,
+    },
     /// The device's own library failed.
     #[error("device `{device}`: {message}")]
     Device {
@@ -38,6 +71,21 @@ pub enum Error {
         /// The library's words.
         message: String,
     },
+}
+
+/// A version as `major.minor`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// Before the point.
+    pub major: u32,
+    /// After the point.
+    pub minor: u32,
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
 }
 
 /// A result of this crate.

@@ -8,13 +8,14 @@
 mod batch;
 pub mod blocks;
 pub mod cpu;
+pub mod cuda;
 mod error;
 mod kv;
 pub mod mapped;
 
 pub use batch::{BLOCK, Batch, NO_SLOT, Span};
 pub use blocks::{BlockType, QuantRows};
-pub use error::{Error, Result};
+pub use error::{Error, Result, Version};
 pub use kv::KvType;
 
 /// The head geometry of one attention layer.
@@ -93,6 +94,11 @@ pub trait Backend: Sized {
     /// quantization, not in `cols`. With `experts > 1`, each part holds `experts` equal runs of rows,
     /// and expert `e` of the weight is the `e`-th run of every part.
     fn mat(&self, parts: &[QuantRows<'_>], experts: usize) -> Result<Self::Mat>;
+    /// As [`mat`](Self::mat) with one expert, for a table that [`embed`](Self::embed) alone reads, a few rows at a
+    /// time: a device with little memory may leave it in the host's.
+    fn table(&self, parts: &[QuantRows<'_>]) -> Result<Self::Mat> {
+        self.mat(parts, 1)
+    }
     /// Key and value storage of one layer.
     fn kv(&self, slots: usize, heads: Heads, dtype: KvType) -> Result<Self::Kv>;
     /// Room for the routing decisions of `rows` rows.
@@ -100,8 +106,12 @@ pub trait Backend: Sized {
 
     // ---- a step
 
-    /// Uploads `batch` into fixed buffers, then runs `ops`. A device may record `ops` and replay them.
-    fn step(&mut self, batch: &Batch, ops: impl FnOnce(&mut Self) -> Result<()>) -> Result<()>;
+    /// Uploads `batch` into fixed buffers, then runs `ops`. A device may record what they do and replay it, and may
+    /// call `ops` a second time where what it recorded turns out to be something else.
+    fn step(&mut self, batch: &Batch, ops: impl FnMut(&mut Self) -> Result<()>) -> Result<()>;
+    /// Copies rows from the host, the inverse of [`read`](Self::read): `data` is `[rows, cols]`, and `x` has those rows
+    /// in use. Not within a step.
+    fn write(&mut self, x: &mut Self::Buf, data: &[f32]) -> Result<()>;
     /// Copies the rows in use to the host: `out` is `[rows in use, cols]`.
     fn read(&mut self, x: &Self::Buf, out: &mut [f32]) -> Result<()>;
 

@@ -117,9 +117,15 @@ impl Backend for Reference {
         Ok(Routes { top_k, experts: Vec::with_capacity(rows), weights: Vec::with_capacity(rows * top_k) })
     }
 
-    fn step(&mut self, batch: &Batch, ops: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+    fn step(&mut self, batch: &Batch, mut ops: impl FnMut(&mut Self) -> Result<()>) -> Result<()> {
         self.batch = batch.clone();
         ops(self)
+    }
+
+    fn write(&mut self, x: &mut Buf, data: &[f32]) -> Result<()> {
+        let cols = tensor(x.0.dim(1))?;
+        x.0 = tensor(Tensor::from_slice(data, (data.len() / cols, cols), &self.device))?;
+        Ok(())
     }
 
     fn read(&mut self, x: &Buf, out: &mut [f32]) -> Result<()> {

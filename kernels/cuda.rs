@@ -1,0 +1,372 @@
+//! NVIDIA cards as a device, and their emulation on a processor, which is the same code with another [`Library`].
+//!
+//! This module owns what a step needs beside its operands, checks operands before kernels see them, and records
+//! steps as graphs. The kernels are CUDA C++ in the folder beside it, one family of operations per file; `api.h`
+//! is the line between. Reductions have an order that the shape of the weight or the position of the row
+//! fixes, so that the same row gives the same bits in every batch, recorded or not.
+
+mod api;
+mod device;
+mod graphs;
+mod inputs;
+mod planes;
+mod storage;
+
+pub use api::Api;
+pub use device::{Card, Library};
+pub use storage::{Buf, Kv, Mat, Routes};
+
+use crate::error::{below, equal};
+use crate::{Backend, Batch, BlockType, Error, Heads, KvType, QkNorm, QuantRows, Result, Rope};
+use api::MAX_HEAD;
+use device::Device;
+use graphs::Todo;
+use std::cell::RefCell;
+use std::ffi::c_int;
+use std::hash::Hash;
+use std::sync::Arc;
+use storage::{Memory, Place, Used};
+
+/// Rows that a step may have to be recorded: more of them keep the card busy without.
+const RECORDED_ROWS: usize = 64;
+
+/// Rows and chunks of contexts that may be attended to at once.
+const PLACES: usize = 1024;
+
+/// How to open a card.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Which card, from 0.
+    pub index: usize,
+    /// Bytes of its memory that may be used; by default what is free.
+    pub memory_bytes: Option<u64>,
+    /// Rows of a step, at most.
+    pub rows: usize,
+    /// Blocks that the sequences of one step may have together.
+    pub blocks: usize,
+    /// Record steps of few rows once and replay them.
+    pub graphs: bool,
+}
+
+impl Default for Options {
+    /// The first card, all of its free memory, 512 rows over 131,072 positions, with graphs.
+    fn default() -> Self {
+        Self { index: 0, memory_bytes: None, rows: 512, blocks: 4096, graphs: true }
+    }
+}
+
+impl Options {
+    /// Bytes of the card that a [`Cuda`] takes for itself, beside what its caller allocates: inputs of a step,
+    /// and places for the results of chunks of contexts.
+    pub fn own_bytes(&self, heads: Heads) -> u64 {
+        inputs::bytes(self.rows, self.blocks) as u64 + partial_bytes(heads) as u64
+    }
+}
+
+/// Bytes of a card that [`Backend::buf`] takes, or [`Backend::vector`] with one row.
+pub fn buf_bytes(rows: usize, cols: usize) -> u64 {
+    storage::buf_bytes(rows, cols)
+}
+
+/// Bytes of a card that [`Backend::kv`] takes.
+pub fn kv_bytes(slots: usize, heads: Heads, dtype: KvType) -> u64 {
+    storage::kv_bytes(slots, heads, dtype)
+}
+
+/// Bytes of a card that [`Backend::routes`] takes.
+pub fn routes_bytes(rows: usize, top_k: usize) -> u64 {
+    storage::routes_bytes(rows, top_k)
+}
+
+/// Bytes of a card that [`Backend::mat`] takes for parts of these bytes: those, each field of a block from a
+/// multiple of 256.
+pub fn mat_bytes(parts: &[(BlockType, u64)]) -> u64 {
+    storage::mat_bytes(parts)
+}
+
+fn partial_bytes(heads: Heads) -> usize {
+    PLACES * heads.q * (heads.dim + 2) * 4
+}
+
+/// Rows that a step of `rows` rows is computed with where it is recorded.
+fn bucket(rows: usize) -> usize {
+    if rows <= RECORDED_ROWS { rows.next_power_of_two() } else { rows }
+}
+
+/// A card.
+#[derive(Debug)]
+pub struct Cuda {
+    device: Arc<Device>,
+    inputs: inputs::Inputs,
+    /// Results of chunks of contexts; grown by [`Backend::kv`] alone, at load.
+    partials: RefCell<Option<Memory>>,
+    recorder: graphs::Recorder,
+}
+
+impl Cuda {
+    /// Opens a card.
+    ///
+    /// # Errors
+    /// [`Error::NoDriver`], [`Error::DriverTooOld`], [`Error::NoDevice`], [`Error::DeviceTooOld`], or what the
+    /// driver says.
+    pub fn open(library: Library, options: &Options) -> Result<Self> {
+        let device = Arc::new(Device::open(library, options.index, options.memory_bytes)?);
+        let inputs = inputs::Inputs::new(&device, options.rows, options.blocks)?;
+        let recorder = graphs::Recorder::new(options.graphs);
+        Ok(Self { device, inputs, partials: RefCell::default(), recorder })
+    }
+
+    /// What the card is.
+    pub fn card(&self) -> &Card {
+        self.device.card()
+    }
+
+    /// Bytes of the card's memory that have been allocated through this value.
+    pub fn used_bytes(&self) -> u64 {
+        self.device.used_bytes()
+    }
+
+    /// Checks that rows and blocks of the batch lie within `kv`.
+    fn fits(&self, rows: &Buf, kv: &Kv) -> Result<()> {
+        equal("rows in use", rows.rows(), self.inputs.rows())?;
+        below("slots", self.inputs.slots, kv.slots + 1)
+    }
+
+    /// Puts an operation on the stream, or, in a step that was recorded, sees that it is what was recorded.
+    fn run<T: Hash>(
+        &mut self,
+        name: &'static str,
+        operands: T,
+        launch: impl FnOnce(&Api, *mut api::DeviceHandle) -> c_int,
+    ) -> Result<()> {
+        if self.recorder.meets(name, operands) { self.device.call(name, launch) } else { Ok(()) }
+    }
+
+    /// Rounds `x` to eight bits, unless that has been done since it was written.
+    fn quantize(&mut self, x: &Buf) -> Result<()> {
+        if x.rounded.replace(true) {
+            return Ok(());
+        }
+        let rows = x.operand();
+        // SAFETY: a buffer's pointers are its own allocation, large enough for all of its rows; see `operand`.
+        self.run("quantize", rows, |api, d| unsafe { (api.quantize)(d, &rows) })
+    }
+}
+
+impl Backend for Cuda {
+    type Buf = Buf;
+    type Mat = Mat;
+    type Kv = Kv;
+    type Routes = Routes;
+
+    fn name(&self) -> String {
+        format!("cuda ({})", self.card().name)
+    }
+
+    fn buf(&self, rows: usize, cols: usize) -> Result<Buf> {
+        Buf::new(&self.device, rows, cols)
+    }
+
+    fn vector(&self, data: &[f32]) -> Result<Buf> {
+        Buf::vector(&self.device, data)
+    }
+
+    fn mat(&self, parts: &[QuantRows<'_>], experts: usize) -> Result<Mat> {
+        Mat::new(&self.device, parts, experts, Place::Card)
+    }
+
+    fn table(&self, parts: &[QuantRows<'_>]) -> Result<Mat> {
+        Mat::new(&self.device, parts, 1, Place::Host)
+    }
+
+    fn kv(&self, slots: usize, heads: Heads, dtype: KvType) -> Result<Kv> {
+        let mut partials = self.partials.borrow_mut();
+        let bytes = partial_bytes(heads);
+        if partials.as_ref().is_none_or(|p| p.bytes() < bytes) {
+            *partials = Some(Memory::new(&self.device, Place::Card, "results of chunks of contexts", bytes)?);
+        }
+        Kv::new(&self.device, slots, heads, dtype)
+    }
+
+    fn routes(&self, rows: usize, top_k: usize) -> Result<Routes> {
+        Routes::new(&self.device, rows, top_k)
+    }
+
+    fn step(&mut self, batch: &Batch, mut ops: impl FnMut(&mut Self) -> Result<()>) -> Result<()> {
+        let recorded = self.recorder.records(batch.rows());
+        self.inputs.upload(batch, recorded)?;
+        if !recorded {
+            return ops(self);
+        }
+        let key = self.inputs.key();
+        let mut todo = self.recorder.begin(key);
+        if todo == Todo::Compare {
+            ops(self).inspect_err(|_| self.recorder.failed(key))?;
+            if let Some(graph) = self.recorder.same() {
+                return self.device.replay(graph);
+            }
+            todo = self.recorder.begin(key);
+        }
+        if todo == Todo::Capture {
+            self.device.capture()?;
+        }
+        let done = ops(self);
+        // A capture is ended also if its operations failed.
+        let graph = (todo == Todo::Capture).then(|| self.device.capture_end());
+        done.inspect_err(|_| self.recorder.failed(key))?;
+        let graph = graph.transpose().inspect_err(|_| self.recorder.failed(key))?;
+        if let Some(graph) = &graph {
+            self.device.replay(graph)?;
+        }
+        self.recorder.remember(key, graph);
+        Ok(())
+    }
+
+    fn write(&mut self, x: &mut Buf, data: &[f32]) -> Result<()> {
+        let rows = data.len() / x.cols;
+        equal("elements to write", data.len(), rows * x.cols)?;
+        x.begin("rows to write", Used { rows, computed: rows }, x.cols)?;
+        x.upload(data)
+    }
+
+    fn read(&mut self, x: &Buf, out: &mut [f32]) -> Result<()> {
+        equal("elements to read", out.len(), x.rows() * x.cols)?;
+        x.download(out)
+    }
+
+    fn embed(&mut self, x: &mut Buf, table: &Mat) -> Result<()> {
+        table.dense("experts of an embedding")?;
+        below("token", self.inputs.tokens, table.out + 1)?;
+        x.begin("embedding", self.inputs.used(), table.cols)?;
+        let (x, table, batch) = (x.operand(), table.operand(), self.inputs.operand());
+        // SAFETY: as in `quantize`; tokens are below the table's outputs, the others of the batch are 0.
+        self.run("embed", (x, table, batch), |api, d| unsafe { (api.embed)(d, &x, &table, &batch) })
+    }
+
+    fn rms_norm(&mut self, y: &mut Buf, x: &Buf, w: &Buf, eps: f32) -> Result<()> {
+        let w = w.vector_of("weight of a norm", x.cols)?;
+        y.begin("normalised rows", x.used, x.cols)?;
+        let (y, x) = (y.operand(), x.operand());
+        // SAFETY: as in `quantize`; `w` has the columns of `x`.
+        self.run("rms_norm", (y, x, w, eps.to_bits()), |api, d| unsafe { (api.rms_norm)(d, &y, &x, w, eps) })
+    }
+
+    fn matmul(&mut self, y: &mut Buf, x: &Buf, w: &Mat) -> Result<()> {
+        w.dense("experts of a dense weight")?;
+        equal("columns of a product's input", x.cols, w.cols)?;
+        y.begin("product", x.used, w.out)?;
+        if w.quantized {
+            self.quantize(x)?;
+        }
+        let (y, x, w) = (y.operand(), x.operand(), w.operand());
+        // SAFETY: as in `quantize`; the weight's pointers are its own allocation of `[out, cols]`.
+        self.run("matmul", (y, x, w), |api, d| unsafe { (api.matmul)(d, &y, &x, &w) })
+    }
+
+    fn bias(&mut self, x: &mut Buf, b: &Buf) -> Result<()> {
+        let b = b.vector_of("bias", x.cols)?;
+        let x = x.written();
+        // SAFETY: as in `quantize`; `b` has the columns of `x`.
+        self.run("bias", (x, b), |api, d| unsafe { (api.bias)(d, &x, b) })
+    }
+
+    fn rope(&mut self, qkv: &mut Buf, norm: Option<&QkNorm<Buf>>, kv: &mut Kv, rope: &Rope) -> Result<()> {
+        let heads = kv.heads;
+        if rope.heads != heads {
+            let (expected, got) = (format!("{heads:?}"), format!("{:?}", rope.heads));
+            return Err(Error::Shape { what: "heads to rotate", expected, got });
+        }
+        equal("columns to rotate", qkv.cols, heads.qkv_cols())?;
+        self.fits(qkv, kv)?;
+        let mut rotation = api::Rotation {
+            radians: [0.0; MAX_HEAD / 2],
+            q_norm: std::ptr::null(),
+            k_norm: std::ptr::null(),
+            eps: rope.eps,
+        };
+        for (i, radians) in rotation.radians[..heads.dim / 2].iter_mut().enumerate() {
+            *radians = rope.theta.powf(-2.0 * i as f64 / heads.dim as f64);
+        }
+        if let Some(norm) = norm {
+            rotation.q_norm = norm.q.vector_of("weight of the query norm", heads.dim)?;
+            rotation.k_norm = norm.k.vector_of("weight of the key norm", heads.dim)?;
+        }
+        let (qkv, kv, batch) = (qkv.written(), kv.operand(), self.inputs.operand());
+        // SAFETY: as in `quantize`; every slot of the batch is within the cache, whose heads are the row's.
+        self.run("rope", (qkv, kv, &rotation, batch), |api, d| unsafe {
+            (api.rope)(d, &qkv, &kv, &rotation, &batch)
+        })
+    }
+
+    fn attention(&mut self, y: &mut Buf, qkv: &Buf, kv: &Kv) -> Result<()> {
+        equal("columns of queries, keys and values", qkv.cols, kv.heads.qkv_cols())?;
+        self.fits(qkv, kv)?;
+        y.begin("attention", qkv.used, kv.heads.q_cols())?;
+        // Made with the cache, for heads at least as large.
+        let data = self.partials.borrow().as_ref().map_or(std::ptr::null_mut(), |p| p.at(0).cast());
+        let partials = api::Partials { data, places: PLACES as i32 };
+        let (y, qkv, kv, batch) = (y.operand(), qkv.operand(), kv.operand(), self.inputs.operand());
+        // SAFETY: as in `rope`; block tables reach every position and lie within the cache (`Batch::check`, `fits`).
+        self.run("attention", (y, qkv, kv, batch, partials), |api, d| unsafe {
+            (api.attention)(d, &y, &qkv, &kv, &batch, &partials)
+        })
+    }
+
+    fn add(&mut self, x: &mut Buf, y: &Buf) -> Result<()> {
+        equal("columns of a sum", y.cols, x.cols)?;
+        equal("rows of a sum", y.rows(), x.rows())?;
+        let (x, y) = (x.written(), y.operand());
+        // SAFETY: as in `quantize`; both have the same shape.
+        self.run("add", (x, y), |api, d| unsafe { (api.add)(d, &x, &y) })
+    }
+
+    fn swiglu(&mut self, y: &mut Buf, gate_up: &Buf) -> Result<()> {
+        equal("columns of gate and up", gate_up.cols, y.cols.saturating_mul(2))?;
+        y.begin("gated rows", gate_up.used, y.cols)?;
+        let (y, gate_up) = (y.operand(), gate_up.operand());
+        // SAFETY: as in `quantize`; a gated row is half of its input.
+        self.run("swiglu", (y, gate_up), |api, d| unsafe { (api.swiglu)(d, &y, &gate_up) })
+    }
+
+    fn route(&mut self, routes: &mut Routes, logits: &Buf) -> Result<()> {
+        below("experts of a row", routes.top_k, logits.cols + 1)?;
+        routes.begin(logits.used, logits.cols)?;
+        let (routes, logits) = (routes.operand(), logits.operand());
+        // SAFETY: as in `quantize`; the routes have room for their rows and for this many experts.
+        self.run("route", (routes, logits), |api, d| unsafe { (api.route)(d, &routes, &logits) })
+    }
+
+    fn matmul_experts(&mut self, y: &mut Buf, x: &Buf, w: &Mat, routes: &Routes, shared: bool) -> Result<()> {
+        let chosen = routes.chosen();
+        equal("columns of a product's input", x.cols, w.cols)?;
+        equal("rows of a product's input", x.rows(), if shared { routes.used.rows } else { chosen.rows })?;
+        below("experts", routes.experts, w.experts + 1)?;
+        y.begin("product of experts", chosen, w.out)?;
+        if w.quantized {
+            self.quantize(x)?;
+        }
+        let (y, x, w, routes) = (y.operand(), x.operand(), w.operand(), routes.operand());
+        let shared = i32::from(shared);
+        // SAFETY: as in `matmul`; every expert that was chosen is one of the weight's.
+        self.run("matmul_experts", (y, x, w, routes, shared), |api, d| unsafe {
+            (api.matmul_experts)(d, &y, &x, &w, &routes, shared)
+        })
+    }
+
+    fn mix_experts(&mut self, x: &mut Buf, y: &Buf, routes: &Routes) -> Result<()> {
+        equal("columns to mix", y.cols, x.cols)?;
+        equal("rows to mix", x.rows(), routes.used.rows)?;
+        equal("rows of experts to mix", y.rows(), routes.chosen().rows)?;
+        let (x, y, routes) = (x.written(), y.operand(), routes.operand());
+        // SAFETY: as in `quantize`; `y` has `top_k` rows for each of `x`.
+        self.run("mix_experts", (x, y, routes), |api, d| unsafe { (api.mix_experts)(d, &x, &y, &routes) })
+    }
+
+    fn select(&mut self, y: &mut Buf, x: &Buf) -> Result<()> {
+        equal("rows in use", x.rows(), self.inputs.rows())?;
+        y.begin("selected rows", self.inputs.wanted(), x.cols)?;
+        let (y, x, batch) = (y.operand(), x.operand(), self.inputs.operand());
+        // SAFETY: as in `quantize`; the wanted rows are rows of the batch, the others of the bucket are row 0.
+        self.run("select", (y, x, batch), |api, d| unsafe { (api.select)(d, &y, &x, &batch) })
+    }
+}

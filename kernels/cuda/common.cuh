@@ -1,0 +1,67 @@
+// What every kernel file includes: the C interface, the device's words, and how a kernel is launched.
+//
+// Kernels never call CUDA's intrinsics themselves. The words below have two bodies, one for nvcc (device.cuh) and
+// one in plain C++ (emu/device.h), so that the same sources run on a card and, lane by lane and with every access
+// checked, on a processor.
+//
+//   sync_block() sync_warp()              barriers of the block's threads, of the warp's lanes
+//   shuffle(v, lane) shuffle_xor(v, mask) v of another lane of the warp; all 32 lanes take part
+//   vote_any(p)                           whether p is true in any lane
+//   dot4(a, b, c)                         c + Σ a.i8[j] · b.i8[j], j < 4
+//   mma_16x8x32(d, a, b) mma_16x8x16      d += a · b of one warp: int8 in PTX's fragments of mma.m16n8k32 and k16, i32 sums
+//   copy_async_16(shared, global)         16 bytes without a register; copy_async_commit(), copy_async_wait<N>()
+//   shared<T>()                           the block's shared memory as a T, the only way to have any
+//   half_to_float(bits) float_to_half(x)  IEEE binary16; ties to even
+//   as_float(bits) as_bits(float)
+//
+// Contraction is off in both bodies (-fmad=false, -ffp-contract=off): what is fused says fmaf. With the operations above exact
+// or correctly rounded, a card and the emulator then agree bit for bit.
+#pragma once
+
+#include "api.h"
+
+#ifdef CODER_EMULATOR
+#include "emu/device.h"
+#else
+#include "device.cuh"
+#endif
+
+// All names of the library lie in one namespace for each of its two builds, which may be linked into one program.
+namespace CODER_NAMESPACE {
+
+constexpr int WARP = 32;
+
+constexpr __host__ __device__ int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
+// Σ over the warp's lanes, the same bits in every lane.
+__device__ inline float warp_sum(float v) {
+#pragma unroll
+  for (int m = WARP / 2; m > 0; m /= 2) v += shuffle_xor(v, m);
+  return v;
+}
+
+__device__ inline float warp_max(float v) {
+#pragma unroll
+  for (int m = WARP / 2; m > 0; m /= 2) v = fmaxf(v, shuffle_xor(v, m));
+  return v;
+}
+
+// A launcher's operands that no kernel takes.
+int refuse(const char *why);
+
+// The functions of api.h, each defined in the file of its family.
+int embed(Device *, const Rows *x, const Matrix *table, const Batch *);
+int rms_norm(Device *, const Rows *y, const Rows *x, const float *w, float eps);
+int quantize(Device *, const Rows *x);
+int matmul(Device *, const Rows *y, const Rows *x, const Matrix *w);
+int bias(Device *, const Rows *x, const float *b);
+int rope(Device *, const Rows *qkv, const Cache *, const Rotation *, const Batch *);
+int attention(Device *, const Rows *y, const Rows *qkv, const Cache *, const Batch *, const Partials *);
+int add(Device *, const Rows *x, const Rows *y);
+int swiglu(Device *, const Rows *y, const Rows *gate_up);
+int route(Device *, const Routes *, const Rows *logits);
+int matmul_experts(Device *, const Rows *y, const Rows *x, const Matrix *w, const Routes *, int32_t shared);
+int mix_experts(Device *, const Rows *x, const Rows *y, const Routes *);
+int select(Device *, const Rows *y, const Rows *x, const Batch *);
+
+}  // namespace CODER_NAMESPACE

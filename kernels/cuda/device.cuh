@@ -1,0 +1,71 @@
+// The device's words for nvcc; common.cuh says what they mean.
+#pragma once
+
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#define CODER_NAMESPACE coder_cuda
+
+namespace CODER_NAMESPACE {
+
+__device__ inline void sync_block() { __syncthreads(); }
+__device__ inline void sync_warp() { __syncwarp(); }
+
+template <typename T>
+__device__ inline T shuffle(T v, int lane) {
+  return __shfl_sync(0xffffffffu, v, lane);
+}
+template <typename T>
+__device__ inline T shuffle_xor(T v, int mask) {
+  return __shfl_xor_sync(0xffffffffu, v, mask);
+}
+__device__ inline bool vote_any(bool p) { return __any_sync(0xffffffffu, p); }
+
+__device__ inline int dot4(int a, int b, int c) { return __dp4a(a, b, c); }
+
+__device__ inline void mma_16x8x32(int (&d)[4], const int (&a)[4], const int (&b)[2]) {
+  asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+__device__ inline void mma_16x8x16(int (&d)[4], const int (&a)[2], const int (&b)[1]) {
+  asm("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+      : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(b[0]));
+}
+
+__device__ inline void copy_async_16(void *to_shared, const void *from_global) {
+  unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(to_shared));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from_global) : "memory");
+}
+__device__ inline void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int PENDING>
+__device__ inline void copy_async_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
+}
+
+template <typename T>
+__device__ inline T &shared() {
+  extern __shared__ __align__(128) unsigned char coder_shared[];
+  return *reinterpret_cast<T *>(coder_shared);
+}
+
+__device__ inline float half_to_float(uint16_t bits) { return __half2float(__ushort_as_half(bits)); }
+__device__ inline uint16_t float_to_half(float x) { return __half_as_ushort(__float2half_rn(x)); }
+__device__ inline float as_float(uint32_t bits) { return __uint_as_float(bits); }
+__device__ inline uint32_t as_bits(float x) { return __float_as_uint(x); }
+
+// What a failed call of the runtime means; remembers its words for `message`.
+int failure(cudaError_t error, const char *what);
+
+// The stream of a device (context.cu has its definition).
+cudaStream_t stream_of(Device *);
+
+// Puts `kernel` on the device's stream.
+template <typename... Formal, typename... Actual>
+int launch(Device *device, const char *name, void (*kernel)(Formal...), dim3 grid, int threads, size_t shared_bytes, Actual... args) {
+  kernel<<<grid, threads, shared_bytes, stream_of(device)>>>(static_cast<Formal>(args)...);
+  return failure(cudaGetLastError(), name);
+}
+
+}  // namespace CODER_NAMESPACE
