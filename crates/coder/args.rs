@@ -16,9 +16,19 @@ pub(crate) struct ModelArgs {
     /// GGUF file, safetensors folder, or the name of a model; without it, the bundled coder-tiny
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: Option<String>,
-    /// What computes: cpu, or reference (slow, independent arithmetic, to compare with)
-    #[arg(long, default_value = "cpu")]
+    /// What computes: cuda (an NVIDIA card), cpu, reference (slow, independent arithmetic, to compare with), or auto:
+    /// the card if one is there and this program was built for it, else cpu
+    #[arg(long, default_value = "auto")]
     pub(crate) device: Device,
+    /// Layers on the card: the last N, with the output; the others are computed by the CPU [default: all that fit]
+    #[arg(long, value_name = "N")]
+    pub(crate) gpu_layers: Option<usize>,
+    /// Use the card as if it had only this much memory, such as 24GiB (see coder fit) [default: what is free]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    pub(crate) vram: Option<u64>,
+    /// Launch every operation on the card anew, in place of replaying recorded steps: slower, to compare with
+    #[arg(long)]
+    pub(crate) no_graph: bool,
     /// Room for prompt and answer, in tokens; without it, the model's own, at most 32768
     #[arg(long, value_name = "TOKENS")]
     pub(crate) context: Option<usize>,
@@ -42,6 +52,9 @@ impl ModelArgs {
         let (source, name) = bundled::source(self.model.as_deref())?;
         let mut options = Options::from_source(source);
         options.device = self.device;
+        options.gpu_layers = self.gpu_layers;
+        options.vram = self.vram;
+        options.graphs = !self.no_graph;
         options.context = self.context;
         options.kv = self.kv;
         options.threads = self.threads.map(usize::from);
@@ -51,7 +64,36 @@ impl ModelArgs {
     }
 }
 
-fn kv_type(text: &str) -> Result<KvType, String> {
+/// A size such as `24GiB`, `800 MB` or `1024` (bytes).
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 8] = [
+        ("", 1),
+        ("b", 1),
+        ("kb", 1_000),
+        ("mb", 1_000_000),
+        ("gb", 1_000_000_000),
+        ("kib", 1 << 10),
+        ("mib", 1 << 20),
+        ("gib", 1 << 30),
+    ];
+    let text = text.trim();
+    let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
+    let unit = unit.to_ascii_lowercase();
+    let Some((_, factor)) = UNITS.iter().find(|(name, _)| *name == unit) else {
+        return Err(format!("no unit `{unit}`; use B, KB, MB, GB (1000) or KiB, MiB, GiB (1024)"));
+    };
+    let number: f64 =
+        number.trim().parse().map_err(|_| "write a number and a unit, such as 24GiB".to_string())?;
+    let bytes = number * *factor as f64;
+    // Up to 2^53, floats hold every whole number.
+    if bytes.is_finite() && (1.0..9e15).contains(&bytes) {
+        Ok(bytes as u64)
+    } else {
+        Err("must be at least one byte, and less than a card will ever have".to_string())
+    }
+}
+
+pub(crate) fn kv_type(text: &str) -> Result<KvType, String> {
     match text {
         "f16" => Ok(KvType::F16),
         "f32" => Ok(KvType::F32),
@@ -160,4 +202,26 @@ pub(crate) fn read_text(path: &Path) -> Outcome<String> {
 pub(crate) fn read_json(path: &Path) -> Outcome<Value> {
     serde_json::from_str(&read_text(path)?)
         .map_err(|error| Failure::new(format!("`{}`: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(bytes("24GiB"), Ok(24 << 30));
+        assert_eq!(bytes("24 gib"), Ok(24 << 30));
+        assert_eq!(bytes("1.5MiB"), Ok(3 << 19));
+        assert_eq!(bytes("24GB"), Ok(24_000_000_000));
+        assert_eq!(bytes(" 8 kb "), Ok(8_000));
+        assert_eq!(bytes("100"), Ok(100));
+        for (text, word) in
+            [("24G", "GiB"), ("", "number"), ("GiB", "number"), ("-1GiB", "at least"), ("0", "at least")]
+        {
+            let error = bytes(text).expect_err(text);
+            assert!(error.contains(word), "{text}: {error}");
+        }
+        assert!(bytes("1e300").is_err() && bytes("NaN").is_err() && bytes("inf").is_err());
+    }
 }

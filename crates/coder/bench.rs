@@ -8,7 +8,7 @@ use coder_engine::probe::{self, Measurement, Plan};
 use crate::args::ModelArgs;
 use crate::failure::Outcome;
 use crate::output::Output;
-use crate::progress::Progress;
+use crate::progress::{self, Progress};
 
 /// Measure reading (pp) and writing (tg) in tokens per second
 #[derive(Args, Debug)]
@@ -41,7 +41,7 @@ const EXAMPLES: &str = "Examples:
 
 weight/tok is what one written token reads of the weights. GB/s is how fast they are read, once per
 token when writing and once per chunk when reading a prompt; of memory is its share of the bandwidth that
-the same threads reach, measured in the same run.";
+the same threads reach, measured in the same run, or of the theoretical peak of the card that has all layers.";
 
 pub(crate) fn run(args: BenchArgs) -> Outcome {
     let (options, name) = args.model.options()?;
@@ -54,6 +54,7 @@ pub(crate) fn run(args: BenchArgs) -> Outcome {
         |measured| progress.borrow_mut().message(format!("measured {}", measured.test)),
     )?;
     drop(progress);
+    progress::tell(&report.info);
     let mut out = Output::new();
     if args.json {
         return Ok(out.json(&report.measurements)?);
@@ -63,8 +64,12 @@ pub(crate) fn run(args: BenchArgs) -> Outcome {
     out.line(&format!("{} ({}), {weights} of weights, {}", info.name, info.architecture, info.device))?;
     out.line(&format!("loaded in {load:.2} s, {:.2} s/GB", load / (info.weight_bytes as f64 / 1e9)))?;
     if let Some(limits) = report.limits {
-        let (memory, products) = (limits.memory_gb_s, limits.int8_gmac_s);
-        out.line(&format!("limits: memory {memory:.1} GB/s, int8 {products:.0} GMAC/s\n"))?;
+        let products = limits.int8_gmac_s.map(|products| format!(", int8 {products:.0} GMAC/s"));
+        out.line(&format!(
+            "limits: memory {:.1} GB/s{}\n",
+            limits.memory_gb_s,
+            products.unwrap_or_default()
+        ))?;
     }
     out.line(&format!(
         "{:<12} {:>10} {:>14} {:>10} {:>12}",

@@ -5,9 +5,9 @@ use serde_json::json;
 
 use crate::bundled;
 use crate::failure::Outcome;
-use crate::fits::{self, Fit, QUANTIZATIONS};
-use crate::machine::{Memory, Processor};
+use crate::machine::{Cuda, Memory, Processor};
 use crate::output::Output;
+use crate::published::{self, Fit, QUANTIZATIONS};
 
 /// Show what this machine can run
 #[derive(Args, Debug)]
@@ -22,13 +22,13 @@ const EXAMPLES: &str = "Examples:
   coder doctor
   coder doctor --json | jq '.models[] | select(.context > 0) | .model' -r | sort -u";
 
-const DEVICES: [&str; 2] = ["cpu", "reference"];
-
 pub(crate) fn run(args: DoctorArgs) -> Outcome {
     let processor = Processor::detect();
     let memory = Memory::detect();
     // Where the system does not tell, nothing can be promised.
-    let fits = memory.map(|memory| fits::all(memory.available_bytes)).unwrap_or_default();
+    let fits = memory.map_or(Ok(Vec::new()), |memory| published::all(memory.available_bytes))?;
+    let cuda = Cuda::detect();
+    let devices: &[_] = if cuda.works() { &["cpu", "cuda", "reference"] } else { &["cpu", "reference"] };
     let mut out = Output::new();
     if args.json {
         let models: Vec<_> = fits.iter().collect();
@@ -37,8 +37,8 @@ pub(crate) fn run(args: DoctorArgs) -> Outcome {
             "system": { "os": std::env::consts::OS, "architecture": std::env::consts::ARCH },
             "cpu": processor,
             "memory": memory,
-            "devices": DEVICES,
-            "cuda": { "built_in": false, "devices": [] },
+            "devices": devices,
+            "cuda": cuda,
             "bundled": { "model": bundled::NAME, "bytes": bundled::bytes().len() },
             "models": models,
         }))?);
@@ -55,8 +55,10 @@ pub(crate) fn run(args: DoctorArgs) -> Outcome {
     out.line(&memory.map_or("memory   unknown".to_string(), |memory| {
         format!("memory   {} GiB, {} GiB available", gib(memory.total_bytes), gib(memory.available_bytes))
     }))?;
-    out.line(&format!("devices  {}", DEVICES.join(", ")))?;
-    out.line("cuda     not built in")?;
+    out.line(&format!("devices  {}", devices.join(", ")))?;
+    for line in cuda.lines() {
+        out.line(&format!("cuda     {line}"))?;
+    }
     let megabytes = bundled::bytes().len() as f64 / 1e6;
     out.line(&format!("bundled  {}, {megabytes:.1} MB, always fits", bundled::NAME))?;
     table(&mut out, &fits)
@@ -68,7 +70,7 @@ fn table(out: &mut Output, fits: &[Fit]) -> Outcome {
         return Ok(());
     }
     out.line("\nWeights, and the context that fits beside them (- does not fit):\n")?;
-    let heading: String = QUANTIZATIONS.iter().map(|quantization| format!("{quantization:>17}")).collect();
+    let heading: String = QUANTIZATIONS.map(|quantization| format!("{:>17}", quantization.name())).concat();
     out.line(&format!("{:<20}{heading}", "model"))?;
     for row in fits.chunks(QUANTIZATIONS.len()) {
         let cells: String = row.iter().map(|fit| format!("{:>17}", cell(fit))).collect();

@@ -10,6 +10,7 @@ use coder_engine::probe;
 use crate::args::ModelArgs;
 use crate::failure::{Failure, Outcome};
 use crate::npy;
+use crate::progress;
 
 /// Write the logits of a token sequence as a NumPy file
 #[derive(Args, Debug)]
@@ -40,6 +41,7 @@ fn id(text: &str) -> Result<u32, String> {
 pub(crate) fn run(args: LogitsArgs) -> Outcome {
     let (options, _) = args.model.options()?;
     let logits = probe::logits(&options, &args.tokens, args.chunk)?;
+    progress::tell(&logits.info);
     let write = || {
         let mut file = BufWriter::new(File::create(&args.out)?);
         npy::write(&mut file, logits.rows, logits.vocab, &logits.values)?;

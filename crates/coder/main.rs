@@ -13,7 +13,7 @@ mod chat;
 mod complete;
 mod doctor;
 mod failure;
-mod fits;
+mod fit;
 mod interrupt;
 mod logits;
 mod machine;
@@ -21,6 +21,7 @@ mod models;
 mod npy;
 mod output;
 mod progress;
+mod published;
 mod quantize;
 mod report;
 mod run;
@@ -64,6 +65,7 @@ enum Command {
     Logits(logits::LogitsArgs),
     Models(models::ModelsArgs),
     Quantize(quantize::QuantizeArgs),
+    Fit(fit::FitArgs),
     Doctor(doctor::DoctorArgs),
     /// Print a shell's completion script
     #[command(
@@ -99,6 +101,7 @@ fn dispatch(command: Command) -> Outcome {
         Command::Logits(args) => logits::run(args),
         Command::Models(args) => models::run(args),
         Command::Quantize(args) => quantize::run(args),
+        Command::Fit(args) => fit::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Completions { shell } => completions(shell),
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use coder_engine::{Engine, Options};
+use coder_engine::{Engine, ModelInfo, Options};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::failure::Outcome;
@@ -73,5 +73,15 @@ impl Drop for Progress {
 /// Opens a model with a bar.
 pub(crate) fn open(options: &Options, name: &str) -> Outcome<Engine> {
     let mut progress = Progress::bytes(format!("loading {name}"));
-    Ok(Engine::open_with(options, |load| progress.at(load.done_bytes, load.total_bytes))?)
+    let engine = Engine::open_with(options, |load| progress.at(load.done_bytes, load.total_bytes))?;
+    drop(progress);
+    tell(engine.info());
+    Ok(engine)
+}
+
+/// Says where a model runs, if that is not what one would expect.
+pub(crate) fn tell(info: &ModelInfo) {
+    if let Some(notice) = &info.notice {
+        eprintln!("{notice}");
+    }
 }

@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use coder_engine::{
-    Canceller, Engine, Event, Finish, Gguf, Grammar, Limit, Message, Request, SamplerOptions, Source,
-    Summary, Weights,
+    Canceller, Engine, Event, Finish, Grammar, Limit, Message, Request, SamplerOptions, Summary,
 };
 use coder_tasks::{DraftOptions, FailureClass, Prompt, Reply, Task, Usage, Writer, WriterError};
 
@@ -115,10 +114,7 @@ impl<'a> LocalWriter<'a> {
         if let Some((_, engine)) = self.open.as_ref().filter(|(open, _)| open == name) {
             return Ok(engine.info().context);
         }
-        let weights = match bundled::source(args.model.as_deref())?.0 {
-            Source::Path(path) => Weights::open(&path)?,
-            Source::Bytes { name, data } => Weights::from_gguf(Gguf::from_bytes(name, data.to_vec())?)?,
-        };
+        let weights = bundled::source(args.model.as_deref())?.0.weights()?;
         Ok(weights.config().context)
     }
 

@@ -51,7 +51,8 @@ fn doctor_knows_the_machine_and_what_fits() {
     let report = json(&["doctor", "--json"]);
     assert_eq!(report["version"], env!("CARGO_PKG_VERSION"));
     assert!(report["cpu"]["threads"].as_u64().unwrap() >= 1);
-    assert_eq!(report["cuda"]["built_in"], false);
+    let built_in = coder_kernels::cuda::Library::linked().is_some();
+    assert_eq!(report["cuda"]["built_in"], built_in);
     assert_eq!(report["devices"][0], "cpu");
     if report["memory"].is_object() {
         let models = report["models"].as_array().unwrap();
@@ -62,7 +63,55 @@ fn doctor_knows_the_machine_and_what_fits() {
         );
     }
     let text = stdout(&output(&["doctor"]));
-    assert!(text.contains("cuda     not built in") && text.contains("coder-tiny"), "{text}");
+    assert!(text.contains("cuda     ") && text.contains("coder-tiny"), "{text}");
+    assert_eq!(text.contains("cuda     not built in"), !built_in, "{text}");
+}
+
+#[test]
+fn fit_tells_what_a_card_has_room_for() {
+    let args = ["fit", "--model", "qwen2.5-coder-32b", "--vram", "24GiB", "--context", "32768", "--json"];
+    let report = json(&args);
+    assert_eq!((&report["model"], &report["layers"]), (&"Qwen2.5-Coder-32B Q4_K_M".into(), &64.into()));
+    let card = |kv: &str| report["cards"].as_array().unwrap().iter().find(|c| c["kv"] == kv).unwrap().clone();
+    let (half, eight) = (card("f16"), card("q8_0"));
+    assert_eq!((&half["fits"], &eight["fits"]), (&false.into(), &true.into()));
+    assert!(half["layers"].as_u64().unwrap() < 64 && eight["card"].as_u64().unwrap() <= 24 << 30);
+    assert_eq!((&eight["largest_context"], &eight["card_bytes"]), (&32_768.into(), &(24u64 << 30).into()));
+    let table = stdout(&output(&["fit", "--model", "Qwen2.5-Coder-32B", "--kv", "q8_0"]));
+    assert!(table.contains("24.00 GiB") && table.contains("32.00 GiB") && table.contains("fits"), "{table}");
+    // What is here: the bundled model fits everywhere.
+    let here = json(&["fit", "--json"]);
+    assert!(here["cards"].as_array().unwrap().iter().all(|card| card["fits"] == true));
+    let missing = output(&["fit", "--model", "no-such-model"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(stderr(&missing).contains("Qwen3-Coder-30B-A3B"), "{}", stderr(&missing));
+    let long = stderr(&output(&["fit", "--context", "999999999"]));
+    assert!(long.contains("`context`"), "{long}");
+}
+
+#[test]
+fn a_device_that_cannot_be_used_says_so() {
+    let tokens = |more: &[&'static str]| {
+        let folder = folder(&[]);
+        let out = folder.path().join("logits");
+        output(&[&["logits", "--tokens", "1,2", "--out", text(&out)], more].concat())
+    };
+    let on_cpu = tokens(&["--device", "cpu", "--gpu-layers", "3"]);
+    assert_eq!(on_cpu.status.code(), Some(1));
+    assert!(stderr(&on_cpu).contains("`gpu_layers`"), "{}", stderr(&on_cpu));
+    let size = tokens(&["--vram", "24"]);
+    assert!(size.status.success() || stderr(&size).contains("GiB"), "{}", stderr(&size));
+    assert_eq!(tokens(&["--vram", "much"]).status.code(), Some(2));
+    if coder_kernels::cuda::Library::linked().is_none() {
+        let cuda = tokens(&["--device", "cuda"]);
+        assert_eq!(cuda.status.code(), Some(1));
+        assert!(stderr(&cuda).contains("--features cuda"), "{}", stderr(&cuda));
+        let auto = tokens(&["--device", "auto"]);
+        assert_eq!((auto.status.code(), stderr(&auto).as_str()), (Some(0), ""));
+        // Something was asked of a card: its absence is no secret.
+        let asked = tokens(&["--gpu-layers", "3"]);
+        assert!(asked.status.success() && stderr(&asked).contains("computing on the CPU"), "{}", stderr(&asked));
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use coder_engine::probe::{self, Bench};
-use coder_engine::{KvType, ModelInfo, Options};
+use coder_engine::{Device, KvType, ModelInfo, Options};
 
 use crate::peer::Peer;
 
@@ -32,12 +32,14 @@ impl Limits {
 /// Measures them with the threads and the instruction set of `options`.
 pub(crate) fn limits(options: &Options) -> Result<Limits> {
     let limits = probe::Limits::measure(options)?.context("the CPU has limits")?;
-    Ok(Limits { memory_bytes_s: limits.memory_gb_s * 1e9, int8_products_s: limits.int8_gmac_s * 1e9 })
+    let int8_gmac_s = limits.int8_gmac_s.context("the CPU has products")?;
+    Ok(Limits { memory_bytes_s: limits.memory_gb_s * 1e9, int8_products_s: int8_gmac_s * 1e9 })
 }
 
 /// How to open `model`.
 pub(crate) fn options(model: &Path, context: usize, isa: &str, threads: usize) -> Result<Options> {
     let mut options = Options::new(model);
+    options.device = Device::Cpu;
     options.context = Some(context);
     options.kv = KvType::F16;
     options.threads = Some(threads);

@@ -72,6 +72,30 @@ pub enum Error {
         /// Memory that can be had without swapping.
         available_gib: f64,
     },
+    /// The program has no kernels for cards.
+    #[error(
+        "this program was built without CUDA; build it with `cargo build --release --features cuda`, or use the \
+         device `auto` or `cpu`"
+    )]
+    NoCuda,
+    /// As many layers do not fit on the card. Nothing was loaded.
+    #[error(
+        "`{layers}` layers need `{needed_gib:.1} GiB` on `{device}`, `{available_gib:.1} GiB` are there, room for \
+         `{fitting}`; leave more of them on the CPU (`--gpu-layers`), or use a smaller context, the cache type q8_0, a \
+         smaller quantization or the device `cpu`"
+    )]
+    CardTooSmall {
+        /// The card.
+        device: String,
+        /// Layers that it was to have, with the head.
+        layers: usize,
+        /// Weights, cache, scratch, graphs and reserve.
+        needed_gib: f64,
+        /// Memory that is free there.
+        available_gib: f64,
+        /// Layers that there is room for.
+        fitting: usize,
+    },
     /// Weights to be quantized are quantized already: start from the unquantized file.
     #[error(
         "tensor `{tensor}` is {kind} already; quantize from the F16, BF16 or F32 model that it was made from"

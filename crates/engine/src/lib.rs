@@ -4,15 +4,18 @@
 //! of one answer. No network, no child processes, no global state, and the same answer for the same seed.
 //!
 //! What is where: `gguf`, `config`, `weights` and `load` read files, and `quantize` makes smaller ones; `model` is
-//! the forward pass, written once over [`coder_kernels::Backend`], and `reference` one more device for it;
+//! the forward pass, written once over [`coder_kernels::Backend`], and `reference` one more device for it; `device`
+//! chooses one, by `fit`'s plan of what a card has room for;
 //! `tokenizer`, `chat`, `prompt` and `text` go between text and tokens; `sampler` and `grammar` choose tokens;
 //! `kv`, `sequence`, `scheduler` and `step` decide what is computed when; `engine` is the outside.
 #![forbid(unsafe_code)]
 
 mod chat;
 pub mod config;
+mod device;
 mod engine;
 mod error;
+pub mod fit;
 pub mod gguf;
 mod grammar;
 mod kv;
@@ -32,13 +35,14 @@ mod tokenizer;
 pub mod weights;
 
 pub use chat::{ChatTemplate, Content, Message};
-pub use coder_kernels::{KvType, cpu::Isa};
+pub use coder_kernels::{KvType, cpu::Isa, cuda::Library as CudaLibrary};
 pub use config::{Architecture, Config};
+pub use device::{Device, OnCard};
 pub use engine::{Canceller, Completion, Engine, Generation};
 pub use error::{Error, Result};
 pub use gguf::Gguf;
 pub use grammar::{Grammar, Mask, Matcher};
-pub use load::{Device, LoadProgress, ModelInfo, Options, Source, TextModel, available_memory};
+pub use load::{LoadProgress, ModelInfo, Options, Source, TextModel, available_memory};
 pub use quantize::{FileType, QuantizeOptions, QuantizeProgress, QuantizeReport, quantize};
 pub use request::{Event, Finish, Limit, Request, Summary, Timings, Token, Usage};
 pub use sampler::{History, Sampled, Sampler, SamplerOptions};

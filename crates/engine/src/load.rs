@@ -1,50 +1,17 @@
 //! From a path to a model that can be stepped, with its vocabulary and chat template.
 
-use crate::model::{Limits, Model, Runner};
-use crate::reference::Reference;
+use crate::device::{self, Device, OnCard, Opened};
+use crate::fit::Room;
+use crate::model::Runner;
 use crate::weights::Weights;
 use crate::{ChatTemplate, Config, Error, Gguf, Result, Tokenizer};
 use coder_kernels::cpu::{self, Cpu, Isa};
-use coder_kernels::{BLOCK, Backend, KvType};
+use coder_kernels::cuda::Library;
+use coder_kernels::{BLOCK, KvType};
 use std::path::{Path, PathBuf};
 
 /// The largest context that is opened without being asked for.
 const DEFAULT_CONTEXT: usize = 32_768;
-
-/// Where the arithmetic happens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Device {
-    /// The processor, with this project's own operations.
-    #[default]
-    Cpu,
-    /// The processor through candle, in f32: slow and exact, to compare with.
-    Reference,
-}
-
-impl std::str::FromStr for Device {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "cpu" => Ok(Device::Cpu),
-            "reference" => Ok(Device::Reference),
-            _ => Err(Error::Unsupported {
-                what: "device",
-                got: name.into(),
-                supported: "cpu, reference".into(),
-            }),
-        }
-    }
-}
-
-impl std::fmt::Display for Device {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Device::Cpu => "cpu",
-            Device::Reference => "reference",
-        })
-    }
-}
 
 /// Where a model comes from.
 #[derive(Clone, Debug)]
@@ -60,6 +27,16 @@ pub enum Source {
     },
 }
 
+impl Source {
+    /// The configuration and the weights, mapped and not loaded.
+    pub fn weights(&self) -> Result<Weights> {
+        match self {
+            Source::Path(path) => Weights::open(path),
+            Source::Bytes { name, data } => Weights::from_gguf(Gguf::from_bytes(name, data.to_vec())?),
+        }
+    }
+}
+
 /// How to open a model.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -73,6 +50,14 @@ pub struct Options {
     pub kv: KvType,
     /// Prompt tokens computed in one step.
     pub chunk: usize,
+    /// Layers on the card: the last ones, with the head. By default as many as fit.
+    pub gpu_layers: Option<usize>,
+    /// Take a larger card for one with this much memory, in bytes, of which the driver has its part.
+    pub vram: Option<u64>,
+    /// Record steps of few rows on a card once and replay them.
+    pub graphs: bool,
+    /// The kernels for cards. By default those that this program was built with.
+    pub library: Option<Library>,
     /// Threads that compute, on the CPU. By default as many as this process may use cores.
     pub threads: Option<usize>,
     /// The CPU's instruction set. By default the best.
@@ -82,7 +67,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// The model at `path` on the CPU, everything else by default.
+    /// The model at `path`, everything else by default.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self::from_source(Source::Path(path.into()))
     }
@@ -92,20 +77,46 @@ impl Options {
         Self::from_source(Source::Bytes { name, data })
     }
 
-    /// The model from `source` on the CPU, everything else by default.
+    /// The model from `source`, everything else by default.
     pub fn from_source(source: Source) -> Self {
-        let (device, kv) = (Device::default(), KvType::default());
-        Self { source, device, context: None, kv, chunk: 512, threads: None, isa: None, chat_template: None }
+        Self {
+            source,
+            device: Device::default(),
+            context: None,
+            kv: KvType::default(),
+            chunk: 512,
+            gpu_layers: None,
+            vram: None,
+            graphs: true,
+            library: Library::linked(),
+            threads: None,
+            isa: None,
+            chat_template: None,
+        }
     }
-}
 
-impl Options {
     /// Instruction set and number of threads.
     pub(crate) fn cpu(&self) -> (Isa, usize) {
         (self.isa.unwrap_or_else(Isa::best), self.threads.unwrap_or_else(cpu::cores))
     }
 
-    fn open_cpu(&self) -> Cpu {
+    /// What a model of these dimensions is opened with, as far as it takes memory.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a context or a chunk that cannot be.
+    pub fn room(&self, config: &Config) -> Result<Room> {
+        let context = self.context.unwrap_or(config.context.min(DEFAULT_CONTEXT));
+        if context == 0 || context > config.context {
+            let problem = format!("`{context}` is not between 1 and the model's `{}`", config.context);
+            return Err(Error::Request { field: "context", problem });
+        }
+        if self.chunk == 0 {
+            return Err(Error::Request { field: "chunk", problem: "must be at least 1".into() });
+        }
+        Ok(Room { context, kv: self.kv, rows: self.chunk.min(context), graphs: self.graphs })
+    }
+
+    pub(crate) fn open_cpu(&self) -> Cpu {
         let (isa, threads) = self.cpu();
         Cpu::with(isa, threads)
     }
@@ -143,6 +154,10 @@ pub struct ModelInfo {
     pub trained_context: usize,
     /// Where it runs, for people.
     pub device: String,
+    /// What of it is on a card.
+    pub card: Option<OnCard>,
+    /// What a person should be told about where it runs: why a card that is there is not used, or only in part.
+    pub notice: Option<String>,
 }
 
 /// A model ready to be stepped.
@@ -159,11 +174,13 @@ pub(crate) struct LoadedWeights {
     pub(crate) runner: Box<dyn Runner>,
     pub(crate) info: ModelInfo,
     pub(crate) blocks: usize,
+    /// Of the card that has all of the weights.
+    pub(crate) memory_bytes_per_s: Option<f64>,
 }
 
 /// Opens everything; up to `logits` rows of a step may want their logits.
 pub(crate) fn open(options: &Options, logits: usize, progress: impl FnMut(LoadProgress)) -> Result<Loaded> {
-    let weights = open_weights(&options.source)?;
+    let weights = options.source.weights()?;
     // The vocabulary first: it is quick, and what is wrong with it should not cost a long load.
     let mut text = TextModel::of_weights(&weights)?;
     if let Some(path) = &options.chat_template {
@@ -179,15 +196,8 @@ pub(crate) fn open(options: &Options, logits: usize, progress: impl FnMut(LoadPr
             problem: format!("has `{vocab}` rows for `{}` tokens", text.tokenizer.vocab_size()),
         });
     }
-    let LoadedWeights { runner, info, blocks } = load_weights(options, &weights, logits, progress)?;
+    let LoadedWeights { runner, info, blocks, .. } = load_weights(options, &weights, logits, progress)?;
     Ok(Loaded { runner, tokenizer: text.tokenizer, template: text.template, info, blocks })
-}
-
-pub(crate) fn open_weights(source: &Source) -> Result<Weights> {
-    match source {
-        Source::Path(path) => Weights::open(path),
-        Source::Bytes { name, data } => Weights::from_gguf(Gguf::from_bytes(name, data.to_vec())?),
-    }
 }
 
 pub(crate) fn load_weights(
@@ -197,24 +207,17 @@ pub(crate) fn load_weights(
     mut progress: impl FnMut(LoadProgress),
 ) -> Result<LoadedWeights> {
     let config = weights.config();
-    let context = options.context.unwrap_or(config.context.min(DEFAULT_CONTEXT));
-    if context == 0 || context > config.context {
-        let problem = format!("`{context}` is not between 1 and the model's `{}`", config.context);
-        return Err(Error::Request { field: "context", problem });
-    }
-    if options.chunk == 0 {
-        return Err(Error::Request { field: "chunk", problem: "must be at least 1".into() });
-    }
-    let blocks = context.div_ceil(BLOCK);
-    let rows = options.chunk.min(context);
-    let limits = Limits { rows, logits: logits.min(rows), slots: blocks * BLOCK, kv: options.kv };
-    check_memory(options.device, config, weights, &limits)?;
+    let room = options.room(config)?;
+    let limits = room.limits(logits);
     let total_bytes = weights.bytes() as u64;
-    let mut tell = |done_bytes| progress(LoadProgress { done_bytes, total_bytes });
-    let (runner, device) = match options.device {
-        Device::Cpu => boxed(options.open_cpu(), weights, limits, &mut tell)?,
-        Device::Reference => boxed(Reference::new(), weights, limits, &mut tell)?,
+    let mut done_bytes = 0;
+    let mut tell = |bytes: u64| {
+        // Two devices may each have the table of a tied model.
+        done_bytes = total_bytes.min(done_bytes + bytes);
+        progress(LoadProgress { done_bytes, total_bytes });
     };
+    let Opened { runner, device, card, notice, memory_bytes_per_s } =
+        device::open(options, weights, limits, &mut tell)?;
     let file = weights.path().file_stem().map(|s| s.to_string_lossy().into_owned());
     let info = ModelInfo {
         name: config.name.clone().or(file).unwrap_or_default(),
@@ -224,24 +227,17 @@ pub(crate) fn load_weights(
         weight_bytes_per_token: runner.weight_bytes_per_token(),
         layers: config.layers,
         vocab: config.vocab,
-        context,
+        context: room.context,
         trained_context: config.context,
         device,
+        card,
+        notice,
     };
-    Ok(LoadedWeights { runner, info, blocks })
+    Ok(LoadedWeights { runner, info, blocks: limits.slots / BLOCK, memory_bytes_per_s })
 }
 
-fn boxed<B: Backend + Send + 'static>(
-    backend: B,
-    weights: &Weights,
-    limits: Limits,
-    progress: &mut dyn FnMut(u64),
-) -> Result<(Box<dyn Runner>, String)> {
-    let name = backend.name();
-    Ok((Box::new(Model::load(backend, weights, limits, progress)?), name))
-}
-
-fn parameters(c: &Config) -> u64 {
+/// Number of weights.
+pub(crate) fn parameters(c: &Config) -> u64 {
     let (h, q, kv) = (c.hidden as u64, c.heads.q_cols() as u64, (c.heads.kv * c.heads.dim) as u64);
     let ffn = c.moe.as_ref().map_or(3 * h * c.ffn as u64, |m| (3 * h * m.ffn as u64 + h) * m.experts as u64);
     let bias = if c.qkv_bias { q + 2 * kv } else { 0 };
@@ -250,22 +246,7 @@ fn parameters(c: &Config) -> u64 {
     tables * h * c.vocab as u64 + h + c.layers as u64 * (h * (2 * q + 2 * kv) + ffn + bias + norms)
 }
 
-/// Refuses a model that cannot fit, before anything is allocated.
-fn check_memory(device: Device, config: &Config, weights: &Weights, limits: &Limits) -> Result<()> {
-    let Some(available) = available_memory() else { return Ok(()) };
-    let weight_bytes = match device {
-        Device::Cpu => weights.bytes() as u64,
-        Device::Reference => parameters(config).saturating_mul(4),
-    };
-    let kv_row = 2 * (limits.kv.row_bytes(config.heads) * config.layers) as u64;
-    let needed = weight_bytes.saturating_add(kv_row.saturating_mul(limits.slots as u64));
-    if needed > available {
-        return Err(Error::TooLarge { needed_gib: gib(needed), available_gib: gib(available) });
-    }
-    Ok(())
-}
-
-fn gib(bytes: u64) -> f64 {
+pub(crate) fn gib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 30)
 }
 

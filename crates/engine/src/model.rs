@@ -1,8 +1,15 @@
-//! The forward pass: written once, for every device, for prefill and decode, dense and mixture of experts.
+//! The forward pass: written once, for every device, for prefill and decode, dense and mixture of experts, and
+//! for a model whose layers two devices share.
+
+mod pieces;
+
+pub(crate) use pieces::{Layer, Make, Output, Scratch};
 
 use crate::weights::{Role, Weights};
 use crate::{Config, Result};
-use coder_kernels::{Backend, Batch, KvType, QkNorm, Rope};
+use coder_kernels::{Backend, Batch, KvType, Rope};
+use pieces::Ffn;
+use std::ops::Range;
 
 /// A model that can be stepped, whatever its device: one virtual call per step.
 pub(crate) trait Runner: Send {
@@ -25,191 +32,130 @@ pub(crate) struct Limits {
     pub(crate) kv: KvType,
 }
 
-/// Weights, cache and scratch of one model on one device.
-pub(crate) struct Model<B: Backend> {
-    backend: B,
-    config: Config,
-    layers: Vec<Layer<B>>,
-    kv: Vec<B::Kv>,
-    embed: B::Mat,        // [vocab, hidden]
-    norm: B::Buf,         // [1, hidden]
-    head: Option<B::Mat>, // [vocab, hidden]; `embed` where the model ties them
-    scratch: Scratch<B>,
-    host_logits: Vec<f32>, // [limits.logits, vocab]
-    bytes_per_token: u64,
+/// A model on one device, or its beginning on one and its end on another.
+pub(crate) struct Model<A: Backend, B: Backend> {
+    first: Option<Part<A>>,
+    last: Part<B>,
+    residual: Vec<f32>, // [limits.rows, hidden], on its way from the first to the last
+    logits: Vec<f32>,   // [limits.logits, vocab]
 }
 
-struct Layer<B: Backend> {
-    attn_norm: B::Buf,        // [1, hidden]
-    qkv: B::Mat,              // [qkv_cols, hidden]
-    qkv_bias: Option<B::Buf>, // [1, qkv_cols]
-    qk_norm: Option<QkNorm<B::Buf>>,
-    attn_out: B::Mat, // [hidden, q_cols]
-    ffn_norm: B::Buf, // [1, hidden]
-    ffn: Ffn<B>,
-}
-
-enum Ffn<B: Backend> {
-    Dense {
-        gate_up: B::Mat, // [2·ffn, hidden]
-        down: B::Mat,    // [hidden, ffn]
-    },
-    Experts {
-        router: B::Mat,  // [experts, hidden]
-        gate_up: B::Mat, // [experts, 2·ffn, hidden]
-        down: B::Mat,    // [experts, hidden, ffn]
-    },
-}
-
-/// Activations; they never move.
-struct Scratch<B: Backend> {
-    x: B::Buf,       // [rows, hidden] residual
-    h: B::Buf,       // [rows, hidden] normalised, or a product before it is added
-    qkv: B::Buf,     // [rows, qkv_cols]
-    att: B::Buf,     // [rows, q_cols]
-    gate_up: B::Buf, // [rows·top_k, 2·ffn]
-    act: B::Buf,     // [rows·top_k, ffn]
-    last: B::Buf,    // [logits, hidden]
-    last_h: B::Buf,  // [logits, hidden]
-    logits: B::Buf,  // [logits, vocab]
-    experts: Option<ExpertScratch<B>>,
-}
-
-struct ExpertScratch<B: Backend> {
-    router: B::Buf, // [rows, experts]
-    routes: B::Routes,
-    out: B::Buf, // [rows·top_k, hidden]
-}
-
-impl<B: Backend> Model<B> {
-    /// Copies the weights to the device. `progress` is told the weight bytes copied so far.
-    pub(crate) fn load(
+impl<B: Backend> Model<B, B> {
+    /// All layers on one device. `progress` is told the weight bytes of every weight that was copied.
+    pub(crate) fn whole(
         backend: B,
         weights: &Weights,
         limits: Limits,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self> {
-        let config = weights.config().clone();
-        let mut loader = Loader { backend: &backend, weights, done: 0, bytes_per_token: 0, progress };
-        let embed = loader.mat(&[Role::TokenEmbedding], 1)?;
-        let head = if config.tied {
-            None
-        } else {
-            loader.bytes_per_token = 0; // of an embedding table alone, a token reads one row
-            Some(loader.mat(&[Role::Output], 1)?)
-        };
-        let norm = loader.vector(Role::OutputNorm)?;
-        let layers = (0..config.layers).map(|l| loader.layer(&config, l)).collect::<Result<_>>()?;
-        let bytes_per_token = loader.bytes_per_token;
-        let kv = (0..config.layers)
-            .map(|_| Ok(backend.kv(limits.slots, config.heads, limits.kv)?))
-            .collect::<Result<_>>()?;
-        let scratch = Scratch::new(&backend, &config, limits)?;
-        let host_logits = vec![0.0; limits.logits * config.vocab];
-        Ok(Self { backend, config, layers, kv, embed, norm, head, scratch, host_logits, bytes_per_token })
+        let last = Part::load(backend, weights, limits, 0..weights.config().layers, progress)?;
+        Ok(Self::of(None, last, weights.config(), limits))
     }
 }
 
-/// Reads roles from the file and hands them to the device.
-struct Loader<'a, B: Backend> {
-    backend: &'a B,
-    weights: &'a Weights,
-    done: u64,
-    bytes_per_token: u64,
-    progress: &'a mut dyn FnMut(u64),
-}
-
-impl<B: Backend> Loader<'_, B> {
-    fn mat(&mut self, roles: &[Role], experts: usize) -> Result<B::Mat> {
-        let parts = roles.iter().map(|&r| self.weights.matrix(r)).collect::<Result<Vec<_>>>()?;
-        let rows = parts.iter().map(|m| m.rows()).collect::<Result<Vec<_>>>()?;
-        let mat = self.backend.mat(&rows, experts)?;
-        let bytes = rows.iter().map(|r| r.data().len() as u64).sum::<u64>();
-        let top_k = self.weights.config().moe.as_ref().map_or(1, |m| m.top_k);
-        self.bytes_per_token += if experts > 1 { bytes * top_k as u64 / experts as u64 } else { bytes };
-        self.done += bytes;
-        (self.progress)(self.done);
-        drop(rows);
-        parts.iter().for_each(|part| self.weights.release(part));
-        Ok(mat)
+impl<A: Backend, B: Backend> Model<A, B> {
+    /// The first `cut` layers and the embedding on `first`, the others and the head on `last`.
+    pub(crate) fn split(
+        (first, last): (A, B),
+        cut: usize,
+        weights: &Weights,
+        limits: Limits,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Self> {
+        let layers = weights.config().layers;
+        let first = Part::load(first, weights, limits, 0..cut, progress)?;
+        let last = Part::load(last, weights, limits, cut..layers, progress)?;
+        Ok(Self::of(Some(first), last, weights.config(), limits))
     }
 
-    fn vector(&mut self, role: Role) -> Result<B::Buf> {
-        Ok(self.backend.vector(&self.weights.vector(role)?)?)
+    fn of(first: Option<Part<A>>, last: Part<B>, c: &Config, limits: Limits) -> Self {
+        let residual = vec![0.0; if first.is_some() { limits.rows * c.hidden } else { 0 }];
+        Self { first, last, residual, logits: vec![0.0; limits.logits * c.vocab] }
     }
 
-    fn layer(&mut self, config: &Config, l: usize) -> Result<Layer<B>> {
-        let qkv_bias = if config.qkv_bias {
-            let mut bias = Vec::with_capacity(config.heads.qkv_cols());
-            for role in [Role::QBias(l), Role::KBias(l), Role::VBias(l)] {
-                bias.extend(self.weights.vector(role)?);
-            }
-            Some(self.backend.vector(&bias)?)
-        } else {
-            None
-        };
-        let qk_norm = if config.qk_norm {
-            Some(QkNorm { q: self.vector(Role::QNorm(l))?, k: self.vector(Role::KNorm(l))? })
-        } else {
-            None
-        };
-        let ffn = match &config.moe {
-            None => Ffn::Dense {
-                gate_up: self.mat(&[Role::Gate(l), Role::Up(l)], 1)?,
-                down: self.mat(&[Role::Down(l)], 1)?,
-            },
-            Some(moe) => Ffn::Experts {
-                router: self.mat(&[Role::Router(l)], 1)?,
-                gate_up: self.mat(&[Role::GateExperts(l), Role::UpExperts(l)], moe.experts)?,
-                down: self.mat(&[Role::DownExperts(l)], moe.experts)?,
-            },
-        };
-        Ok(Layer {
-            attn_norm: self.vector(Role::AttnNorm(l))?,
-            qkv: self.mat(&[Role::Q(l), Role::K(l), Role::V(l)], 1)?,
-            qkv_bias,
-            qk_norm,
-            attn_out: self.mat(&[Role::AttnOut(l)], 1)?,
-            ffn_norm: self.vector(Role::FfnNorm(l))?,
-            ffn,
-        })
+    /// The device of the last layers.
+    pub(crate) fn backend(&self) -> &B {
+        &self.last.backend
     }
 }
 
-impl<B: Backend> Scratch<B> {
-    fn new(b: &B, c: &Config, limits: Limits) -> Result<Self> {
-        let (rows, logits) = (limits.rows, limits.logits);
-        let (ffn, top_k) = c.moe.as_ref().map_or((c.ffn, 1), |m| (m.ffn, m.top_k));
-        let experts = match &c.moe {
-            None => None,
-            Some(m) => Some(ExpertScratch {
-                router: b.buf(rows, m.experts)?,
-                routes: b.routes(rows, m.top_k)?,
-                out: b.buf(rows * m.top_k, c.hidden)?,
-            }),
-        };
-        Ok(Self {
-            x: b.buf(rows, c.hidden)?,
-            h: b.buf(rows, c.hidden)?,
-            qkv: b.buf(rows, c.heads.qkv_cols())?,
-            att: b.buf(rows, c.heads.q_cols())?,
-            gate_up: b.buf(rows * top_k, 2 * ffn)?,
-            act: b.buf(rows * top_k, ffn)?,
-            last: b.buf(logits, c.hidden)?,
-            last_h: b.buf(logits, c.hidden)?,
-            logits: b.buf(logits, c.vocab)?,
-            experts,
-        })
-    }
-}
-
-impl<B: Backend + Send> Runner for Model<B> {
+impl<A: Backend + Send, B: Backend + Send> Runner for Model<A, B> {
     fn step(&mut self, batch: &Batch) -> Result<&[f32]> {
-        let Self { backend, config, layers, kv, embed, norm, head, scratch: s, host_logits, .. } = self;
+        let Self { first, last, residual, logits } = self;
+        if let Some(first) = first {
+            let x = within(residual, "rows", batch.rows() * first.config.hidden)?;
+            first.step(batch)?;
+            first.backend.read(&first.scratch.x, x)?;
+            last.backend.write(&mut last.scratch.x, x)?;
+        }
+        last.step(batch)?;
+        let out = within(logits, "logits", batch.logits.len() * last.config.vocab)?;
+        if let Some(output) = last.output.as_ref().filter(|_| !out.is_empty()) {
+            last.backend.read(&output.logits, out)?;
+        }
+        Ok(out)
+    }
+
+    fn weight_bytes_per_token(&self) -> u64 {
+        self.first.as_ref().map_or(0, |first| first.bytes_per_token) + self.last.bytes_per_token
+    }
+}
+
+fn within<'a>(buffer: &'a mut [f32], what: &'static str, wanted: usize) -> Result<&'a mut [f32]> {
+    let limit = buffer.len();
+    let found = buffer.get_mut(..wanted);
+    found.ok_or_else(|| coder_kernels::Error::Batch { what, got: wanted, limit: limit + 1 }.into())
+}
+
+/// Weights, cache and scratch of consecutive layers on one device.
+struct Part<B: Backend> {
+    backend: B,
+    config: Config,
+    embed: Option<B::Mat>, // [vocab, hidden]; where the model begins
+    layers: Vec<Layer<B::Mat, B::Buf>>,
+    kv: Vec<B::Kv>,
+    output: Option<Output<B::Mat, B::Buf>>, // where it ends
+    scratch: Scratch<B::Buf, B::Routes>,
+    bytes_per_token: u64,
+}
+
+impl<B: Backend> Part<B> {
+    /// Copies the weights of `layers` to the device, with the embedding before the first and the head behind the
+    /// last layer.
+    fn load(
+        backend: B,
+        weights: &Weights,
+        limits: Limits,
+        layers: Range<usize>,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Self> {
+        let config = weights.config().clone();
+        let (begins, ends) = (layers.start == 0, layers.end == config.layers);
+        let tied_here = config.tied && begins && ends;
+        let mut loader = Loader { backend: &backend, weights, bytes_per_token: 0, progress };
+        let embed = match (begins, tied_here) {
+            (false, _) => None,
+            (true, true) => Some(loader.mat(&[Role::TokenEmbedding], 1)?),
+            (true, false) => Some(loader.table()?),
+        };
+        let output = if ends { Some(Output::new(&config, limits, tied_here, &mut loader)?) } else { None };
+        let kv = layers.clone().map(|_| Ok(backend.kv(limits.slots, config.heads, limits.kv)?));
+        let kv = kv.collect::<Result<_>>()?;
+        let layers = layers.map(|l| Layer::new(&config, l, &mut loader)).collect::<Result<_>>()?;
+        let scratch = Scratch::new(&config, limits.rows, &mut loader)?;
+        let bytes_per_token = loader.bytes_per_token;
+        Ok(Self { backend, config, embed, layers, kv, output, scratch, bytes_per_token })
+    }
+
+    /// From tokens, or the residual in `scratch.x`, to logits, or the residual there.
+    fn step(&mut self, batch: &Batch) -> Result<()> {
+        let Self { backend, config, embed, layers, kv, output, scratch: s, .. } = self;
         let eps = config.eps;
         let rope = Rope { heads: config.heads, theta: config.rope_theta, eps };
-        backend.step(batch, |b| {
-            b.embed(&mut s.x, embed)?;
+        Ok(backend.step(batch, |b| {
+            if let Some(embed) = embed {
+                b.embed(&mut s.x, embed)?;
+            }
             for (l, kv) in layers.iter().zip(kv.iter_mut()) {
                 b.norm_matmul(&mut s.qkv, &s.x, &l.attn_norm, &l.qkv, eps, &mut s.h)?;
                 if let Some(bias) = &l.qkv_bias {
@@ -225,40 +171,28 @@ impl<B: Backend + Send> Runner for Model<B> {
                         b.matmul_add(&mut s.x, &s.act, down, &mut s.h)?;
                     }
                     Ffn::Experts { router, gate_up, down } => {
-                        experts(b, s, &l.ffn_norm, router, gate_up, down, eps)?;
+                        experts(b, s, &l.ffn_norm, [router, gate_up, down], eps)?;
                     }
                 }
             }
-            if batch.logits.is_empty() {
-                return Ok(()); // a chunk of a prompt that goes on
-            }
-            b.select(&mut s.last, &s.x)?;
-            b.norm_matmul(&mut s.logits, &s.last, norm, head.as_ref().unwrap_or(embed), eps, &mut s.last_h)
-        })?;
-        let wanted = batch.logits.len() * config.vocab;
-        let limit = host_logits.len();
-        let Some(out) = host_logits.get_mut(..wanted) else {
-            return Err(coder_kernels::Error::Batch { what: "logits", got: wanted, limit }.into());
-        };
-        if !out.is_empty() {
-            backend.read(&s.logits, out)?;
-        }
-        Ok(out)
-    }
-
-    fn weight_bytes_per_token(&self) -> u64 {
-        self.bytes_per_token
+            let Some(o) = output.as_mut().filter(|_| !batch.logits.is_empty()) else {
+                return Ok(()); // the model goes on elsewhere, or the prompt in another chunk
+            };
+            let Some(head) = o.head.as_ref().or(embed.as_ref()) else {
+                unreachable!("a part without a head of its own has the embedding that is the head");
+            };
+            b.select(&mut o.last, &s.x)?;
+            b.norm_matmul(&mut o.logits, &o.last, &o.norm, head, eps, &mut o.h)
+        })?)
     }
 }
 
 /// `x += Σ weight(e) · down_e · swiglu(gate_up_e · norm(x))` over each row's chosen experts.
 fn experts<B: Backend>(
     b: &mut B,
-    s: &mut Scratch<B>,
+    s: &mut Scratch<B::Buf, B::Routes>,
     norm: &B::Buf,
-    router: &B::Mat,
-    gate_up: &B::Mat,
-    down: &B::Mat,
+    [router, gate_up, down]: [&B::Mat; 3],
     eps: f32,
 ) -> coder_kernels::Result<()> {
     let Some(e) = &mut s.experts else { unreachable!("a layer with experts implies their scratch") };
@@ -270,3 +204,61 @@ fn experts<B: Backend>(
     b.matmul_experts(&mut e.out, &s.act, down, &e.routes, false)?;
     b.mix_experts(&mut s.x, &e.out, &e.routes)
 }
+
+/// Reads roles from the file and hands them to the device.
+struct Loader<'a, B: Backend> {
+    backend: &'a B,
+    weights: &'a Weights,
+    bytes_per_token: u64,
+    progress: &'a mut dyn FnMut(u64),
+}
+
+impl<B: Backend> Loader<'_, B> {
+    /// The embedding where it is nothing else: of it, a token reads one row.
+    fn table(&mut self) -> Result<B::Mat> {
+        let table = self.weights.matrix(Role::TokenEmbedding)?;
+        let rows = table.rows()?;
+        let mat = self.backend.table(&[rows])?;
+        (self.progress)(rows.data().len() as u64);
+        self.weights.release(&table);
+        Ok(mat)
+    }
+}
+
+impl<B: Backend> Make for Loader<'_, B> {
+    type Mat = B::Mat;
+    type Buf = B::Buf;
+    type Routes = B::Routes;
+
+    fn mat(&mut self, roles: &[Role], experts: usize) -> Result<B::Mat> {
+        let parts = roles.iter().map(|&r| self.weights.matrix(r)).collect::<Result<Vec<_>>>()?;
+        let rows = parts.iter().map(|m| m.rows()).collect::<Result<Vec<_>>>()?;
+        let mat = self.backend.mat(&rows, experts)?;
+        let bytes = rows.iter().map(|r| r.data().len() as u64).sum::<u64>();
+        let top_k = self.weights.config().moe.as_ref().map_or(1, |m| m.top_k);
+        self.bytes_per_token += if experts > 1 { bytes * top_k as u64 / experts as u64 } else { bytes };
+        (self.progress)(bytes);
+        drop(rows);
+        parts.iter().for_each(|part| self.weights.release(part));
+        Ok(mat)
+    }
+
+    fn vector(&mut self, roles: &[Role]) -> Result<B::Buf> {
+        let mut values = Vec::new();
+        for &role in roles {
+            values.extend(self.weights.vector(role)?);
+        }
+        Ok(self.backend.vector(&values)?)
+    }
+
+    fn buf(&mut self, rows: usize, cols: usize) -> Result<B::Buf> {
+        Ok(self.backend.buf(rows, cols)?)
+    }
+
+    fn routes(&mut self, rows: usize, top_k: usize) -> Result<B::Routes> {
+        Ok(self.backend.routes(rows, top_k)?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! Measuring a model without a conversation: its logits, its speed.
 
-use crate::load::{self, Device, LoadProgress, LoadedWeights, ModelInfo, Options};
+use crate::device::Device;
+use crate::load::{self, LoadProgress, LoadedWeights, ModelInfo, Options};
 use crate::sequence::Sequence;
 use crate::{Error, Result};
 use coder_kernels::cpu::limits;
@@ -15,6 +16,8 @@ pub struct Logits {
     pub vocab: usize,
     /// `[rows, vocab]`, row major.
     pub values: Vec<f32>,
+    /// What was opened.
+    pub info: ModelInfo,
 }
 
 /// Runs `tokens` through the model, `chunk` rows at a time (all at once by default).
@@ -41,7 +44,7 @@ pub fn logits(options: &Options, tokens: &[u32], chunk: Option<usize>) -> Result
         let rows = chunk.min(sequence.pending());
         values.extend_from_slice(bench.step(&mut sequence, rows, true)?);
     }
-    Ok(Logits { rows: tokens.len(), vocab, values })
+    Ok(Logits { rows: tokens.len(), vocab, values, info: bench.info })
 }
 
 /// What to measure.
@@ -75,27 +78,35 @@ impl Plan {
     }
 }
 
-/// What the machine can do at most, with the threads and instruction set of the options.
+/// What a device can do at most.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Limits {
-    /// Bytes read from memory per second, 10⁹.
+    /// Bytes read from memory per second, 10⁹: measured on the CPU, the bus's own peak on a card.
     pub memory_gb_s: f64,
-    /// Products of eight-bit numbers per second, 10⁹.
-    pub int8_gmac_s: f64,
+    /// Products of eight-bit numbers per second, 10⁹; `None` for a card, which does not tell.
+    pub int8_gmac_s: Option<f64>,
 }
 
 impl Limits {
-    /// Measures, for about a second, with a gigabyte of memory. `None` where there is not as much, and for a device
-    /// whose limits are not these.
+    /// Measures the CPU with the threads and instruction set of the options, for about a second, with a gigabyte of
+    /// memory. `None` where there is not as much, and for a device that is not the CPU's.
     pub fn measure(options: &Options) -> Result<Option<Self>> {
-        if options.device != Device::Cpu {
+        if !matches!(options.device, Device::Cpu | Device::Auto) {
             return Ok(None);
         }
         let (isa, threads) = options.cpu();
         // A machine that has not the memory for that has no figure either.
         let Ok(memory) = limits::read_bandwidth(threads) else { return Ok(None) };
         let memory_gb_s = memory / 1e9;
-        Ok(Some(Self { memory_gb_s, int8_gmac_s: limits::int8_products(isa, threads) / 1e9 }))
+        Ok(Some(Self { memory_gb_s, int8_gmac_s: Some(limits::int8_products(isa, threads) / 1e9) }))
+    }
+
+    /// Those of the device that has all of the weights; `None` where two devices share them.
+    fn of(direct: &Direct, options: &Options) -> Result<Option<Self>> {
+        match (&direct.info.card, direct.memory_bytes_per_s) {
+            (None, _) => Self::measure(options),
+            (Some(_), peak) => Ok(peak.map(|peak| Self { memory_gb_s: peak / 1e9, int8_gmac_s: None })),
+        }
     }
 }
 
@@ -148,10 +159,10 @@ pub fn bench(
     mut done: impl FnMut(&Measurement),
 ) -> Result<Report> {
     plan.check()?;
-    let limits = Limits::measure(options)?;
     let start = Instant::now();
     let mut bench = Bench::open(options, plan.context(), progress)?;
     let load_seconds = start.elapsed().as_secs_f64();
+    let limits = Limits::of(&bench.direct, options)?;
     let mut results = Vec::new();
     for &tokens in &plan.prompts {
         let prompt = bench.tokens(tokens);
@@ -271,13 +282,15 @@ struct Direct {
     runner: Box<dyn crate::model::Runner>,
     info: ModelInfo,
     blocks: usize,
+    memory_bytes_per_s: Option<f64>,
 }
 
 impl Direct {
     fn open(options: &Options, logits: usize, progress: impl FnMut(LoadProgress)) -> Result<Self> {
-        let weights = load::open_weights(&options.source)?;
-        let LoadedWeights { runner, info, blocks } = load::load_weights(options, &weights, logits, progress)?;
-        Ok(Self { runner, info, blocks })
+        let weights = options.source.weights()?;
+        let LoadedWeights { runner, info, blocks, memory_bytes_per_s } =
+            load::load_weights(options, &weights, logits, progress)?;
+        Ok(Self { runner, info, blocks, memory_bytes_per_s })
     }
 
     fn check(&self, tokens: &[u32]) -> Result<()> {

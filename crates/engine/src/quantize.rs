@@ -15,12 +15,12 @@ mod stream;
 use std::{collections::BTreeMap, io, ops::ControlFlow, path::PathBuf, time::Instant};
 
 pub use mix::FileType;
+pub(crate) use mix::Mix;
 
 use crate::{
     Error, Result, Weights,
     gguf::{Header, Writer},
 };
-use mix::Mix;
 use output::Output;
 use source::Planned;
 

@@ -99,7 +99,7 @@ impl Weights {
     /// The weight of `role`. An error names the tensor if it is missing, of another shape than the
     /// configuration says, or of a type that is not supported.
     pub fn matrix(&self, role: Role) -> Result<Matrix<'_>> {
-        let role = if role == Role::Output && self.config.tied { Role::TokenEmbedding } else { role };
+        let role = role.stored(&self.config);
         let Some(shape) = role.shape(&self.config) else {
             let name = tensor_label(&role.gguf_name());
             return Err(bad(&self.path, &name, "is for experts, which this model does not have".into()));

@@ -8,6 +8,7 @@ use coder_kernels::BlockType;
 use crate::{
     Error,
     config::{Architecture, Config},
+    weights::{Role, Shape},
 };
 
 /// What a whole file is called: the type of most of its weights and the mix for the rest.
@@ -155,7 +156,7 @@ impl std::str::FromStr for FileType {
 
 /// A mix for one model.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Mix {
+pub(crate) struct Mix {
     file: FileType,
     layers: usize,
     /// Query heads per key and value head.
@@ -181,7 +182,7 @@ enum Part {
 }
 
 impl Mix {
-    pub(super) fn new(file: FileType, config: &Config) -> Self {
+    pub(crate) fn new(file: FileType, config: &Config) -> Self {
         Self {
             file,
             layers: config.layers,
@@ -199,6 +200,11 @@ impl Mix {
         let stays =
             !name.ends_with("weight") || name.contains("_norm.weight") || name.contains("ffn_gate_inp");
         (matrix && !stays).then(|| self.matrix(name, shape[0]))
+    }
+
+    /// The type of a role's tensor in a file: vectors and the router are F32, as the published conversions have them.
+    pub(crate) fn of_role(&self, role: Role, shape: Shape) -> BlockType {
+        self.type_of(&role.gguf_name(), &role.gguf_shape(shape)).unwrap_or(BlockType::F32)
     }
 
     /// The type for a matrix of `cols` columns.

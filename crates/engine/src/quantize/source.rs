@@ -9,7 +9,7 @@ use super::mix::Mix;
 use crate::{
     Error, Gguf, Result, Weights,
     gguf::{Header, bad, shown, tensor_label},
-    weights::{Role, Shape},
+    weights::Role,
 };
 
 /// Keys that the new file has its own of, or that held for a set of files.
@@ -78,17 +78,10 @@ fn of_gguf(gguf: &Gguf, mix: &Mix) -> Result<Vec<Planned>> {
     tensors.collect()
 }
 
-/// Vectors and the router become F32, as the published conversions have them.
 fn of_role(weights: &Weights, role: Role, mix: &Mix) -> Result<Planned> {
-    let (Shape { experts, rows, cols }, from) = weights.layout(role)?;
-    let name = role.gguf_name();
-    let shape = match (role.is_vector(), role.is_experts()) {
-        (true, _) => vec![cols],
-        (_, true) => vec![cols, rows, experts],
-        _ => vec![cols, rows],
-    };
-    let to = mix.type_of(&name, &shape).unwrap_or(BlockType::F32);
-    Ok(Planned { name, role: Some(role), shape, from, to })
+    let (shape, from) = weights.layout(role)?;
+    let (name, to) = (role.gguf_name(), mix.of_role(role, shape));
+    Ok(Planned { name, role: Some(role), shape: role.gguf_shape(shape), from, to })
 }
 
 /// The encoded weights of a planned tensor.

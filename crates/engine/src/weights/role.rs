@@ -89,13 +89,18 @@ impl Role {
         )
     }
 
+    /// The role under which the tensor is stored: the output of a tied model is the embedding.
+    pub(crate) fn stored(self, config: &Config) -> Role {
+        if self == Role::Output && config.tied { Role::TokenEmbedding } else { self }
+    }
+
     /// Whether there is one matrix for each expert.
     pub(crate) fn is_experts(self) -> bool {
         matches!(self, Role::GateExperts(_) | Role::UpExperts(_) | Role::DownExperts(_))
     }
 
     /// The shape; none for experts of a model that has none.
-    pub(super) fn shape(self, config: &Config) -> Option<Shape> {
+    pub(crate) fn shape(self, config: &Config) -> Option<Shape> {
         use Role::*;
         let Config { hidden, heads, ffn, vocab, moe, .. } = *config;
         let (q, kv) = (heads.q * heads.dim, heads.kv * heads.dim);
@@ -142,6 +147,15 @@ impl Role {
             GateExperts(l) => format!("blk.{l}.ffn_gate_exps.weight"),
             UpExperts(l) => format!("blk.{l}.ffn_up_exps.weight"),
             DownExperts(l) => format!("blk.{l}.ffn_down_exps.weight"),
+        }
+    }
+
+    /// The shape in a GGUF file, columns first.
+    pub(crate) fn gguf_shape(self, Shape { experts, rows, cols }: Shape) -> Vec<usize> {
+        match (self.is_vector(), self.is_experts()) {
+            (true, _) => vec![cols],
+            (_, true) => vec![cols, rows, experts],
+            _ => vec![cols, rows],
         }
     }
 

@@ -1,5 +1,11 @@
-//! How much memory the published Qwen models need, computed from their shapes.
+//! The published Qwen models by their shapes, and how much of this machine's memory they need.
+//!
+//! The arithmetic is the engine's (`coder_engine::fit`); `coder fit` asks it about cards.
 
+use coder_engine::config::{Architecture, Config, Moe};
+use coder_engine::fit::Tensors;
+use coder_engine::{Error, FileType, KvType};
+use coder_kernels::Heads;
 use serde::Serialize;
 
 /// Activations, tables and the program itself: measured generously, so that what is said to fit does fit.
@@ -9,27 +15,28 @@ const WORKSPACE_BYTES: u64 = 512 << 20;
 pub(crate) struct Shape {
     /// The name it is known by.
     pub(crate) name: &'static str,
-    layers: u64,
-    hidden: u64,
+    layers: usize,
+    hidden: usize,
     /// Columns of the feed-forward layer; of one expert in a mixture.
-    ffn: u64,
-    experts: u64,
-    heads: u64,
-    kv_heads: u64,
-    head_dim: u64,
-    vocab: u64,
+    ffn: usize,
+    /// 1 in a dense model; of a mixture, each token goes to 8.
+    experts: usize,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    vocab: usize,
     /// Whether the output uses the embedding's table.
     tied: bool,
     /// Tokens it was trained for.
-    context: u64,
+    context: usize,
 }
 
 /// One row of numbers: layers, hidden, ffn, experts, heads, key-value heads, head size, vocabulary, tied, context.
 #[rustfmt::skip]
 #[allow(clippy::too_many_arguments)]
 const fn shape(
-    name: &'static str, layers: u64, hidden: u64, ffn: u64, experts: u64, heads: u64, kv_heads: u64, head_dim: u64,
-    vocab: u64, tied: bool, context: u64,
+    name: &'static str, layers: usize, hidden: usize, ffn: usize, experts: usize, heads: usize, kv_heads: usize,
+    head_dim: usize, vocab: usize, tied: bool, context: usize,
 ) -> Shape {
     Shape { name, layers, hidden, ffn, experts, heads, kv_heads, head_dim, vocab, tied, context }
 }
@@ -53,13 +60,19 @@ pub(crate) const SHAPES: &[Shape] = &[
 ];
 
 /// The quantizations people choose from.
-pub(crate) const QUANTIZATIONS: &[&str] = &["Q4_K_M", "Q6_K", "Q8_0", "F16"];
+pub(crate) const QUANTIZATIONS: [FileType; 4] =
+    [FileType::Q4_K_M, FileType::Q6_K, FileType::Q8_0, FileType::F16];
+
+/// The shape that is known by `name`, in any case.
+pub(crate) fn find(name: &str) -> Option<&'static Shape> {
+    SHAPES.iter().find(|shape| shape.name.eq_ignore_ascii_case(name))
+}
 
 /// Whether a model in a quantization fits into this machine.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Fit {
     pub(crate) model: &'static str,
-    pub(crate) quantization: &'static str,
+    pub(crate) quantization: String,
     pub(crate) weight_bytes: u64,
     /// Of the key-value cache with f16 entries.
     pub(crate) kv_bytes_per_token: u64,
@@ -68,58 +81,52 @@ pub(crate) struct Fit {
 }
 
 /// Every model in every quantization, against `available_bytes` of memory.
-pub(crate) fn all(available_bytes: u64) -> Vec<Fit> {
-    let pairs =
-        SHAPES.iter().flat_map(|shape| QUANTIZATIONS.iter().map(move |quantization| (shape, *quantization)));
+pub(crate) fn all(available_bytes: u64) -> Result<Vec<Fit>, Error> {
+    let pairs = SHAPES.iter().flat_map(|shape| QUANTIZATIONS.map(|quantization| (shape, quantization)));
     pairs.map(|(shape, quantization)| fit(shape, quantization, available_bytes)).collect()
 }
 
-fn fit(shape: &Shape, quantization: &'static str, available_bytes: u64) -> Fit {
-    let weight_bytes = shape.weight_bytes(quantization);
-    let kv_bytes_per_token = 2 * 2 * shape.layers * shape.kv_heads * shape.head_dim;
+fn fit(shape: &Shape, quantization: FileType, available_bytes: u64) -> Result<Fit, Error> {
+    let config = shape.config();
+    let weight_bytes = Tensors::Mixed(&config, quantization).bytes()?;
+    let kv_bytes_per_token = 2 * (KvType::F16.row_bytes(config.heads) * config.layers) as u64;
     let room = available_bytes.saturating_sub(weight_bytes + WORKSPACE_BYTES) / kv_bytes_per_token;
     // A few hundred tokens of context are no use to anybody.
-    let context = if room < 1024 { 0 } else { room.min(shape.context) / 256 * 256 };
-    Fit { model: shape.name, quantization, weight_bytes, kv_bytes_per_token, context }
+    let context = if room < 1024 { 0 } else { room.min(shape.context as u64) / 256 * 256 };
+    Ok(Fit {
+        model: shape.name,
+        quantization: quantization.name(),
+        weight_bytes,
+        kv_bytes_per_token,
+        context,
+    })
 }
 
 impl Shape {
-    /// Bytes of a GGUF file's tensors. `Q4_K_M` is llama.cpp's mixture: Q6_K for the output and for half of
-    /// `attn_v` and `ffn_down`, Q4_K for the rest. Norms are too small to count.
-    fn weight_bytes(&self, quantization: &str) -> u64 {
-        let (low, high) = match quantization {
-            "Q4_K_M" => ("Q4_K", "Q6_K"),
-            other => (other, other),
+    /// The configuration, as far as it takes memory.
+    pub(crate) fn config(&self) -> Config {
+        let moe = (self.experts > 1).then_some(Moe { experts: self.experts, top_k: 8, ffn: self.ffn });
+        let architecture = match (moe, self.name.starts_with("Qwen2")) {
+            (Some(_), _) => Architecture::Qwen3Moe,
+            (None, true) => Architecture::Qwen2,
+            (None, false) => Architecture::Qwen3,
         };
-        let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
-        let ffn = self.ffn * self.hidden * self.experts;
-        let router = if self.experts > 1 { self.experts * self.hidden * 32 } else { 0 };
-        let half = |columns| (bits(low, columns) + bits(high, columns)) / 2.0;
-        let layer = weights(self.hidden * (q + kv), bits(low, self.hidden))
-            + weights(self.hidden * kv, half(self.hidden))
-            + weights(q * self.hidden, bits(low, q))
-            + weights(2 * ffn, bits(low, self.hidden))
-            + weights(ffn, half(self.ffn))
-            + router / 8;
-        let table = self.vocab * self.hidden;
-        let output = weights(table, bits(high, self.hidden));
-        let embedding = if self.tied { 0 } else { weights(table, bits(low, self.hidden)) };
-        self.layers * layer + output + embedding
-    }
-}
-
-fn weights(count: u64, bits: f64) -> u64 {
-    (count as f64 * bits / 8.0) as u64
-}
-
-/// Bits per weight in a row of `columns`. K-quants need whole blocks of 256; llama.cpp falls back to these.
-fn bits(quantization: &str, columns: u64) -> f64 {
-    match (quantization, columns.is_multiple_of(256)) {
-        ("Q4_K", true) => 4.5,
-        ("Q4_K", false) => 5.5,
-        ("Q6_K", true) => 6.5625,
-        ("Q6_K" | "Q8_0", _) => 8.5,
-        _ => 16.0,
+        Config {
+            architecture,
+            layers: self.layers,
+            hidden: self.hidden,
+            heads: Heads { q: self.heads, kv: self.kv_heads, dim: self.head_dim },
+            ffn: self.ffn,
+            vocab: self.vocab,
+            context: self.context,
+            eps: 1e-6,
+            rope_theta: 1e6,
+            qkv_bias: architecture == Architecture::Qwen2,
+            qk_norm: architecture != Architecture::Qwen2,
+            moe,
+            tied: self.tied,
+            name: Some(self.name.to_string()),
+        }
     }
 }
 
@@ -134,20 +141,22 @@ mod tests {
     #[test]
     fn sizes_are_the_published_ones() {
         for (shape, published) in SHAPES.iter().zip(PUBLISHED) {
-            let computed = shape.weight_bytes("Q4_K_M") as f64 / 1e9;
-            // The mixture takes a little more than half of the layers, and the figures are rounded.
-            assert!((computed / published - 1.0).abs() < 0.02, "{}: {computed} {published}", shape.name);
+            let computed = Tensors::Mixed(&shape.config(), FileType::Q4_K_M).bytes().unwrap() as f64 / 1e9;
+            // The figures are rounded, and files have a vocabulary too.
+            assert!((computed / published - 1.0).abs() < 0.015, "{}: {computed} {published}", shape.name);
         }
     }
 
     #[test]
     fn more_memory_gives_more_context() {
         let shape = &SHAPES[3];
-        assert_eq!(fit(shape, "Q4_K_M", 4 << 30).context, 0);
-        let small = fit(shape, "Q4_K_M", 6 << 30);
+        let fit = |bytes| fit(shape, FileType::Q4_K_M, bytes).unwrap();
+        assert_eq!(fit(4 << 30).context, 0);
+        let small = fit(6 << 30);
         assert!(small.context > 1024 && small.context < 32_768, "{small:?}");
         assert_eq!(small.kv_bytes_per_token, 56 << 10);
-        assert_eq!(fit(shape, "Q4_K_M", 24 << 30).context, 32_768);
-        assert_eq!(all(1 << 40).len(), SHAPES.len() * QUANTIZATIONS.len());
+        assert_eq!(fit(24 << 30).context, 32_768);
+        assert!(find("qwen2.5-coder-32b").is_some() && find("qwen").is_none());
+        assert_eq!(all(1 << 40).unwrap().len(), SHAPES.len() * QUANTIZATIONS.len());
     }
 }

@@ -1,0 +1,344 @@
+//! What a model takes on a card, before anything is allocated: the plan that loading follows and `coder fit` prints.
+//!
+//! This module owns the arithmetic and its assumptions. It knows tensors by type and shape alone, so that it can
+//! plan for a file that is not here and for a card that is not either.
+
+use crate::model::{Layer, Limits, Make, Output, Scratch};
+use crate::quantize::{FileType, Mix};
+use crate::weights::{Role, Shape, Weights};
+use crate::{Config, Error, KvType, Result};
+use coder_kernels::cuda::{self, buf_bytes, kv_bytes, mat_bytes, routes_bytes};
+use coder_kernels::{BLOCK, BlockType};
+
+/// What a driver takes for its context and the kernels of a card, where nobody has opened it to see: an assumption,
+/// on the large side of what drivers of 2024 and 2025 take on cards without a screen.
+const CONTEXT_BYTES: u64 = 512 << 20;
+
+/// What is still to come on a card that is open, whose free memory is without the context: kernels are put there
+/// when they are first used. An assumption; the library is a few megabytes for each kind of card.
+const KERNELS_BYTES: u64 = 64 << 20;
+
+/// Memory of a card is given out in pages; the rest of the last one of a large allocation is lost.
+const PAGE_BYTES: u64 = 2 << 20;
+
+/// Smaller allocations share pages.
+const SHARED_BYTES: u64 = 1 << 20;
+
+/// Steps that are kept recorded at most (`cuda/graphs.rs`), operations of a layer that one holds at most (16 to 18
+/// are launched), and bytes of the card for each. The last is an assumption: a launch has up to 4 KiB of
+/// parameters, and these have less than 1 KiB.
+const GRAPHS: u64 = 48;
+const OPERATIONS: u64 = 20;
+const OPERATION_BYTES: u64 = 2 << 10;
+
+/// The tensors of a model.
+#[derive(Clone, Copy, Debug)]
+pub enum Tensors<'a> {
+    /// Of an open file or folder.
+    Of(&'a Weights),
+    /// Of a model by its dimensions, in a published mix.
+    Mixed(&'a Config, FileType),
+}
+
+impl Tensors<'_> {
+    /// The dimensions.
+    pub fn config(&self) -> &Config {
+        match self {
+            Tensors::Of(weights) => weights.config(),
+            Tensors::Mixed(config, _) => config,
+        }
+    }
+
+    /// Bytes of all tensors.
+    pub fn bytes(&self) -> Result<u64> {
+        let roles = Role::all(self.config()).filter(|r| !(self.config().tied && *r == Role::Output));
+        roles.map(|role| Ok(self.encoded(role)?.1)).sum()
+    }
+
+    fn layout(&self, role: Role) -> Result<(Shape, BlockType)> {
+        match self {
+            Tensors::Of(weights) => weights.layout(role),
+            Tensors::Mixed(config, file_type) => {
+                let role = role.stored(config);
+                let Some(shape) = role.shape(config) else {
+                    unreachable!("only roles of the model are asked for")
+                };
+                Ok((shape, Mix::new(*file_type, config).of_role(role, shape)))
+            }
+        }
+    }
+
+    /// Type and bytes of a role's tensor.
+    fn encoded(&self, role: Role) -> Result<(BlockType, u64)> {
+        let (Shape { experts, rows, cols }, kind) = self.layout(role)?;
+        let row = kind.row_bytes(cols).ok_or_else(|| Error::Unsupported {
+            what: "columns of a weight",
+            got: cols.to_string(),
+            supported: format!("whole blocks of {kind:?}"),
+        })?;
+        Ok((kind, (experts * rows) as u64 * row as u64))
+    }
+}
+
+/// What a model is opened with, as far as it takes memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// Tokens of prompt and answer together.
+    pub context: usize,
+    /// How keys and values are stored.
+    pub kv: KvType,
+    /// Rows of one step.
+    pub rows: usize,
+    /// Whether steps are recorded.
+    pub graphs: bool,
+}
+
+impl Room {
+    pub(crate) fn limits(&self, logits: usize) -> Limits {
+        // A device may compute few rows as the next power of two.
+        let rows = if self.rows <= 64 { self.rows.next_power_of_two() } else { self.rows };
+        let slots = self.context.div_ceil(BLOCK) * BLOCK;
+        Limits { rows, logits: logits.min(rows), slots, kv: self.kv }
+    }
+}
+
+impl Limits {
+    /// How a card is to be opened for steps like these.
+    pub(crate) fn cuda(&self, graphs: bool, memory_bytes: Option<u64>) -> cuda::Options {
+        let blocks = self.slots / BLOCK;
+        cuda::Options { rows: self.rows, blocks, graphs, memory_bytes, ..cuda::Options::default() }
+    }
+}
+
+/// The memory of a card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    bytes: u64,
+    /// Of it what nobody allocates by name.
+    reserve: u64,
+}
+
+impl Memory {
+    /// A card of `bytes` in all, which nobody has opened.
+    pub fn total(bytes: u64) -> Self {
+        Self { bytes, reserve: CONTEXT_BYTES }
+    }
+
+    /// A card that is open, with `bytes` free; of which no more may be used than a card of `limit` would have.
+    pub fn free(bytes: u64, limit: Option<u64>) -> Self {
+        let free = Self { bytes, reserve: KERNELS_BYTES };
+        let limit = limit.map(Self::total).filter(|limit| limit.room() < free.room());
+        limit.unwrap_or(free)
+    }
+
+    /// The memory.
+    pub fn bytes(self) -> u64 {
+        self.bytes
+    }
+
+    /// What can be allocated.
+    pub(crate) fn room(self) -> u64 {
+        self.bytes.saturating_sub(self.reserve)
+    }
+}
+
+/// Bytes by what they are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Bytes {
+    /// Layers that are on the card; the others are on the CPU.
+    pub layers: usize,
+    /// Weights on the card.
+    pub weights: u64,
+    /// Keys and values on the card.
+    pub cache: u64,
+    /// Activations and inputs of a step.
+    pub scratch: u64,
+    /// Recorded steps: an estimate.
+    pub graphs: u64,
+    /// For the driver, and lost at the ends of pages.
+    pub reserve: u64,
+    /// All of the above: what the card must have.
+    pub card: u64,
+    /// Weights in host memory: the embedding of a model that does not use it as its head, and layers on the CPU.
+    pub host_weights: u64,
+    /// Keys and values of layers on the CPU.
+    pub host_cache: u64,
+}
+
+/// What each piece of a model takes.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Weights of every layer.
+    layers: Vec<Sum>,
+    /// Final norm and head.
+    head: Sum,
+    /// The embedding in the file, where it is not the head.
+    embed: u64,
+    /// The embedding in the file, where layers before those of the card need it.
+    host_embed: u64,
+    /// Cache of one layer.
+    cache: Sum,
+    /// Activations, and the device's own.
+    scratch: Sum,
+    /// Recorded operations of one layer.
+    graphs: u64,
+}
+
+impl Plan {
+    /// Plans for a model of these tensors with this room.
+    ///
+    /// # Errors
+    /// Those of tensors that are missing or have another shape than the configuration says.
+    pub fn new(tensors: Tensors<'_>, room: &Room) -> Result<Self> {
+        Self::of(tensors, room.limits(1), room.graphs)
+    }
+
+    pub(crate) fn of(tensors: Tensors<'_>, limits: Limits, graphs: bool) -> Result<Self> {
+        let c = tensors.config();
+        let counted = |count: &mut dyn FnMut(&mut Counter<'_>) -> Result<()>| {
+            let mut counter = Counter { tensors, weights: Sum::default(), buffers: Sum::default() };
+            count(&mut counter).map(|()| counter)
+        };
+        let layer = |l| Ok(counted(&mut |counter| Layer::new(c, l, counter).map(drop))?.weights);
+        let head = counted(&mut |counter| Output::new(c, limits, false, counter).map(drop))?;
+        let mut scratch = counted(&mut |counter| Scratch::new(c, limits.rows, counter).map(drop))?.buffers;
+        scratch.add(head.buffers);
+        scratch.allocate(limits.cuda(graphs, None).own_bytes(c.heads));
+        let host_embed = tensors.encoded(Role::TokenEmbedding)?.1;
+        Ok(Self {
+            layers: (0..c.layers).map(layer).collect::<Result<_>>()?,
+            head: head.weights,
+            embed: if c.tied { 0 } else { host_embed },
+            host_embed,
+            cache: Sum::default().with(kv_bytes(limits.slots, c.heads, limits.kv)),
+            scratch,
+            graphs: if graphs { GRAPHS * OPERATIONS * OPERATION_BYTES } else { 0 },
+        })
+    }
+
+    /// Number of layers of the model.
+    pub fn layers(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// What is needed with the last `layers` layers and the head on a card with this memory.
+    pub fn bytes(&self, layers: usize, memory: Memory) -> Bytes {
+        let cut = self.layers.len() - layers;
+        let mut weights = self.head;
+        self.layers[cut..].iter().for_each(|layer| weights.add(*layer));
+        let cache = self.cache.times(layers as u64);
+        let graphs = self.graphs * layers as u64;
+        let reserve = memory.reserve + weights.lost + cache.lost + self.scratch.lost;
+        // Layers on the CPU are about as large there as in planes on the card.
+        let before: u64 = self.layers[..cut].iter().map(|layer| layer.bytes).sum();
+        Bytes {
+            layers,
+            weights: weights.bytes,
+            cache: cache.bytes,
+            scratch: self.scratch.bytes,
+            graphs,
+            reserve,
+            card: weights.bytes + cache.bytes + self.scratch.bytes + graphs + reserve,
+            host_weights: if cut == 0 { self.embed } else { self.host_embed + before },
+            host_cache: self.cache.bytes * cut as u64,
+        }
+    }
+
+    /// The most layers that fit; 0 if not even one fits beside the head.
+    pub fn most_layers(&self, memory: Memory) -> usize {
+        let fits = |layers: &usize| self.bytes(*layers, memory).card <= memory.bytes;
+        (1..=self.layers.len()).rev().find(fits).unwrap_or(0)
+    }
+}
+
+/// The largest context with which all layers fit, in steps of 256 and at most what the model was trained for; 0 if
+/// there is none.
+///
+/// # Errors
+/// As [`Plan::new`].
+pub fn largest_context(tensors: Tensors<'_>, room: &Room, memory: Memory) -> Result<usize> {
+    const STEP: usize = 256;
+    let layers = tensors.config().layers;
+    let fits = |context: usize| -> Result<bool> {
+        let plan = Plan::new(tensors, &Room { context, ..*room })?;
+        Ok(plan.bytes(layers, memory).card <= memory.bytes)
+    };
+    // The first number of steps that is too much is above `low` and at most `high`.
+    let (mut low, mut high) = (0, tensors.config().context / STEP + 1);
+    while high - low > 1 {
+        let middle = low.midpoint(high);
+        if fits(middle * STEP)? { low = middle } else { high = middle }
+    }
+    Ok(low * STEP)
+}
+
+/// Allocations, and what is lost behind them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sum {
+    bytes: u64,
+    lost: u64,
+}
+
+impl Sum {
+    fn allocate(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        if bytes > SHARED_BYTES {
+            self.lost += bytes.next_multiple_of(PAGE_BYTES) - bytes;
+        }
+    }
+
+    fn with(mut self, bytes: u64) -> Self {
+        self.allocate(bytes);
+        self
+    }
+
+    fn add(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.lost += other.lost;
+    }
+
+    fn times(self, n: u64) -> Self {
+        Self { bytes: self.bytes * n, lost: self.lost * n }
+    }
+}
+
+/// Makes nothing and counts it.
+struct Counter<'a> {
+    tensors: Tensors<'a>,
+    weights: Sum,
+    buffers: Sum,
+}
+
+impl Make for Counter<'_> {
+    type Mat = ();
+    type Buf = ();
+    type Routes = ();
+
+    fn mat(&mut self, roles: &[Role], _experts: usize) -> Result<()> {
+        let parts = roles.iter().map(|&role| self.tensors.encoded(role)).collect::<Result<Vec<_>>>()?;
+        self.weights.allocate(mat_bytes(&parts));
+        Ok(())
+    }
+
+    fn vector(&mut self, roles: &[Role]) -> Result<()> {
+        let mut cols = 0;
+        for &role in roles {
+            cols += self.tensors.layout(role)?.0.cols;
+        }
+        self.weights.allocate(buf_bytes(1, cols));
+        Ok(())
+    }
+
+    fn buf(&mut self, rows: usize, cols: usize) -> Result<()> {
+        self.buffers.allocate(buf_bytes(rows, cols));
+        Ok(())
+    }
+
+    fn routes(&mut self, rows: usize, top_k: usize) -> Result<()> {
+        self.buffers.allocate(routes_bytes(rows, top_k));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+//! A model that two devices share gives the bits of the model on one.
+
+use super::*;
+use crate::fit::Room;
+use crate::sequence::Sequence;
+use coder_kernels::BLOCK;
+use coder_kernels::cpu::Cpu;
+use std::path::{Path, PathBuf};
+
+/// One model for each architecture, with and without a head of its own, and the bundled one.
+fn models() -> Vec<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let shared = here.ancestors().skip(1).map(|dir| dir.join("shared/data/vectors/models"));
+    let names = ["qwen2-Q4_K_M", "qwen2-untied-Q8_0", "qwen3-Q8_0", "qwen3moe-Q4_K_M"];
+    let found = shared.flat_map(|dir| names.map(|name| dir.join(format!("tiny-{name}.gguf"))));
+    [here.join("../../models/coder-tiny.gguf")]
+        .into_iter()
+        .chain(found.filter(|path| path.exists()))
+        .collect()
+}
+
+/// The logits of every row: of a prompt in chunks, and of each token behind it alone.
+fn logits(runner: &mut dyn Runner, blocks: usize, prompt: usize, total: usize) -> Vec<u32> {
+    let tokens = (0..total as u32).map(|i| (i * 37 + 11) % 500).collect();
+    let mut sequence = Sequence::new(tokens);
+    (0..blocks as u32).rev().for_each(|block| sequence.push_block(block));
+    let mut bits = Vec::new();
+    while sequence.pending() > 0 {
+        let done = sequence.computed();
+        let rows = if done < prompt { 7.min(prompt - done) } else { 1 };
+        let mut batch = sequence.batch(rows);
+        batch.logits = (0..rows as u32).collect();
+        bits.extend(runner.step(&batch).expect("a step").iter().map(|x| x.to_bits()));
+        sequence.mark_computed(done + rows);
+    }
+    bits
+}
+
+#[test]
+fn every_cut_gives_the_same_bits() {
+    for path in models() {
+        let weights = Weights::open(&path).expect("a model");
+        let layers = weights.config().layers;
+        let room = Room { context: 64, kv: KvType::F16, rows: 8, graphs: true };
+        let limits = room.limits(8);
+        let run = |mut runner: Box<dyn Runner>| logits(&mut *runner, limits.slots / BLOCK, 33, 40);
+        let mut copied = 0;
+        let whole =
+            Model::whole(Cpu::new(), &weights, limits, &mut |bytes| copied += bytes).expect("a model");
+        let per_token = whole.weight_bytes_per_token();
+        let expected = run(Box::new(whole));
+        assert!(copied <= weights.bytes() as u64);
+        for cut in 1..layers {
+            let devices = (Cpu::with(coder_kernels::cpu::Isa::best(), 1), Cpu::new());
+            let split = Model::split(devices, cut, &weights, limits, &mut |_| ()).expect("a model");
+            assert_eq!(split.weight_bytes_per_token(), per_token);
+            assert!(run(Box::new(split)) == expected, "{}: cut before layer {cut}", path.display());
+        }
+    }
+}
+
+#[test]
+fn rows_beyond_the_limit_are_refused() {
+    let weights = Weights::open(&models()[0]).expect("a model");
+    let limits = Room { context: 64, kv: KvType::F16, rows: 8, graphs: true }.limits(1);
+    let mut split =
+        Model::split((Cpu::new(), Cpu::new()), 1, &weights, limits, &mut |_| ()).expect("a model");
+    let mut sequence = Sequence::new(vec![1; 9]);
+    sequence.push_block(0);
+    let error = split.step(&sequence.batch(9)).expect_err("nine rows").to_string();
+    assert!(error.contains("rows"), "{error}");
+}

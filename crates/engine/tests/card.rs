@@ -1,0 +1,126 @@
+//! A model on a card: the plan is kept, a part of the layers is enough, and what cannot be is said.
+//!
+//! Without a library of kernels in the program, only what is said is tested.
+
+mod common;
+
+use coder_engine::fit::{Memory, Plan, Tensors};
+use coder_engine::{CudaLibrary, Device, Engine, Error, ModelInfo, Options, probe};
+use std::path::Path;
+
+/// Kernels to test with.
+fn library() -> Option<CudaLibrary> {
+    CudaLibrary::linked().filter(|library| library.count().is_ok_and(|cards| cards > 0))
+}
+
+fn options(model: &Path, device: Device) -> Options {
+    let mut options = Options::new(model);
+    (options.device, options.library, options.context) = (device, library(), Some(256));
+    options
+}
+
+fn info(options: &Options) -> Result<ModelInfo, Error> {
+    Ok(Engine::open(options)?.info().clone())
+}
+
+#[test]
+fn without_kernels_auto_is_the_cpu_and_cuda_says_how_to_have_them() {
+    let mut options = options(&common::bundled(), Device::Auto);
+    options.library = None;
+    let opened = info(&options).expect("a model");
+    assert!(
+        opened.device.starts_with("cpu") && opened.card.is_none() && opened.notice.is_none(),
+        "{opened:?}"
+    );
+    options.gpu_layers = Some(2);
+    let notice = info(&options).expect("a model").notice.expect("a notice");
+    assert!(notice.contains("CPU") && notice.contains("--features cuda"), "{notice}");
+    options.device = Device::Cuda;
+    assert!(matches!(info(&options), Err(Error::NoCuda)));
+}
+
+#[test]
+fn options_of_a_card_need_one() {
+    for device in [Device::Cpu, Device::Reference] {
+        let mut options = options(&common::bundled(), device);
+        options.vram = Some(24 << 30);
+        assert!(matches!(info(&options), Err(Error::Request { field: "vram", .. })));
+        (options.vram, options.gpu_layers) = (None, Some(1));
+        assert!(matches!(info(&options), Err(Error::Request { field: "gpu_layers", .. })));
+        options.gpu_layers = Some(0);
+        assert!(info(&options).is_ok());
+    }
+    let mut options = options(&common::bundled(), Device::Cuda);
+    options.gpu_layers = Some(0);
+    assert!(matches!(info(&options), Err(Error::Request { field: "gpu_layers", .. })));
+}
+
+#[test]
+fn what_is_allocated_is_within_the_plan() {
+    let Some(_) = library() else { return };
+    for model in common::models() {
+        let mut options = options(&model, Device::Cuda);
+        let layers = info(&options).expect("a model").layers;
+        for n in 1..=layers {
+            options.gpu_layers = Some(n);
+            let opened = info(&options).expect("a model");
+            let card = opened.card.expect("a card");
+            assert_eq!(card.layers, n);
+            // Graphs and reserve are not allocated by name.
+            let weights = options.source.weights().expect("weights");
+            let room = options.room(weights.config()).expect("room");
+            let plan = Plan::new(Tensors::Of(&weights), &room).expect("a plan").bytes(n, Memory::total(0));
+            let named = plan.weights + plan.cache + plan.scratch;
+            assert!(card.used_bytes <= named, "{}: {} > {named}", model.display(), card.used_bytes);
+            assert!(
+                card.used_bytes * 100 >= named * 99,
+                "{}: {} of {named}",
+                model.display(),
+                card.used_bytes
+            );
+            assert_eq!(opened.notice.is_some(), n < layers);
+        }
+    }
+}
+
+#[test]
+fn any_part_of_the_layers_gives_the_same_answers() {
+    let Some(_) = library() else { return };
+    let tokens = common::tokens();
+    for model in common::models() {
+        let cpu = probe::logits(&options(&model, Device::Cpu), &tokens, None).expect("logits");
+        let mut options = options(&model, Device::Cuda);
+        for n in 1..=cpu.info.layers {
+            options.gpu_layers = Some(n);
+            for chunk in [1, 7, 48] {
+                let card = probe::logits(&options, &tokens, Some(chunk)).expect("logits");
+                let distance = common::distance(&cpu.values, &card.values, cpu.vocab);
+                // Both round activations to eight bits, and may choose other scales.
+                assert!(distance.kl < 1e-2, "{}: {n} layers: {}", model.display(), distance.kl);
+            }
+        }
+    }
+}
+
+#[test]
+fn too_much_for_the_card_is_said_before_anything_is_loaded() {
+    let Some(_) = library() else { return };
+    let mut options = options(&common::bundled(), Device::Cuda);
+    let layers = info(&options).expect("a model").layers;
+    options.vram = Some(1 << 20);
+    let error = info(&options).expect_err("no room");
+    assert!(matches!(error, Error::CardTooSmall { layers: 1, fitting: 0, .. }), "{error}");
+    options.device = Device::Auto;
+    let opened = info(&options).expect("a model");
+    assert!(opened.card.is_none() && opened.notice.is_some_and(|n| n.contains("CPU") && n.contains("GiB")));
+    // Room for some layers: the plan says how much that is.
+    let weights = options.source.weights().expect("weights");
+    let plan =
+        Plan::new(Tensors::Of(&weights), &options.room(weights.config()).expect("room")).expect("a plan");
+    options.vram = Some(plan.bytes(2, Memory::total(0)).card);
+    let opened = info(&options).expect("a model");
+    assert_eq!(opened.card.map(|card| card.layers), Some(2));
+    assert!(opened.notice.is_some_and(|n| n.contains(&format!("2 of {layers} layers"))));
+    options.gpu_layers = Some(3);
+    assert!(matches!(info(&options), Err(Error::CardTooSmall { layers: 3, fitting: 2, .. })));
+}
