@@ -71,8 +71,8 @@ struct Whole {
 /// What comes of one card with one type of cache.
 #[derive(Serialize)]
 struct Answer {
-    card: String,
-    card_bytes: u64,
+    name: String,
+    memory_bytes: u64,
     kv: &'static str,
     /// Whether all layers fit with the context that was asked for.
     fits: bool,
@@ -140,14 +140,14 @@ fn report(model: String, tensors: Tensors<'_>, args: &FitArgs) -> Outcome<Report
         let memory = cards.first().map_or(Memory::total(0), |card| card.1);
         report.plans.push(Whole { kv: kv_name(*kv), bytes: plan.bytes(config.layers, memory) });
     }
-    for (card, memory) in &cards {
+    for (name, memory) in &cards {
         for kv in &kinds {
             let room = Room { kv: *kv, ..asked };
             let plan = Plan::new(tensors, &room)?;
             let layers = plan.most_layers(*memory);
             report.cards.push(Answer {
-                card: card.clone(),
-                card_bytes: memory.bytes(),
+                name: name.clone(),
+                memory_bytes: memory.bytes(),
                 kv: kv_name(*kv),
                 fits: layers == config.layers,
                 bytes: (layers > 0).then(|| plan.bytes(layers, *memory)),
@@ -197,7 +197,7 @@ impl Report {
         for (name, of) in rows {
             out.line(&row(name, &|plan| gib(of(&plan.bytes))))?;
         }
-        let width = self.cards.iter().map(|answer| answer.card.len()).max().unwrap_or(0).max(4);
+        let width = self.cards.iter().map(|answer| answer.name.len()).max().unwrap_or(0).max(4);
         out.line(&format!(
             "\n{:<width$}  {:<5} {:>12}  {:<18} {:>15}",
             "card", "cache", "needed", "layers on it", "largest context"
@@ -209,7 +209,7 @@ impl Report {
     }
 
     fn line(&self, answer: &Answer, width: usize) -> String {
-        let Answer { card, kv, fits, bytes, largest_context, .. } = answer;
+        let Answer { name, kv, fits, bytes, largest_context, .. } = answer;
         let needed = self.plans.iter().find(|plan| plan.kv == *kv).map_or(0, |plan| plan.bytes.card);
         let layers = match bytes {
             _ if *fits => "all: fits".to_string(),
@@ -217,7 +217,7 @@ impl Report {
             None => "none".to_string(),
         };
         let largest = if *largest_context == 0 { "-".to_string() } else { largest_context.to_string() };
-        format!("{card:<width$}  {kv:<5} {:>12}  {layers:<18} {largest:>15}", gib(needed))
+        format!("{name:<width$}  {kv:<5} {:>12}  {layers:<18} {largest:>15}", gib(needed))
     }
 }
 
