@@ -19,17 +19,37 @@ struct Weights {
   float minimum[SCALES];  // not set for types that have none
 };
 
-// Numbers alike in all types of one layout: file blocks of `RUNS` runs, scales for each run, and whether they have minima.
-template <int RUNS_, int SCALES_, bool MINIMA_>
+// A type: runs of a file's block, scales of a run, whether there are minima, and words as they lie in memory. Taking a run
+// apart has two steps, so that a kernel can read one run while it works on another:
+//   read(plane, at, j, raw)  run `j` of block `at` of a part, counted from the part's first block
+//   unpack(raw, j, weights)
+template <int RUNS_, int SCALES_, bool MINIMA_, int LOW, int HIGH, int SMALL>
 struct Layout {
   static constexpr int RUNS = RUNS_, SCALES = SCALES_;
   static constexpr bool MINIMA = MINIMA_;
   using Of = Weights<SCALES_>;
+  using Planes = const uint8_t *const *;
+  struct Raw {
+    uint32_t low[LOW];    // of the codes
+    uint32_t high[HIGH];  // bits that not all types have
+    uint32_t small[SMALL];  // scales, those of the block last
+  };
 };
 
-// Codes<TYPE>::read(plane, at, j, to): run `j` of block `at` of a part, counted from the part's first block.
 template <int TYPE>
 struct Codes;
+
+// Run `run` of a part, counted from its first.
+template <int TYPE>
+__device__ inline void read_run(const Part &part, size_t run, typename Codes<TYPE>::Raw &to) {
+  constexpr int RUNS = Codes<TYPE>::RUNS;
+  Codes<TYPE>::read(part.plane, run / RUNS, int(run % RUNS), to);
+}
+
+template <int TYPE>
+__device__ inline void unpack_run(const typename Codes<TYPE>::Raw &raw, size_t run, typename Codes<TYPE>::Of &to) {
+  Codes<TYPE>::unpack(raw, int(run % Codes<TYPE>::RUNS), to);
+}
 
 constexpr __host__ __device__ bool is_float(int type) { return type == F32 || type == F16 || type == BF16; }
 
@@ -38,23 +58,17 @@ __device__ inline T field(const uint8_t *plane, size_t byte) {
   return *reinterpret_cast<const T *>(plane + byte);
 }
 
-__device__ inline float half_at(const uint8_t *plane, size_t at) { return half_to_float(field<uint16_t>(plane, 2 * at)); }
-
-// A scale and a second number side by side.
-__device__ inline float2 halves_at(const uint8_t *plane, size_t at) {
-  uint32_t both = field<uint32_t>(plane, 4 * at);
-  return make_float2(half_to_float(uint16_t(both)), half_to_float(uint16_t(both >> 16)));
+template <int N>
+__device__ inline void words(const uint8_t *plane, size_t byte, uint32_t (&to)[N]) {
+#pragma unroll
+  for (int i = 0; i < N; i += 4) {
+    uint4 v = field<uint4>(plane, byte + 4 * i);
+    to[i] = v.x, to[i + 1] = v.y, to[i + 2] = v.z, to[i + 3] = v.w;
+  }
 }
 
-__device__ inline void read_16(const uint8_t *plane, size_t byte, uint32_t (&to)[4]) {
-  uint4 v = field<uint4>(plane, byte);
-  to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
-}
-
-__device__ inline void read_32(const uint8_t *plane, size_t byte, uint32_t (&to)[8]) {
-  uint4 a = field<uint4>(plane, byte), b = field<uint4>(plane, byte + 16);
-  to[0] = a.x, to[1] = a.y, to[2] = a.z, to[3] = a.w, to[4] = b.x, to[5] = b.y, to[6] = b.z, to[7] = b.w;
-}
+__device__ inline float low_half(uint32_t both) { return half_to_float(uint16_t(both)); }
+__device__ inline float high_half(uint32_t both) { return half_to_float(uint16_t(both >> 16)); }
 
 // Each of four bytes below 128 less OFFSET: the top bits keep one byte's borrow from the next.
 template <int OFFSET>
@@ -62,80 +76,78 @@ __device__ inline int less(uint32_t bytes) {
   return int(((bytes | 0x80808080u) - OFFSET * 0x01010101u) ^ 0x80808080u);
 }
 
-// ---- 32 weights to a block: byte l of the nibbles has weight l low and weight l + 16 high
+// ---- 32 weights to a block
 
-__device__ inline void nibbles(const uint8_t *plane, size_t byte, uint32_t (&to)[8]) {
-  uint32_t q[4];
-  read_16(plane, byte, q);
+// Byte l of the nibbles has weight l low and weight l + 16 high; words 0 … 3 of the codes are the low ones.
+__device__ inline uint32_t nibbles(const uint32_t (&q)[4], int i) { return q[i % 4] >> i / 4 * 4 & 0x0F0F0F0Fu; }
+
+// Bit l of `high` is the fifth of weight l. The product puts four bits into four bytes.
+__device__ inline uint32_t fifth(uint32_t high, int i) { return (high >> 4 * i & 15) * 0x02040810u & 0x10101010u; }
+
+template <>
+struct Codes<Q4_0> : Layout<1, 1, false, 4, 1, 1> {
+  static __device__ inline void read(Planes plane, size_t at, int, Raw &to) {
+    words(plane[1], 16 * at, to.low);
+    to.small[0] = field<uint16_t>(plane[0], 2 * at);
+  }
+  static __device__ inline void unpack(const Raw &from, int, Of &to) {
 #pragma unroll
-  for (int i = 0; i < 4; i++) {
-    to[i] = q[i] & 0x0F0F0F0Fu;
-    to[i + 4] = q[i] >> 4 & 0x0F0F0F0Fu;
+    for (int i = 0; i < 8; i++) to.code[i] = less<8>(nibbles(from.low, i));
+    to.scale[0] = low_half(from.small[0]);
   }
-}
+};
 
-// The same with a fifth bit: bit l of `high` is that of weight l. The product puts four bits into four bytes.
-__device__ inline void fives(const uint8_t *plane, size_t byte, uint32_t high, uint32_t (&to)[8]) {
-  nibbles(plane, byte, to);
+template <>
+struct Codes<Q4_1> : Layout<1, 1, true, 4, 1, 1> {
+  static __device__ inline void read(Planes plane, size_t at, int, Raw &to) {
+    words(plane[1], 16 * at, to.low);
+    to.small[0] = field<uint32_t>(plane[0], 4 * at);
+  }
+  static __device__ inline void unpack(const Raw &from, int, Of &to) {
 #pragma unroll
-  for (int i = 0; i < 8; i++) to[i] |= (high >> 4 * i & 15) * 0x02040810u & 0x10101010u;
-}
+    for (int i = 0; i < 8; i++) to.code[i] = int(nibbles(from.low, i));
+    to.scale[0] = low_half(from.small[0]), to.minimum[0] = -high_half(from.small[0]);
+  }
+};
 
-template <int OFFSET, int SCALES>
-__device__ inline void give(const uint32_t (&q)[8], Weights<SCALES> &to) {
+template <>
+struct Codes<Q5_0> : Layout<1, 1, false, 4, 1, 1> {
+  static __device__ inline void read(Planes plane, size_t at, int, Raw &to) {
+    words(plane[2], 16 * at, to.low);
+    to.high[0] = field<uint32_t>(plane[1], 4 * at);
+    to.small[0] = field<uint16_t>(plane[0], 2 * at);
+  }
+  static __device__ inline void unpack(const Raw &from, int, Of &to) {
 #pragma unroll
-  for (int i = 0; i < 8; i++) to.code[i] = OFFSET == 0 ? int(q[i]) : less<OFFSET>(q[i]);
-}
-
-template <>
-struct Codes<Q4_0> : Layout<1, 1, false> {
-  static __device__ inline void read(const uint8_t *const *plane, size_t at, int, Of &to) {
-    uint32_t q[8];
-    nibbles(plane[1], 16 * at, q);
-    give<8>(q, to);
-    to.scale[0] = half_at(plane[0], at);
+    for (int i = 0; i < 8; i++) to.code[i] = less<16>(nibbles(from.low, i) | fifth(from.high[0], i));
+    to.scale[0] = low_half(from.small[0]);
   }
 };
 
 template <>
-struct Codes<Q4_1> : Layout<1, 1, true> {
-  static __device__ inline void read(const uint8_t *const *plane, size_t at, int, Of &to) {
-    uint32_t q[8];
-    nibbles(plane[1], 16 * at, q);
-    give<0>(q, to);
-    float2 dm = halves_at(plane[0], at);
-    to.scale[0] = dm.x, to.minimum[0] = -dm.y;
+struct Codes<Q5_1> : Layout<1, 1, true, 4, 1, 1> {
+  static __device__ inline void read(Planes plane, size_t at, int, Raw &to) {
+    words(plane[2], 16 * at, to.low);
+    to.high[0] = field<uint32_t>(plane[1], 4 * at);
+    to.small[0] = field<uint32_t>(plane[0], 4 * at);
+  }
+  static __device__ inline void unpack(const Raw &from, int, Of &to) {
+#pragma unroll
+    for (int i = 0; i < 8; i++) to.code[i] = int(nibbles(from.low, i) | fifth(from.high[0], i));
+    to.scale[0] = low_half(from.small[0]), to.minimum[0] = -high_half(from.small[0]);
   }
 };
 
 template <>
-struct Codes<Q5_0> : Layout<1, 1, false> {
-  static __device__ inline void read(const uint8_t *const *plane, size_t at, int, Of &to) {
-    uint32_t q[8];
-    fives(plane[2], 16 * at, field<uint32_t>(plane[1], 4 * at), q);
-    give<16>(q, to);
-    to.scale[0] = half_at(plane[0], at);
+struct Codes<Q8_0> : Layout<1, 1, false, 8, 1, 1> {
+  static __device__ inline void read(Planes plane, size_t at, int, Raw &to) {
+    words(plane[1], 32 * at, to.low);
+    to.small[0] = field<uint16_t>(plane[0], 2 * at);
   }
-};
-
-template <>
-struct Codes<Q5_1> : Layout<1, 1, true> {
-  static __device__ inline void read(const uint8_t *const *plane, size_t at, int, Of &to) {
-    uint32_t q[8];
-    fives(plane[2], 16 * at, field<uint32_t>(plane[1], 4 * at), q);
-    give<0>(q, to);
-    float2 dm = halves_at(plane[0], at);
-    to.scale[0] = dm.x, to.minimum[0] = -dm.y;
-  }
-};
-
-template <>
-struct Codes<Q8_0> : Layout<1, 1, false> {
-  static __device__ inline void read(const uint8_t *const *plane, size_t at, int, Of &to) {
-    uint32_t q[8];
-    read_32(plane[1], 32 * at, q);
-    give<0>(q, to);
-    to.scale[0] = half_at(plane[0], at);
+  static __device__ inline void unpack(const Raw &from, int, Of &to) {
+#pragma unroll
+    for (int i = 0; i < 8; i++) to.code[i] = int(from.low[i]);
+    to.scale[0] = low_half(from.small[0]);
   }
 };
 
@@ -155,10 +167,8 @@ __device__ inline uint32_t permute(uint32_t a, uint32_t b, uint32_t selector) {
 
 // Values of the nibbles of 16 bytes that lie as in Q4_0. Eight nibbles of a word are looked up in both halves of the
 // table by their low three bits, then chosen by the fourth; even places are the word's low nibbles, odd the high.
-__device__ inline void table_values(const uint8_t *plane, size_t byte, uint32_t (&to)[8]) {
+__device__ inline void table_values(const uint32_t (&q)[4], int (&to)[8]) {
   constexpr uint32_t VALUES[4] = {0xBFAD9881u, 0xF6EADDCFu, 0x26190D01u, 0x71594535u};
-  uint32_t q[4];
-  read_16(plane, byte, q);
 #pragma unroll
   for (int i = 0; i < 4; i++) {
     uint32_t half = 0x32103210u | (q[i] & 0x88888888u) >> 1, found[2];
@@ -167,115 +177,141 @@ __device__ inline void table_values(const uint8_t *plane, size_t byte, uint32_t 
       uint32_t low = permute(VALUES[0], VALUES[1], q[i] >> 16 * k), high = permute(VALUES[2], VALUES[3], q[i] >> 16 * k);
       found[k] = permute(low, high, half >> 16 * k);
     }
-    to[i] = permute(found[0], found[1], 0x6420);
-    to[i + 4] = permute(found[0], found[1], 0x7531);
+    to[i] = int(permute(found[0], found[1], 0x6420));
+    to[i + 4] = int(permute(found[0], found[1], 0x7531));
   }
 }
 
 template <>
-struct Codes<IQ4_NL> : Layout<1, 1, false> {
-  static __device__ inline void read(const uint8_t *const *plane, size_t at, int, Of &to) {
-    uint32_t q[8];
-    table_values(plane[1], 16 * at, q);
-    give<0>(q, to);
-    to.scale[0] = half_at(plane[0], at);
+struct Codes<IQ4_NL> : Layout<1, 1, false, 4, 1, 1> {
+  static __device__ inline void read(Planes plane, size_t at, int, Raw &to) {
+    words(plane[1], 16 * at, to.low);
+    to.small[0] = field<uint16_t>(plane[0], 2 * at);
+  }
+  static __device__ inline void unpack(const Raw &from, int, Of &to) {
+    table_values(from.low, to.code);
+    to.scale[0] = low_half(from.small[0]);
   }
 };
 
 template <>
-struct Codes<IQ4_XS> : Layout<8, 1, false> {
-  static __device__ inline void read(const uint8_t *const *plane, size_t at, int j, Of &to) {
-    uint32_t q[8];
-    table_values(plane[1], 128 * at + 16 * j, q);
-    give<0>(q, to);
+struct Codes<IQ4_XS> : Layout<8, 1, false, 4, 1, 2> {
+  static __device__ inline void read(Planes plane, size_t at, int j, Raw &to) {
+    words(plane[1], 128 * at + 16 * j, to.low);
     uint2 head = field<uint2>(plane[0], 8 * at);
-    int scale = int(head.y >> 4 * j & 15) | int(head.x >> (16 + 2 * j) & 3) << 4;
-    to.scale[0] = half_to_float(uint16_t(head.x)) * float(scale - 32);
+    to.small[0] = head.y, to.small[1] = head.x;
+  }
+  static __device__ inline void unpack(const Raw &from, int j, Of &to) {
+    table_values(from.low, to.code);
+    int scale = int(from.small[0] >> 4 * j & 15) | int(from.small[1] >> (16 + 2 * j) & 3) << 4;
+    to.scale[0] = low_half(from.small[1]) * float(scale - 32);
   }
 };
 
 // ---- 256 weights to a block
 
-// Q4_K and Q5_K: scale and minimum of run j in twelve bytes, see `scale_min` in blocks/k.rs.
-__device__ inline void six_bits(const uint8_t *const *plane, size_t at, int j, Weights<1> &to) {
+// Scale and minimum of run j of Q4_K and Q5_K in twelve bytes, see `scale_min` in blocks/k.rs.
+__device__ inline void six_bits(const uint32_t (&small)[4], int j, Weights<1> &to) {
   int shift = 8 * (j & 3);
-  uint32_t a = field<uint32_t>(plane[1], 12 * at) >> shift;
-  uint32_t b = field<uint32_t>(plane[1], 12 * at + 4) >> shift;
-  uint32_t c = field<uint32_t>(plane[1], 12 * at + 8) >> shift;
+  uint32_t a = small[0] >> shift, b = small[1] >> shift, c = small[2] >> shift;
   uint32_t scale = j < 4 ? a & 63 : (c & 15) | (a >> 2 & 48);
   uint32_t minimum = j < 4 ? b & 63 : (c >> 4 & 15) | (b >> 2 & 48);
-  float2 dm = halves_at(plane[0], at);
-  to.scale[0] = dm.x * float(int(scale));
-  to.minimum[0] = dm.y * float(int(minimum));
+  to.scale[0] = low_half(small[3]) * float(int(scale));
+  to.minimum[0] = high_half(small[3]) * float(int(minimum));
+}
+
+__device__ inline void read_six_bits(const uint8_t *const *plane, size_t at, uint32_t (&small)[4]) {
+#pragma unroll
+  for (int i = 0; i < 3; i++) small[i] = field<uint32_t>(plane[1], 12 * at + 4 * i);
+  small[3] = field<uint32_t>(plane[0], 4 * at);
 }
 
 template <>
-struct Codes<Q4_K> : Layout<8, 1, true> {
-  static __device__ inline void read(const uint8_t *const *plane, size_t at, int j, Of &to) {
-    uint32_t q[8];
-    read_32(plane[2], 128 * at + 32 * (j / 2), q);
+struct Codes<Q4_K> : Layout<8, 1, true, 8, 1, 4> {
+  static __device__ inline void read(Planes plane, size_t at, int j, Raw &to) {
+    words(plane[2], 128 * at + 32 * (j / 2), to.low);
+    read_six_bits(plane, at, to.small);
+  }
+  static __device__ inline void unpack(const Raw &from, int j, Of &to) {
 #pragma unroll
-    for (int i = 0; i < 8; i++) to.code[i] = int(q[i] >> 4 * (j & 1) & 0x0F0F0F0Fu);
-    six_bits(plane, at, j, to);
+    for (int i = 0; i < 8; i++) to.code[i] = int(from.low[i] >> 4 * (j & 1) & 0x0F0F0F0Fu);
+    six_bits(from.small, j, to);
   }
 };
 
 template <>
-struct Codes<Q5_K> : Layout<8, 1, true> {
-  static __device__ inline void read(const uint8_t *const *plane, size_t at, int j, Of &to) {
-    uint32_t q[8], h[8];
-    read_32(plane[3], 128 * at + 32 * (j / 2), q);
-    read_32(plane[2], 32 * at, h);
-#pragma unroll
-    for (int i = 0; i < 8; i++) to.code[i] = int((q[i] >> 4 * (j & 1) & 0x0F0F0F0Fu) | (h[i] >> j & 0x01010101u) << 4);
-    six_bits(plane, at, j, to);
+struct Codes<Q5_K> : Layout<8, 1, true, 8, 8, 4> {
+  static __device__ inline void read(Planes plane, size_t at, int j, Raw &to) {
+    words(plane[3], 128 * at + 32 * (j / 2), to.low);
+    words(plane[2], 32 * at, to.high);
+    read_six_bits(plane, at, to.small);
   }
-};
-
-template <>
-struct Codes<Q2_K> : Layout<8, 2, true> {
-  static __device__ inline void read(const uint8_t *const *plane, size_t at, int j, Of &to) {
-    uint32_t q[8];
-    read_32(plane[2], 64 * at + 32 * (j / 4), q);
-#pragma unroll
-    for (int i = 0; i < 8; i++) to.code[i] = int(q[i] >> 2 * (j & 3) & 0x03030303u);
-    uint32_t s = field<uint16_t>(plane[1], 16 * at + 2 * j);
-    float2 dm = halves_at(plane[0], at);
-    to.scale[0] = dm.x * float(int(s & 15)), to.scale[1] = dm.x * float(int(s >> 8 & 15));
-    to.minimum[0] = dm.y * float(int(s >> 4 & 15)), to.minimum[1] = dm.y * float(int(s >> 12));
-  }
-};
-
-template <>
-struct Codes<Q3_K> : Layout<8, 2, false> {
-  static __device__ inline void read(const uint8_t *const *plane, size_t at, int j, Of &to) {
-    uint32_t q[8], h[8];
-    read_32(plane[3], 64 * at + 32 * (j / 4), q);
-    read_32(plane[2], 32 * at, h);
-#pragma unroll
-    for (int i = 0; i < 8; i++) to.code[i] = less<4>((q[i] >> 2 * (j & 3) & 0x03030303u) | (h[i] >> j & 0x01010101u) << 2);
-    // Runs of 16 are 2j and 2j + 1: four low bits in byte run % 8, two high bits in byte 8 + run % 4.
-    uint32_t low = field<uint32_t>(plane[1], 12 * at + (j & 2) * 2) >> (16 * (j & 1) + j / 4 * 4);
-    uint32_t high = field<uint32_t>(plane[1], 12 * at + 8) >> (16 * (j & 1) + j / 2 * 2);
-    float d = half_at(plane[0], at);
-    to.scale[0] = d * float(int((low & 15) | (high & 3) << 4) - 32);
-    to.scale[1] = d * float(int((low >> 8 & 15) | (high >> 8 & 3) << 4) - 32);
-  }
-};
-
-template <>
-struct Codes<Q6_K> : Layout<8, 2, false> {
-  static __device__ inline void read(const uint8_t *const *plane, size_t at, int j, Of &to) {
-    uint32_t q[8], h[8];
-    read_32(plane[3], 128 * at + 64 * (j / 4) + 32 * (j & 1), q);
-    read_32(plane[2], 64 * at + 32 * (j / 4), h);
+  static __device__ inline void unpack(const Raw &from, int j, Of &to) {
 #pragma unroll
     for (int i = 0; i < 8; i++) {
-      to.code[i] = less<32>((q[i] >> 2 * (j & 2) & 0x0F0F0F0Fu) | (h[i] >> 2 * (j & 3) & 0x03030303u) << 4);
+      to.code[i] = int((from.low[i] >> 4 * (j & 1) & 0x0F0F0F0Fu) | (from.high[i] >> j & 0x01010101u) << 4);
     }
-    uint32_t s = field<uint16_t>(plane[1], 16 * at + 2 * j);
-    float d = half_at(plane[0], at);
-    to.scale[0] = d * float(int8_t(s)), to.scale[1] = d * float(int8_t(s >> 8));
+    six_bits(from.small, j, to);
+  }
+};
+
+template <>
+struct Codes<Q2_K> : Layout<8, 2, true, 8, 1, 2> {
+  static __device__ inline void read(Planes plane, size_t at, int j, Raw &to) {
+    words(plane[2], 64 * at + 32 * (j / 4), to.low);
+    to.small[0] = field<uint16_t>(plane[1], 16 * at + 2 * j);
+    to.small[1] = field<uint32_t>(plane[0], 4 * at);
+  }
+  static __device__ inline void unpack(const Raw &from, int j, Of &to) {
+#pragma unroll
+    for (int i = 0; i < 8; i++) to.code[i] = int(from.low[i] >> 2 * (j & 3) & 0x03030303u);
+    float d = low_half(from.small[1]), m = high_half(from.small[1]);
+#pragma unroll
+    for (int s = 0; s < 2; s++) {
+      to.scale[s] = d * float(int(from.small[0] >> 8 * s & 15));
+      to.minimum[s] = m * float(int(from.small[0] >> (8 * s + 4) & 15));
+    }
+  }
+};
+
+template <>
+struct Codes<Q3_K> : Layout<8, 2, false, 8, 8, 3> {
+  // Runs of 16 are 2j and 2j + 1. Their scales' low bits are in bytes run % 8, the high bits in bytes 8 + run % 4.
+  static __device__ inline void read(Planes plane, size_t at, int j, Raw &to) {
+    words(plane[3], 64 * at + 32 * (j / 4), to.low);
+    words(plane[2], 32 * at, to.high);
+    to.small[0] = field<uint32_t>(plane[1], 12 * at + (j & 2) * 2);
+    to.small[1] = field<uint32_t>(plane[1], 12 * at + 8);
+    to.small[2] = field<uint16_t>(plane[0], 2 * at);
+  }
+  static __device__ inline void unpack(const Raw &from, int j, Of &to) {
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+      to.code[i] = less<4>((from.low[i] >> 2 * (j & 3) & 0x03030303u) | (from.high[i] >> j & 0x01010101u) << 2);
+    }
+    uint32_t low = from.small[0] >> (16 * (j & 1) + j / 4 * 4), high = from.small[1] >> (16 * (j & 1) + j / 2 * 2);
+    float d = low_half(from.small[2]);
+#pragma unroll
+    for (int s = 0; s < 2; s++) to.scale[s] = d * float(int((low >> 8 * s & 15) | (high >> 8 * s & 3) << 4) - 32);
+  }
+};
+
+template <>
+struct Codes<Q6_K> : Layout<8, 2, false, 8, 8, 2> {
+  static __device__ inline void read(Planes plane, size_t at, int j, Raw &to) {
+    words(plane[3], 128 * at + 64 * (j / 4) + 32 * (j & 1), to.low);
+    words(plane[2], 64 * at + 32 * (j / 4), to.high);
+    to.small[0] = field<uint16_t>(plane[1], 16 * at + 2 * j);
+    to.small[1] = field<uint16_t>(plane[0], 2 * at);
+  }
+  static __device__ inline void unpack(const Raw &from, int j, Of &to) {
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+      to.code[i] = less<32>((from.low[i] >> 2 * (j & 2) & 0x0F0F0F0Fu) | (from.high[i] >> 2 * (j & 3) & 0x03030303u) << 4);
+    }
+    float d = low_half(from.small[1]);
+#pragma unroll
+    for (int s = 0; s < 2; s++) to.scale[s] = d * float(int8_t(from.small[0] >> 8 * s));
   }
 };
 

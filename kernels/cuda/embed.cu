@@ -16,8 +16,11 @@ __global__ void embed_kernel(float *x, Part part, const int32_t *tokens, int row
   int r = at / runs, b = at % runs, token = tokens[r] - part.first;
   if (token < 0 || token >= part.rows) return;
   using C = Codes<TYPE>;
-  Weights<C::SCALES> w;
-  C::read(part.plane, size_t(token) * (runs / C::RUNS) + b / C::RUNS, b % C::RUNS, w);
+  size_t run = size_t(token) * runs + b;
+  typename C::Raw raw;
+  typename C::Of w;
+  read_run<TYPE>(part, run, raw);
+  unpack_run<TYPE>(raw, run, w);
   float4 *to = reinterpret_cast<float4 *>(x + at * RUN);
 #pragma unroll
   for (int i = 0; i < RUN / 4; i++) {

@@ -27,53 +27,66 @@ __device__ inline void four(const uint8_t *plane, size_t at, int left, bool wide
   }
 }
 
-// The value of run `b` of output `o` with each of the rows; `row` are theirs in x.
-template <int TYPE, int ROWS>
-__device__ inline void float_values(const Product &p, size_t o, int b, const size_t (&row)[ROWS], float *v) {
-  int cols = p.x.cols;
-  bool wide = cols % 4 == 0;
-#pragma unroll
-  for (int r = 0; r < ROWS; r++) v[r] = 0.0f;
-#pragma unroll
-  for (int i = 0; i < RUN; i += 4) {
-    int c = b * RUN + i, left = cols - c;
-    float w[4], x[4];
-    four<TYPE>(p.part.plane[0], o * cols + c, left, wide, w);
+// How a warp works on one run of an output: `Raw` is what it reads ahead of it, `values` are the run's with each of the
+// rows, `row` are theirs in x.
+template <int TYPE, int ROWS, bool FLOAT = is_float(TYPE)>
+struct RunOf {
+  using C = Codes<TYPE>;
+  using Raw = typename C::Raw;
+
+  static __device__ inline void read(const Product &p, size_t o, int b, Raw &to) {
+    read_run<TYPE>(p.part, o * (p.x.cols / RUN) + b, to);
+  }
+
+  static __device__ inline void values(const Product &p, const Raw &raw, size_t, int b, const size_t (&row)[ROWS], float *v) {
+    typename C::Of w;
+    unpack_run<TYPE>(raw, b, w);
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
-      four<F32>(reinterpret_cast<const uint8_t *>(p.x.x), row[r] * cols + c, left, wide, x);
+      size_t run = row[r] * (p.x.cols / RUN) + b;
+      const int4 *q = reinterpret_cast<const int4 *>(p.x.q + run * RUN);
+      int4 lo = q[0], hi = q[1];
+      int x[8] = {lo.x, lo.y, lo.z, lo.w, hi.x, hi.y, hi.z, hi.w}, dots[2] = {};
 #pragma unroll
-      for (int k = 0; k < 4; k++) v[r] = fmaf(w[k], x[k], v[r]);
+      for (int i = 0; i < 8; i++) dots[i / 4] = dot4(w.code[i], x[i], dots[i / 4]);
+      int2 sums = C::MINIMA ? reinterpret_cast<const int2 *>(p.x.sum)[run] : make_int2(0, 0);
+      float dot[C::SCALES], sum[C::SCALES];
+      if constexpr (C::SCALES == 1) {
+        dot[0] = float(dots[0] + dots[1]), sum[0] = float(sums.x + sums.y);
+      } else {
+        dot[0] = float(dots[0]), dot[1] = float(dots[1]), sum[0] = float(sums.x), sum[1] = float(sums.y);
+      }
+      v[r] = run_value<TYPE>(w.scale, w.minimum, dot, sum, p.x.scale[run]);
     }
   }
-}
+};
 
+// The float types read nothing ahead: 32 numbers are too many registers.
 template <int TYPE, int ROWS>
-__device__ inline void integer_values(const Product &p, size_t o, int b, const size_t (&row)[ROWS], float *v) {
-  using C = Codes<TYPE>;
-  int runs = p.x.cols / RUN;
-  Weights<C::SCALES> w;
-  C::read(p.part.plane, o * (runs / C::RUNS) + b / C::RUNS, b % C::RUNS, w);
+struct RunOf<TYPE, ROWS, true> {
+  struct Raw {};
+
+  static __device__ inline void read(const Product &, size_t, int, Raw &) {}
+
+  static __device__ inline void values(const Product &p, const Raw &, size_t o, int b, const size_t (&row)[ROWS], float *v) {
+    int cols = p.x.cols;
+    bool wide = cols % 4 == 0;
 #pragma unroll
-  for (int r = 0; r < ROWS; r++) {
-    size_t run = row[r] * runs + b;
-    const int4 *q = reinterpret_cast<const int4 *>(p.x.q + run * RUN);
-    int4 lo = q[0], hi = q[1];
-    int x[8] = {lo.x, lo.y, lo.z, lo.w, hi.x, hi.y, hi.z, hi.w};
-    int dots[2] = {};
+    for (int r = 0; r < ROWS; r++) v[r] = 0.0f;
 #pragma unroll
-    for (int i = 0; i < 8; i++) dots[i / 4] = dot4(w.code[i], x[i], dots[i / 4]);
-    float dot[C::SCALES], sum[C::SCALES] = {};
-    dot[0] = float(C::SCALES == 1 ? dots[0] + dots[1] : dots[0]);
-    if (C::SCALES == 2) dot[C::SCALES - 1] = float(dots[1]);
-    if (C::MINIMA) {
-      int2 sums = reinterpret_cast<const int2 *>(p.x.sum)[run];
-      sum[0] = float(C::SCALES == 1 ? sums.x + sums.y : sums.x);
-      if (C::SCALES == 2) sum[C::SCALES - 1] = float(sums.y);
+    for (int i = 0; i < RUN; i += 4) {
+      int c = b * RUN + i, left = cols - c;
+      float w[4], x[4];
+      four<TYPE>(p.part.plane[0], o * cols + c, left, wide, w);
+#pragma unroll
+      for (int r = 0; r < ROWS; r++) {
+        four<F32>(reinterpret_cast<const uint8_t *>(p.x.x), row[r] * cols + c, left, wide, x);
+#pragma unroll
+        for (int k = 0; k < 4; k++) v[r] = fmaf(w[k], x[k], v[r]);
+      }
     }
-    v[r] = run_value<TYPE>(w.scale, w.minimum, dot, sum, p.x.scale[run]);
   }
-}
+};
 
 // The trees of N ≤ 8 values over each eight lanes. While there are several, each step sends half of them away and
 // keeps the other half, so lane l is left with value `place(l)` and N costs few more shuffles than 1.
@@ -113,35 +126,40 @@ __device__ inline int place(int lane) {
 template <int TYPE, int ROWS>
 __global__ void __launch_bounds__(WARPS *WARP) few_kernel(Product p, int groups) {
   constexpr int OUTPUTS = outputs_of(ROWS), N = OUTPUTS * ROWS;
+  using R = RunOf<TYPE, ROWS>;
   int lane = threadIdx.x % WARP, group = blockIdx.x % groups;
   int first = (blockIdx.x / groups * WARPS + threadIdx.x / WARP) * OUTPUTS;
   if (first >= p.part.rows) return;
   size_t from = p.expert ? size_t(p.expert[group]) * p.part.rows : 0;
-  size_t row[ROWS];
+  size_t row[ROWS], o[OUTPUTS];
 #pragma unroll
   for (int r = 0; r < ROWS; r++) row[r] = min(group * ROWS + r, p.entries - 1) / p.sharing;
   int runs = ceil_div(p.x.cols, RUN);
+  typename R::Raw ahead[OUTPUTS];
+#pragma unroll
+  for (int i = 0; i < OUTPUTS; i++) {
+    o[i] = from + min(first + i, p.part.rows - 1);
+    R::read(p, o[i], min(lane, runs - 1), ahead[i]);
+  }
   float total = 0.0f;
   for (int begin = 0; begin < runs; begin += WARP) {
-    float v[N] = {};
-    int b = begin + lane;
-    if (b < runs) {
+    // Lanes behind the last run repeat it and drop the result: a branch would keep loads from moving ahead.
+    int b = min(begin + lane, runs - 1);
+    float v[N];
 #pragma unroll
-      for (int i = 0; i < OUTPUTS; i++) {
-        size_t o = from + min(first + i, p.part.rows - 1);
-        if constexpr (is_float(TYPE)) {
-          float_values<TYPE, ROWS>(p, o, b, row, v + i * ROWS);
-        } else {
-          integer_values<TYPE, ROWS>(p, o, b, row, v + i * ROWS);
-        }
-      }
+    for (int i = 0; i < OUTPUTS; i++) {
+      typename R::Raw raw = ahead[i];
+      R::read(p, o[i], min(begin + WARP + lane, runs - 1), ahead[i]);
+      R::values(p, raw, o[i], b, row, v + i * ROWS);
     }
+#pragma unroll
+    for (int i = 0; i < N; i++) v[i] = begin + lane < runs ? v[i] : 0.0f;
     float segment = tree<N>(v, lane);
 #pragma unroll
     for (int g = 0; g < WARP; g += SEGMENT) total += shuffle(segment, g + lane % SEGMENT);
   }
-  int o = first + place<N>(lane) / ROWS, e = group * ROWS + place<N>(lane) % ROWS;
-  if (lane < N && o < p.part.rows && e < p.entries) p.y[size_t(e) * p.out + p.part.first + o] = total;
+  int to = first + place<N>(lane) / ROWS, e = group * ROWS + place<N>(lane) % ROWS;
+  if (lane < N && to < p.part.rows && e < p.entries) p.y[size_t(e) * p.out + p.part.first + to] = total;
 }
 
 template <int TYPE, int ROWS>

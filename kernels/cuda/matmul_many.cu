@@ -86,10 +86,12 @@ __device__ inline void unpack(const Product &p, Stage<TYPE> &to, int begin, int 
   int b = begin + threadIdx.x % STEP;
 #pragma unroll
   for (int o = threadIdx.x / STEP; o < TILE; o += THREADS / STEP) {
-    Weights<C::SCALES> w = {};
+    typename C::Of w = {};
     if (b < runs) {
       size_t row = size_t(blockIdx.z) * p.part.rows + min(int(blockIdx.y) * TILE + o, p.part.rows - 1);
-      C::read(p.part.plane, row * (runs / C::RUNS) + b / C::RUNS, b % C::RUNS, w);
+      typename C::Raw raw;
+      read_run<TYPE>(p.part, row * runs + b, raw);
+      unpack_run<TYPE>(raw, b, w);
     }
     int4 *codes = reinterpret_cast<int4 *>(&to.w[o][b % STEP * (RUN / 4)]);
     codes[0] = make_int4(w.code[0], w.code[1], w.code[2], w.code[3]);
@@ -154,7 +156,7 @@ struct Outputs {
 };
 
 // Half a segment's tree of the warp's outputs, from `o` on, with 8 entries from `first` on. Value 2h + k is of output
-// o + lane / 4 + 8h and entry first + 2 · (lane % 4) + k, as tensor cores lay it out. Minima are not in `w`: Q2_K would spill.
+// o + lane / 4 + 8h and entry first + 2 · (lane % 4) + k, as tensor cores lay it out. Minima are not in `w`, to save registers.
 template <int TYPE>
 __device__ inline void half_segment(const Stage<TYPE> &from, const Outputs<TYPE> &w, int o, int first, int lane, float (&half)[4]) {
   using C = Codes<TYPE>;
@@ -196,12 +198,15 @@ __device__ inline void half_segment(const Stage<TYPE> &from, const Outputs<TYPE>
   }
 }
 
+// Blocks that a multiprocessor should hold, which bounds registers: Q2_K needs more of them.
+constexpr int resident(int type) { return type == Q2_K ? 2 : 3; }
+
 // y[e, o] = w[expert][o] · x[e / sharing]. A block makes TILE outputs of up to TILE entries of one expert, a warp 16 of the outputs.
 // Grid (⌈most / TILE⌉, ⌈rows of part / TILE⌉, experts): blocks that read the same weights follow one another.
 // Half a segment at a time: codes of both sides in shared memory, tensor cores, scales, half of the tree.
 // Reads the weights once for each tile of entries, and q, scale and sum of the tile's entries once for each 64 outputs.
 template <int TYPE>
-__global__ void __launch_bounds__(THREADS, 3) many_kernel(Product p) {
+__global__ void __launch_bounds__(THREADS, resident(TYPE)) many_kernel(Product p) {
   Stage<TYPE> &stage = shared<Stage<TYPE>>();
   int entries = gather(p, stage.entries);
   if (entries == 0) return;
