@@ -19,10 +19,10 @@ namespace CODER_NAMESPACE {
 
 __thread Core core;
 
-unsigned thread_x() { return core.thread; }
-unsigned block_at(int axis) { return core.block[axis]; }
-unsigned threads_of_block() { return core.threads; }
-unsigned blocks_of_grid(int axis) { return core.grid[axis]; }
+unsigned thread_x() noexcept { return core.thread; }
+unsigned block_at(int axis) noexcept { return core.block[axis]; }
+unsigned threads_of_block() noexcept { return core.threads; }
+unsigned blocks_of_grid(int axis) noexcept { return core.grid[axis]; }
 
 // ---- what to say
 

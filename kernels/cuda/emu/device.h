@@ -63,10 +63,10 @@ inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
-__attribute__((const, nothrow)) unsigned thread_x();
-__attribute__((const, nothrow)) unsigned block_at(int axis);
-__attribute__((const, nothrow)) unsigned threads_of_block();
-__attribute__((const, nothrow)) unsigned blocks_of_grid(int axis);
+__attribute__((const)) unsigned thread_x() noexcept;
+__attribute__((const)) unsigned block_at(int axis) noexcept;
+__attribute__((const)) unsigned threads_of_block() noexcept;
+__attribute__((const)) unsigned blocks_of_grid(int axis) noexcept;
 
 // ---- numbers
 
@@ -194,7 +194,7 @@ inline void copy_async_wait() {
   copy_async_wait_for(PENDING);
 }
 
-__attribute__((const, nothrow)) void *shared_memory(size_t bytes);
+__attribute__((const)) void *shared_memory(size_t bytes) noexcept;
 template <typename T>
 inline T &shared() {
   static_assert(alignof(T) <= 128, "shared memory begins on 128 bytes");

@@ -146,7 +146,7 @@ static inline int next() {
   return -1;
 }
 
-static void stuck() {
+[[noreturn]] static void stuck() {
   for (unsigned w = 0; w < (core.threads + LANES - 1) / LANES; w++) {
     Warp &warp = stage->warp[w];
     if (warp.arrived)
@@ -323,7 +323,7 @@ Fragment mma_words(const Fragment a, int b0, int b1, int k) {
 
 // ---- shared memory and copies to it
 
-void *shared_memory(size_t bytes) {
+void *shared_memory(size_t bytes) noexcept {
   if (bytes > core.shared.bytes)
     fault("uses " + std::to_string(bytes) + " bytes of shared memory: outside, the launch gives " + std::to_string(core.shared.bytes));
   return core.shared.base;

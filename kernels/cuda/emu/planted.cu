@@ -175,10 +175,12 @@ __global__ void copy_into_use(float *y, const float *x, bool planted) {
   copy_async_wait<0>();
 }
 
+// GCC sees it at the copy; Clang, which splits copies, at the member.
 __global__ void misaligned(float *y, const float *x, bool planted) {
   int t = threadIdx.x;
-  float4 v = *reinterpret_cast<const float4 *>(x + 2 * t + (planted ? 1 : 2 * (t % 2)));
-  y[t] = v.x + v.y + v.z + v.w;
+  const float4 *from = reinterpret_cast<const float4 *>(x + 2 * t + (planted ? 1 : 2 * (t % 2)));
+  float4 v = *from;
+  y[t] = v.x + v.y + v.z + from->w;
 }
 
 // The element is another word of the block's shared memory.
