@@ -9,6 +9,7 @@ namespace CODER_NAMESPACE {
 // A launch for each part: encodings differ from part to part.
 static int products(Device *device, Product p, const Matrix *w, bool few) {
   if (p.entries == 0) return OK;
+  if (w->cols < 1 || w->cols != p.x.cols) return refuse("a product whose weights have other columns than its input, or none");
   for (int i = 0; i < w->parts; i++) {
     p.part = w->part[i];
     if (p.part.rows == 0) continue;

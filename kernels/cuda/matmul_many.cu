@@ -198,8 +198,8 @@ __device__ inline void half_segment(const Stage<TYPE> &from, const Outputs<TYPE>
   }
 }
 
-// Blocks that a multiprocessor should hold, which bounds registers: Q2_K needs more of them.
-constexpr int resident(int type) { return type == Q2_K ? 2 : 3; }
+// Blocks that a multiprocessor should hold, which bounds registers: these types would spill with 3.
+constexpr int resident(int type) { return type == Q2_K || type == Q5_1 ? 2 : 3; }
 
 // y[e, o] = w[expert][o] · x[e / sharing]. A block makes TILE outputs of up to TILE entries of one expert, a warp 16 of the outputs.
 // Grid (⌈most / TILE⌉, ⌈rows of part / TILE⌉, experts): blocks that read the same weights follow one another.
