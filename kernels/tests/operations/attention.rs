@@ -240,6 +240,28 @@ fn the_number_of_threads_changes_no_bit() {
 }
 
 #[test]
+fn recorded_steps_give_the_bits_of_others() {
+    let layer = Layer::new(SHAPES[0], KvType::F16, true, &[300, 40]);
+    for library in libraries() {
+        let outputs = |graphs| {
+            let mut card = card(library, graphs);
+            let mut kv = layer.kv(&card);
+            let mut out = layer.step(&mut card, &mut kv, &layer.batch(&[(0, 0..250), (1, 0..30)])).1;
+            // Steps of one row and of three, which becomes four, before and behind the end of a chunk.
+            for p in 250..262 {
+                out.extend(layer.step(&mut card, &mut kv, &layer.batch(&[(0, p..p + 1)])).1);
+            }
+            for p in 30..36 {
+                let both = [(1, p..p + 1), (0, 262 + 2 * (p - 30)..264 + 2 * (p - 30))];
+                out.extend(layer.step(&mut card, &mut kv, &layer.batch(&both)).1);
+            }
+            out
+        };
+        assert_bits("recorded", &outputs(true), &outputs(false));
+    }
+}
+
+#[test]
 fn instruction_sets_that_fuse_agree_bit_for_bit() {
     for dtype in TYPES {
         let layer = Layer::new(SHAPES[4], dtype, true, &[300]);

@@ -84,17 +84,17 @@ impl Device for Cuda {
     }
 }
 
-/// The kernels for cards: on the emulator, step by step and with recorded steps, and on a card where there is one.
-pub(crate) fn cards() -> Vec<Cuda> {
-    let open =
-        |library, graphs| Cuda::open(library, &cuda::Options { graphs, rows: 1024, ..Default::default() });
+/// Where the kernels for cards run: on the emulator, and on a card where there is one.
+pub(crate) fn libraries() -> Vec<cuda::Library> {
     // SAFETY: the emulator is built from the same sources, and its table is part of the program.
     let emulator = unsafe { cuda::Library::from_table(coder_cuda_emulator::api().cast()) };
-    let mut cards = Vec::from([false, true].map(|graphs| open(emulator, graphs).unwrap()));
-    if let Some(library) = cuda::Library::linked().filter(|l| l.count().is_ok_and(|n| n > 0)) {
-        cards.extend([false, true].map(|graphs| open(library, graphs).unwrap()));
-    }
-    cards
+    let card = cuda::Library::linked().filter(|library| library.count().is_ok_and(|n| n > 0));
+    std::iter::once(emulator).chain(card).collect()
+}
+
+/// A card of `library`. With `graphs`, the first step of a kind runs as it is, the second is captured, later ones are replayed.
+pub(crate) fn card(library: cuda::Library, graphs: bool) -> Cuda {
+    Cuda::open(library, &cuda::Options { graphs, rows: 1024, ..Default::default() }).unwrap()
 }
 
 /// Runs a test on every device: each instruction set of the processor, and every card. A macro, because the test is
@@ -106,7 +106,8 @@ macro_rules! every_device {
             let $device = &mut coder_kernels::cpu::Cpu::with(isa, 2);
             $test
         }
-        for $device in &mut cards() {
+        for library in libraries() {
+            let $device = &mut card(library, true);
             eprintln!("{}", coder_kernels::Backend::name($device));
             $test
         }
