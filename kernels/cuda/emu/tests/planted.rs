@@ -102,7 +102,7 @@ fn nearest(x: f32) -> u16 {
         (0..=0x7c00u16).collect::<Vec<_>>().partition_point(|&bits| half(bits) < size).min(0x7c00) as u16;
     let below = above.saturating_sub(1);
     let (up, down) = (half(above) - size, size - half(below));
-    sign | if up < down || (up == down && above % 2 == 0) { above } else { below }
+    sign | if up < down || (up == down && above.is_multiple_of(2)) { above } else { below }
 }
 
 #[test]
