@@ -5,9 +5,9 @@ namespace CODER_NAMESPACE {
 
 constexpr int WARPS = 4;
 
-// Blocks that a multiprocessor should hold: 80 registers a thread, or 128, which loads under way are to fill. Without
+// Blocks that a multiprocessor should hold: 80 registers a thread, 128 or 168, which loads under way are to fill. Without
 // a bound the compiler aims lower on its own account, and spills.
-constexpr __host__ __device__ int resident(int rows) { return rows <= 2 ? 6 : 4; }
+constexpr __host__ __device__ int resident(int rows) { return rows <= 2 ? 6 : rows <= 4 ? 4 : 3; }
 
 // Outputs that a warp makes together: loads in flight where there are few rows to work on.
 constexpr __host__ __device__ int outputs_of(int rows) { return rows <= 2 ? 2 : 1; }
