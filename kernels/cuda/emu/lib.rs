@@ -1,13 +1,14 @@
 //! The CUDA kernels on a processor: the same sources as plain C++, thread by thread, every access checked.
 //!
-//! [`api`] gives the table of functions that the library made by nvcc gives too. A kernel that reads what nobody wrote,
+//! [`library`] stands where the library made by nvcc would. A kernel that reads what nobody wrote,
 //! leaves its memory, races, or waits where not all do, fails with words that name kernel, block, thread and address.
 //! The rest of this crate is for tests of the emulator itself.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use coder_kernels::cuda::{Api, Library};
+use std::ffi::{CStr, c_char, c_int};
 
 unsafe extern "C" {
-    safe fn coder_emu_api() -> *const c_void;
+    safe fn coder_emu_api() -> *const Api;
     safe fn coder_emu_next(major: c_int, minor: c_int, total_bytes: u64);
     safe fn coder_emu_planted(which: c_int, planted: bool) -> c_int;
     safe fn coder_emu_words() -> *const c_char;
@@ -15,9 +16,10 @@ unsafe extern "C" {
     safe fn coder_emu_float_to_half(x: f32) -> u16;
 }
 
-/// The table of functions, an `Api` of api.h that lives as long as the program.
-pub fn api() -> *const c_void {
-    coder_emu_api()
+/// The kernels, as the device `cuda` takes them.
+pub fn library() -> Library {
+    // SAFETY: the table is built from the api.h that the crate mirrors, and is part of the program.
+    unsafe { Library::from_table(coder_emu_api()) }
 }
 
 /// Sets what the next device that this thread opens is like; 8.0 and 64 GiB are usual.

@@ -86,10 +86,8 @@ impl Device for Cuda {
 
 /// Where the kernels for cards run: on the emulator, and on a card where there is one.
 pub(crate) fn libraries() -> Vec<cuda::Library> {
-    // SAFETY: the emulator is built from the same sources, and its table is part of the program.
-    let emulator = unsafe { cuda::Library::from_table(coder_cuda_emulator::api().cast()) };
     let card = cuda::Library::linked().filter(|library| library.count().is_ok_and(|n| n > 0));
-    std::iter::once(emulator).chain(card).collect()
+    std::iter::once(coder_cuda_emulator::library()).chain(card).collect()
 }
 
 /// A card of `library`. With `graphs`, the first step of a kind runs as it is, the second is captured, later ones are replayed.
