@@ -3,7 +3,8 @@
 // One library exports one symbol that gives one table of functions: the library made by nvcc
 // `coder_cuda_api`, the emulator `coder_emu_api`. Every function returns 0 or a code of `Failure`;
 // `message` then has the words. Operations are put on the device's one stream and return at once; they are
-// recorded instead while a graph is captured. All pointers in operations are device pointers.
+// recorded instead while a graph is captured. All pointers in operations are device pointers. Functions may be called
+// from any thread, also at once.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

@@ -65,3 +65,10 @@ int mix_experts(Device *, const Rows *x, const Rows *y, const Routes *);
 int select(Device *, const Rows *y, const Rows *x, const Batch *);
 
 }  // namespace CODER_NAMESPACE
+
+// The operations in the order of the table in api.h.
+#define CODER_OPERATIONS                                                                                         \
+  CODER_NAMESPACE::embed, CODER_NAMESPACE::rms_norm, CODER_NAMESPACE::quantize, CODER_NAMESPACE::matmul,           \
+      CODER_NAMESPACE::bias, CODER_NAMESPACE::rope, CODER_NAMESPACE::attention, CODER_NAMESPACE::add,              \
+      CODER_NAMESPACE::swiglu, CODER_NAMESPACE::route, CODER_NAMESPACE::matmul_experts,                            \
+      CODER_NAMESPACE::mix_experts, CODER_NAMESPACE::select

@@ -75,6 +75,7 @@ impl Recorder {
         let print = self.print.0;
         if self.known.last().is_some_and(|k| k.print != print) {
             self.known.pop();
+            return None;
         }
         self.known.last()?.graph.as_ref()
     }

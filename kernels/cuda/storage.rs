@@ -277,6 +277,7 @@ impl Mat {
         for (part, operand) in parts.iter().zip(&mut operand.part) {
             equal("columns of a weight's parts", part.cols(), cols)?;
             equal("rows of a part that experts share", part.rows() % experts, 0)?;
+            positive("rows of a weight", part.rows())?;
             let fields = planes::fields(part.kind());
             let blocks = part.data().len() / fields.block_bytes;
             places.push(fields.fields.iter().map(|f| layout.place(blocks * f.bytes)).collect::<Vec<_>>());
@@ -336,8 +337,10 @@ impl Kv {
         equal("query heads beyond whole groups", heads.q % heads.kv, 0)?;
         equal("odd columns of a head", heads.dim % 2, 0)?;
         positive("columns of a head", heads.dim)?;
-        number("slots", slots)?;
         let (layout, places) = Self::layout(slots, heads, dtype);
+        if i32::try_from(slots).is_err() {
+            return Err(Error::OutOfMemory { what: "keys and values", bytes: layout.0 });
+        }
         let memory = Memory::new(device, Place::Card, "keys and values", layout.0)?;
         Ok(Self { memory, places, dtype, slots, heads })
     }

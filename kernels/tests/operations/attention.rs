@@ -1,14 +1,14 @@
 //! Rotation, the cache, and attention over it.
 
 use crate::rig::*;
-use coder_kernels::cpu::{Buf, Cpu, Isa, Kv};
+use coder_kernels::cpu::{Cpu, Isa};
 use coder_kernels::{BLOCK, Backend, Batch, Heads, KvType, NO_SLOT, QkNorm, Rope, Span};
 
 const EPS: f32 = 1e-6;
 const THETA: f64 = 1e6;
 
 /// One attention layer and the sequences that go through it.
-struct Layer {
+pub(crate) struct Layer {
     heads: Heads,
     dtype: KvType,
     norm: Option<[Vec<f32>; 2]>,
@@ -18,7 +18,7 @@ struct Layer {
 }
 
 impl Layer {
-    fn new(heads: Heads, dtype: KvType, normed: bool, lengths: &[usize]) -> Self {
+    pub(crate) fn new(heads: Heads, dtype: KvType, normed: bool, lengths: &[usize]) -> Self {
         let mut random = Random::new(40 + heads.q as u64);
         let norm = normed.then(|| [random.floats(heads.dim), random.floats(heads.dim)]);
         let sequences = lengths.iter().map(|n| random.floats(n * heads.qkv_cols())).collect();
@@ -30,13 +30,13 @@ impl Layer {
         Self { heads, dtype, norm, sequences, blocks }
     }
 
-    fn kv(&self, cpu: &Cpu) -> Kv {
+    pub(crate) fn kv<B: Backend>(&self, cpu: &B) -> B::Kv {
         let blocks = self.blocks.iter().flatten().max().unwrap() + 1;
         cpu.kv(blocks as usize * BLOCK, self.heads, self.dtype).unwrap()
     }
 
     /// A batch of one run of positions of each of some sequences, and its rows.
-    fn batch(&self, runs: &[(usize, std::ops::Range<usize>)]) -> (Batch, Vec<f32>) {
+    pub(crate) fn batch(&self, runs: &[(usize, std::ops::Range<usize>)]) -> (Batch, Vec<f32>) {
         let cols = self.heads.qkv_cols();
         let (mut batch, mut data) = (Batch::default(), Vec::new());
         for (s, positions) in runs {
@@ -54,11 +54,16 @@ impl Layer {
     }
 
     /// Rotated rows and attention's output for a batch.
-    fn step(&self, cpu: &mut Cpu, kv: &mut Kv, (batch, data): &(Batch, Vec<f32>)) -> (Vec<f32>, Vec<f32>) {
+    pub(crate) fn step<B: Backend>(
+        &self,
+        cpu: &mut B,
+        kv: &mut B::Kv,
+        (batch, data): &(Batch, Vec<f32>),
+    ) -> (Vec<f32>, Vec<f32>) {
         let (heads, rows) = (self.heads, batch.rows());
         let mut qkv = filled(cpu, data, heads.qkv_cols());
         let mut y = cpu.buf(rows, heads.q_cols()).unwrap();
-        let norm: Option<QkNorm<Buf>> =
+        let norm: Option<QkNorm<B::Buf>> =
             self.norm.as_ref().map(|[q, k]| QkNorm { q: cpu.vector(q).unwrap(), k: cpu.vector(k).unwrap() });
         let rope = Rope { heads, theta: THETA, eps: EPS };
         cpu.step(batch, |c| {
@@ -150,7 +155,7 @@ fn near_to_double_precision() {
     for (i, heads) in SHAPES.into_iter().enumerate() {
         for dtype in TYPES {
             let layer = Layer::new(heads, dtype, i % 2 == 1, &[70, 33]);
-            every_isa(|cpu| {
+            every_device!(|cpu| {
                 let mut kv = layer.kv(cpu);
                 let (rotated, y) = layer.step(cpu, &mut kv, &layer.batch(&[(0, 0..70), (1, 0..33)]));
                 let (first, second) = rotated.split_at(70 * heads.qkv_cols());
@@ -175,7 +180,7 @@ fn long_contexts_are_near_to_double_precision_and_split_without_a_trace() {
     for (heads, dtype) in SHAPES.into_iter().zip(TYPES.into_iter().cycle()) {
         let layer = Layer::new(heads, dtype, false, &[600]);
         let cols = heads.q_cols();
-        every_isa(|cpu| {
+        every_device!(|cpu| {
             let mut kv = layer.kv(cpu);
             let (rotated, whole) = layer.step(cpu, &mut kv, &layer.batch(&[(0, 0..600)]));
             for p in EDGES {
@@ -198,7 +203,7 @@ fn many_sequences_at_once_are_each_as_if_alone() {
     let (heads, rows) = (SHAPES[3], [600, 1, 257, 33, 300, 290, 256, 512, 40, 599]);
     let layer = Layer::new(heads, KvType::Q8_0, true, &rows);
     let cols = heads.q_cols();
-    every_isa(|cpu| {
+    every_device!(|cpu| {
         let mut kv = layer.kv(cpu);
         let mut expected = Vec::new();
         for (s, &n) in rows.iter().enumerate() {
@@ -235,6 +240,28 @@ fn the_number_of_threads_changes_no_bit() {
 }
 
 #[test]
+fn recorded_steps_give_the_bits_of_others() {
+    let layer = Layer::new(SHAPES[0], KvType::F16, true, &[300, 40]);
+    for library in libraries() {
+        let outputs = |graphs| {
+            let mut card = card(library, graphs);
+            let mut kv = layer.kv(&card);
+            let mut out = layer.step(&mut card, &mut kv, &layer.batch(&[(0, 0..250), (1, 0..30)])).1;
+            // Steps of one row and of three, which becomes four, before and behind the end of a chunk.
+            for p in 250..262 {
+                out.extend(layer.step(&mut card, &mut kv, &layer.batch(&[(0, p..p + 1)])).1);
+            }
+            for p in 30..36 {
+                let both = [(1, p..p + 1), (0, 262 + 2 * (p - 30)..264 + 2 * (p - 30))];
+                out.extend(layer.step(&mut card, &mut kv, &layer.batch(&both)).1);
+            }
+            out
+        };
+        assert_bits("recorded", &outputs(true), &outputs(false));
+    }
+}
+
+#[test]
 fn instruction_sets_that_fuse_agree_bit_for_bit() {
     for dtype in TYPES {
         let layer = Layer::new(SHAPES[4], dtype, true, &[300]);
@@ -258,7 +285,7 @@ fn together_in_chunks_or_one_by_one_is_the_same() {
     for (heads, dtype) in SHAPES.into_iter().zip(TYPES.into_iter().cycle()) {
         let layer = Layer::new(heads, dtype, true, &[75, 40]);
         let cols = heads.q_cols();
-        every_isa(|cpu| {
+        every_device!(|cpu| {
             let mut kv = layer.kv(cpu);
             let (_, whole) = layer.step(cpu, &mut kv, &layer.batch(&[(0, 0..75)]));
             let (_, other) = layer.step(cpu, &mut kv, &layer.batch(&[(1, 0..40)]));
@@ -286,7 +313,7 @@ fn together_in_chunks_or_one_by_one_is_the_same() {
 fn rows_without_a_slot_leave_no_trace() {
     let heads = SHAPES[3];
     let layer = Layer::new(heads, KvType::F16, false, &[40]);
-    every_isa(|cpu| {
+    every_device!(|cpu| {
         let mut kv = layer.kv(cpu);
         let (_, expected) = layer.step(cpu, &mut kv, &layer.batch(&[(0, 0..40)]));
         let mut kv = layer.kv(cpu);
@@ -313,7 +340,7 @@ fn large_scores_do_not_overflow() {
     let heads = Heads { q: 2, kv: 1, dim: 64 };
     let mut layer = Layer::new(heads, KvType::F32, false, &[66]);
     layer.sequences[0].iter_mut().for_each(|x| *x *= 100.0);
-    every_isa(|cpu| {
+    every_device!(|cpu| {
         let mut kv = layer.kv(cpu);
         let (rotated, y) = layer.step(cpu, &mut kv, &layer.batch(&[(0, 0..66)]));
         for p in 0..66 {
@@ -330,7 +357,7 @@ fn what_lies_behind_a_row_does_not_reach_it() {
         let layer = Layer::new(heads, dtype, false, &[300]);
         let mut broken = Layer::new(heads, dtype, false, &[300]);
         broken.sequences[0][290 * heads.qkv_cols()..].fill(f32::NAN);
-        every_isa(|cpu| {
+        every_device!(|cpu| {
             let mut kv = layer.kv(cpu);
             let (_, expected) = layer.step(cpu, &mut kv, &layer.batch(&[(0, 0..290)]));
             let (_, y) = layer.step(cpu, &mut kv, &broken.batch(&[(0, 0..300)]));

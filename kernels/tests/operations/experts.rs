@@ -1,12 +1,11 @@
 //! Mixture of experts.
 
 use crate::rig::*;
-use coder_kernels::cpu::{Cpu, Routes};
 use coder_kernels::{Backend, BlockType, QuantRows};
 
-const COLS: usize = 256;
+pub(crate) const COLS: usize = 256;
 const FFN: usize = 768;
-const EXPERTS: usize = 8;
+pub(crate) const EXPERTS: usize = 8;
 const TOP: usize = 3;
 
 /// Softmax in f64, the largest, renormalised.
@@ -19,14 +18,14 @@ fn routed(logits: &[f32], top: usize) -> Vec<(usize, f64)> {
     chosen.into_iter().map(|(e, p)| (e, p / total)).collect()
 }
 
-struct Layer {
+pub(crate) struct Layer {
     gate: Vec<u8>,
     up: Vec<u8>,
     down: Vec<u8>,
 }
 
 impl Layer {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut random = Random::new(20);
         Self {
             gate: random.weights(BlockType::Q4_K, EXPERTS * FFN, COLS),
@@ -36,14 +35,14 @@ impl Layer {
     }
 
     /// x after the layer.
-    fn run(&self, cpu: &mut Cpu, x: &[f32], logits: &[f32]) -> Vec<f32> {
+    pub(crate) fn run<B: Backend>(&self, cpu: &mut B, x: &[f32], logits: &[f32]) -> Vec<f32> {
         let rows = x.len() / COLS;
         let gate = QuantRows::new(BlockType::Q4_K, EXPERTS * FFN, COLS, &self.gate).unwrap();
         let up = QuantRows::new(BlockType::Q6_K, EXPERTS * FFN, COLS, &self.up).unwrap();
         let down = QuantRows::new(BlockType::Q5_K, EXPERTS * COLS, FFN, &self.down).unwrap();
         let (gate_up, down) = (cpu.mat(&[gate, up], EXPERTS).unwrap(), cpu.mat(&[down], EXPERTS).unwrap());
         let (mut x, logits) = (filled(cpu, x, COLS), filled(cpu, logits, EXPERTS));
-        let mut routes: Routes = cpu.routes(rows, TOP).unwrap();
+        let mut routes = cpu.routes(rows, TOP).unwrap();
         let mut both = cpu.buf(rows * TOP, 2 * FFN).unwrap();
         let mut h = cpu.buf(rows * TOP, FFN).unwrap();
         let mut y = cpu.buf(rows * TOP, COLS).unwrap();
@@ -56,7 +55,7 @@ impl Layer {
     }
 
     /// The same in f64, one row.
-    fn exact(&self, x: &[f32], logits: &[f32]) -> Vec<f64> {
+    fn exact<D: Device>(&self, device: &D, x: &[f32], logits: &[f32]) -> Vec<f64> {
         let gate = wide(&decoded(BlockType::Q4_K, &self.gate));
         let up = wide(&decoded(BlockType::Q6_K, &self.up));
         let down = wide(&decoded(BlockType::Q5_K, &self.down));
@@ -65,11 +64,13 @@ impl Layer {
             expert.chunks_exact(x.len()).map(|w| w.iter().zip(x).map(|(w, x)| w * x).sum()).collect()
         };
         let mut sum = wide(x);
-        let x = wide(&rounded(x));
+        let x = wide(&rounded(device, BlockType::Q4_K, x));
         for (e, weight) in routed(logits, TOP) {
             let (g, u) = (product(&gate, e, FFN, &x), product(&up, e, FFN, &x));
             let h: Vec<f32> = g.iter().zip(u).map(|(g, u)| (g / (1.0 + (-g).exp()) * u) as f32).collect();
-            for (s, y) in sum.iter_mut().zip(product(&down, e, COLS, &wide(&rounded(&h)))) {
+            for (s, y) in
+                sum.iter_mut().zip(product(&down, e, COLS, &wide(&rounded(device, BlockType::Q5_K, &h))))
+            {
                 *s += weight * y;
             }
         }
@@ -84,21 +85,21 @@ fn a_layer_of_experts() {
     let mut random = Random::new(21);
     let x = random.floats(rows * COLS);
     let logits: Vec<f32> = random.floats(rows * EXPERTS).iter().map(|l| 4.0 * l).collect();
-    every_isa(|cpu| {
+    every_device!(|cpu| {
         let got = layer.run(cpu, &x, &logits);
         for r in 0..rows {
             let (x, logits) = (&x[r * COLS..][..COLS], &logits[r * EXPERTS..][..EXPERTS]);
             let row = &got[r * COLS..][..COLS];
             // What is rounded to eight bits between the products may fall to the other side of a tie: one in 254 of
             // one of 768 inputs.
-            assert_near("experts", row, &layer.exact(x, logits), 2e-4);
+            assert_near("experts", row, &layer.exact(cpu, x, logits), 2e-4);
             assert_bits("a row alone", &layer.run(cpu, x, logits), row);
         }
     });
 }
 
 /// The chosen experts as an observer sees them: expert `e` multiplies with the matrix `[e]`.
-fn choices(cpu: &mut Cpu, logits: &[f32], experts: usize, top: usize) -> Vec<f32> {
+fn choices<B: Backend>(cpu: &mut B, logits: &[f32], experts: usize, top: usize) -> Vec<f32> {
     let rows = logits.len() / experts;
     let numbers: Vec<f32> = (0..experts).map(|e| e as f32).collect();
     let data = bytes(&numbers);
@@ -113,7 +114,7 @@ fn choices(cpu: &mut Cpu, logits: &[f32], experts: usize, top: usize) -> Vec<f32
 
 #[test]
 fn the_largest_are_chosen_and_ties_go_to_the_lower() {
-    every_isa(|cpu| {
+    every_device!(|cpu| {
         let logits = [1.0, 3.0, 3.0, 0.0, 3.0, 1.0, f32::NEG_INFINITY, 2.0, 0.0, 0.0, 0.0, 0.0];
         assert_eq!(choices(cpu, &logits, 6, 3), [1.0, 2.0, 4.0, 1.0, 2.0, 3.0]);
         assert_eq!(choices(cpu, &logits, 12, 5), [1.0, 2.0, 4.0, 7.0, 0.0]);
@@ -126,7 +127,7 @@ fn the_largest_are_chosen_and_ties_go_to_the_lower() {
 
 #[test]
 fn what_is_no_number_still_chooses_different_experts() {
-    every_isa(|cpu| {
+    every_device!(|cpu| {
         let mut chosen = choices(cpu, &[f32::NAN; 4], 4, 4);
         chosen.sort_by(f32::total_cmp);
         assert_eq!(chosen, [0.0, 1.0, 2.0, 3.0]);
@@ -137,7 +138,7 @@ fn what_is_no_number_still_chooses_different_experts() {
 
 #[test]
 fn weights_sum_to_one_however_large_the_logits() {
-    every_isa(|cpu| {
+    every_device!(|cpu| {
         let logits = filled(cpu, &[1e30, 1e30, -1e30, 0.0, 80.0, -80.0, 79.0, 0.0], 4);
         let mut routes = cpu.routes(2, 2).unwrap();
         cpu.route(&mut routes, &logits).unwrap();

@@ -5,8 +5,8 @@ use coder_kernels::cpu::{Cpu, Isa};
 use coder_kernels::{Backend, BlockType, QuantRows};
 
 /// The product of `x` with a weight of three parts, and the decoded weight.
-fn mixed(
-    cpu: &mut Cpu,
+pub(crate) fn mixed<B: Backend>(
+    cpu: &mut B,
     x: &[f32],
     kinds: [BlockType; 3],
     rows: [usize; 3],
@@ -25,7 +25,7 @@ fn mixed(
     (read(cpu, &y, used, out), weights)
 }
 
-fn x_rows(x: &coder_kernels::cpu::Buf, cpu: &mut Cpu, cols: usize) -> usize {
+fn x_rows<B: Backend>(x: &B::Buf, cpu: &mut B, cols: usize) -> usize {
     // Only the right length can be read.
     (1..100).find(|rows| cpu.read(x, &mut vec![0.0; rows * cols]).is_ok()).unwrap()
 }
@@ -39,18 +39,19 @@ fn matmul_of_every_type() {
         ([Q5_1, Q8_0, IQ4_NL], [1, 63, 70], 896),
         ([Q4_K, Q6_K, Q5_K], [40, 41, 43], 768),
         ([Q2_K, Q3_K, IQ4_XS], [2, 300, 9], 256),
+        ([Q4_K, Q8_0, F16], [20, 33, 5], 1280),
     ];
-    every_isa(|cpu| {
+    every_device!(|cpu| {
         for (kinds, sizes, cols) in groups {
             for rows in [1, 2, 9, 33] {
                 let x = Random::new(rows as u64).floats(rows * cols);
                 let (y, w) = mixed(cpu, &x, kinds, sizes, cols);
                 let out = w.len() / cols;
-                // All of a group's types, or none, are quantized.
-                let x = if kinds[0] == F32 { x } else { rounded(&x) };
-                for (r, x) in x.chunks_exact(cols).enumerate() {
+                let rounded = kinds.map(|kind| rounded(cpu, kind, &x));
+                for r in 0..rows {
                     for (o, w) in w.chunks_exact(cols).enumerate() {
-                        let (sum, size) = dot(w, x);
+                        let part = usize::from(o >= sizes[0]) + usize::from(o >= sizes[0] + sizes[1]);
+                        let (sum, size) = dot(w, &rounded[part][r * cols..][..cols]);
                         let got = y[r * out + o];
                         // Two to four roundings of at most 6e-8 for each 32 products, which are exact; they mostly
                         // cancel. Codes times scales and minima may be larger than the weights by some times.
@@ -68,7 +69,7 @@ fn matmul_of_every_type() {
 #[test]
 fn a_row_of_a_product_does_not_see_its_neighbours() {
     use BlockType::*;
-    every_isa(|cpu| {
+    every_device!(|cpu| {
         for (kinds, sizes, cols) in
             [([Q4_0, Q5_0, Q8_0], [128, 60, 7], 896), ([Q4_K, Q6_K, F32], [7, 11, 3], 256)]
         {
@@ -97,6 +98,7 @@ fn instruction_sets_threads_and_batches_agree_bit_for_bit() {
         ([Q5_1, Q8_0, IQ4_NL], [1, 63, 70], 1184),
         ([Q4_K, Q6_K, Q5_K], [60, 61, 3], 768),
         ([Q2_K, Q3_K, IQ4_XS], [2, 300, 9], 1024),
+        ([Q4_K, Q8_0, Q6_K], [20, 33, 17], 1280),
     ];
     for (kinds, sizes, cols) in groups {
         let x = Random::new(8).floats(64 * cols);
@@ -105,7 +107,7 @@ fn instruction_sets_threads_and_batches_agree_bit_for_bit() {
         };
         let scalar = product(Isa::available()[0], 1, 64);
         let out = sizes.iter().sum::<usize>();
-        for isa in Isa::available() {
+        for isa in isas() {
             for (threads, rows) in [(1, 64), (2, 64), (3, 64), (1, 1), (2, 2), (3, 7), (2, 1), (3, 9)] {
                 let what = format!("{kinds:?} {} {threads} threads {rows} rows", isa.name());
                 assert_bits(&what, &product(isa, threads, rows), &scalar[..rows * out]);
@@ -116,7 +118,7 @@ fn instruction_sets_threads_and_batches_agree_bit_for_bit() {
 
 #[test]
 fn rms_norm() {
-    every_isa(|cpu| {
+    every_device!(|cpu| {
         for (rows, cols) in [(1, 7), (3, 64), (40, 896), (70, 2048)] {
             let (data, w) = (Random::new(1).floats(rows * cols), Random::new(2).floats(cols));
             let x = filled(cpu, &data, cols);
@@ -143,7 +145,7 @@ fn rms_norm() {
 
 #[test]
 fn elementwise() {
-    every_isa(|cpu| {
+    every_device!(|cpu| {
         for (rows, ffn) in [(1, 3), (5, 768), (64, 4864)] {
             let data = Random::new(4).floats(rows * 2 * ffn).iter().map(|x| 30.0 * x).collect::<Vec<_>>();
             let gate_up = filled(cpu, &data, 2 * ffn);
@@ -172,7 +174,7 @@ fn elementwise() {
 
 #[test]
 fn extremes_of_swiglu_are_finite() {
-    every_isa(|cpu| {
+    every_device!(|cpu| {
         let x = filled(cpu, &[1e4, -1e4, -100.0, 0.0, 1.0, 1.0, 1.0, 1.0], 8);
         let mut y = cpu.buf(1, 4).unwrap();
         cpu.swiglu(&mut y, &x).unwrap();
@@ -182,7 +184,7 @@ fn extremes_of_swiglu_are_finite() {
 
 #[test]
 fn embed_and_select() {
-    every_isa(|cpu| {
+    every_device!(|cpu| {
         let cols = 256;
         let mut random = Random::new(9);
         let parts = [random.weights(BlockType::Q4_K, 6, cols), random.weights(BlockType::Q8_0, 3, cols)];
@@ -210,7 +212,7 @@ fn embed_and_select() {
 
 #[test]
 fn fused_operations_are_their_parts() {
-    every_isa(|cpu| {
+    every_device!(|cpu| {
         let (rows, cols, out) = (9, 256, 70);
         let mut random = Random::new(12);
         let w = dense(cpu, BlockType::Q4_K, &random.weights(BlockType::Q4_K, out, cols), cols);

@@ -1,6 +1,7 @@
 //! What the tests need: reproducible numbers, buffers filled through the contract alone, comparisons.
 
-use coder_kernels::cpu::{Buf, Cpu, Isa, Mat};
+use coder_kernels::cpu::{Cpu, Isa};
+use coder_kernels::cuda::{self, Cuda};
 use coder_kernels::{BLOCK, Backend, Batch, BlockType, QuantRows, Span};
 
 /// Reproducible numbers: xorshift64*.
@@ -60,13 +61,57 @@ impl Random {
     }
 }
 
-/// Runs `test` on every instruction set.
-pub(crate) fn every_isa(mut test: impl FnMut(&mut Cpu)) {
-    for isa in Isa::available() {
-        eprintln!("{}", isa.name());
-        test(&mut Cpu::with(isa, 2));
+/// Every instruction set, the portable one first, and the modelled matrix unit.
+pub(crate) fn isas() -> Vec<Isa> {
+    Isa::available()
+}
+
+/// A device as the tests see it.
+pub(crate) trait Device: Backend {
+    /// Columns of activations that share a scale where they multiply weights of `kind`; 1 if they are not rounded.
+    fn rounding(kind: BlockType) -> usize;
+}
+
+impl Device for Cpu {
+    fn rounding(kind: BlockType) -> usize {
+        kind.layout().0
     }
 }
+
+impl Device for Cuda {
+    fn rounding(kind: BlockType) -> usize {
+        kind.layout().0.min(32)
+    }
+}
+
+/// Where the kernels for cards run: on the emulator, and on a card where there is one.
+pub(crate) fn libraries() -> Vec<cuda::Library> {
+    let card = cuda::Library::linked().filter(|library| library.count().is_ok_and(|n| n > 0));
+    std::iter::once(coder_cuda_emulator::library()).chain(card).collect()
+}
+
+/// A card of `library`. With `graphs`, the first step of a kind runs as it is, the second is captured, later ones are replayed.
+pub(crate) fn card(library: cuda::Library, graphs: bool) -> Cuda {
+    Cuda::open(library, &cuda::Options { graphs, rows: 1024, ..Default::default() }).unwrap()
+}
+
+/// Runs a test on every device: each instruction set of the processor, and every card. A macro, because the test is
+/// compiled for each type of device.
+macro_rules! every_device {
+    (|$device:ident| $test:block) => {
+        for isa in isas() {
+            eprintln!("{}", isa.name());
+            let $device = &mut coder_kernels::cpu::Cpu::with(isa, 2);
+            $test
+        }
+        for library in libraries() {
+            let $device = &mut card(library, true);
+            eprintln!("{}", coder_kernels::Backend::name($device));
+            $test
+        }
+    };
+}
+pub(crate) use every_device;
 
 /// Rows of one sequence from position 0, kept in blocks 0, 1, …; token `r` in row `r`.
 pub(crate) fn sequence(rows: usize) -> Batch {
@@ -82,11 +127,9 @@ pub(crate) fn sequence(rows: usize) -> Batch {
 }
 
 /// A buffer with the rows of `data [_, cols]` in use.
-pub(crate) fn filled(cpu: &mut Cpu, data: &[f32], cols: usize) -> Buf {
-    let rows = data.len() / cols;
-    let table = dense(cpu, BlockType::F32, &bytes(data), cols);
-    let mut x = cpu.buf(rows, cols).unwrap();
-    cpu.step(&sequence(rows), |c| c.embed(&mut x, &table)).unwrap();
+pub(crate) fn filled<B: Backend>(cpu: &mut B, data: &[f32], cols: usize) -> B::Buf {
+    let mut x = cpu.buf(data.len() / cols, cols).unwrap();
+    cpu.write(&mut x, data).unwrap();
     x
 }
 
@@ -95,13 +138,13 @@ pub(crate) fn bytes(data: &[f32]) -> Vec<u8> {
 }
 
 /// A weight of one part and one expert.
-pub(crate) fn dense(cpu: &Cpu, kind: BlockType, data: &[u8], cols: usize) -> Mat {
+pub(crate) fn dense<B: Backend>(cpu: &B, kind: BlockType, data: &[u8], cols: usize) -> B::Mat {
     let rows = data.len() / kind.row_bytes(cols).unwrap();
     cpu.mat(&[QuantRows::new(kind, rows, cols, data).unwrap()], 1).unwrap()
 }
 
 /// The rows in use.
-pub(crate) fn read(cpu: &mut Cpu, x: &Buf, rows: usize, cols: usize) -> Vec<f32> {
+pub(crate) fn read<B: Backend>(cpu: &mut B, x: &B::Buf, rows: usize, cols: usize) -> Vec<f32> {
     let mut out = vec![f32::NAN; rows * cols];
     cpu.read(x, &mut out).unwrap();
     out
@@ -118,21 +161,26 @@ pub(crate) fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&x| f64::from(x)).collect()
 }
 
-/// The activations that products of quantized weights see: eight bits and a scale for each 32, the best of four.
-pub(crate) fn rounded(x: &[f32]) -> Vec<f32> {
+/// The activations that products of weights of `kind` see: as they are, or eight bits and a scale for each run of
+/// [`Device::rounding`], the best of four.
+pub(crate) fn rounded<D: Device>(_: &D, kind: BlockType, x: &[f32]) -> Vec<f32> {
+    let group = D::rounding(kind);
+    if group == 1 {
+        return x.to_vec();
+    }
     let run = |x: &[f32]| {
         let largest = x.iter().fold(0f32, |a, b| a.max(b.abs()));
         let tried = [127.0, 125.0, 123.0, 121.0].map(|most| {
             let scale = largest / most;
             let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
             let codes: Vec<f32> = x.iter().map(|x| (x * inverse).round_ties_even()).collect();
-            let error = |(x, code): (&f32, &f32)| ((x * inverse - code) * 1024.0).round_ties_even().powi(2);
-            let error = x.iter().zip(&codes).map(error).sum::<f32>() * scale * scale;
+            let error = |(x, code): (&f32, &f32)| ((x * inverse - code) * 1024.0).round_ties_even() as i32;
+            let error = x.iter().zip(&codes).map(error).map(|e| e * e).sum::<i32>() as f32 * scale * scale;
             (error, codes.into_iter().map(|code| code * scale).collect::<Vec<_>>())
         });
         tried.into_iter().reduce(|a, b| if b.0 < a.0 { b } else { a }).unwrap().1
     };
-    x.chunks(32).flat_map(run).collect()
+    x.chunks(group).flat_map(run).collect()
 }
 
 /// The scalar product, and the sum of the absolute products, which rounding errors are relative to.

@@ -1,0 +1,52 @@
+// What the kernels of products share: their operands, and the order in which a product is summed.
+//
+// The order: the inputs of a row are runs of 32, the last of a float type's may be shorter. Eight runs are a segment;
+// their values are summed as ((v0 + v1) + (v2 + v3)) + ((v4 + v5) + (v6 + v7)), and the segments in ascending order from 0
+// on. Runs that a row does not have count as +0. Every kernel sums so, whatever the number of rows, so which one the
+// host picks cannot be seen. (A zero's sign may differ within a segment, but 0 + (±0) is +0 in all of them.)
+#pragma once
+
+#include "codes.cuh"
+
+namespace CODER_NAMESPACE {
+
+constexpr int SEGMENT = 8;  // runs that are summed as a tree
+
+// Rows up to which weights are read once for each row, with no tile of rows.
+constexpr int FEW_ROWS = 8;
+
+// y[e] = part[expert of e] · x[e / sharing] for entries e. Without experts, an entry is a row.
+struct Product {
+  float *y;  // [entries, out]; the part makes columns first .. first + part.rows
+  Rows x;    // [entries / sharing, cols]
+  Part part;
+  int32_t out;
+  int32_t entries;
+  int32_t most;           // entries that one expert has at most
+  int32_t sharing;        // entries that read one row of x
+  int32_t experts;
+  const int32_t *expert;  // [entries], or null: every entry is expert 0's
+  const int32_t *order;   // [entries] sorted by expert, or null: as they come
+  const int32_t *start;   // [experts + 1] in `order`
+};
+
+// The value of a run: q · x with exact integer sums, as floats. Exact, because they are below 2²⁴.
+// With two scales, `dot` and `sum` are of the first and the last 16 inputs.
+template <int TYPE>
+__device__ inline float run_value(const float (&scale)[Codes<TYPE>::SCALES], const float (&minimum)[Codes<TYPE>::SCALES],
+                                  const float (&dot)[Codes<TYPE>::SCALES], const float (&sum)[Codes<TYPE>::SCALES], float x_scale) {
+  constexpr int SCALES = Codes<TYPE>::SCALES;
+  float v = scale[0] * dot[0];
+  if (SCALES == 2) v = fmaf(scale[SCALES - 1], dot[SCALES - 1], v);
+  if (Codes<TYPE>::MINIMA) {
+#pragma unroll
+    for (int s = 0; s < SCALES; s++) v = fmaf(-minimum[s], sum[s], v);
+  }
+  return x_scale * v;
+}
+
+// The launchers of the two ways, by the part's type.
+int matmul_few(Device *, const Product &);
+int matmul_many(Device *, const Product &);
+
+}  // namespace CODER_NAMESPACE

@@ -1,0 +1,10 @@
+//! Every operation of every device: the processor with each instruction set of this machine, the kernels for cards on the
+//! emulator, and on a card where there is one. Against plain f64 arithmetic, and bit for bit against itself with other
+//! rows in the batch.
+
+mod attention;
+mod dense;
+mod experts;
+mod refusals;
+mod rig;
+mod small;
