@@ -110,7 +110,11 @@ fn a_device_that_cannot_be_used_says_so() {
         assert_eq!((auto.status.code(), stderr(&auto).as_str()), (Some(0), ""));
         // Something was asked of a card: its absence is no secret.
         let asked = tokens(&["--gpu-layers", "3"]);
-        assert!(asked.status.success() && stderr(&asked).contains("computing on the CPU"), "{}", stderr(&asked));
+        assert!(
+            asked.status.success() && stderr(&asked).contains("computing on the CPU"),
+            "{}",
+            stderr(&asked)
+        );
     }
 }
 
