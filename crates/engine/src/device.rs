@@ -159,22 +159,23 @@ impl Share {
             return Err(Error::Request { field: "gpu_layers", problem });
         }
         let library = options.library.ok_or(Error::NoCuda)?;
-        let limit = options.vram.map(|vram| Memory::total(vram).room());
-        let cuda = Cuda::open(library, &limits.cuda(options.graphs, limit))?;
-        let memory = Memory::free(cuda.card().free_bytes, options.vram);
+        // Looked at before it is opened for work, so that nothing is allocated for a model that does not fit.
+        let card = library.card(0)?;
+        let memory = Memory::free(card.free_bytes, options.vram);
         let plan = Plan::of(Tensors::Of(weights), limits, options.graphs)?;
         let fitting = plan.most_layers(memory);
         let layers = options.gpu_layers.unwrap_or(fitting.max(1)).min(plan.layers());
         let bytes = plan.bytes(layers, memory);
         if layers > fitting {
             return Err(Error::CardTooSmall {
-                device: cuda.card().name.clone(),
+                device: card.name,
                 layers,
                 needed_gib: gib(bytes.card),
                 available_gib: gib(memory.bytes()),
                 fitting,
             });
         }
+        let cuda = Cuda::open(library, &limits.cuda(options.graphs, Some(memory.room())))?;
         Ok(Self { cuda, memory, plan, bytes })
     }
 

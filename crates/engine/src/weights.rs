@@ -125,6 +125,7 @@ impl Weights {
 
     /// Shape and encoding of `role`, with [`matrix`](Self::matrix)'s checks and without its copy of experts.
     pub(crate) fn layout(&self, role: Role) -> Result<(Shape, BlockType)> {
+        let role = role.stored(&self.config);
         if let (Source::Folder(folder), Some(shape)) = (&self.source, role.shape(&self.config)) {
             return Ok((shape, folder.kind(role, shape)?));
         }

@@ -123,8 +123,8 @@ fn dense_weights(
 
 #[test]
 fn weights_are_those_of_the_published_files() {
-    // Beside the arithmetic: gigabytes of the published files (Q4_K_M), which have norms and the vocabulary too.
-    let published = [0.40, 0.99, 1.93, 4.68, 8.99, 19.85];
+    // Beside the arithmetic: the gigabytes of crates/coder/published.rs, which are rounded.
+    let published = [0.39, 0.98, 1.92, 4.68, 8.98, 19.85];
     for (c, published) in coders().iter().zip(published) {
         let [card, host] = dense_weights(
             c.layers,
