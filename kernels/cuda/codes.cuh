@@ -153,18 +153,6 @@ struct Codes<Q8_0> : Layout<1, 1, false, 8, 1, 1> {
 
 // ---- the types whose nibbles are places in a table
 
-// Byte i of the result is byte (selector >> 4i & 7) of the eight of a, b.
-__device__ inline uint32_t permute(uint32_t a, uint32_t b, uint32_t selector) {
-#ifdef CODER_EMULATOR
-  uint64_t bytes = uint64_t(b) << 32 | a;
-  uint32_t to = 0;
-  for (int i = 0; i < 4; i++) to |= uint32_t(bytes >> 8 * (selector >> 4 * i & 7) & 255) << 8 * i;
-  return to;
-#else
-  return __byte_perm(a, b, selector);
-#endif
-}
-
 // Values of the nibbles of 16 bytes that lie as in Q4_0. Eight nibbles of a word are looked up in both halves of the
 // table by their low three bits, then chosen by the fourth; even places are the word's low nibbles, odd the high.
 __device__ inline void table_values(const uint32_t (&q)[4], int (&to)[8]) {
