@@ -93,6 +93,13 @@ fn bucket(rows: usize) -> usize {
     if rows <= RECORDED_ROWS { rows.next_power_of_two() } else { rows }
 }
 
+/// Rows that a buffer for `rows` rows has room for: whatever a recorded step may compute of them, also where a row
+/// of the step is one of each of its experts.
+fn capacity(rows: usize) -> usize {
+    let of_experts = (1..=storage::MAX_TOP_K).filter(|top_k| rows.is_multiple_of(*top_k));
+    of_experts.map(|top_k| bucket(rows / top_k) * top_k).max().unwrap_or(rows)
+}
+
 /// A card.
 #[derive(Debug)]
 pub struct Cuda {
@@ -225,7 +232,9 @@ impl Backend for Cuda {
     fn write(&mut self, x: &mut Buf, data: &[f32]) -> Result<()> {
         let rows = data.len() / x.cols;
         equal("elements to write", data.len(), rows * x.cols)?;
-        x.begin("rows to write", Used { rows, computed: rows }, x.cols)?;
+        // As many as a step of these rows computes; what the others hold goes nowhere.
+        let computed = if self.recorder.records(rows) { bucket(rows) } else { rows };
+        x.begin("rows to write", Used { rows, computed }, x.cols)?;
         x.upload(data)
     }
 

@@ -227,7 +227,7 @@ __device__ inline void mix_tile(float (&a)[4][4], const Tile &s, const Corner &c
   int least = min(min(corner.seen[0], corner.seen[1]), min(corner.seen[2], corner.seen[3]));
   int most = max(max(corner.seen[0], corner.seen[1]), max(corner.seen[2], corner.seen[3]));
   const float *values = s.values + corner.column - from * width;
-#pragma unroll 4
+#pragma unroll 2
   for (int t = from; t < min(to, least); t++) {
     float4 w = *reinterpret_cast<const float4 *>(&s.weights[t][corner.query]);
     float4 v = *reinterpret_cast<const float4 *>(values + t * width);

@@ -84,86 +84,67 @@ __device__ inline uint32_t nibbles(const uint32_t (&q)[4], int i) { return q[i %
 // Bit l of `high` is the fifth of weight l. The product puts four bits into four bytes.
 __device__ inline uint32_t fifth(uint32_t high, int i) { return (high >> 4 * i & 15) * 0x02040810u & 0x10101010u; }
 
-template <>
-struct Codes<Q4_0> : Layout<1, 1, false, 4, 1, 1> {
-  static __device__ inline void read(Planes plane, size_t at, int, Raw &to) {
-    words(plane[1], 16 * at, to.low);
-    to.small[0] = field<uint16_t>(plane[0], 2 * at);
+// Such a type: LOW words of codes, a fifth bit of each or none, and a scale, alone or with a minimum.
+template <int LOW, bool FIFTH, bool MINIMA>
+struct Plain : Layout<1, 1, MINIMA, LOW, 1, 1> {
+  using Base = Layout<1, 1, MINIMA, LOW, 1, 1>;
+  static __device__ inline void read(typename Base::Planes plane, size_t at, int, typename Base::Raw &to) {
+    words(plane[FIFTH ? 2 : 1], 4 * LOW * at, to.low);
+    if (FIFTH) to.high[0] = field<uint32_t>(plane[1], 4 * at);
+    to.small[0] = MINIMA ? field<uint32_t>(plane[0], 4 * at) : field<uint16_t>(plane[0], 2 * at);
   }
+  static __device__ inline void scales(const typename Base::Raw &from, typename Base::Of &to) {
+    to.scale[0] = low_half(from.small[0]);
+    if (MINIMA) to.minimum[0] = -high_half(from.small[0]);
+  }
+};
+
+template <>
+struct Codes<Q4_0> : Plain<4, false, false> {
   static __device__ inline void unpack(const Raw &from, int, Of &to) {
 #pragma unroll
     for (int i = 0; i < 8; i++) to.code[i] = less<8>(nibbles(from.low, i));
-    to.scale[0] = low_half(from.small[0]);
+    scales(from, to);
   }
 };
 
 template <>
-struct Codes<Q4_1> : Layout<1, 1, true, 4, 1, 1> {
-  static __device__ inline void read(Planes plane, size_t at, int, Raw &to) {
-    words(plane[1], 16 * at, to.low);
-    to.small[0] = field<uint32_t>(plane[0], 4 * at);
-  }
+struct Codes<Q4_1> : Plain<4, false, true> {
   static __device__ inline void unpack(const Raw &from, int, Of &to) {
 #pragma unroll
     for (int i = 0; i < 8; i++) to.code[i] = int(nibbles(from.low, i));
-    to.scale[0] = low_half(from.small[0]), to.minimum[0] = -high_half(from.small[0]);
+    scales(from, to);
   }
 };
 
 template <>
-struct Codes<Q5_0> : Layout<1, 1, false, 4, 1, 1> {
-  static __device__ inline void read(Planes plane, size_t at, int, Raw &to) {
-    words(plane[2], 16 * at, to.low);
-    to.high[0] = field<uint32_t>(plane[1], 4 * at);
-    to.small[0] = field<uint16_t>(plane[0], 2 * at);
-  }
+struct Codes<Q5_0> : Plain<4, true, false> {
   static __device__ inline void unpack(const Raw &from, int, Of &to) {
 #pragma unroll
     for (int i = 0; i < 8; i++) to.code[i] = less<16>(nibbles(from.low, i) | fifth(from.high[0], i));
-    to.scale[0] = low_half(from.small[0]);
+    scales(from, to);
   }
 };
 
 template <>
-struct Codes<Q5_1> : Layout<1, 1, true, 4, 1, 1> {
-  static __device__ inline void read(Planes plane, size_t at, int, Raw &to) {
-    words(plane[2], 16 * at, to.low);
-    to.high[0] = field<uint32_t>(plane[1], 4 * at);
-    to.small[0] = field<uint32_t>(plane[0], 4 * at);
-  }
+struct Codes<Q5_1> : Plain<4, true, true> {
   static __device__ inline void unpack(const Raw &from, int, Of &to) {
 #pragma unroll
     for (int i = 0; i < 8; i++) to.code[i] = int(nibbles(from.low, i) | fifth(from.high[0], i));
-    to.scale[0] = low_half(from.small[0]), to.minimum[0] = -high_half(from.small[0]);
+    scales(from, to);
   }
 };
 
 template <>
-struct Codes<Q8_0> : Layout<1, 1, false, 8, 1, 1> {
-  static __device__ inline void read(Planes plane, size_t at, int, Raw &to) {
-    words(plane[1], 32 * at, to.low);
-    to.small[0] = field<uint16_t>(plane[0], 2 * at);
-  }
+struct Codes<Q8_0> : Plain<8, false, false> {
   static __device__ inline void unpack(const Raw &from, int, Of &to) {
 #pragma unroll
     for (int i = 0; i < 8; i++) to.code[i] = int(from.low[i]);
-    to.scale[0] = low_half(from.small[0]);
+    scales(from, to);
   }
 };
 
 // ---- the types whose nibbles are places in a table
-
-// Byte i of the result is byte (selector >> 4i & 7) of the eight of a, b.
-__device__ inline uint32_t permute(uint32_t a, uint32_t b, uint32_t selector) {
-#ifdef CODER_EMULATOR
-  uint64_t bytes = uint64_t(b) << 32 | a;
-  uint32_t to = 0;
-  for (int i = 0; i < 4; i++) to |= uint32_t(bytes >> 8 * (selector >> 4 * i & 7) & 255) << 8 * i;
-  return to;
-#else
-  return __byte_perm(a, b, selector);
-#endif
-}
 
 // Values of the nibbles of 16 bytes that lie as in Q4_0. Eight nibbles of a word are looked up in both halves of the
 // table by their low three bits, then chosen by the fourth; even places are the word's low nibbles, odd the high.
@@ -183,14 +164,10 @@ __device__ inline void table_values(const uint32_t (&q)[4], int (&to)[8]) {
 }
 
 template <>
-struct Codes<IQ4_NL> : Layout<1, 1, false, 4, 1, 1> {
-  static __device__ inline void read(Planes plane, size_t at, int, Raw &to) {
-    words(plane[1], 16 * at, to.low);
-    to.small[0] = field<uint16_t>(plane[0], 2 * at);
-  }
+struct Codes<IQ4_NL> : Plain<4, false, false> {
   static __device__ inline void unpack(const Raw &from, int, Of &to) {
     table_values(from.low, to.code);
-    to.scale[0] = low_half(from.small[0]);
+    scales(from, to);
   }
 };
 

@@ -7,6 +7,7 @@
 //   sync_block() sync_warp()              barriers of the block's threads, of the warp's lanes
 //   shuffle(v, lane) shuffle_xor(v, mask) v of another lane of the warp; all 32 lanes take part
 //   vote_any(p)                           whether p is true in any lane
+//   permute(a, b, selector)               byte i is byte (selector >> 4i & 7) of the eight of a and b
 //   dot4(a, b, c)                         c + Σ a.i8[j] · b.i8[j], j < 4
 //   mma_16x8x32(d, a, b) mma_16x8x16      d += a · b of one warp: int8 in PTX's fragments of mma.m16n8k32 and k16, i32 sums
 //   copy_async_16(shared, global)         16 bytes without a register; copy_async_commit(), copy_async_wait<N>()

@@ -22,6 +22,7 @@ __device__ inline T shuffle_xor(T v, int mask) {
 __device__ inline bool vote_any(bool p) { return __any_sync(0xffffffffu, p); }
 
 __device__ inline int dot4(int a, int b, int c) { return __dp4a(a, b, c); }
+__device__ inline uint32_t permute(uint32_t a, uint32_t b, uint32_t selector) { return __byte_perm(a, b, selector); }
 
 __device__ inline void mma_16x8x32(int (&d)[4], const int (&a)[4], const int (&b)[2]) {
   asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"

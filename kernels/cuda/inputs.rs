@@ -2,7 +2,7 @@
 
 use super::device::Device;
 use super::storage::{Memory, Place, Used};
-use super::{api, bucket};
+use super::{api, bucket, capacity};
 use crate::error::below;
 use crate::{BLOCK, Batch, NO_SLOT, Result};
 use std::sync::Arc;
@@ -35,14 +35,14 @@ pub(super) struct Inputs {
 
 /// Bytes of the card for steps of `rows` rows over `blocks` blocks.
 pub(super) fn bytes(rows: usize, blocks: usize) -> usize {
-    4 * (FIELDS * bucket(rows) + blocks)
+    4 * (FIELDS * capacity(rows) + blocks)
 }
 
 impl Inputs {
     pub(super) fn new(device: &Arc<Device>, rows: usize, blocks: usize) -> Result<Self> {
         let card = Memory::new(device, Place::Card, "inputs of a step", bytes(rows, blocks))?;
-        let host = vec![0; FIELDS * bucket(rows) + blocks];
-        let (max_rows, key) = (bucket(rows), Key::default());
+        let host = vec![0; FIELDS * capacity(rows) + blocks];
+        let (max_rows, key) = (capacity(rows), Key::default());
         Ok(Self { card, host, max_rows, rows: 0, logits: 0, key, tokens: 0, slots: 0 })
     }
 

@@ -7,7 +7,9 @@ constexpr int WARPS = 4;
 
 // Blocks that a multiprocessor should hold: 80 registers a thread, 128 or 168, which loads under way are to fill. Without
 // a bound the compiler aims lower on its own account, and spills.
-constexpr __host__ __device__ int resident(int rows) { return rows <= 2 ? 6 : rows <= 4 ? 4 : 3; }
+constexpr __host__ __device__ int resident(int type, int rows) {
+  return rows <= 2 ? (type == Q2_K ? 5 : 6) : rows <= 4 ? 4 : 3;
+}
 
 // Outputs that a warp makes together: loads in flight where there are few rows to work on.
 constexpr __host__ __device__ int outputs_of(int rows) { return rows <= 2 ? 2 : 1; }
@@ -128,7 +130,7 @@ __device__ inline int place(int lane) {
 // Grid ⌈rows of part / (WARPS · OUTPUTS)⌉ · groups of entries, those of the same weights side by side. No shared memory.
 // Reads each run of weights one step ahead, all of them once for each group (from the second on out of a cache), q and scales of x from a cache.
 template <int TYPE, int ROWS>
-__global__ void __launch_bounds__(WARPS *WARP, resident(ROWS)) few_kernel(Product p, int groups) {
+__global__ void __launch_bounds__(WARPS *WARP, resident(TYPE, ROWS)) few_kernel(Product p, int groups) {
   constexpr int OUTPUTS = outputs_of(ROWS), N = OUTPUTS * ROWS;
   using R = RunOf<TYPE, ROWS>;
   int lane = threadIdx.x % WARP, group = blockIdx.x % groups;

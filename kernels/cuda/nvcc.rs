@@ -70,13 +70,12 @@ impl Toolkit {
         jobs: usize,
     ) -> Result<Vec<(PathBuf, String)>, String> {
         let (next, done) = (Mutex::new(sources.iter()), Mutex::new(Vec::new()));
+        // A function, so that the lock is free again while its source is compiled.
+        let take = || next.lock().ok()?.next();
         thread::scope(|scope| {
             for _ in 0..jobs.max(1) {
                 scope.spawn(|| {
-                    loop {
-                        let Some(source) = next.lock().ok().and_then(|mut sources| sources.next()) else {
-                            break;
-                        };
+                    while let Some(source) = take() {
                         let object = out.join(source.file_stem().unwrap_or_default()).with_extension("o");
                         let said = self.compile_one(source, &object).map(|said| (object, said));
                         if let Ok(mut done) = done.lock() {

@@ -2,7 +2,7 @@
 
 use super::device::Device;
 use super::planes;
-use super::{api, bucket};
+use super::{api, capacity};
 use crate::error::{below, equal};
 use crate::kv::GROUP;
 use crate::{BlockType, Error, Heads, KvType, QuantRows, Result};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 const MAX_EXPERTS: usize = 1024;
 
 /// Experts of one row, at most.
-const MAX_TOP_K: usize = 32;
+pub(super) const MAX_TOP_K: usize = 32;
 
 /// Where memory lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,7 +153,7 @@ pub struct Buf {
 impl Buf {
     pub(super) fn new(device: &Arc<Device>, rows: usize, cols: usize) -> Result<Self> {
         positive("columns of a buffer", cols)?;
-        let (what, max_rows) = ("activations", bucket(rows));
+        let (what, max_rows) = ("activations", capacity(rows));
         let sizes = sizes(max_rows, cols).ok_or(Error::OutOfMemory { what, bytes: usize::MAX })?;
         let mut layout = Layout::default();
         layout.place(sizes[0]);
@@ -233,7 +233,7 @@ fn sizes(rows: usize, cols: usize) -> Option<[usize; 4]> {
 /// Bytes of the card that a buffer takes.
 pub(super) fn buf_bytes(rows: usize, cols: usize) -> u64 {
     let mut layout = Layout::default();
-    sizes(bucket(rows), cols).into_iter().flatten().for_each(|s| _ = layout.place(s));
+    sizes(capacity(rows), cols).into_iter().flatten().for_each(|s| _ = layout.place(s));
     layout.0 as u64
 }
 
@@ -397,7 +397,7 @@ impl Routes {
     pub(super) fn new(device: &Arc<Device>, rows: usize, top_k: usize) -> Result<Self> {
         positive("experts of a row", top_k)?;
         below("experts of a row", top_k, MAX_TOP_K + 1)?;
-        let max_rows = bucket(rows);
+        let max_rows = capacity(rows);
         let memory = Memory::new(device, Place::Card, "routes", routes_bytes(rows, top_k) as usize)?;
         Ok(Self { memory, max_rows, top_k, experts: 0, used: Used::default() })
     }
@@ -430,7 +430,7 @@ impl Routes {
 
 /// Bytes of the card that routing decisions take.
 pub(super) fn routes_bytes(rows: usize, top_k: usize) -> u64 {
-    (4 * (3 * bucket(rows) * top_k + MAX_EXPERTS + 1)) as u64
+    (4 * (3 * capacity(rows) * top_k + MAX_EXPERTS + 1)) as u64
 }
 
 fn positive(what: &'static str, got: usize) -> Result<()> {

@@ -83,8 +83,9 @@ fn table(toolkit: &nvcc::Toolkit, kernels: &BTreeMap<String, Kernel>) -> String 
 fn demangled(name: &str) -> String {
     let said = Command::new("c++filt").arg(name).output();
     let text = said.map_or(name.to_owned(), |o| String::from_utf8_lossy(&o.stdout).trim().to_owned());
-    let text = text.split('(').next().unwrap_or("").trim_start_matches("void ").to_owned();
-    text.replace("coder_cuda::", "")
+    let text =
+        text.trim_start_matches("void ").replace("coder_cuda::", "").replace("(anonymous namespace)::", "");
+    text.split('(').next().unwrap_or("").to_owned()
 }
 
 /// The table is that of the repository, where the compiler is the same release.

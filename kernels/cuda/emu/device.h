@@ -135,6 +135,12 @@ inline uint16_t float_to_half(float x) {
   return uint16_t(sign | ((rest - 0x38000000 + 0xfff + ((rest >> 13) & 1)) >> 13));
 }
 
+inline uint32_t permute(uint32_t a, uint32_t b, uint32_t selector) {
+  uint64_t bytes = uint64_t(b) << 32 | a;
+  uint32_t to = 0;
+  for (int i = 0; i < 4; i++) to |= uint32_t(bytes >> 8 * (selector >> 4 * i & 7) & 255) << 8 * i;
+  return to;
+}
 inline int dot4(int a, int b, int c) {
   unsigned sum = unsigned(c);
   for (int j = 0; j < 32; j += 8) sum += unsigned(int(int8_t(a >> j)) * int(int8_t(b >> j)));

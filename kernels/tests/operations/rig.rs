@@ -1,6 +1,5 @@
 //! What the tests need: reproducible numbers, buffers filled through the contract alone, comparisons.
 
-use coder_kernels::cpu::{Cpu, Isa};
 use coder_kernels::cuda::{self, Cuda};
 use coder_kernels::{BLOCK, Backend, Batch, BlockType, QuantRows, Span};
 
@@ -61,29 +60,6 @@ impl Random {
     }
 }
 
-/// Every instruction set, the portable one first, and the modelled matrix unit.
-pub(crate) fn isas() -> Vec<Isa> {
-    Isa::available()
-}
-
-/// A device as the tests see it.
-pub(crate) trait Device: Backend {
-    /// Columns of activations that share a scale where they multiply weights of `kind`; 1 if they are not rounded.
-    fn rounding(kind: BlockType) -> usize;
-}
-
-impl Device for Cpu {
-    fn rounding(kind: BlockType) -> usize {
-        kind.layout().0
-    }
-}
-
-impl Device for Cuda {
-    fn rounding(kind: BlockType) -> usize {
-        kind.layout().0.min(32)
-    }
-}
-
 /// Where the kernels for cards run: on the emulator, and on a card where there is one.
 pub(crate) fn libraries() -> Vec<cuda::Library> {
     let card = cuda::Library::linked().filter(|library| library.count().is_ok_and(|n| n > 0));
@@ -99,7 +75,7 @@ pub(crate) fn card(library: cuda::Library, graphs: bool) -> Cuda {
 /// compiled for each type of device.
 macro_rules! every_device {
     (|$device:ident| $test:block) => {
-        for isa in isas() {
+        for isa in coder_kernels::cpu::Isa::available() {
             eprintln!("{}", isa.name());
             let $device = &mut coder_kernels::cpu::Cpu::with(isa, 2);
             $test
@@ -161,11 +137,10 @@ pub(crate) fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&x| f64::from(x)).collect()
 }
 
-/// The activations that products of weights of `kind` see: as they are, or eight bits and a scale for each run of
-/// [`Device::rounding`], the best of four.
-pub(crate) fn rounded<D: Device>(_: &D, kind: BlockType, x: &[f32]) -> Vec<f32> {
-    let group = D::rounding(kind);
-    if group == 1 {
+/// The activations that products of weights of `kind` see: as they are, or eight bits and a scale for each 32, the best of
+/// four.
+pub(crate) fn rounded(kind: BlockType, x: &[f32]) -> Vec<f32> {
+    if kind.layout().0 == 1 {
         return x.to_vec();
     }
     let run = |x: &[f32]| {
@@ -180,7 +155,7 @@ pub(crate) fn rounded<D: Device>(_: &D, kind: BlockType, x: &[f32]) -> Vec<f32> 
         });
         tried.into_iter().reduce(|a, b| if b.0 < a.0 { b } else { a }).unwrap().1
     };
-    x.chunks(group).flat_map(run).collect()
+    x.chunks(32).flat_map(run).collect()
 }
 
 /// The scalar product, and the sum of the absolute products, which rounding errors are relative to.
