@@ -95,10 +95,8 @@ pub struct Room {
 
 impl Room {
     pub(crate) fn limits(&self, logits: usize) -> Limits {
-        // A device may compute few rows as the next power of two.
-        let rows = if self.rows <= 64 { self.rows.next_power_of_two() } else { self.rows };
         let slots = self.context.div_ceil(BLOCK) * BLOCK;
-        Limits { rows, logits: logits.min(rows), slots, kv: self.kv }
+        Limits { rows: self.rows, logits: logits.min(self.rows), slots, kv: self.kv }
     }
 }
 
