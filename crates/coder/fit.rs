@@ -40,11 +40,12 @@ pub(crate) struct FitArgs {
 const EXAMPLES: &str = "Examples:
   coder fit --model qwen2.5-coder-32b-q4_k_m.gguf
   coder fit --model Qwen2.5-Coder-32B --type q4_k_m --context 32768
-  coder fit --model Qwen3-Coder-30B-A3B --vram 24GiB --kv q8_0 --json | jq '.cards[].largest_context'
+  coder fit --model Qwen3-Coder-30B-A3B --vram 24GiB --json | jq '.cards[].largest_context'
 
-Nothing is loaded. reserve is what the driver takes and what is lost at the ends of pages; it and graphs are
-estimates, the rest is exact. The embedding of a model that has an output of its own is read a row at a time
-and stays in host memory. Layers that do not fit on a card are computed by the CPU.";
+Nothing is loaded. reserve is what the driver takes and what is lost at the ends of pages;
+it and graphs are estimates, the rest is exact. The embedding of a model that has an output
+of its own is read a row at a time and stays in host memory. Layers that do not fit on a
+card are computed by the CPU.";
 
 /// The sizes of cards that people ask about.
 const CARDS: [u64; 2] = [24 << 30, 32 << 30];

@@ -4,15 +4,7 @@ mod common;
 
 use coder_engine::fit::{Memory, Plan, Tensors};
 use coder_engine::{Device, Engine, Error, ModelInfo, Options, probe};
-use std::path::{Path, PathBuf};
-
-/// One model for each architecture, with and without a head of its own: emulation is slow.
-fn models() -> Vec<PathBuf> {
-    let names = ["qwen2-Q4_K_M", "qwen2-untied-Q8_0", "qwen3-Q8_0", "qwen3moe-Q4_K_M"];
-    let found: Vec<_> =
-        names.iter().filter_map(|name| common::shared(&format!("vectors/models/tiny-{name}.gguf"))).collect();
-    if found.is_empty() { vec![common::bundled()] } else { found }
-}
+use std::path::Path;
 
 fn options(model: &Path, device: Device) -> Options {
     let mut options = Options::new(model);
@@ -59,7 +51,7 @@ fn options_of_a_card_need_one() {
 
 #[test]
 fn what_is_allocated_is_within_the_plan() {
-    for model in models().into_iter().chain([common::bundled()]) {
+    for model in common::few_models().into_iter().chain([common::bundled()]) {
         let mut options = options(&model, Device::Cuda);
         let layers = info(&options).expect("a model").layers;
         for n in 1..=layers {
@@ -87,7 +79,7 @@ fn what_is_allocated_is_within_the_plan() {
 #[test]
 fn any_part_of_the_layers_gives_the_same_answers() {
     let tokens = &common::tokens()[..12];
-    for model in models() {
+    for model in common::few_models() {
         let cpu = probe::logits(&options(&model, Device::Cpu), tokens, None).expect("logits");
         let mut options = options(&model, Device::Cuda);
         for n in 1..=cpu.info.layers {
@@ -103,7 +95,7 @@ fn any_part_of_the_layers_gives_the_same_answers() {
 #[test]
 fn chunks_and_graphs_change_no_bit_on_a_card_or_beside_one() {
     let tokens = &common::tokens()[..8];
-    for model in models() {
+    for model in common::few_models() {
         let mut options = options(&model, Device::Cuda);
         let layers = info(&options).expect("a model").layers;
         for n in [1, layers] {

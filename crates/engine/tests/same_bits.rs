@@ -2,7 +2,7 @@
 
 mod common;
 
-use coder_engine::{Completion, Engine, KvType, Limit, Options, Request, SamplerOptions, probe};
+use coder_engine::{Completion, Device, Engine, KvType, Limit, Options, Request, SamplerOptions, probe};
 
 #[test]
 fn in_one_batch_token_by_token_and_in_chunks_of_seven() {
@@ -13,6 +13,27 @@ fn in_one_batch_token_by_token_and_in_chunks_of_seven() {
             options.kv = kv;
             let whole = probe::logits(&options, &tokens, None).expect("logits");
             for chunk in [1, 7, 32] {
+                let parts = probe::logits(&options, &tokens, Some(chunk)).expect("logits");
+                let same = whole.values.iter().zip(&parts.values).all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(same, "{} {kv:?}: chunks of {chunk} give other bits", model.display());
+            }
+        }
+    }
+}
+
+/// Chunks of 1 and 7 rows are recorded and replayed where `graphs` is set, those of all rows never are.
+#[test]
+fn on_a_card_in_one_batch_token_by_token_recorded_or_not() {
+    let tokens = common::tokens();
+    for library in common::libraries() {
+        for (model, kv) in
+            common::few_models().iter().zip([KvType::F16, KvType::Q8_0, KvType::F32, KvType::F16])
+        {
+            let mut options = Options::new(model);
+            (options.device, options.library, options.kv) = (Device::Cuda, Some(library), kv);
+            let whole = probe::logits(&options, &tokens, None).expect("logits");
+            for (chunk, graphs) in [(1, true), (7, true), (7, false)] {
+                options.graphs = graphs;
                 let parts = probe::logits(&options, &tokens, Some(chunk)).expect("logits");
                 let same = whole.values.iter().zip(&parts.values).all(|(a, b)| a.to_bits() == b.to_bits());
                 assert!(same, "{} {kv:?}: chunks of {chunk} give other bits", model.display());

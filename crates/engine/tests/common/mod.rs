@@ -1,6 +1,7 @@
 //! Where test data is, and how to read it.
 #![allow(dead_code)] // each test file uses its part
 
+use coder_engine::CudaLibrary;
 use std::path::{Path, PathBuf};
 
 /// A file or folder of the data set that may lie beside the checkout.
@@ -34,6 +35,20 @@ pub(crate) fn models() -> Vec<PathBuf> {
         models.extend(found);
     }
     models
+}
+
+/// One model for each architecture, with and without a head of its own: emulation is slow.
+pub(crate) fn few_models() -> Vec<PathBuf> {
+    let names = ["qwen2-Q4_K_M", "qwen2-untied-Q8_0", "qwen3-Q8_0", "qwen3moe-Q4_K_M"];
+    let found: Vec<_> =
+        names.iter().filter_map(|name| shared(&format!("vectors/models/tiny-{name}.gguf"))).collect();
+    if found.is_empty() { vec![bundled()] } else { found }
+}
+
+/// The kernels for cards: on the emulator, and on a card where there is one.
+pub(crate) fn libraries() -> Vec<CudaLibrary> {
+    let card = CudaLibrary::linked().filter(|library| library.count().is_ok_and(|cards| cards > 0));
+    std::iter::once(coder_cuda_emulator::library()).chain(card).collect()
 }
 
 /// The token ids that the data set's logits belong to.
