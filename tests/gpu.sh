@@ -65,7 +65,7 @@ run() {
     echo "|---|---|---|"
   } >"$table"
   step doctor 30 "$dir/coder" doctor
-  # Names of tests end in the device that they run on; `card` is the real one.
+  # Built for cards, the suites run on the card that is here.
   step operations 120 "$dir/operations" --test-threads 4
   step accuracy 60 "$dir/accuracy"
   step same_bits 60 "$dir/same_bits"

@@ -1,4 +1,4 @@
-//! A model on an emulated card: the plan is kept, any part of the layers is enough, and what cannot be is said.
+//! A model on a card, an emulated one if there is no other: the plan is kept, any part of the layers is enough, and what cannot be is said.
 
 mod common;
 
@@ -9,7 +9,7 @@ use std::path::Path;
 fn options(model: &Path, device: Device) -> Options {
     let mut options = Options::new(model);
     (options.device, options.context) = (device, Some(256));
-    options.library = Some(coder_cuda_emulator::library());
+    options.library = Some(common::library());
     options
 }
 

@@ -25,19 +25,16 @@ fn in_one_batch_token_by_token_and_in_chunks_of_seven() {
 #[test]
 fn on_a_card_in_one_batch_token_by_token_recorded_or_not() {
     let tokens = common::tokens();
-    for library in common::libraries() {
-        for (model, kv) in
-            common::few_models().iter().zip([KvType::F16, KvType::Q8_0, KvType::F32, KvType::F16])
-        {
-            let mut options = Options::new(model);
-            (options.device, options.library, options.kv) = (Device::Cuda, Some(library), kv);
-            let whole = probe::logits(&options, &tokens, None).expect("logits");
-            for (chunk, graphs) in [(1, true), (7, true), (7, false)] {
-                options.graphs = graphs;
-                let parts = probe::logits(&options, &tokens, Some(chunk)).expect("logits");
-                let same = whole.values.iter().zip(&parts.values).all(|(a, b)| a.to_bits() == b.to_bits());
-                assert!(same, "{} {kv:?}: chunks of {chunk} give other bits", model.display());
-            }
+    for (model, kv) in common::few_models().iter().zip([KvType::F16, KvType::Q8_0, KvType::F32, KvType::F16])
+    {
+        let mut options = Options::new(model);
+        (options.device, options.library, options.kv) = (Device::Cuda, Some(common::library()), kv);
+        let whole = probe::logits(&options, &tokens, None).expect("logits");
+        for (chunk, graphs) in [(1, true), (7, true), (7, false)] {
+            options.graphs = graphs;
+            let parts = probe::logits(&options, &tokens, Some(chunk)).expect("logits");
+            let same = whole.values.iter().zip(&parts.values).all(|(a, b)| a.to_bits() == b.to_bits());
+            assert!(same, "{} {kv:?}: chunks of {chunk} give other bits", model.display());
         }
     }
 }

@@ -43,7 +43,7 @@ fn matmul_of_every_type() {
     ];
     every_device!(|cpu| {
         for (kinds, sizes, cols) in groups {
-            for rows in [1, 2, 9, 33] {
+            for rows in [1, 2, 3, 8, 9, 33, 65] {
                 let x = Random::new(rows as u64).floats(rows * cols);
                 let (y, w) = mixed(cpu, &x, kinds, sizes, cols);
                 let out = w.len() / cols;

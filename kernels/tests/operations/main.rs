@@ -1,5 +1,5 @@
-//! Every operation of every device: the processor with each instruction set of this machine, the kernels for cards on the
-//! emulator, and on a card where there is one. Against plain f64 arithmetic, and bit for bit against itself with other
+//! Every operation of every device: the processor with each instruction set of this machine, the kernels for cards on a
+//! card if there is one, else on the emulator. Against plain f64 arithmetic, and bit for bit against itself with other
 //! rows in the batch.
 
 mod attention;

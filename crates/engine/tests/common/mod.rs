@@ -45,10 +45,10 @@ pub(crate) fn few_models() -> Vec<PathBuf> {
     if found.is_empty() { vec![bundled()] } else { found }
 }
 
-/// The kernels for cards: on the emulator, and on a card where there is one.
-pub(crate) fn libraries() -> Vec<CudaLibrary> {
+/// The kernels for cards: on a card if this was built for one and it is there, else on the emulator.
+pub(crate) fn library() -> CudaLibrary {
     let card = CudaLibrary::linked().filter(|library| library.count().is_ok_and(|cards| cards > 0));
-    std::iter::once(coder_cuda_emulator::library()).chain(card).collect()
+    card.unwrap_or_else(coder_cuda_emulator::library)
 }
 
 /// The token ids that the data set's logits belong to.
