@@ -159,6 +159,9 @@ fn report(model: String, tensors: Tensors<'_>, args: &FitArgs) -> Outcome<Report
     Ok(report)
 }
 
+/// One of the things that memory is for.
+type Part = fn(&Bytes) -> u64;
+
 /// The cards that are asked about, and the one that is here if it was not said which.
 fn cards(vram: Option<u64>) -> Vec<(String, Memory)> {
     let sizes = vram.map_or(CARDS.to_vec(), |bytes| vec![bytes]);
@@ -186,7 +189,7 @@ impl Report {
             format!("{name:<16}{cells}")
         };
         out.line(&row("cache", &|plan| plan.kv.to_string()))?;
-        let rows: [(&str, fn(&Bytes) -> u64); 7] = [
+        let rows: [(&str, Part); 7] = [
             ("weights", |b| b.weights),
             ("keys, values", |b| b.cache),
             ("scratch", |b| b.scratch),

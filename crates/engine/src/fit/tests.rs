@@ -75,6 +75,9 @@ fn q8_0(n: usize) -> usize {
     up(n / 32 * 2) + up(n)
 }
 
+/// Bytes of so many weights.
+type Encoded = fn(usize) -> usize;
+
 /// Activations `[rows, cols]`: 4 bytes each, and for each 32 of them their codes, a scale of 4 and a sum of 8.
 fn rows(rows: usize, cols: usize) -> usize {
     let runs = rows * cols / 32;
@@ -106,8 +109,7 @@ fn dense_weights(
 ) -> [usize; 2] {
     // 896 columns are no whole blocks of 256: llama.cpp takes these instead.
     let whole = h.is_multiple_of(256);
-    let (low, high): (fn(usize) -> usize, fn(usize) -> usize) =
-        if whole { (q4_k, q6_k) } else { (q5_0, q8_0) };
+    let (low, high): (Encoded, Encoded) = if whole { (q4_k, q6_k) } else { (q5_0, q8_0) };
     let mut card = 0;
     for layer in 0..layers {
         let (v, down) =
