@@ -54,8 +54,8 @@ speed() {
 }
 
 run() {
-  dir=$1 out=$2 failed=0
-  mkdir -p "$out"
+  mkdir -p "$2"
+  dir=$(realpath "$1") out=$(realpath "$2") failed=0
   table=$out/gpu.md
   {
     echo "# On a card, $(date -u +%F), commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
@@ -67,8 +67,11 @@ run() {
   step doctor 30 "$dir/coder" doctor
   # Built for cards, the suites run on the card that is here.
   step operations 120 "$dir/operations" --test-threads 4
-  step accuracy 60 "$dir/accuracy"
+  # The data set of models may lie beside the checkout or in it, as shared/; without it, the bundled model.
+  cd crates/engine
+  step accuracy 60 "$dir/accuracy" --nocapture
   step same_bits 60 "$dir/same_bits"
+  cd ../..
   if command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck; do
       step "$tool" 60 compute-sanitizer --tool "$tool" --error-exitcode 9 "$dir/operations" small_shapes

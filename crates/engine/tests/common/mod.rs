@@ -4,9 +4,15 @@
 use coder_engine::CudaLibrary;
 use std::path::{Path, PathBuf};
 
+/// The crate's folder, where cargo runs tests; not its place at compile time, because test binaries are carried to
+/// machines with a card (tests/gpu.sh).
+fn here() -> PathBuf {
+    std::env::current_dir().expect("a current directory")
+}
+
 /// A file or folder of the data set that may lie beside the checkout.
 pub(crate) fn shared(path: &str) -> Option<PathBuf> {
-    let found = Path::new(env!("CARGO_MANIFEST_DIR"))
+    let found = here()
         .ancestors()
         .skip(1)
         .map(|dir| dir.join("shared").join("data").join(path))
@@ -19,7 +25,7 @@ pub(crate) fn shared(path: &str) -> Option<PathBuf> {
 
 /// The model that is part of the project.
 pub(crate) fn bundled() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/coder-tiny.gguf")
+    here().join("../../models/coder-tiny.gguf")
 }
 
 /// Every model to test with: the bundled one and, where it is there, the data set's.
