@@ -53,6 +53,20 @@ speed() {
   { echo; echo "### $shape"; echo '```'; cat "$out/$shape.txt"; echo '```'; } >>"$table"
 }
 
+# GB/s by kernel: a prompt of 128 and four tokens of the 7B shape with four layers, watched by Nsight Compute.
+kernels() {
+  echo >>"$table"
+  if ! command -v ncu >/dev/null; then
+    echo "GB/s by kernel: Nsight Compute is not installed" >>"$table"
+    return
+  fi
+  python3 tests/gpu/random_gguf.py qwen2.5-coder-7b "$out/model.gguf" --layers 4
+  timeout 90 ncu --csv --metrics gpu__time_duration.sum,dram__bytes.sum \
+    "$dir/coder" bench --model "$out/model.gguf" --device cuda --no-graph -p 128 -n 4 --runs 1 >"$out/ncu.csv" 2>&1 || failed=1
+  rm -f "$out/model.gguf"
+  python3 tests/gpu/kernels.py <"$out/ncu.csv" >>"$table" || failed=1
+}
+
 run() {
   mkdir -p "$2"
   dir=$(realpath "$1") out=$(realpath "$2") failed=0
@@ -79,6 +93,7 @@ run() {
   else
     echo "| compute-sanitizer | not installed | |" >>"$table"
   fi
+  kernels
   for shape in qwen2.5-coder-7b qwen3-coder-30b-a3b qwen2.5-coder-32b; do
     speed "$shape" --vram 32GiB
   done

@@ -12,11 +12,8 @@ fn here() -> PathBuf {
 
 /// A file or folder of the data set that may lie beside the checkout.
 pub(crate) fn shared(path: &str) -> Option<PathBuf> {
-    let found = here()
-        .ancestors()
-        .skip(1)
-        .map(|dir| dir.join("shared").join("data").join(path))
-        .find(|p| p.exists());
+    let found =
+        here().ancestors().skip(1).map(|dir| dir.join("shared").join("data").join(path)).find(|p| p.exists());
     if found.is_none() {
         eprintln!("`shared/data/{path}` is not beside the checkout: this test covers less");
     }
