@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use coder_tasks::{Policy, Progress, Settings, Task, TaskResult, Workspace, run_task};
+use coder_tasks::{Policy, Progress, Sandbox, Settings, Task, TaskResult, Workspace, run_task};
 use serde_json::json;
 
 use crate::args::ModelArgs;
@@ -132,6 +132,7 @@ fn settings(args: &RunArgs) -> Settings {
     let mut settings = Settings {
         policy: Policy { attempts, seed: args.seed, ..Policy::default() },
         max_tokens: args.max_tokens,
+        sandbox: Sandbox::off(),
         ..Settings::default()
     };
     settings.verify.time = Duration::from_secs(args.timeout);

@@ -123,6 +123,14 @@ pub enum Error {
     /// The model gave the same draft again and again, and it has failed already.
     #[error("the draft is the one that failed before; describe the task in other words or use another model")]
     SameDraft,
+    /// Nothing keeps a command from the rest of the machine, and nobody said that it need not.
+    #[error(
+        "no sandbox for commands: {problem}; install bubblewrap, or allow them everything with `--no-sandbox`"
+    )]
+    NoSandbox {
+        /// Why there is none.
+        problem: String,
+    },
     /// A prompt template fails on this task.
     #[error("prompt template: {0}")]
     Template(String),

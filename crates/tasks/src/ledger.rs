@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::policy::{FailureClass, Outcome};
+use crate::stages::StageOutcome;
 use crate::verify::Verification;
 
 /// One attempt at a task.
@@ -18,6 +19,8 @@ pub struct Record {
     pub seconds: f64,
     /// US dollars that the writer cost.
     pub cost_usd: f64,
+    /// The stages that the attempt came to, in their order.
+    pub stages: Vec<StageOutcome>,
     /// The verification, if it came so far.
     pub verification: Option<Verification>,
 }

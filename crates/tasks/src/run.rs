@@ -11,7 +11,7 @@ use crate::ledger::{By, Record, Status, TaskResult, Usage, Verdict};
 use crate::policy::{Decision, FailureClass, Outcome, Policy};
 use crate::prompt::{ContextFile, Feedback, Prompt};
 use crate::task::{Code, Place, Task};
-use crate::verify::{self, Exit, Limits, Verification};
+use crate::verify::{self, Exit, Limits, Sandbox, Verification};
 use crate::workspace::{Backup, Interrupted, MAX_FILE_BYTES, Snapshot, Workspace};
 use crate::writer::{DraftOptions, Reply, Writer, WriterError};
 use crate::{Error, Result};
@@ -21,8 +21,10 @@ use crate::{Error, Result};
 pub struct Settings {
     /// How often to try, and how.
     pub policy: Policy,
-    /// Limits of the verification command.
+    /// Limits of the commands of a task.
     pub verify: Limits,
+    /// What its commands are kept from. By default there is none, and then no command runs.
+    pub sandbox: Sandbox,
     /// Limits of the guards on a model's draft.
     pub guard: Guard,
     /// The most bytes of all context files together.
@@ -38,6 +40,7 @@ impl Default for Settings {
         Settings {
             policy: Policy::default(),
             verify: Limits::default(),
+            sandbox: Sandbox::default(),
             guard: Guard::default(),
             context_bytes: 256 << 10,
             max_tokens: None,
@@ -382,7 +385,8 @@ impl Run<'_> {
         written?;
         let Some(command) = &self.task.command else { return Ok(Ok(None)) };
         (self.observe)(&Progress::Verifying(&command.line));
-        let run = verify::run(&command.argv, self.workspace.path(), &self.settings.verify, self.cancel);
+        let Settings { sandbox, verify: limits, .. } = self.settings;
+        let run = verify::run(&command.argv, self.workspace.path(), sandbox, limits, self.cancel);
         let verification = run?;
         (self.observe)(&Progress::Verified(&verification));
         if verification.passed() {

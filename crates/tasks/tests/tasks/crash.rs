@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use coder_tasks::{Settings, Workspace};
 
-use crate::scripted::{Folder, Scripted, task};
+use crate::scripted::{Folder, Scripted, settings, task};
 
 const FOLDER: &str = "CODER_TEST_CRASH_FOLDER";
 const ROUNDS: u64 = 40;
@@ -26,10 +26,8 @@ fn victim() {
     loop {
         let mut writer = Scripted::new([new.as_str()]);
         let mut tell = |_: &coder_tasks::Progress<'_>| std::io::stderr().write_all(b".").unwrap();
-        let settings = Settings {
-            policy: coder_tasks::Policy { attempts: 1, ..Default::default() },
-            ..Default::default()
-        };
+        let settings =
+            Settings { policy: coder_tasks::Policy { attempts: 1, ..Default::default() }, ..settings() };
         let task = task("src/a.py", Some("exit 1"));
         coder_tasks::run_task(
             &task,

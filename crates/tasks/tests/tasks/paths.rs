@@ -103,7 +103,7 @@ fn a_hostile_task_writes_nothing() {
     let workspace = Workspace::open(&folder.path("inside")).unwrap();
     let cancel = std::sync::atomic::AtomicBool::new(false);
     let mut writer = Scripted::new(["x = 1"]);
-    let settings = coder_tasks::Settings::default();
+    let settings = crate::scripted::settings();
     let result = coder_tasks::run_task(
         &task("out/a.py", None),
         &workspace,
