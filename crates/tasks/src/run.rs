@@ -82,6 +82,8 @@ pub enum Progress<'a> {
         /// In a few words.
         reason: &'a str,
     },
+    /// An attempt has ended: this is what the ledger shall know of it.
+    Attempted(&'a Record),
 }
 
 /// Does a task. Without a writer only a task that carries its own code can be done.

@@ -50,6 +50,11 @@ impl Run<'_> {
     pub(super) fn done(&mut self, mut record: Record, verification: Option<Verification>) {
         record.verdict = if verification.is_some() { Verdict::Verified } else { Verdict::Unverified };
         record.verification = verification;
+        self.ended(record);
+    }
+
+    fn ended(&mut self, record: Record) {
+        (self.observe)(&Progress::Attempted(&record));
         self.history.push(record);
     }
 
@@ -63,7 +68,7 @@ impl Run<'_> {
         (self.observe)(&Progress::Failed { class, reason: &reason });
         record.verdict = Verdict::Failed { class, reason };
         record.verification = verification;
-        self.history.push(record);
+        self.ended(record);
         feedback
     }
 }

@@ -1,8 +1,10 @@
 //! What an attempt wants to change: by the task's own code, or as a model replies.
 
+use std::time::Instant;
+
 use super::{Failure, Progress, Run};
 use crate::edit::{self, Change, Style};
-use crate::ledger::{By, Record};
+use crate::ledger::{self, By, Draft, Record};
 use crate::policy::FailureClass;
 use crate::prompt::{Feedback, Prompt};
 use crate::task::{Code, Place};
@@ -53,7 +55,9 @@ impl Run<'_> {
                 return Ok(None);
             }
         };
-        let feedback = match self.apply(transaction, &[change(&content)])? {
+        let changes = [change(&content)];
+        let record = Record { lines: lines_added(transaction.base(), &changes), ..record };
+        let feedback = match self.apply(transaction, &changes)? {
             Ok(verification) => {
                 self.done(record, verification);
                 None
@@ -67,24 +71,37 @@ impl Run<'_> {
     pub(super) fn attempt(
         &mut self,
         writer: &mut dyn Writer,
-        options: DraftOptions,
+        mut options: DraftOptions,
         prompt: &Prompt,
         transaction: &mut Transaction<'_>,
     ) -> Result<Option<Prompt>> {
         (self.observe)(&Progress::Drafting { attempt: options.attempt });
-        let (Reply { text, usage, seconds, cost_usd }, changes) =
-            match self.draft(writer, options, prompt, transaction.base()) {
-                Ok(drafted) => drafted,
-                Err(error) => {
-                    let record = Record { by: By::Model, usage: error.usage, ..Record::default() };
-                    let feedback =
-                        Feedback { reason: error.message, command: String::new(), output: String::new() };
-                    self.failed(record, Failure { class: error.class, feedback, verification: None });
-                    return Ok(None);
-                }
-            };
+        let began = Instant::now();
+        let drafted = self.draft(writer, &mut options, prompt, transaction.base());
+        let draft = |model| Draft {
+            tier: self.settings.tier.clone(),
+            model,
+            template: prompt.template.clone(),
+            seed: options.seed,
+            temperature: options.temperature,
+        };
+        let (Reply { text, usage, seconds, cost_usd, model }, changes) = match drafted {
+            Ok(drafted) => drafted,
+            Err(error) => {
+                let seconds = began.elapsed().as_secs_f64();
+                let draft = Some(draft(String::new()));
+                let record =
+                    Record { by: By::Model, draft, usage: error.usage, seconds, ..Record::default() };
+                let feedback =
+                    Feedback { reason: error.message, command: String::new(), output: String::new() };
+                self.failed(record, Failure { class: error.class, feedback, verification: None });
+                return Ok(None);
+            }
+        };
         (self.observe)(&Progress::Drafted { usage, seconds });
-        let record = Record { by: By::Model, usage, seconds, cost_usd, ..Record::default() };
+        let lines = changes.as_ref().map_or(0, |changes| lines_added(transaction.base(), changes));
+        let draft = Some(draft(model));
+        let record = Record { by: By::Model, draft, usage, seconds, cost_usd, lines, ..Record::default() };
         let applied = match changes {
             Ok(changes) => self.apply(transaction, &changes)?,
             Err(error) => Err(Failure {
@@ -114,13 +131,13 @@ impl Run<'_> {
     fn draft(
         &mut self,
         writer: &mut dyn Writer,
-        mut options: DraftOptions,
+        options: &mut DraftOptions,
         prompt: &Prompt,
         base: &[Snapshot],
     ) -> Result<(Reply, Result<Vec<Change>>), WriterError> {
         let mut all = Reply::default();
         for redraft in 0.. {
-            let reply = writer.draft(prompt, options).map_err(|mut error| {
+            let reply = writer.draft(prompt, *options).map_err(|mut error| {
                 error.usage += all.usage;
                 error
             })?;
@@ -128,6 +145,7 @@ impl Run<'_> {
             all.usage += reply.usage;
             all.seconds += reply.seconds;
             all.cost_usd += reply.cost_usd;
+            all.model = reply.model;
             let changes = self.read_draft(&all.text, prompt, base);
             if !changes.as_ref().is_ok_and(|changes| self.refused.contains(changes)) {
                 return Ok((all, changes));
@@ -135,7 +153,7 @@ impl Run<'_> {
             if redraft == self.settings.policy.redrafts || self.cancelled() {
                 break;
             }
-            options = self.settings.policy.redraft(options);
+            *options = self.settings.policy.redraft(*options);
         }
         Ok((all, Err(Error::SameDraft)))
     }
@@ -160,4 +178,13 @@ impl Run<'_> {
         };
         drafts.into_iter().map(change).collect()
     }
+}
+
+/// Lines of the new contents that the old ones do not have.
+fn lines_added(base: &[Snapshot], changes: &[Change]) -> u64 {
+    let added = |change: &Change| {
+        let old = base.iter().find(|snapshot| snapshot.path == change.path).and_then(Snapshot::text);
+        ledger::lines_added(old, change.content.as_deref().unwrap_or(""))
+    };
+    changes.iter().map(added).sum()
 }
