@@ -3,6 +3,8 @@
 mod attempts;
 mod crash;
 mod hostile;
+mod ledger;
 mod paths;
 mod reply;
 mod scripted;
+mod statistics;
