@@ -145,8 +145,7 @@ impl Object {
     /// Cuts an object's text into keys and the text of their values; the error says what is wrong and where.
     fn parse(text: &str) -> std::result::Result<Object, String> {
         // The whole first, so that what follows only has to find the borders.
-        let whole: IgnoredAny = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        let IgnoredAny = whole;
+        let IgnoredAny = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let mut rest = text.trim_start().strip_prefix('{').ok_or("it is not a JSON object")?.trim_start();
         let mut object = Object::default();
         while !rest.starts_with('}') {
@@ -209,7 +208,7 @@ fn is_older(version: Option<&str>) -> bool {
         let (major, minor) = text.trim_matches('"').split_once('.')?;
         Some((major.parse().ok()?, minor.parse().ok()?))
     };
-    version.and_then(|version| numbers(version.get())) < numbers(VERSION)
+    version.and_then(numbers) < numbers(VERSION)
 }
 
 fn json(value: &impl Serialize) -> String {
