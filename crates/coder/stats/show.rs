@@ -14,8 +14,9 @@ pub(super) fn stats(stats: &Stats, prices: &Prices) -> Vec<String> {
     };
     let open = counts.tasks - counts.finished;
     let mut lines = vec![format!(
-        "{} tasks{period}: {} complete ({} approved by a command), {} blocked, {} otherwise, {open} not ended",
+        "{} {}{period}: {} complete ({} approved by a command), {} blocked, {} otherwise, {open} not ended",
         counts.tasks,
+        if counts.tasks == 1 { "task" } else { "tasks" },
         counts.complete,
         counts.verified,
         counts.blocked,
@@ -87,10 +88,10 @@ fn metrics(metrics: &[Metric]) -> Vec<String> {
     rows.extend(metrics.iter().map(|metric| {
         let value = metric.value.map_or("no data".to_string(), |value| figure(value, metric.unit));
         let of = match (metric.of, metric.unit) {
-            (Some([part, all]), Unit::Share) if part.fract() == 0.0 && all.fract() == 0.0 => {
-                format!("{part} / {all}")
+            (Some([part, all]), Unit::Share) if metric.id == "S0-35" => {
+                format!("{} / {}", usd(part), usd(all))
             }
-            (Some([part, all]), Unit::Share) => format!("{} / {}", usd(part), usd(all)),
+            (Some([part, all]), Unit::Share) => format!("{part} / {all}"),
             _ => String::new(),
         };
         let target = metric.target.map(|limit| target(limit, metric.unit)).unwrap_or_default();
@@ -134,6 +135,7 @@ fn tiers(stats: &Stats) -> Vec<String> {
 fn money(stats: &Stats, prices: &Prices) -> String {
     let cost = stats.cost;
     let electricity = match cost.electricity_usd {
+        Some(0.0) => "no electricity".to_string(),
         Some(amount) => {
             let watts = prices.electricity.watts.unwrap_or_default();
             let seconds = stats.counts.tiers.get(LOCAL).map_or(0.0, |tier| tier.seconds);
@@ -190,11 +192,25 @@ fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 
-/// Cents, and what is less than a cent to three digits.
+/// To the cent, and what is less than a cent to two digits.
 fn usd(amount: f64) -> String {
-    if amount == 0.0 || amount.abs() >= 0.01 { format!("${amount:.2}") } else { format!("${amount:.2e}") }
+    let zeros = if amount == 0.0 { 0.0 } else { -amount.abs().log10().floor() };
+    // A price of less than a billionth of a dollar says nothing more.
+    let digits = (zeros + 1.0).clamp(2.0, 10.0) as usize;
+    format!("${amount:.digits$}")
 }
 
 fn day(timestamp: &str) -> &str {
     timestamp.split_once('T').map_or(timestamp, |(day, _)| day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_amounts_keep_two_digits() {
+        let shown = [0.0, 12.5, 0.01, 0.00144, 2.18e-6, 1e-20].map(usd);
+        assert_eq!(shown, ["$0.00", "$12.50", "$0.010", "$0.0014", "$0.0000022", "$0.0000000000"]);
+    }
 }
