@@ -3,7 +3,9 @@
 mod attempts;
 mod crash;
 mod hostile;
+mod ledger;
 mod paths;
 mod reply;
 mod scripted;
 mod several;
+mod statistics;
