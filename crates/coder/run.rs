@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use coder_tasks::{Policy, Progress, Sandbox, Settings, Task, TaskResult, Workspace, run_task};
+use coder_tasks::{Policy, Progress, Settings, Task, TaskResult, Workspace, run_task};
 use serde_json::json;
 
 use crate::args::ModelArgs;
@@ -14,6 +14,7 @@ use crate::interrupt::Interrupt;
 use crate::ledger::{LedgerArgs, Recorder};
 use crate::output::{Output, Plain};
 use crate::report::{self, Report};
+use crate::sandbox::SandboxArgs;
 use crate::writer::{LocalWriter, Stop};
 
 /// Do tasks: draft the edit, write it with a backup, let the task's command decide
@@ -53,6 +54,8 @@ pub(crate) struct RunArgs {
     #[arg(long, conflicts_with = "ledger")]
     no_ledger: bool,
     #[command(flatten)]
+    sandbox: SandboxArgs,
+    #[command(flatten)]
     model: ModelArgs,
 }
 
@@ -70,6 +73,9 @@ A task file says which file to write, what it should be, and which command must 
 
   ## Verification
   Run: cargo test --offline --quiet
+
+The command runs in a sandbox: it can write in the working directory only, and has no network. A line that
+needs a shell is written `Run (shell): a && b`, and runs once you have approved it with --approve-shell.
 
 Old content is kept in .coder/backups. If no attempt passes, the file is as it was before.
 Exit code 0 if every task is complete, 1 if not, 130 after Ctrl-C.";
@@ -104,7 +110,8 @@ pub(crate) fn run(args: RunArgs) -> Outcome {
     let recorder =
         if args.no_ledger { Recorder::none() } else { Recorder::open(&args.ledger, &args.working_dir) };
     let mut writer = LocalWriter::new(&args.model, stop.clone());
-    let mut settings = settings(&args);
+    let mut settings = settings(&args)?;
+    args.sandbox.approve(&tasks, &settings.approvals)?;
     let mut out = Output::new();
     let mut results = Vec::new();
     for task in &tasks {
@@ -141,16 +148,17 @@ pub(crate) fn run(args: RunArgs) -> Outcome {
     if complete { Ok(()) } else { Err(Failure::quiet(1)) }
 }
 
-fn settings(args: &RunArgs) -> Settings {
+fn settings(args: &RunArgs) -> Outcome<Settings> {
     let attempts = if args.no_retry { 1 } else { args.attempts };
     let mut settings = Settings {
         policy: Policy { attempts, seed: args.seed, ..Policy::default() },
         max_tokens: args.max_tokens,
-        sandbox: Sandbox::off(),
+        sandbox: args.sandbox.open()?,
+        approvals: crate::sandbox::approvals(),
         ..Settings::default()
     };
     settings.verify.time = Duration::from_secs(args.timeout);
-    settings
+    Ok(settings)
 }
 
 /// All tasks, read before the first one is begun, and the folder they work in.

@@ -14,8 +14,9 @@ use crate::edit::{Change, Guard};
 use crate::ledger::{By, Record, Status, TaskResult, Usage, Verdict};
 use crate::policy::{Decision, FailureClass, Outcome, Policy};
 use crate::prompt::{ContextFile, Feedback, Prompt};
+use crate::stages::{Stage, StageOutcome, Stages};
 use crate::task::Task;
-use crate::verify::{Limits, Sandbox, Verification};
+use crate::verify::{Approvals, Limits, Sandbox, Verification};
 use crate::workspace::{Interrupted, MAX_FILE_BYTES, Transaction, Workspace};
 use crate::writer::{DraftOptions, Writer};
 use crate::{Error, Result};
@@ -29,6 +30,8 @@ pub struct Settings {
     pub verify: Limits,
     /// What its commands are kept from. By default there is none, and then no command runs.
     pub sandbox: Sandbox,
+    /// Which lines for a shell were approved.
+    pub approvals: Approvals,
     /// Limits of the guards on a model's draft.
     pub guard: Guard,
     /// The most bytes of all context files together.
@@ -45,6 +48,7 @@ impl Default for Settings {
             policy: Policy::default(),
             verify: Limits::default(),
             sandbox: Sandbox::default(),
+            approvals: Approvals::default(),
             guard: Guard::default(),
             context_bytes: 256 << 10,
             max_tokens: None,
@@ -110,6 +114,7 @@ pub fn run_task(
         cancel,
         history: vec![],
         refused: vec![],
+        stages: Stages::default(),
         left: Left::default(),
     };
     let ended = run.all(writer);
@@ -159,6 +164,8 @@ struct Run<'a> {
     history: Vec<Record>,
     /// Changes that the command has refused.
     refused: Vec<Vec<Change>>,
+    /// The stages of the present attempt.
+    stages: Stages,
     left: Left,
 }
 
@@ -187,6 +194,7 @@ impl Run<'_> {
         if files > limit {
             return Err(Error::TooManyFiles { files, limit });
         }
+        self.commands_may_run()?;
         for file in &self.task.files {
             for interrupted in self.workspace.recover(file)? {
                 (self.observe)(&Progress::Interrupted(&interrupted));
@@ -294,12 +302,17 @@ impl Run<'_> {
     /// Why the run did not end complete.
     fn last_reason(&self) -> String {
         match self.history.last() {
-            Some(Record { verdict: Verdict::Failed { reason, .. }, verification, .. }) => {
-                match (verification, &self.task.command) {
-                    (Some(_), Some(command)) => format!("verification `{}` failed: {reason}", command.line),
-                    _ => reason.clone(),
-                }
+            Some(Record {
+                verdict: Verdict::Failed { reason, .. }, verification: Some(_), stages, ..
+            }) => {
+                let (what, command) = match stages.last() {
+                    Some(StageOutcome { stage: Stage::Lint, .. }) => ("lint", &self.task.lint),
+                    _ => ("verification", &self.task.command),
+                };
+                let line = command.as_ref().map_or("", |command| &command.line);
+                format!("{what} `{line}` failed: {reason}")
             }
+            Some(Record { verdict: Verdict::Failed { reason, .. }, .. }) => reason.clone(),
             _ => "no model was given, and the task does not carry its own code; name a model".to_owned(),
         }
     }

@@ -5,6 +5,7 @@
 //! it, and ends everything that comes from it. Only where no sandbox is wanted is the command a child
 //! of this process itself, with a process group of its own and the rights of the caller.
 
+mod approvals;
 #[cfg(target_os = "linux")]
 mod bubblewrap;
 mod capture;
@@ -13,6 +14,7 @@ mod confine;
 mod environment;
 #[cfg(target_os = "linux")]
 mod filter;
+mod guarded;
 mod launch;
 mod leash;
 mod message;
@@ -35,7 +37,9 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use serde::Serialize;
 
 use crate::{Error, Result};
+pub use approvals::Approvals;
 use capture::Capture;
+pub use guarded::Guarded;
 pub use launch::launch;
 use leash::Leash;
 pub use sandbox::{Isolation, Launcher, Means, Sandbox};
@@ -122,6 +126,8 @@ pub enum Exit {
     Written(u64),
     /// Stopped because it consisted of more than this many processes.
     Processes(usize),
+    /// It changed these files, which are not the task's; they were brought back.
+    Meddled(Vec<String>),
     /// The program does not exist.
     NotFound(String),
     /// The program could not be started.
@@ -149,6 +155,9 @@ impl std::fmt::Display for Exit {
             Exit::Memory(limit) => write!(f, "stopped: it used more than {limit} bytes of memory"),
             Exit::Written(limit) => write!(f, "stopped: it wrote more than {limit} bytes to disk"),
             Exit::Processes(limit) => write!(f, "stopped: it had more than {limit} processes"),
+            Exit::Meddled(files) => {
+                write!(f, "it changed `{}`, which it must leave alone; that was undone", files.join("`, `"))
+            }
             Exit::NotFound(program) => write!(f, "program `{program}` was not found"),
             Exit::NotStarted(problem) => write!(f, "not started: {problem}"),
         }

@@ -7,6 +7,7 @@ use crate::edit::{self, Change, Style};
 use crate::ledger::{self, By, Draft, Record};
 use crate::policy::FailureClass;
 use crate::prompt::{Feedback, Prompt};
+use crate::stages::{self, Stage};
 use crate::task::{Code, Place};
 use crate::workspace::{Snapshot, Transaction};
 use crate::writer::{DraftOptions, Reply, Writer, WriterError};
@@ -158,25 +159,38 @@ impl Run<'_> {
         Ok((all, Err(Error::SameDraft)))
     }
 
-    /// The changes that a reply asks for, in the style of the files that it changes.
-    fn read_draft(&self, text: &str, prompt: &Prompt, base: &[Snapshot]) -> Result<Vec<Change>> {
-        let drafts = match prompt.reply.files.as_slice() {
+    /// The changes that a reply asks for, in the style of the files that it changes, if they pass what can
+    /// be found out before anything is written.
+    fn read_draft(&mut self, text: &str, prompt: &Prompt, base: &[Snapshot]) -> Result<Vec<Change>> {
+        let (task, guard) = (self.task, &self.settings.guard);
+        // A draft that is made anew is judged anew.
+        self.stages.take();
+        let drafts = self.stages.pass(Stage::Parse, || match prompt.reply.files.as_slice() {
             [] => {
                 let draft = edit::parse(text, &prompt.reply)?;
-                draft.is_for(&self.task.file)?;
-                vec![(self.task.file.clone(), draft.content)]
+                draft.is_for(&task.file)?;
+                Ok(vec![(task.file.clone(), draft.content)])
             }
             files => {
                 let drafts = edit::parse_files(text, files)?;
-                drafts.into_iter().filter_map(|draft| Some((draft.path?, draft.content))).collect()
+                Ok(drafts.into_iter().filter_map(|draft| Some((draft.path?, draft.content))).collect())
             }
-        };
+        })?;
         let change = |(path, content): (String, String)| {
             let old = base.iter().find(|snapshot| snapshot.path == path).and_then(Snapshot::text);
-            edit::check(old, &content, &self.settings.guard)?;
+            edit::check(old, &content, guard)?;
             Ok(Change { path, content: Some(Style::of(old).apply(&content)) })
         };
-        drafts.into_iter().map(change).collect()
+        let changes: Vec<Change> =
+            self.stages.pass(Stage::Guards, || drafts.into_iter().map(change).collect())?;
+        self.judge_text(base, &changes)?;
+        Ok(changes)
+    }
+
+    /// The stages that look at the text alone.
+    fn judge_text(&mut self, base: &[Snapshot], changes: &[Change]) -> Result<()> {
+        self.stages.pass(Stage::Syntax, || stages::syntax(base, changes))?;
+        self.stages.pass(Stage::Constraints, || stages::constraints(self.task, base, changes))
     }
 }
 

@@ -3,6 +3,7 @@
 mod attempts;
 mod crash;
 mod hostile;
+mod judged;
 mod ledger;
 mod paths;
 mod reply;

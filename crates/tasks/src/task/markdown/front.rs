@@ -24,12 +24,13 @@ pub(super) struct Front {
     pub(super) output_files: Option<Vec<String>>,
     pub(super) context_files: Option<Vec<String>>,
     pub(super) constraints: Option<Vec<String>>,
+    pub(super) shell: Option<bool>,
     /// Warnings about fields that are not in this list.
     #[serde(skip)]
     pub(super) unknown: Vec<String>,
 }
 
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 14] = [
     "name",
     "task_id",
     "id",
@@ -43,6 +44,7 @@ const KNOWN: [&str; 13] = [
     "output_files",
     "context_files",
     "constraints",
+    "shell",
 ];
 
 /// The frontmatter, and how many lines it takes.
