@@ -57,6 +57,10 @@ pub(super) fn arguments(view: &View<'_>) -> Vec<OsString> {
     }
     let writable: Vec<&Path> =
         view.writable.iter().map(PathBuf::as_path).chain(std::iter::once(view.dir)).collect();
+    for path in &writable {
+        made.mount("--bind", path, path);
+    }
+    // After those, because the work tree may be a home folder.
     let empty = view.private.join("empty");
     for secret in places::secrets(&writable) {
         // What lies in a folder that is replaced anyway is not there to be hidden.
@@ -67,9 +71,6 @@ pub(super) fn arguments(view: &View<'_>) -> Vec<OsString> {
             true => made.mount("--ro-bind", &empty, &secret),
             false => made.mount("--ro-bind", Path::new("/dev/null"), &secret),
         }
-    }
-    for path in writable {
-        made.mount("--bind", path, path);
     }
     for socket in places::sockets().iter().filter(|socket| !is_replaced(socket)) {
         made.mount("--ro-bind", Path::new("/dev/null"), socket);

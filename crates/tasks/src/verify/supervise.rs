@@ -75,6 +75,9 @@ fn start(plan: &Plan, private: &Path) -> Result<Running, String> {
     if !processes::are_listed() {
         return Err("`/proc` does not list the children of a process".to_owned());
     }
+    if plan.dir.parent().is_none() {
+        return Err("the work tree is the whole file system; name a folder".to_owned());
+    }
     let own = std::env::current_exe().map_err(|error| format!("the launcher: {error}"))?;
     let niceness = rustix::process::getpriority_process(None).unwrap_or(0);
     // A command that takes every core must not take the one on which it is watched.
