@@ -7,3 +7,4 @@ mod paths;
 mod reply;
 mod scripted;
 mod several;
+mod undo;
