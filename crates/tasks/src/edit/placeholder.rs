@@ -30,9 +30,9 @@ fn comment(line: &str) -> Option<&str> {
 
 /// Code, and behind it a comment that says that more was there.
 fn is_trailing(line: &str) -> bool {
-    let behind = |mark: &&str| line.find(**mark).map(|at| &line[at + mark.len()..]);
-    let words =
-        ["//", "/*", "#", "--", "<!--"].iter().filter_map(|mark| behind(&mark)).min_by_key(|w| w.len());
+    let behind = |mark: &str| line.find(mark).map(|at| &line[at + mark.len()..]);
+    let marks = ["//", "/*", "#", "--", "<!--"];
+    let words = marks.into_iter().filter_map(behind).min_by_key(|words| words.len());
     words.is_some_and(|words| (words.contains("...") || words.contains('…')) && is_strong(words))
 }
 

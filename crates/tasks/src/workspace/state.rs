@@ -37,7 +37,7 @@ pub(super) struct State {
     path: PathBuf,
     objects: Dir,
     journals: Dir,
-    _lock: File,
+    lock: File,
 }
 
 /// The journal of a transaction that has not ended.
@@ -76,7 +76,7 @@ impl State {
         std::fs::write(path.join("workspace"), workspace.as_os_str().as_encoded_bytes())
             .map_err(io(&path))?;
         sweep(&objects).map_err(io(&path))?;
-        Ok(State { path, objects, journals, _lock: held })
+        Ok(State { path, objects, journals, lock: held })
     }
 
     /// Keeps a content; it is on the disk when this returns.
@@ -207,6 +207,13 @@ impl State {
     fn wrong(&self) -> impl Fn(std::io::Error) -> Error + use<> {
         let path = self.path.clone();
         move |source| Error::Io { path: path.clone(), source }
+    }
+}
+
+impl Drop for State {
+    /// Closing the file is not enough: a child that another thread is just starting has it open as well.
+    fn drop(&mut self) {
+        let _ = rustix::fs::flock(&self.lock, FlockOperation::Unlock);
     }
 }
 

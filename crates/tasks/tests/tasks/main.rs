@@ -3,8 +3,10 @@
 mod attempts;
 mod crash;
 mod hostile;
+mod ledger;
 mod paths;
 mod reply;
 mod scripted;
 mod several;
+mod statistics;
 mod undo;
