@@ -58,7 +58,7 @@ fn a_killed_run_of_several_files_leaves_all_old_or_all_new() {
             .spawn()
             .unwrap();
         random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        let steps = 1 + (random >> 33) as usize % 30;
+        let steps = 1 + (random >> 33) as usize % 14;
         let mut told = vec![0; steps];
         child.stderr.as_mut().unwrap().read_exact(&mut told).unwrap();
         let moment = Instant::now() + Duration::from_micros((random >> 40) % 30_000);
