@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::message::Places;
 
 /// Files and folders of the home folder that are hidden.
-const SECRETS: [&str; 36] = [
+const SECRETS: [&str; 37] = [
     ".ssh",
     ".gnupg",
     ".aws",
@@ -46,6 +46,7 @@ const SECRETS: [&str; 36] = [
     ".config/coder",
     ".cache/huggingface/token",
     ".local/share/keyrings",
+    ".local/state/coder",
 ];
 
 /// Files and folders of the system that are hidden; the superuser could read them.
