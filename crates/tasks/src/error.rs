@@ -123,6 +123,14 @@ pub enum Error {
     /// The model gave the same draft again and again, and it has failed already.
     #[error("the draft is the one that failed before; describe the task in other words or use another model")]
     SameDraft,
+    /// A file of policy tables is not as it must be: correct the file.
+    #[error("policy tables `{file}`: {problem}")]
+    Tables {
+        /// Which file.
+        file: String,
+        /// What is wrong with it, and the remedy.
+        problem: String,
+    },
     /// A prompt template fails on this task.
     #[error("prompt template: {0}")]
     Template(String),
