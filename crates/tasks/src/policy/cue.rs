@@ -125,12 +125,17 @@ fn marks(word: &str, before: &str, after: &str) -> Vec<&'static str> {
     marks
 }
 
-/// A pattern of `tables.yaml` over words.
+/// Phrases of `tables.yaml`, separated by commas, of which one is to be found.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(from = "String")]
 pub struct Cue {
     /// As it is written.
     pub text: String,
+    phrases: Vec<Phrase>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Phrase {
     anchored: bool,
     steps: Vec<Step>,
 }
@@ -146,18 +151,28 @@ const GAP: usize = 4;
 
 impl From<String> for Cue {
     fn from(text: String) -> Cue {
-        let body = text.strip_prefix('^');
-        let steps = body.unwrap_or(&text).split_whitespace().map(|step| match step {
-            ".." => Step::Gap,
-            word => Step::Word(word.split('|').map(str::to_owned).collect()),
-        });
-        Cue { anchored: body.is_some(), steps: steps.collect(), text }
+        Cue { phrases: text.split(',').map(|phrase| Phrase::of(phrase.trim())).collect(), text }
     }
 }
 
 impl Cue {
-    /// Whether the pattern stands in the words: None, or whether it does in the first sentence.
+    /// Whether one of the phrases stands in the words: None, or whether one does in the first sentence.
     pub(super) fn found(&self, words: &Words) -> Option<bool> {
+        self.phrases.iter().filter_map(|phrase| phrase.found(words)).max()
+    }
+}
+
+impl Phrase {
+    fn of(text: &str) -> Phrase {
+        let body = text.strip_prefix('^');
+        let steps = body.unwrap_or(text).split_whitespace().map(|step| match step {
+            ".." => Step::Gap,
+            word => Step::Word(word.split('|').map(str::to_owned).collect()),
+        });
+        Phrase { anchored: body.is_some(), steps: steps.collect() }
+    }
+
+    fn found(&self, words: &Words) -> Option<bool> {
         let words = &words.0;
         if self.steps.is_empty() {
             return Some(true);
@@ -227,6 +242,8 @@ mod tests {
         assert_eq!(found("<constant>", "Set MAX_SIZE to 3"), Some(true));
         assert_eq!(found("<call>", "slugify(title) of it"), Some(true));
         assert_eq!(found("", "anything"), Some(true));
+        assert_eq!(found("stack overflow, crash*", "It crashes"), Some(true));
+        assert_eq!(found("stack overflow, crash*", "the stack"), None);
     }
 
     #[test]
