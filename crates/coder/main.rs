@@ -10,6 +10,7 @@ mod ask;
 mod bench;
 mod bundled;
 mod chat;
+mod check;
 mod complete;
 mod doctor;
 mod failure;
@@ -45,6 +46,7 @@ struct Cli {
 
 const EXAMPLES: &str = "Examples:
   coder run task.md                              draft the edit, write it, verify it
+  coder check task.md                            is it one for a local model, and why
   coder ask --user 'Explain mmap in one line'    one question, one answer
   git diff | coder ask --system 'Write a commit message'
   coder doctor                                   what this machine can run
@@ -56,6 +58,7 @@ Exit code: 0 done, 1 not done, 2 bad usage.";
 #[derive(Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Check(check::CheckArgs),
     Ask(ask::AskArgs),
     Complete(complete::CompleteArgs),
     Chat(chat::ChatArgs),
@@ -92,6 +95,7 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Outcome {
     match command {
         Command::Run(args) => run::run(args),
+        Command::Check(args) => check::run(args),
         Command::Ask(args) => ask::run(args),
         Command::Complete(args) => complete::run(args),
         Command::Chat(args) => chat::run(args),

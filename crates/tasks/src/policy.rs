@@ -14,7 +14,7 @@ use serde::Serialize;
 pub use classify::{Classification, FoundCue, classify};
 pub use cue::Cue;
 pub use estimate::{Estimate, Figure, Source};
-pub use judge::{Escalations, Judgement, Route, Ruling, Says, Surroundings, judge, judge_text};
+pub use judge::{Judgement, Route, Ruling, Says, Surroundings, judge, judge_text};
 pub use listing::listing;
 pub use tables::{
     Atomic, BUILT_IN, Category, CategoryRules, Complexity, Cues, Delegable, Kind, Tables, TaskType, Ticket, TypeRoute,

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::classify::{Classification, classify};
 use super::estimate::{Estimate, estimate};
 use super::tables::{Category, CategoryRules, Complexity, Delegable, Tables};
+use crate::ledger::{Admission, Escalation, Ratio, Routed};
 use crate::task::{Eligibility, Phase, Place, Task};
 
 /// What the task file does not say, but a policy asks.
@@ -16,19 +17,8 @@ pub struct Surroundings {
     pub existing_test: Option<String>,
     /// Tasks of the same wave that this one depends on.
     pub in_wave: Vec<String>,
-    /// How local attempts went so far.
-    pub escalations: Escalations,
-}
-
-/// Local attempts in the sliding window (decision 4).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Escalations {
-    /// Attempts that ended.
-    pub finished: u64,
-    /// Those of them that went to a cloud model.
-    pub escalated: u64,
-    /// Tasks in a row that this rule has kept from a local model.
-    pub passed_over: u64,
+    /// What became of the tasks before it, oldest first, as the ledger has them.
+    pub routed: Vec<Routed>,
 }
 
 /// Where a task is done.
@@ -330,23 +320,24 @@ impl Judge<'_> {
             some => format!("depends on {} in its wave", some.join(", ")),
         };
         self.when("wave", "S2-32", fact, around.in_wave.is_empty());
-        self.escalations(around.escalations);
+        self.escalations(&around.routed);
     }
 
-    fn escalations(&mut self, so_far: Escalations) {
-        let Escalations { finished, escalated, passed_over } = so_far;
-        let limit = self.tables.ticket.escalations;
-        let share = if finished == 0 { 0.0 } else { escalated as f64 / finished as f64 };
-        let fact = format!("{escalated} of {finished} local attempts were escalated, allowed is less than {limit:.2}");
-        let probe = self.tables.ticket.probe;
-        if share < limit {
-            self.when("escalations", "S2-32", fact, true);
-        } else if passed_over + 1 >= probe {
-            let fact = format!("{fact}; but {passed_over} tasks in a row were kept away, and one in {probe} is tried");
-            self.when("escalations", "S2-32", fact, true);
-        } else {
-            self.when("escalations", "S2-32", fact, false);
-        }
+    /// Decision 4: the share among the last attempts, and one task in so many while it is too high.
+    fn escalations(&mut self, routed: &[Routed]) {
+        let limits = &self.tables.ticket;
+        let rule = Escalation { window: limits.window, threshold: limits.escalations, probe: limits.probe };
+        let Ratio { escalated, attempts } = rule.ratio(routed);
+        let fact = format!(
+            "{escalated} of the last {attempts} local attempts were escalated, allowed is less than {:.2}",
+            limits.escalations
+        );
+        let (fact, local) = match rule.admission(routed) {
+            Admission::Open => (fact, true),
+            Admission::Probe => (format!("{fact}; but one task in {} is tried all the same", limits.probe), true),
+            Admission::Closed => (fact, false),
+        };
+        self.when("escalations", "S2-32", fact, local);
     }
 }
 

@@ -28,10 +28,14 @@ fn line(task: &Task, judgement: &Judgement) -> String {
     format!("{}: `{}` {} [{}]", task.id, task.file, purpose(task), size(task, judgement))
 }
 
-/// What it is for: its title, or the first line of its description.
+/// What it is for: its title, or the first line of its description, without a size in brackets, which follows anyway.
 fn purpose(task: &Task) -> &str {
     let words = task.title.as_deref().unwrap_or(&task.description);
-    words.trim().lines().next().unwrap_or("").trim()
+    let line = words.trim().lines().next().unwrap_or("").trim();
+    match line.rsplit_once('[') {
+        Some((before, _)) if line.ends_with(']') => before.trim_end(),
+        _ => line,
+    }
 }
 
 fn size(task: &Task, judgement: &Judgement) -> String {
@@ -42,5 +46,42 @@ fn size(task: &Task, judgement: &Judgement) -> String {
         "multi-file".to_owned()
     } else {
         format!("~{} lines", judgement.estimate.lines.value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Surroundings, Tables, judge};
+
+    /// Covers S1-27, S1-29.
+    #[test]
+    fn a_decomposition_has_two_lists() {
+        let task = |id: &str, file: &str, words: &str| {
+            let spec = serde_json::json!({
+                "task_id": id, "description": words, "output_file": file, "test_command": "npm test",
+            });
+            let task = Task::parse("t.json", &spec.to_string()).unwrap();
+            let judgement = judge(&task, &Surroundings::default(), Tables::built_in());
+            (task, judgement)
+        };
+        let judged = [
+            task("T-001", "src/constants/themeConstants.js", "Theme constants: colors, spacing [~30 lines]"),
+            task("T-005", "src/hooks/useTheme.js", "Create `useTheme` hook (uses context, localStorage) [~60 lines]"),
+            task("T-002", "src/utils/themeUtils.js", "Helper functions: toggle, detect system preference [~40 lines]"),
+            task("T-006", "src/App.jsx", "Use the theme on every page of the whole app"),
+            task("T-007", "src/App.test.jsx", "Review and test full integration"),
+        ];
+        assert_eq!(
+            listing(&judged),
+            "### Delegable to Local Model\n\
+             1. T-001: `src/constants/themeConstants.js` Theme constants: colors, spacing [~30 lines]\n\
+             2. T-002: `src/utils/themeUtils.js` Helper functions: toggle, detect system preference [~40 lines]\n\n\
+             ### Requires Claude\n\
+             3. T-005: `src/hooks/useTheme.js` Create `useTheme` hook (uses context, localStorage) [~60 lines]\n\
+             4. T-006: `src/App.jsx` Use the theme on every page of the whole app [multi-file]\n\
+             5. T-007: `src/App.test.jsx` Review and test full integration [verification]"
+        );
+        assert!(listing(&[]).contains("### Requires Claude\n(none)"));
     }
 }

@@ -63,8 +63,10 @@ pub struct Ticket {
     pub tags: Vec<String>,
     /// The share of escalated attempts from which on no task is local.
     pub escalations: f64,
-    /// While that share is too high, one task in so many is local all the same.
-    pub probe: u64,
+    /// How many of the last finished local attempts that share is of.
+    pub window: usize,
+    /// While it is too high, one task in so many is local all the same.
+    pub probe: usize,
 }
 
 /// How hard a task is said to be.
