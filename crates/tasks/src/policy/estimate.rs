@@ -67,15 +67,14 @@ pub(super) fn estimate(task: &Task, classification: &Classification, tables: &Ta
         (None, None) if has_no_imports(task) => Figure { value: 0, source: Source::Stated },
         // What the model is shown is what its code can depend on.
         (None, None) => {
-            let shown = task.context.iter().filter(|path| **path != task.file).count();
+            let shown = task.context.iter().filter(|path| !task.files.contains(path)).count();
             Figure { value: shown, source: Source::Estimated }
         }
     };
-    let named = 1;
-    // Work across files names one of them at most.
-    let files = match classification.category {
-        Category::MultiFile if task.category.is_some() || named == 1 => named.max(2),
-        _ => named,
+    // A task that is across files by its words does not stay in the one that it names.
+    let files = match (task.files.len(), classification.category) {
+        (0 | 1, Category::MultiFile) => 2,
+        (named, _) => named.max(1),
     };
     Estimate { lines, imports, files }
 }

@@ -91,7 +91,7 @@ impl Judgement {
 
 /// Judges a task by its policy.
 pub fn judge(task: &Task, around: &Surroundings, tables: &Tables) -> Judgement {
-    let files: Vec<&str> = files_of(task);
+    let files: Vec<&str> = task.files.iter().map(String::as_str).collect();
     let mut classification = classify(tables, &task.description, &files);
     if let Some(category) = task.category {
         classification = classification.with_category(tables, category, &task.description);
@@ -121,11 +121,6 @@ pub fn judge(task: &Task, around: &Surroundings, tables: &Tables) -> Judgement {
 pub fn judge_text(description: &str, file: Option<&str>, tables: &Tables) -> Judgement {
     let around = Surroundings { existing_test: Some("(none is asked for)".to_owned()), ..Surroundings::default() };
     judge(&Task::of_text(description, file), &around, tables)
-}
-
-/// The files that the task writes, as far as it names them.
-fn files_of(task: &Task) -> Vec<&str> {
-    if task.file.is_empty() { Vec::new() } else { vec![task.file.as_str()] }
 }
 
 /// The cloud model for a task that is not local: the one it names, else what follows `local` in the table of types.

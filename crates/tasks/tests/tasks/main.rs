@@ -1,4 +1,4 @@
-//! The crate from outside: the loop, hostile paths and texts, crashes, and the grammar of replies.
+//! The crate from outside: the loop, hostile paths and texts, several files, crashes, and the grammar of replies.
 
 mod attempts;
 mod classifier;
@@ -7,3 +7,4 @@ mod hostile;
 mod paths;
 mod reply;
 mod scripted;
+mod several;

@@ -25,6 +25,7 @@ pub(super) struct Front {
     pub(super) estimated_lines: Option<usize>,
     pub(super) imports: Option<usize>,
     pub(super) output_file: Option<String>,
+    pub(super) output_files: Option<Vec<String>>,
     pub(super) context_files: Option<Vec<String>>,
     pub(super) constraints: Option<Vec<String>>,
     /// Warnings about fields that are not in this list.
@@ -32,7 +33,7 @@ pub(super) struct Front {
     pub(super) unknown: Vec<String>,
 }
 
-const KNOWN: [&str; 16] = [
+const KNOWN: [&str; 17] = [
     "name",
     "task_id",
     "id",
@@ -47,6 +48,7 @@ const KNOWN: [&str; 16] = [
     "estimated_lines",
     "imports",
     "output_file",
+    "output_files",
     "context_files",
     "constraints",
 ];
