@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use coder_tasks::Task;
+use coder_tasks::ledger::Routed;
 use coder_tasks::policy::{BUILT_IN, Judgement, Route, Says, Surroundings, Tables, judge, judge_text, listing};
 use serde::Serialize;
 
@@ -105,6 +106,41 @@ impl CheckArgs {
             (true, Some(path)) => Err(Failure::new(format!("`{}`: no task files in it", path.display()))),
             _ => Ok(judged),
         }
+    }
+}
+
+/// What `coder run` does about tasks that are not for a local model.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Eligibility (see coder check)")]
+pub(crate) struct EligibilityArgs {
+    /// Leave out tasks that are not for a local model: they end as refused [default: a warning]
+    #[arg(long)]
+    only_eligible: bool,
+    /// Do them without a warning
+    #[arg(long, conflicts_with = "only_eligible")]
+    force_local: bool,
+    /// Thresholds, categories and cues in place of the built-in ones
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+}
+
+impl EligibilityArgs {
+    /// Judges a task that is about to run in a folder. If it is not to be done, why; what is to be said is said.
+    pub(crate) fn refusal(&self, task: &Task, folder: &Path, routed: &[Routed]) -> Outcome<Option<String>> {
+        let loaded = self.policy.as_deref().map(Tables::load).transpose()?;
+        let tables = loaded.as_ref().unwrap_or_else(|| Tables::built_in());
+        let around = Surroundings { routed: routed.to_vec(), ..surroundings(task, folder) };
+        let judgement = judge(task, &around, tables);
+        if judgement.route == Route::Local || self.force_local {
+            return Ok(None);
+        }
+        let against = judgement.against().map(|ruling| format!("{} ({})", ruling.rule, ruling.requirement));
+        let rules = against.collect::<Vec<_>>().join(", ");
+        if !self.only_eligible {
+            eprintln!("warning: {}: not for a local model by {rules}; `coder check` says more", task.id);
+            return Ok(None);
+        }
+        Ok(Some(rules))
     }
 }
 

@@ -77,3 +77,29 @@ fn a_policy_of_ones_own_holds_in_place_of_the_built_in_one() {
     assert_eq!(bad.status.code(), Some(1));
     assert!(stderr(&bad).starts_with("error: policy tables `"), "{}", stderr(&bad));
 }
+
+/// Covers S1-33.
+#[test]
+fn a_run_warns_and_leaves_tasks_out_only_where_asked() {
+    let task = r#"{"task_id": "T-003", "description": "Find out why the nightly build fails", "output_file": "a.py"}"#;
+    let folder = folder(&[("task.json", task)]);
+    let args = |extra: &'static str| {
+        let task = text(folder.path().join("task.json"));
+        let root = text(folder.path());
+        let mut all = vec!["run", task, "--working-dir", root, "--model", "/nonexistent", "--no-ledger"];
+        all.extend(["--output-format", "json", extra].iter().filter(|arg| !arg.is_empty()));
+        output(&all)
+    };
+    let outcome = |output: &std::process::Output| {
+        let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+        value["outcome"].as_str().unwrap().to_string()
+    };
+    let warned = args("");
+    assert!(stderr(&warned).contains("warning: T-003: not for a local model by category (S0-37, S0-40)"), "{}", stderr(&warned));
+    assert_eq!(outcome(&warned), "unavailable");
+    let forced = args("--force-local");
+    assert!(!stderr(&forced).contains("not for a local model"), "{}", stderr(&forced));
+    let refused = args("--only-eligible");
+    assert_eq!((outcome(&refused).as_str(), refused.status.code()), ("refused", Some(1)));
+    assert!(stdout(&refused).contains("the task is not for a local model by category"), "{}", stdout(&refused));
+}
