@@ -64,7 +64,7 @@ pub(crate) fn run(args: CheckArgs) -> Outcome {
         return Ok(out.text(BUILT_IN)?);
     }
     let loaded = args.policy.as_deref().map(Tables::load).transpose()?;
-    let tables = loaded.as_ref().unwrap_or_else(|| Tables::built_in());
+    let tables = chosen(&loaded);
     let judged = match &args.describe {
         Some(words) => {
             let file = args.file.as_deref();
@@ -91,6 +91,14 @@ pub(crate) fn run(args: CheckArgs) -> Outcome {
     }
     let local = judged.iter().all(|(_, judgement)| judgement.route == Route::Local);
     if local { Ok(()) } else { Err(Failure::quiet(1)) }
+}
+
+/// The user's tables, or the built-in ones.
+fn chosen(loaded: &Option<Tables>) -> &Tables {
+    match loaded {
+        Some(tables) => tables,
+        None => Tables::built_in(),
+    }
 }
 
 impl CheckArgs {
@@ -128,7 +136,7 @@ impl EligibilityArgs {
     /// Judges a task that is about to run in a folder. If it is not to be done, why; what is to be said is said.
     pub(crate) fn refusal(&self, task: &Task, folder: &Path, routed: &[Routed]) -> Outcome<Option<String>> {
         let loaded = self.policy.as_deref().map(Tables::load).transpose()?;
-        let tables = loaded.as_ref().unwrap_or_else(|| Tables::built_in());
+        let tables = chosen(&loaded);
         let around = Surroundings { routed: routed.to_vec(), ..surroundings(task, folder) };
         let judgement = judge(task, &around, tables);
         if judgement.route == Route::Local || self.force_local {

@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(lines("lines longer than 100 characters"), None);
         assert_eq!(lines("keep the last 100 lines of the log"), None);
         assert_eq!(lines("the 80-line function"), None);
-        assert_eq!(lines("99999999999999999999999 lines, ~ ü 3 lines"), Some(3));
+        assert_eq!(lines("99999999999999999999999 lines, ~ 3 lines"), Some(3));
     }
 
     #[test]

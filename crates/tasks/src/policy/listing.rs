@@ -70,7 +70,7 @@ mod tests {
             task("T-005", "src/hooks/useTheme.js", "Create `useTheme` hook (uses context, localStorage) [~60 lines]"),
             task("T-002", "src/utils/themeUtils.js", "Helper functions: toggle, detect system preference [~40 lines]"),
             task("T-006", "src/App.jsx", "Use the theme on every page of the whole app"),
-            task("T-007", "src/App.test.jsx", "Review and test full integration"),
+            task("T-007", "src/App.jsx", "Review and test full integration"),
         ];
         assert_eq!(
             listing(&judged),
@@ -80,7 +80,7 @@ mod tests {
              ### Requires Claude\n\
              3. T-005: `src/hooks/useTheme.js` Create `useTheme` hook (uses context, localStorage) [~60 lines]\n\
              4. T-006: `src/App.jsx` Use the theme on every page of the whole app [multi-file]\n\
-             5. T-007: `src/App.test.jsx` Review and test full integration [verification]"
+             5. T-007: `src/App.jsx` Review and test full integration [verification]"
         );
         assert!(listing(&[]).contains("### Requires Claude\n(none)"));
     }
