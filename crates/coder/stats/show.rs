@@ -1,7 +1,7 @@
 //! The tables of `coder stats`.
 
 use coder_escalate::Prices;
-use coder_tasks::ledger::{Group, LOCAL, Metric, Stats, Target, Unit};
+use coder_tasks::ledger::{self, Entry, Group, LOCAL, Metric, Stats, Target, Unit, timestamp};
 
 use crate::table::{self, Side};
 
@@ -14,8 +14,9 @@ pub(super) fn stats(stats: &Stats, prices: &Prices) -> Vec<String> {
     };
     let open = counts.tasks - counts.finished;
     let mut lines = vec![format!(
-        "{} tasks{period}: {} complete ({} approved by a command), {} blocked, {} otherwise, {open} not ended",
+        "{} {}{period}: {} complete ({} approved by a command), {} blocked, {} otherwise, {open} not ended",
         counts.tasks,
+        if counts.tasks == 1 { "task" } else { "tasks" },
         counts.complete,
         counts.verified,
         counts.blocked,
@@ -45,6 +46,7 @@ pub(super) fn stats(stats: &Stats, prices: &Prices) -> Vec<String> {
 pub(super) fn groups(what: &str, groups: &[Group]) -> Vec<String> {
     let head = [
         what,
+        "since",
         "tasks",
         "complete",
         "blocked",
@@ -63,6 +65,7 @@ pub(super) fn groups(what: &str, groups: &[Group]) -> Vec<String> {
     rows.extend(groups.iter().map(|group| {
         vec![
             group.name.clone(),
+            group.from.as_deref().map_or("", day).to_string(),
             group.tasks.to_string(),
             group.complete.to_string(),
             group.blocked.to_string(),
@@ -77,9 +80,38 @@ pub(super) fn groups(what: &str, groups: &[Group]) -> Vec<String> {
             usd(group.cost_usd),
         ]
     }));
-    let mut sides = [Side::Right; 13];
+    let mut sides = [Side::Right; 14];
     sides[0] = Side::Left;
     table::lines(&sides, &rows)
+}
+
+/// A line for each task.
+pub(super) fn log(entries: &[Entry]) -> Vec<String> {
+    let head = ["began", "session", "task", "file", "outcome", "by", "attempts", "tokens", "seconds", "why"];
+    let mut rows = vec![head.map(String::from).to_vec()];
+    rows.extend(entries.iter().map(|entry| {
+        let last = entry.attempts.last();
+        let by = last.map_or(String::new(), |last| match last.model.as_str() {
+            "" => last.tier.clone(),
+            model => format!("{} {model}", last.tier),
+        });
+        let tokens = entry.attempts.iter().map(|attempt| ledger::tokens(attempt.usage)).sum::<u64>();
+        let why = entry.end.as_ref().and_then(|end| end.error.lines().next()).unwrap_or_default();
+        vec![
+            timestamp(entry.began),
+            entry.session.to_string(),
+            entry.task_id.clone(),
+            entry.file.clone(),
+            entry.outcome().unwrap_or("not ended").to_string(),
+            by,
+            entry.attempts.len().to_string(),
+            tokens.to_string(),
+            entry.end.as_ref().map_or("-".to_string(), |end| format!("{:.1}", end.seconds)),
+            why.to_string(),
+        ]
+    }));
+    let (left, right) = (Side::Left, Side::Right);
+    table::lines(&[left, right, left, left, left, left, right, right, right, left], &rows)
 }
 
 fn metrics(metrics: &[Metric]) -> Vec<String> {
@@ -87,10 +119,10 @@ fn metrics(metrics: &[Metric]) -> Vec<String> {
     rows.extend(metrics.iter().map(|metric| {
         let value = metric.value.map_or("no data".to_string(), |value| figure(value, metric.unit));
         let of = match (metric.of, metric.unit) {
-            (Some([part, all]), Unit::Share) if part.fract() == 0.0 && all.fract() == 0.0 => {
-                format!("{part} / {all}")
+            (Some([part, all]), Unit::Share) if metric.id == "S0-35" => {
+                format!("{} / {}", usd(part), usd(all))
             }
-            (Some([part, all]), Unit::Share) => format!("{} / {}", usd(part), usd(all)),
+            (Some([part, all]), Unit::Share) => format!("{part} / {all}"),
             _ => String::new(),
         };
         let target = metric.target.map(|limit| target(limit, metric.unit)).unwrap_or_default();
@@ -134,6 +166,7 @@ fn tiers(stats: &Stats) -> Vec<String> {
 fn money(stats: &Stats, prices: &Prices) -> String {
     let cost = stats.cost;
     let electricity = match cost.electricity_usd {
+        Some(0.0) => "no electricity".to_string(),
         Some(amount) => {
             let watts = prices.electricity.watts.unwrap_or_default();
             let seconds = stats.counts.tiers.get(LOCAL).map_or(0.0, |tier| tier.seconds);
@@ -190,11 +223,25 @@ fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 
-/// Cents, and what is less than a cent to three digits.
+/// To the cent, and what is less than a cent to two digits.
 fn usd(amount: f64) -> String {
-    if amount == 0.0 || amount.abs() >= 0.01 { format!("${amount:.2}") } else { format!("${amount:.2e}") }
+    let zeros = if amount == 0.0 { 0.0 } else { -amount.abs().log10().floor() };
+    // A price of less than a billionth of a dollar says nothing more.
+    let digits = (zeros + 1.0).clamp(2.0, 10.0) as usize;
+    format!("${amount:.digits$}")
 }
 
 fn day(timestamp: &str) -> &str {
     timestamp.split_once('T').map_or(timestamp, |(day, _)| day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_amounts_keep_two_digits() {
+        let shown = [0.0, 12.5, 0.01, 0.00144, 2.18e-6, 1e-20].map(usd);
+        assert_eq!(shown, ["$0.00", "$12.50", "$0.010", "$0.0014", "$0.0000022", "$0.0000000000"]);
+    }
 }

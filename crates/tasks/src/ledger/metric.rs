@@ -74,7 +74,7 @@ pub struct Yardstick<'a> {
 pub struct Cost {
     /// Paid for cloud models.
     pub cloud_usd: f64,
-    /// Electricity of the local model: watts × seconds; None if watts or price are not known.
+    /// Electricity of the local model: watts × seconds; None if it worked, and watts or price are not known.
     pub electricity_usd: Option<f64>,
     /// What the best cloud model would have cost for all complete tasks; None if it has no price.
     pub all_best_usd: Option<f64>,
@@ -206,7 +206,7 @@ pub const DEFINITIONS: [Definition; 16] = [
         "cost of the last 30 days",
         Unit::Usd,
         Some(Target::LessThan(100.0)),
-        "cloud cost + electricity of the tasks that began in the last 30 days; electricity counts as 0 where it is not known, and that is said",
+        "cloud cost + electricity of the tasks that began in the last 30 days; as S0-35, no data while electricity is not known",
     ),
     define(
         "S3-44",
@@ -256,9 +256,13 @@ impl Cost {
     /// What these tasks cost.
     pub fn of(counts: &Counts, yardstick: &Yardstick<'_>) -> Cost {
         let kwh = yardstick.watts.map(|watts| watts * counts.local_seconds() / 3.6e6);
+        let electricity_usd = match counts.local_seconds() {
+            0.0 => Some(0.0),
+            _ => kwh.zip(yardstick.kwh_usd).map(|(kwh, price)| kwh * price),
+        };
         Cost {
             cloud_usd: counts.cost_usd(),
-            electricity_usd: kwh.zip(yardstick.kwh_usd).map(|(kwh, price)| kwh * price),
+            electricity_usd,
             all_best_usd: counts.requests.iter().map(|request| (yardstick.best_usd)(*request)).sum(),
         }
     }
@@ -302,7 +306,8 @@ fn values(
     let without = money.all_best_usd.map_or((None, None), |best| saved(money.cloud_usd, best));
     let Ratio { escalated, attempts } = Escalation::default().ratio(routed);
     let month = Cost::of(recent, yardstick);
-    let month = (recent.tasks > 0).then(|| month.cloud_usd + month.electricity_usd.unwrap_or(0.0));
+    let month = month.electricity_usd.map(|electricity| month.cloud_usd + electricity);
+    let month = month.filter(|_| recent.tasks > 0);
     let done = |quality: super::counts::Quality| {
         (quality.judged > 0).then(|| quality.done as f64 / quality.judged as f64)
     };

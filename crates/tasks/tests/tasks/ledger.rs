@@ -75,7 +75,7 @@ fn a_run_is_written_down_attempt_by_attempt() {
     let (_folder, path) = place();
     let work = Folder::new(&[("src/a.py", "old\n")]);
     let ledger = Ledger::open(&path).unwrap();
-    let result = run(&ledger, &work, ["bad\n", "good\nold\n"]);
+    let result = run(&ledger, &work, ["bad", "good\nold"]);
     let [entry] = &entries(&path)[..] else { panic!("one task") };
     assert_eq!((entry.task_id.as_str(), entry.language.as_str(), entry.began), ("T-1", "python", 2));
     let end = entry.end.as_ref().unwrap();
@@ -116,6 +116,11 @@ fn every_number_comes_back() {
     assert_eq!((entry.integrated, entry.end.is_none()), (Some(false), true));
     // Newer than all.
     assert_eq!(ledger.entries(3).unwrap(), []);
+    begin(&ledger, "T-002");
+    begin(&ledger, "T-003");
+    let names = |entries: Vec<Entry>| entries.into_iter().map(|entry| entry.task_id).collect::<Vec<_>>();
+    assert_eq!(names(ledger.recent(2).unwrap()), ["T-002", "T-003"]);
+    assert_eq!(names(ledger.recent(9).unwrap()), ["T-001", "T-002", "T-003"]);
 }
 
 #[test]
