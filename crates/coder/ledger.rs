@@ -12,6 +12,9 @@ use coder_tasks::ledger::{Begin, Ledger, Millis, Record, Routed, SessionId, Task
 use coder_tasks::policy::{Route, Surroundings, Tables, judge};
 use coder_tasks::{Progress, Task, TaskResult};
 
+/// Tasks that the rule about escalations is shown: its window of local ones, with room for others between them.
+const LOOKED_AT: u32 = 500;
+
 /// Which ledger.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct LedgerArgs {
@@ -90,7 +93,7 @@ impl Recorder {
 
     /// What became of the tasks so far, for the rule about escalations.
     pub(crate) fn routed(&self) -> Vec<Routed> {
-        let entries = self.attempt(|ledger, _| ledger.entries(0)).unwrap_or_default();
+        let entries = self.attempt(|ledger, _| ledger.recent(LOOKED_AT)).unwrap_or_default();
         entries.iter().filter_map(Routed::of).collect()
     }
 
