@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use coder_tasks::Task;
 use coder_tasks::ledger::Routed;
-use coder_tasks::policy::{BUILT_IN, Judgement, Route, Says, Surroundings, Tables, judge, judge_text, listing};
+use coder_tasks::policy::{
+    BUILT_IN, Judgement, Route, Says, Surroundings, Tables, judge, judge_text, listing,
+};
 use serde::Serialize;
 
 use crate::failure::{Failure, Outcome};
@@ -154,7 +156,8 @@ impl EligibilityArgs {
 
 /// What the policies ask beside the task, as far as it can be seen in the folder that the task would change.
 pub(crate) fn surroundings(task: &Task, folder: &Path) -> Surroundings {
-    let test = tests_of(&task.file).into_iter().find(|test| *test != task.file && folder.join(test).is_file());
+    let test =
+        tests_of(&task.file).into_iter().find(|test| *test != task.file && folder.join(test).is_file());
     Surroundings { existing_test: test, ..Surroundings::default() }
 }
 

@@ -26,7 +26,10 @@ fn the_exit_code_says_where_a_task_belongs_and_the_rules_say_why() {
     }
     let mut command = coder(&["check", text(folder.path().join("cloud.json")), "--json"]);
     let value: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
-    assert_eq!((&value["task_id"], &value["route"], &value["policy"]), (&"T-002".into(), &"cloud".into(), &"atomic".into()));
+    assert_eq!(
+        (&value["task_id"], &value["route"], &value["policy"]),
+        (&"T-002".into(), &"cloud".into(), &"atomic".into())
+    );
     assert_eq!(value["classification"]["category"], "hook");
     let rules = value["rules"].as_array().unwrap();
     assert!(rules.iter().any(|rule| rule["verdict"] == "cloud" && rule["requirement"] == "S1-26, S1-35"));
@@ -72,7 +75,11 @@ fn a_policy_of_ones_own_holds_in_place_of_the_built_in_one() {
     assert_eq!(check("same.yaml").status.code(), Some(0));
     let strict = check("strict.yaml");
     assert_eq!(strict.status.code(), Some(1));
-    assert!(stdout(&strict).contains("cloud   lines       S1-25: 25 lines estimated, at most 5"), "{}", stdout(&strict));
+    assert!(
+        stdout(&strict).contains("cloud   lines       S1-25: 25 lines estimated, at most 5"),
+        "{}",
+        stdout(&strict)
+    );
     let bad = check("bad.yaml");
     assert_eq!(bad.status.code(), Some(1));
     assert!(stderr(&bad).starts_with("error: policy tables `"), "{}", stderr(&bad));
@@ -95,11 +102,19 @@ fn a_run_warns_and_leaves_tasks_out_only_where_asked() {
         value["outcome"].as_str().unwrap().to_string()
     };
     let warned = args("");
-    assert!(stderr(&warned).contains("warning: T-003: not for a local model by category (S0-37, S0-40)"), "{}", stderr(&warned));
+    assert!(
+        stderr(&warned).contains("warning: T-003: not for a local model by category (S0-37, S0-40)"),
+        "{}",
+        stderr(&warned)
+    );
     assert_eq!(outcome(&warned), "unavailable");
     let forced = args("--force-local");
     assert!(!stderr(&forced).contains("not for a local model"), "{}", stderr(&forced));
     let refused = args("--only-eligible");
     assert_eq!((outcome(&refused).as_str(), refused.status.code()), ("refused", Some(1)));
-    assert!(stdout(&refused).contains("the task is not for a local model by category"), "{}", stdout(&refused));
+    assert!(
+        stdout(&refused).contains("the task is not for a local model by category"),
+        "{}",
+        stdout(&refused)
+    );
 }

@@ -17,7 +17,8 @@ pub use estimate::{Estimate, Figure, Source};
 pub use judge::{Judgement, Route, Ruling, Says, Surroundings, judge, judge_text};
 pub use listing::listing;
 pub use tables::{
-    Atomic, BUILT_IN, Category, CategoryRules, Complexity, Cues, Delegable, Kind, Tables, TaskType, Ticket, TypeRoute,
+    Atomic, BUILT_IN, Category, CategoryRules, Complexity, Cues, Delegable, Kind, Tables, TaskType, Ticket,
+    TypeRoute,
 };
 
 use crate::ledger::{By, Record, Verdict};

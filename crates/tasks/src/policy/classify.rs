@@ -120,7 +120,8 @@ fn score(rules: &CategoryRules, words: &Words, files: &[&str]) -> (i32, Vec<Foun
         // "*/tests/*" shall also find "tests/a.py".
         let fits = |file: &&str| {
             let file = file.to_lowercase();
-            like(pattern.as_bytes(), file.as_bytes()) || like(pattern.as_bytes(), format!("/{file}").as_bytes())
+            like(pattern.as_bytes(), file.as_bytes())
+                || like(pattern.as_bytes(), format!("/{file}").as_bytes())
         };
         if files.iter().any(fits) {
             cues.push(FoundCue { pattern: format!("path {pattern}"), weight: weight * WHOLE });
@@ -195,15 +196,18 @@ fn task_type(rules: &CategoryRules, words: &Words) -> TaskType {
 /// The number in "~30 lines", "(approx. 1200 lines)", "around 400 lines" or "at most 20 lines". A number without such a
 /// word is about something else: "lines longer than 100 characters", "the 80-line function".
 fn stated_lines(text: &str) -> Option<usize> {
-    const ABOUT: [&str; 9] = ["about", "around", "approx", "approximately", "roughly", "most", "under", "circa", "estimated"];
+    const ABOUT: [&str; 9] =
+        ["about", "around", "approx", "approximately", "roughly", "most", "under", "circa", "estimated"];
     let texts: Vec<String> = Words::of(text).texts().map(str::to_owned).collect();
     let at = texts.windows(2).position(|pair| {
         matches!(pair[1].as_str(), "lines" | "loc")
             && pair[0].parse::<usize>().is_ok()
             && text.match_indices(&pair[0]).any(|(place, _)| {
                 let before = text[..place].trim_end();
-                let word = before.trim_end_matches('.').rsplit(|c: char| !c.is_alphabetic()).next().unwrap_or("");
-                before.ends_with(['~', '[', '(', '<', '≤', '≈']) || ABOUT.contains(&word.to_lowercase().as_str())
+                let word =
+                    before.trim_end_matches('.').rsplit(|c: char| !c.is_alphabetic()).next().unwrap_or("");
+                before.ends_with(['~', '[', '(', '<', '≤', '≈'])
+                    || ABOUT.contains(&word.to_lowercase().as_str())
             })
     })?;
     texts[at].parse().ok()

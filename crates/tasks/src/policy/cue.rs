@@ -17,8 +17,8 @@ struct Word {
 
 /// Words of a polite beginning that say nothing.
 const LEAD: [&str; 20] = [
-    "please", "we", "need", "to", "should", "must", "let's", "lets", "let", "us", "want", "can", "could", "you", "i",
-    "would", "like", "also", "just", "now",
+    "please", "we", "need", "to", "should", "must", "let's", "lets", "let", "us", "want", "can", "could",
+    "you", "i", "would", "like", "also", "just", "now",
 ];
 
 /// Hooks that come with React: a component that has them is no simple one.
@@ -178,7 +178,9 @@ impl Phrase {
             return Some(true);
         }
         let starts = if self.anchored { 1 } else { words.len() };
-        (0..starts.min(words.len())).find(|start| fits(&self.steps, &words[*start..])).map(|at| words[at].first)
+        (0..starts.min(words.len()))
+            .find(|start| fits(&self.steps, &words[*start..]))
+            .map(|at| words[at].first)
     }
 }
 

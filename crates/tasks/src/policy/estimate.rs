@@ -98,7 +98,9 @@ fn has_no_imports(task: &Task) -> bool {
         words.windows(3).any(|three| {
             matches!(three[0], "no" | "without" | "zero")
                 && (WHAT.contains(&three[1]) || WHAT.contains(&three[2]))
-        }) || words.windows(2).any(|two| matches!(two[0], "no" | "without" | "zero") && WHAT.contains(&two[1]))
+        }) || words
+            .windows(2)
+            .any(|two| matches!(two[0], "no" | "without" | "zero") && WHAT.contains(&two[1]))
     })
 }
 

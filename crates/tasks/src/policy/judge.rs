@@ -97,7 +97,8 @@ pub fn judge(task: &Task, around: &Surroundings, tables: &Tables) -> Judgement {
         classification = classification.with_category(tables, category, &task.description);
     }
     let estimate = estimate(task, &classification, tables);
-    let mut judge = Judge { task, tables, classification: &classification, estimate: &estimate, rules: Vec::new() };
+    let mut judge =
+        Judge { task, tables, classification: &classification, estimate: &estimate, rules: Vec::new() };
     let given = judge.given_code();
     judge.model();
     judge.category();
@@ -119,7 +120,8 @@ pub fn judge(task: &Task, around: &Surroundings, tables: &Tables) -> Judgement {
 
 /// Judges a description alone, as a task of the policy `atomic` with a test.
 pub fn judge_text(description: &str, file: Option<&str>, tables: &Tables) -> Judgement {
-    let around = Surroundings { existing_test: Some("(none is asked for)".to_owned()), ..Surroundings::default() };
+    let around =
+        Surroundings { existing_test: Some("(none is asked for)".to_owned()), ..Surroundings::default() };
     judge(&Task::of_text(description, file), &around, tables)
 }
 
@@ -129,7 +131,8 @@ fn instead(task: &Task, classification: &Classification, tables: &Tables) -> Str
         return named.to_owned();
     }
     let route = &tables.task_types[&classification.task_type];
-    let other = if route.default == "local" { route.fallback.as_deref() } else { Some(route.default.as_str()) };
+    let other =
+        if route.default == "local" { route.fallback.as_deref() } else { Some(route.default.as_str()) };
     other.unwrap_or("opus").to_owned()
 }
 
@@ -207,7 +210,8 @@ impl Judge<'_> {
         match self.task.category {
             Some(_) => ", as the task says,".to_owned(),
             None => {
-                let cues = self.classification.cues.iter().filter(|cue| cue.weight > 0 && !cue.pattern.is_empty());
+                let cues =
+                    self.classification.cues.iter().filter(|cue| cue.weight > 0 && !cue.pattern.is_empty());
                 let words: Vec<_> = cues.map(|cue| format!("`{}`", cue.pattern)).collect();
                 if words.is_empty() { String::new() } else { format!(" by {}", words.join(", ")) }
             }
@@ -268,9 +272,16 @@ impl Judge<'_> {
         let fact = format!("{} imports {}, at most {}", imports.value, imports.source.said(), limits.imports);
         self.when("imports", "S1-25", fact, imports.value <= limits.imports);
         let files = self.estimate.files;
-        self.when("files", "S1-25", format!("{files} files, at most {}", limits.files), files <= limits.files);
+        self.when(
+            "files",
+            "S1-25",
+            format!("{files} files, at most {}", limits.files),
+            files <= limits.files,
+        );
         let (fact, verdict) = match &self.classification.state {
-            Some(state) => (format!("it seems to keep a state ({state}); stateless is preferred"), Says::Note),
+            Some(state) => {
+                (format!("it seems to keep a state ({state}); stateless is preferred"), Says::Note)
+            }
             None => ("nothing says that it keeps a state".to_owned(), Says::Local),
         };
         self.rule("stateless", "S1-25", fact, verdict);
@@ -298,18 +309,28 @@ impl Judge<'_> {
         let said = self.task.complexity.as_deref();
         let level = said.and_then(|word| self.tables.complexity(word));
         let (fact, local) = match (said, level) {
-            (Some(word), Some(level)) => (format!("`{word}` is {}", level.as_str()), !limits.complexity.contains(&level)),
-            (Some(word), None) => (format!("`{word}` is not in the tables, so it is not known to be high"), true),
+            (Some(word), Some(level)) => {
+                (format!("`{word}` is {}", level.as_str()), !limits.complexity.contains(&level))
+            }
+            (Some(word), None) => {
+                (format!("`{word}` is not in the tables, so it is not known to be high"), true)
+            }
             (None, _) => ("the task says none, so it is not known to be high".to_owned(), true),
         };
         self.when("complexity", "S2-32", fact, local);
-        let mut bad = self.task.tags.iter().filter(|tag| limits.tags.iter().any(|no| no.eq_ignore_ascii_case(tag)));
+        let mut bad =
+            self.task.tags.iter().filter(|tag| limits.tags.iter().any(|no| no.eq_ignore_ascii_case(tag)));
         let tag = bad.next();
         let fact = tag.map_or(format!("no tag {}", limits.tags.join(" or ")), |tag| format!("tag `{tag}`"));
         let local = tag.is_none();
         self.when("tags", "S2-32", fact, local);
         let files = self.estimate.files;
-        self.when("files", "S2-32", format!("{files} files, at most {}", limits.files), files <= limits.files);
+        self.when(
+            "files",
+            "S2-32",
+            format!("{files} files, at most {}", limits.files),
+            files <= limits.files,
+        );
         let fact = match around.in_wave.as_slice() {
             [] => "depends on no task of its wave".to_owned(),
             some => format!("depends on {} in its wave", some.join(", ")),
@@ -329,7 +350,9 @@ impl Judge<'_> {
         );
         let (fact, local) = match rule.admission(routed) {
             Admission::Open => (fact, true),
-            Admission::Probe => (format!("{fact}; but one task in {} is tried all the same", limits.probe), true),
+            Admission::Probe => {
+                (format!("{fact}; but one task in {} is tried all the same", limits.probe), true)
+            }
             Admission::Closed => (fact, false),
         };
         self.when("escalations", "S2-32", fact, local);

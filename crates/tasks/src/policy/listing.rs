@@ -67,8 +67,16 @@ mod tests {
         };
         let judged = [
             task("T-001", "src/constants/themeConstants.js", "Theme constants: colors, spacing [~30 lines]"),
-            task("T-005", "src/hooks/useTheme.js", "Create `useTheme` hook (uses context, localStorage) [~60 lines]"),
-            task("T-002", "src/utils/themeUtils.js", "Helper functions: toggle, detect system preference [~40 lines]"),
+            task(
+                "T-005",
+                "src/hooks/useTheme.js",
+                "Create `useTheme` hook (uses context, localStorage) [~60 lines]",
+            ),
+            task(
+                "T-002",
+                "src/utils/themeUtils.js",
+                "Helper functions: toggle, detect system preference [~40 lines]",
+            ),
             task("T-006", "src/App.jsx", "Use the theme on every page of the whole app"),
             task("T-007", "src/App.jsx", "Review and test full integration"),
         ];

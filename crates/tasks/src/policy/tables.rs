@@ -274,27 +274,35 @@ impl Tables {
 
     /// A user's tables, which hold in place of the built-in ones.
     pub fn load(file: &Path) -> Result<Tables> {
-        let text = std::fs::read_to_string(file).map_err(|source| Error::Io { path: file.to_owned(), source })?;
+        let text =
+            std::fs::read_to_string(file).map_err(|source| Error::Io { path: file.to_owned(), source })?;
         Tables::parse(&file.display().to_string(), &text)
     }
 
     /// Reads tables and checks that nothing is missing.
     pub fn parse(label: &str, text: &str) -> Result<Tables> {
         let wrong = |problem: String| Error::Tables { file: label.to_owned(), problem };
-        let tables: Tables = serde_saphyr::from_str(text)
-            .map_err(|error| wrong(error.to_string().lines().next().unwrap_or("not valid YAML").to_owned()))?;
+        let tables: Tables = serde_saphyr::from_str(text).map_err(|error| {
+            wrong(error.to_string().lines().next().unwrap_or("not valid YAML").to_owned())
+        })?;
         for category in Category::all() {
             match tables.categories.iter().filter(|rules| rules.name == *category).count() {
                 1 => {}
                 count => {
                     let name = category.as_str();
-                    return Err(wrong(format!("category `{name}` stands there `{count}` times; write it once")));
+                    return Err(wrong(format!(
+                        "category `{name}` stands there `{count}` times; write it once"
+                    )));
                 }
             }
         }
-        if let Some(rules) = tables.categories.iter().find(|rules| !tables.task_types.contains_key(&rules.task_type)) {
+        if let Some(rules) =
+            tables.categories.iter().find(|rules| !tables.task_types.contains_key(&rules.task_type))
+        {
             let name = rules.name.as_str();
-            return Err(wrong(format!("category `{name}` has a type that is not in `task_types`; add it there")));
+            return Err(wrong(format!(
+                "category `{name}` has a type that is not in `task_types`; add it there"
+            )));
         }
         if tables.ticket.probe == 0 || !(0.0..=1.0).contains(&tables.ticket.escalations) {
             return Err(wrong("`ticket`: `probe` is from 1 on, `escalations` from 0 to 1".to_owned()));
@@ -369,7 +377,9 @@ mod tests {
         let without = BUILT_IN.replacen("name: reducer", "name: hook", 1);
         assert!(error(&without).contains("category `reducer` stands there `0` times"), "{}", error(&without));
         assert!(error(&BUILT_IN.replacen("probe: 10", "probe: 0", 1)).contains("`probe` is from 1 on"));
-        assert!(error(&BUILT_IN.replacen("  plan: { default: opus }\n", "", 1)).contains("not in `task_types`"));
+        assert!(
+            error(&BUILT_IN.replacen("  plan: { default: opus }\n", "", 1)).contains("not in `task_types`")
+        );
         let stricter = Tables::parse("mine.yaml", &BUILT_IN.replacen("lines: 50", "lines: 20", 1)).unwrap();
         assert_eq!(stricter.atomic.lines, 20);
     }

@@ -124,11 +124,11 @@ impl Fields<'_> {
     fn number(&self, field: &str) -> Result<Option<usize>> {
         match self.map.get(field) {
             None | Some(Value::Null) => Ok(None),
-            Some(value) => value
-                .as_u64()
-                .and_then(|number| usize::try_from(number).ok())
-                .map(Some)
-                .ok_or_else(|| self.wrong(field, "expected a whole number, 0 or more; write it without quotes")),
+            Some(value) => {
+                value.as_u64().and_then(|number| usize::try_from(number).ok()).map(Some).ok_or_else(|| {
+                    self.wrong(field, "expected a whole number, 0 or more; write it without quotes")
+                })
+            }
         }
     }
 
@@ -221,10 +221,18 @@ mod tests {
 
     #[test]
     fn what_policies_ask_may_be_said() {
-        let with =
-            |fields: &str| Task::parse("t.json", &format!(r#"{{"task_id":"a","description":"b","output_file":"c",{fields}}}"#));
-        let task = with(r#""tags":["ARCH"],"category":"multi-file","estimated_lines":30,"imports":0"#).unwrap();
-        assert_eq!((task.tags, task.estimated_lines, task.imports), (vec!["ARCH".to_owned()], Some(30), Some(0)));
+        let with = |fields: &str| {
+            Task::parse(
+                "t.json",
+                &format!(r#"{{"task_id":"a","description":"b","output_file":"c",{fields}}}"#),
+            )
+        };
+        let task =
+            with(r#""tags":["ARCH"],"category":"multi-file","estimated_lines":30,"imports":0"#).unwrap();
+        assert_eq!(
+            (task.tags, task.estimated_lines, task.imports),
+            (vec!["ARCH".to_owned()], Some(30), Some(0))
+        );
         assert_eq!(task.category, Some(crate::policy::Category::MultiFile));
         assert!(task.warnings.is_empty());
         for (fields, expected) in [

@@ -68,7 +68,11 @@ fn categories_that_are_not_delegable_go_to_the_cloud() {
         ("Fix off-by-one in paginate", Category::Bugfix),
     ] {
         let judgement = judge_text(description, None, Tables::built_in());
-        assert_eq!((judgement.route, judgement.classification.category), (Route::Cloud, category), "{description}");
+        assert_eq!(
+            (judgement.route, judgement.classification.category),
+            (Route::Cloud, category),
+            "{description}"
+        );
         let ruling = judgement.against().next().unwrap();
         assert!(ruling.requirement.contains("S1-35"), "{ruling:?}");
         assert_ne!(judgement.model, "local");
@@ -100,7 +104,10 @@ fn a_ticket_keeps_every_limit() {
     assert_eq!(verdict(&ticket("complexity: XS", title)), LOCAL_TASK);
     assert_eq!(verdict(&ticket("complexity: medium", title)), LOCAL_TASK);
     for high in ["high", "XL", "L"] {
-        assert_eq!(verdict(&ticket(&format!("complexity: {high}"), title)), (Route::Cloud, vec!["complexity"]));
+        assert_eq!(
+            verdict(&ticket(&format!("complexity: {high}"), title)),
+            (Route::Cloud, vec!["complexity"])
+        );
     }
     for tag in ["ARCH", "SECURITY", "security"] {
         assert_eq!(verdict(&ticket(&format!("tags: [UI, {tag}]"), title)), (Route::Cloud, vec!["tags"]));
@@ -194,7 +201,10 @@ fn a_task_with_its_own_code_needs_no_model() {
     assert_eq!(judgement.rules[0].rule, "given-code");
     assert!(judgement.rules.iter().any(|ruling| ruling.verdict == Says::Cloud));
     assert_eq!(judgement.against().count(), 0);
-    assert_eq!((judgement.estimate.lines.value, judgement.estimate.lines.source.said()), (1, "counted in its code"));
+    assert_eq!(
+        (judgement.estimate.lines.value, judgement.estimate.lines.source.said()),
+        (1, "counted in its code")
+    );
 }
 
 #[test]
