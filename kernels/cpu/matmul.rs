@@ -42,9 +42,9 @@ fn inputs_at_once(cols: usize) -> usize {
     cols.div_ceil(cols.div_ceil(INPUTS)).next_multiple_of(256)
 }
 
-/// Panels of a task of many rows.
+/// Panels of a task of many rows, at most: an even number, because the matrix unit takes two at a time.
 fn panels_at_once(cols: usize) -> usize {
-    UNPACKED / (inputs_at_once(cols) / RUN * MOST_UNPACKED)
+    UNPACKED / (inputs_at_once(cols) / RUN * MOST_UNPACKED) / 2 * 2
 }
 
 /// What to multiply with what. Kept from step to step, so that nothing is allocated on the way.
@@ -127,7 +127,7 @@ impl Work {
                 let most = if run.pairs.len() <= FEW {
                     streamed.div_ceil(part.panel_bytes)
                 } else {
-                    panels_at_once(w.cols).min(share)
+                    panels_at_once(w.cols).min(share.next_multiple_of(2))
                 };
                 for first in (0..part.panels).step_by(most.max(1)) {
                     let panels = first..(first + most.max(1)).min(part.panels);

@@ -383,13 +383,7 @@ unsafe fn codes<V: Integers>(x: &[f32; RUN]) -> ([V; 2], f32) {
 /// # Safety
 /// As for [`Integers`], and nobody else may use row `r` of that record meanwhile.
 #[inline(always)]
-unsafe fn quantize<V: Integers>(
-    out: &Disjoint<'_, u8>,
-    at: usize,
-    height: usize,
-    r: usize,
-    x: &[f32; RUN],
-) {
+unsafe fn quantize<V: Integers>(out: &Disjoint<'_, u8>, at: usize, height: usize, r: usize, x: &[f32; RUN]) {
     // SAFETY: the caller knows the instruction set.
     let (halves, scale, sums) = unsafe {
         let ([first, last], scale) = codes::<V>(x);
