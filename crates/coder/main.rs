@@ -7,6 +7,7 @@
 mod answer;
 mod args;
 mod ask;
+mod audit;
 mod bench;
 mod bundled;
 mod chat;
@@ -15,6 +16,7 @@ mod doctor;
 mod failure;
 mod fit;
 mod interrupt;
+mod ledger;
 mod logits;
 mod machine;
 mod models;
@@ -25,7 +27,10 @@ mod published;
 mod quantize;
 mod report;
 mod run;
+mod stats;
+mod table;
 mod text;
+mod undo;
 mod writer;
 
 use std::ffi::OsString;
@@ -45,6 +50,7 @@ struct Cli {
 
 const EXAMPLES: &str = "Examples:
   coder run task.md                              draft the edit, write it, verify it
+  coder undo                                     take the last task back
   coder ask --user 'Explain mmap in one line'    one question, one answer
   git diff | coder ask --system 'Write a commit message'
   coder doctor                                   what this machine can run
@@ -56,6 +62,8 @@ Exit code: 0 done, 1 not done, 2 bad usage.";
 #[derive(Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Undo(undo::UndoArgs),
+    Stats(stats::StatsArgs),
     Ask(ask::AskArgs),
     Complete(complete::CompleteArgs),
     Chat(chat::ChatArgs),
@@ -92,6 +100,8 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Outcome {
     match command {
         Command::Run(args) => run::run(args),
+        Command::Undo(args) => undo::run(args),
+        Command::Stats(args) => stats::run(args),
         Command::Ask(args) => ask::run(args),
         Command::Complete(args) => complete::run(args),
         Command::Chat(args) => chat::run(args),

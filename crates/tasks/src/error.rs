@@ -53,6 +53,59 @@ pub enum Error {
         /// Which file.
         path: String,
     },
+    /// The task does not name a file that other programs run or trust.
+    #[error("`{path}` is {what}; it is changed only by a task that names it under `## File to modify`")]
+    Guarded {
+        /// Which file.
+        path: String,
+        /// What it is, such as "a build script".
+        what: &'static str,
+    },
+    /// A file that may hold secrets is not shown to a model.
+    #[error("`{path}` may hold secrets, and is not shown to a model; remove it from the context files")]
+    Secret {
+        /// Which file.
+        path: String,
+    },
+    /// Another process works on the same folder.
+    #[error("another coder (process `{holder}`) works on `{}`; wait until it ends, or stop it", path.display())]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+        /// Its process id.
+        holder: String,
+    },
+    /// There is no folder for journals and old contents.
+    #[error("there is no home folder to keep old contents in; name a folder with --state-dir")]
+    NoState,
+    /// The folder for journals and old contents is one that a task could change.
+    #[error("the state folder `{}` is inside the working directory; name one outside with --state-dir", path.display())]
+    StateInside {
+        /// The state folder.
+        path: PathBuf,
+    },
+    /// A file of the state folder is not what was written: restore it, or go without.
+    #[error("`{}` is damaged; what it would restore was left as it is", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// There is no such task to undo.
+    #[error("cannot undo `{task}`: {problem}")]
+    NothingToUndo {
+        /// The task, as it was named.
+        task: String,
+        /// Why not, and the remedy.
+        problem: &'static str,
+    },
+    /// A file is not as the task left it; it was left alone.
+    #[error("`{path}` was changed after task `{task_id}`; undo what came later first, or use --force")]
+    ChangedSince {
+        /// Which file.
+        path: String,
+        /// The task that is to be undone.
+        task_id: String,
+    },
     /// Somebody changed the target while it was being worked on; it was left as it is.
     #[error("`{path}` was changed by another program in the meantime; run the task again")]
     Changed {
@@ -81,6 +134,38 @@ pub enum Error {
         got: String,
         /// The path in the task.
         expected: String,
+    },
+    /// A fenced block of a reply does not say for which of the task's files it is.
+    #[error(
+        "the fenced block on line `{line}` of the reply names no file; write the path after the language"
+    )]
+    NoPath {
+        /// Line of the opening fence in the reply, 1-based.
+        line: usize,
+    },
+    /// A reply or a list of changes has one file twice.
+    #[error("`{path}` is given twice; write every file once")]
+    SameFile {
+        /// Which file.
+        path: String,
+    },
+    /// A change is to a file that the task does not name.
+    #[error(
+        "`{path}` is not one of the task's files; name it under `## Files to modify`, or leave it as it is"
+    )]
+    NotNamed {
+        /// Which file.
+        path: String,
+    },
+    /// A task names more files than its policy lets one task change.
+    #[error(
+        "the task changes `{files}` files, the policy allows `{limit}`; split it, or name another policy"
+    )]
+    TooManyFiles {
+        /// How many the task names.
+        files: usize,
+        /// How many are allowed.
+        limit: usize,
     },
     /// Code cannot be inserted there.
     #[error("cannot insert at line `{line}`: the file has `{lines}` lines, so the last place is line `{}`", lines + 1)]
@@ -123,6 +208,52 @@ pub enum Error {
     /// The model gave the same draft again and again, and it has failed already.
     #[error("the draft is the one that failed before; describe the task in other words or use another model")]
     SameDraft,
+    /// The ledger cannot be read or written now: work goes on without it.
+    #[error("ledger `{}`: {problem}; free it, or name another file with `--ledger`", path.display())]
+    LedgerUnusable {
+        /// Which file.
+        path: PathBuf,
+        /// SQLite's reason.
+        problem: String,
+    },
+    /// The ledger's file is damaged; it was left as it is.
+    #[error(
+        "ledger `{}` is damaged: {problem}; it was not changed: move it away, and its `-wal` with it, or name another file with `--ledger`",
+        path.display()
+    )]
+    LedgerDamaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The file is some other program's database; it was left as it is.
+    #[error("`{}` is a database of another program; name another file with `--ledger`", path.display())]
+    NotALedger {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The ledger was written by a later version of this program; it was left as it is.
+    #[error(
+        "ledger `{}` has version `{version}`, this program knows `{known}`; use the newer program, or name another file with `--ledger`",
+        path.display()
+    )]
+    LedgerNewer {
+        /// Which file.
+        path: PathBuf,
+        /// Its version.
+        version: i64,
+        /// The last version that is known here.
+        known: usize,
+    },
+    /// A state file is not as it must be; it was left as it is.
+    #[error("state file `{}`: {problem}; correct it, or move it away to begin a new one", path.display())]
+    State {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A prompt template fails on this task.
     #[error("prompt template: {0}")]
     Template(String),
