@@ -31,6 +31,7 @@ mod run;
 mod stats;
 mod table;
 mod text;
+mod undo;
 mod writer;
 
 use std::ffi::OsString;
@@ -51,6 +52,7 @@ struct Cli {
 const EXAMPLES: &str = "Examples:
   coder run task.md                              draft the edit, write it, verify it
   coder check task.md                            is it one for a local model, and why
+  coder undo                                     take the last task back
   coder ask --user 'Explain mmap in one line'    one question, one answer
   git diff | coder ask --system 'Write a commit message'
   coder doctor                                   what this machine can run
@@ -63,6 +65,7 @@ Exit code: 0 done, 1 not done, 2 bad usage.";
 enum Command {
     Run(run::RunArgs),
     Check(check::CheckArgs),
+    Undo(undo::UndoArgs),
     Stats(stats::StatsArgs),
     Ask(ask::AskArgs),
     Complete(complete::CompleteArgs),
@@ -101,6 +104,7 @@ fn dispatch(command: Command) -> Outcome {
     match command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args),
+        Command::Undo(args) => undo::run(args),
         Command::Stats(args) => stats::run(args),
         Command::Ask(args) => ask::run(args),
         Command::Complete(args) => complete::run(args),

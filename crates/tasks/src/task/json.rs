@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Eligibility, Format, PHASES, POLICIES, Task, bad, checked_category, checked_command, checked_count,
-    checked_files, checked_id, checked_path,
+    checked_files, checked_id, checked_path, guarded_files,
 };
 use crate::Result;
 use crate::command::Command;
@@ -37,6 +37,8 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
         Some(policy) => one_of(file, "policy", &policy, POLICIES)?,
         None => Eligibility::Atomic,
     };
+    let mut warnings = fields.unknown();
+    warnings.extend(guarded_files(&files));
     Ok(Task {
         source: file.to_owned(),
         format: Format::Json,
@@ -60,7 +62,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
         category: checked_category(file, fields.text("category")?)?,
         estimated_lines: fields.number("estimated_lines")?,
         imports: fields.number("imports")?,
-        warnings: fields.unknown(),
+        warnings,
     })
 }
 
