@@ -15,6 +15,7 @@ mod doctor;
 mod failure;
 mod fit;
 mod interrupt;
+mod live;
 mod logits;
 mod machine;
 mod models;
@@ -45,6 +46,7 @@ struct Cli {
 
 const EXAMPLES: &str = "Examples:
   coder run task.md                              draft the edit, write it, verify it
+  coder run plan/ --jobs 4                       a folder of tasks, in git worktrees, one commit each
   coder ask --user 'Explain mmap in one line'    one question, one answer
   git diff | coder ask --system 'Write a commit message'
   coder doctor                                   what this machine can run

@@ -54,12 +54,13 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
         local_model: fields.text("local_model")?,
         complexity: fields.text("complexity")?,
         phase,
+        depends_on: fields.names("depends_on")?,
         policy,
         warnings: fields.unknown(),
     })
 }
 
-const KNOWN: [&str; 12] = [
+const KNOWN: [&str; 13] = [
     "task_id",
     "description",
     "output_file",
@@ -71,6 +72,7 @@ const KNOWN: [&str; 12] = [
     "local_model",
     "complexity",
     "tdd_phase",
+    "depends_on",
     "policy",
 ];
 
@@ -107,6 +109,14 @@ impl Fields<'_> {
             Some(Value::Array(items)) => strings(items)
                 .ok_or_else(|| self.wrong(field, "expected a list of strings; put each item in quotes")),
             Some(_) => Err(self.wrong(field, "expected a list of strings; write `[\"…\"]`")),
+        }
+    }
+
+    /// Ids, as a list or as one string with commas.
+    fn names(&self, field: &str) -> Result<Vec<String>> {
+        match self.map.get(field) {
+            Some(Value::String(line)) => Ok(super::names([line.as_str()])),
+            _ => Ok(super::names(self.list(field)?.iter().map(String::as_str))),
         }
     }
 

@@ -52,6 +52,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
         local_model: front.local_model,
         complexity: front.complexity,
         phase,
+        depends_on: front.depends_on.map(|names| names.list()).unwrap_or_default(),
         policy,
         warnings,
     })

@@ -19,6 +19,7 @@ pub(super) struct Front {
     pub(super) local_model: Option<String>,
     pub(super) complexity: Option<String>,
     pub(super) tdd_phase: Option<String>,
+    pub(super) depends_on: Option<Names>,
     pub(super) policy: Option<String>,
     pub(super) output_file: Option<String>,
     pub(super) context_files: Option<Vec<String>>,
@@ -28,7 +29,24 @@ pub(super) struct Front {
     pub(super) unknown: Vec<String>,
 }
 
-const KNOWN: [&str; 12] = [
+/// Ids, as a list or as one string with commas.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Names {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Names {
+    pub(super) fn list(&self) -> Vec<String> {
+        match self {
+            Names::One(line) => crate::task::names([line.as_str()]),
+            Names::Several(lines) => crate::task::names(lines.iter().map(String::as_str)),
+        }
+    }
+}
+
+const KNOWN: [&str; 13] = [
     "name",
     "task_id",
     "id",
@@ -37,6 +55,7 @@ const KNOWN: [&str; 12] = [
     "local_model",
     "complexity",
     "tdd_phase",
+    "depends_on",
     "policy",
     "output_file",
     "context_files",
