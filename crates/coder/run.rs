@@ -224,7 +224,8 @@ impl RunArgs {
 fn state_folder() -> Outcome<PathBuf> {
     let given = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let base = given.or_else(|| Some(std::env::home_dir()?.join(".local/state")));
-    base.map(|base| base.join("coder")).ok_or_else(|| Failure::new("there is no home folder; name one with --state-dir"))
+    base.map(|base| base.join("coder"))
+        .ok_or_else(|| Failure::new("there is no home folder; name one with --state-dir"))
 }
 
 /// What is shown while tasks are at work: progress on standard error, a line for each result on standard output.

@@ -156,7 +156,9 @@ pub enum Error {
         on: String,
     },
     /// A task of a plan with batches is in none of them.
-    #[error("`{batches}` has no place for task `{task}` (`{source_file}`); add it to a batch, or remove its file")]
+    #[error(
+        "`{batches}` has no place for task `{task}` (`{source_file}`); add it to a batch, or remove its file"
+    )]
     Unplanned {
         /// The file of batches.
         batches: String,
@@ -190,7 +192,9 @@ pub enum Error {
         problem: &'static str,
     },
     /// The checkout is not where the plan began.
-    #[error("{problem}; the plan's commits are `{from}..{to}`: pick them by hand and forget the run with --restart, or go back and use --resume")]
+    #[error(
+        "{problem}; the plan's commits are `{from}..{to}`: pick them by hand and forget the run with --restart, or go back and use --resume"
+    )]
     Moved {
         /// What is different.
         problem: String,
@@ -200,7 +204,9 @@ pub enum Error {
         to: String,
     },
     /// A former run in this folder was killed.
-    #[error("a run of `{plan}` was interrupted here with `{done}` tasks done; go on with `coder run {plan} --resume`, or drop its work with --restart")]
+    #[error(
+        "a run of `{plan}` was interrupted here with `{done}` tasks done; go on with `coder run {plan} --resume`, or drop its work with --restart"
+    )]
     Unfinished {
         /// The plan as it was named.
         plan: String,

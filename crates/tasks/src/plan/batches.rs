@@ -107,7 +107,9 @@ fn opens(heading: &str) -> bool {
     let first = words.next().unwrap_or("").to_lowercase();
     let named = ["batch", "wave", "phase", "step", "group"].contains(&first.as_str());
     let number = words.next().is_none_or(|word| {
-        word.chars().all(|c| c.is_ascii_digit()) || word.chars().count() == 1 || word.eq_ignore_ascii_case("one")
+        word.chars().all(|c| c.is_ascii_digit())
+            || word.chars().count() == 1
+            || word.eq_ignore_ascii_case("one")
     });
     named && number
 }
@@ -125,7 +127,10 @@ fn is_rule(line: &str) -> bool {
 /// the one above them.
 fn item(line: &str) -> Option<(&str, bool)> {
     if let Some(row) = line.trim_start().strip_prefix('|') {
-        let cell = row.split('|').map(str::trim).find(|cell| !cell.is_empty() && tick(cell).is_none_or(|(rest, _)| !rest.is_empty()))?;
+        let cell = row
+            .split('|')
+            .map(str::trim)
+            .find(|cell| !cell.is_empty() && tick(cell).is_none_or(|(rest, _)| !rest.is_empty()))?;
         let ticked = row.split('|').any(|cell| tick(cell.trim()).is_some_and(|(_, ticked)| ticked));
         return Some((tick(cell).map_or(cell, |(rest, _)| rest), ticked));
     }

@@ -64,13 +64,15 @@ fn is_test(file: &str) -> bool {
 /// The package that a file belongs to, else its folder that says something; None for a file at the root.
 fn scope(file: &str) -> Option<String> {
     let folders: Vec<&str> = file.split('/').rev().skip(1).collect();
-    let package = folders.iter().rposition(|folder| matches!(*folder, "crates" | "packages" | "apps" | "services"));
+    let package =
+        folders.iter().rposition(|folder| matches!(*folder, "crates" | "packages" | "apps" | "services"));
     let named = match package.and_then(|at| at.checked_sub(1)) {
         Some(inside) => Some(folders[inside]),
         None => folders.iter().copied().find(|folder| !is_layout(folder)),
     };
     let stem = || file.rsplit('/').next()?.split('.').find(|part| !part.is_empty());
-    let plain: String = named.or_else(stem)?.chars().filter(|c| c.is_alphanumeric() || "-_".contains(*c)).collect();
+    let plain: String =
+        named.or_else(stem)?.chars().filter(|c| c.is_alphanumeric() || "-_".contains(*c)).collect();
     (!plain.is_empty()).then(|| plain.to_lowercase())
 }
 

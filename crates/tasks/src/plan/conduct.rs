@@ -85,10 +85,13 @@ pub fn run_plan(plan: &Plan, folder: &Path, conduct: &Conduct, crew: &Crew<'_>) 
     }
     match (Repository::open(folder)?, &conduct.state) {
         (Some(repository), Some(state)) => in_worktrees::run(plan, folder, repository, state, conduct, crew),
-        (None, _) => {
-            Err(refused("rev-parse", "this is no git repository; run without --commit, or `git init` and commit"))
+        (None, _) => Err(refused(
+            "rev-parse",
+            "this is no git repository; run without --commit, or `git init` and commit",
+        )),
+        (_, None) => {
+            Err(refused("worktree", "there is no state folder for worktrees; name one with --state-dir"))
         }
-        (_, None) => Err(refused("worktree", "there is no state folder for worktrees; name one with --state-dir")),
     }
 }
 

@@ -167,7 +167,9 @@ impl<'a> Call<'a> {
 
 fn not_started(source: std::io::Error) -> Error {
     let problem = match source.kind() {
-        std::io::ErrorKind::NotFound => "the program is not here; install git, or run without --commit".to_owned(),
+        std::io::ErrorKind::NotFound => {
+            "the program is not here; install git, or run without --commit".to_owned()
+        }
         _ => source.to_string(),
     };
     Error::Git { command: "(start)".to_owned(), problem }

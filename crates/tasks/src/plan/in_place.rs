@@ -64,7 +64,8 @@ impl Book {
         };
         let Some(state) = &conduct.state else { return Ok(Book { journal: None, record }) };
         let (journal, _) = Journal::open(state, workspace.path())?;
-        if conduct.resume && !conduct.restart
+        if conduct.resume
+            && !conduct.restart
             && let Some(former) = journal.read()?.filter(|former| former.base.is_empty())
         {
             record.done = former.done;

@@ -39,7 +39,8 @@ pub(super) fn run(
     let site = Site { plan, conduct, crew, repository: &repository, workspace: &workspace, trees: &trees };
     let record = site.begin(&journal)?;
     let index = journal.path(&format!("index-{}", std::process::id()));
-    let mut work = Work { site: &site, journal: &journal, record, board: Board::new(plan), index, merged: vec![] };
+    let mut work =
+        Work { site: &site, journal: &journal, record, board: Board::new(plan), index, merged: vec![] };
     for (number, wave) in plan.waves.iter().enumerate() {
         if crew.cancel.load(Ordering::Relaxed) {
             break;
@@ -194,7 +195,8 @@ impl Site<'_, '_> {
     fn verify(&self, tasks: &[usize], tree: &Tree<'_>) -> Result<Option<Joined>> {
         let mut seen: Vec<&[String]> = Vec::new();
         for task in tasks.iter().map(|task| &self.plan.tasks[*task]) {
-            let Some(command) = task.command.as_ref().filter(|command| !seen.contains(&&*command.argv)) else {
+            let Some(command) = task.command.as_ref().filter(|command| !seen.contains(&&*command.argv))
+            else {
                 continue;
             };
             seen.push(&command.argv);

@@ -97,7 +97,8 @@ impl Journal {
             else {
                 continue;
             };
-            let children = open_locked(&folder.join("children"), FlockOperation::LockExclusive).map_err(io)?;
+            let children =
+                open_locked(&folder.join("children"), FlockOperation::LockExclusive).map_err(io)?;
             if let Some(children) = children {
                 return Ok((Journal { folder, _lock: lock }, children));
             }

@@ -139,7 +139,10 @@ impl<'a> Landing<'a> {
             Ok(()) => {}
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
                 let _ = fs::remove_file(&copy);
-                return Err(refused("update-index", "another git is at work here (`index.lock`); use --resume later"));
+                return Err(refused(
+                    "update-index",
+                    "another git is at work here (`index.lock`); use --resume later",
+                ));
             }
             Err(error) => return Err(io(error)),
         }

@@ -39,9 +39,10 @@ pub(super) struct Difference {
 impl Repository {
     /// The repository around a folder; None if there is none.
     pub(super) fn open(folder: &Path) -> Result<Option<Repository>> {
-        let folder = std::fs::canonicalize(folder)
-            .map_err(|source| Error::Io { path: folder.to_owned(), source })?;
-        let Some(root) = folder.ancestors().find(|folder| folder.join(".git").symlink_metadata().is_ok()) else {
+        let folder =
+            std::fs::canonicalize(folder).map_err(|source| Error::Io { path: folder.to_owned(), source })?;
+        let Some(root) = folder.ancestors().find(|folder| folder.join(".git").symlink_metadata().is_ok())
+        else {
             return Ok(None);
         };
         let git = Git::open(root)?;
@@ -49,7 +50,8 @@ impl Repository {
             .call(["rev-parse", "--path-format=absolute", "--show-toplevel", "--git-dir", "--git-common-dir"])
             .text()?;
         let mut places = places.lines().map(PathBuf::from);
-        let (Some(top), Some(git_dir), Some(common_dir)) = (places.next(), places.next(), places.next()) else {
+        let (Some(top), Some(git_dir), Some(common_dir)) = (places.next(), places.next(), places.next())
+        else {
             return Err(refused("rev-parse", "it did not say where the repository is"));
         };
         // A configuration may say that the files are somewhere else, where nobody asked for changes.
@@ -114,8 +116,10 @@ impl Repository {
 
     /// Files known to git that are not as they were committed.
     fn changed(&self) -> Result<Vec<String>> {
-        let listed =
-            self.git.call(["status", "--porcelain=v1", "-z", "--untracked-files=no", "--no-renames"]).bytes()?;
+        let listed = self
+            .git
+            .call(["status", "--porcelain=v1", "-z", "--untracked-files=no", "--no-renames"])
+            .bytes()?;
         let listed = String::from_utf8_lossy(&listed).into_owned();
         Ok(listed.split('\0').filter_map(|entry| entry.get(3..)).map(str::to_owned).collect())
     }

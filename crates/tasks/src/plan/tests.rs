@@ -58,7 +58,8 @@ fn what_cannot_be_ordered_is_an_error_that_names_both() {
     assert!(matches!(&own, Error::Cycle { tasks } if *tasks == ["a", "a"]), "{own}");
     let unknown = Plan::new(vec![task("a", "a.py", "depends_on: z")]).unwrap_err().to_string();
     assert!(unknown.contains("`z`") && unknown.contains("`a`"), "{unknown}");
-    let twice = Plan::new(vec![task("a", "a.py", ""), Task { source: "b.md".into(), ..task("a", "b.py", "") }]);
+    let twice =
+        Plan::new(vec![task("a", "a.py", ""), Task { source: "b.md".into(), ..task("a", "b.py", "") }]);
     let twice = twice.unwrap_err().to_string();
     assert!(twice.contains("`a`") && twice.contains("`plan/a.md`") && twice.contains("`b.md`"), "{twice}");
 }
@@ -83,7 +84,8 @@ fn batches_are_read_in_a_persons_form() {
                 - [ ] `002` and more\n\n### Notes\n- nothing\n\n## Wave 2\n| Task | Title |\n|---|:---|\n\
                 | 003 | Three |\n| [004](004.md) | Four |\n\n## Batch 3: last\n1. Task 005, with words\n\n## Phase 4\n* 006, 007\n";
     let names = ["001", "002", "003", "004", "005", "006", "007"];
-    let mut files: Vec<(String, String)> = names.iter().map(|name| (format!("{name}.md"), file(name))).collect();
+    let mut files: Vec<(String, String)> =
+        names.iter().map(|name| (format!("{name}.md"), file(name))).collect();
     files.push(("batches.md".into(), text.into()));
     let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (&**name, &**text)).collect();
     let plan = Plan::load(&[folder(&files).path().to_owned()]).unwrap();

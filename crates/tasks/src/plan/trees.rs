@@ -40,7 +40,12 @@ impl<'a> Trees<'a> {
             return Err(super::repository::refused("worktree", problem));
         }
         let key = folder.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
-        let trees = Trees { repository, mark: format!("coder-{key}-"), folder: folder.clone(), made: AtomicUsize::new(0) };
+        let trees = Trees {
+            repository,
+            mark: format!("coder-{key}-"),
+            folder: folder.clone(),
+            made: AtomicUsize::new(0),
+        };
         trees.clear()?;
         Ok(trees)
     }
@@ -66,7 +71,8 @@ impl<'a> Trees<'a> {
 
     /// Removes every worktree in the folder, and what git knows of them. Their names are this plan's own.
     pub(super) fn clear(&self) -> Result<()> {
-        let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let entries =
+            |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
         entries(&self.folder).try_for_each(|path| remove_folder(&path))?;
         let is_ours = |path: &PathBuf| {
             path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&self.mark))
