@@ -224,6 +224,7 @@ impl Writer for LocalWriter<'_> {
         if summary.finish == Finish::Cancelled {
             return Err(WriterError { usage, ..WriterError::new(FailureClass::Cancelled, "cancelled") });
         }
-        Ok(Reply { text, usage, seconds: started.elapsed().as_secs_f64(), cost_usd: 0.0 })
+        let model = self.open.as_ref().map(|(name, _)| name.clone()).unwrap_or_default();
+        Ok(Reply { text, usage, seconds: started.elapsed().as_secs_f64(), cost_usd: 0.0, model })
     }
 }

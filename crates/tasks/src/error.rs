@@ -227,6 +227,52 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// The ledger cannot be read or written now: work goes on without it.
+    #[error("ledger `{}`: {problem}; free it, or name another file with `--ledger`", path.display())]
+    LedgerUnusable {
+        /// Which file.
+        path: PathBuf,
+        /// SQLite's reason.
+        problem: String,
+    },
+    /// The ledger's file is damaged; it was left as it is.
+    #[error(
+        "ledger `{}` is damaged: {problem}; it was not changed: move it away, and its `-wal` with it, or name another file with `--ledger`",
+        path.display()
+    )]
+    LedgerDamaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The file is some other program's database; it was left as it is.
+    #[error("`{}` is a database of another program; name another file with `--ledger`", path.display())]
+    NotALedger {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The ledger was written by a later version of this program; it was left as it is.
+    #[error(
+        "ledger `{}` has version `{version}`, this program knows `{known}`; use the newer program, or name another file with `--ledger`",
+        path.display()
+    )]
+    LedgerNewer {
+        /// Which file.
+        path: PathBuf,
+        /// Its version.
+        version: i64,
+        /// The last version that is known here.
+        known: usize,
+    },
+    /// A state file is not as it must be; it was left as it is.
+    #[error("state file `{}`: {problem}; correct it, or move it away to begin a new one", path.display())]
+    State {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A prompt template fails on this task.
     #[error("prompt template: {0}")]
     Template(String),

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, context};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::task::{Place, Task};
 use crate::{Error, Result, language};
@@ -19,6 +20,8 @@ pub struct Prompt {
     pub messages: Vec<PromptMessage>,
     /// The form of the reply.
     pub reply: ReplyShape,
+    /// Which templates made it: the first 12 hexadecimal digits of the SHA-256 of their sources.
+    pub template: String,
 }
 
 /// One message of a conversation.
@@ -111,7 +114,8 @@ impl Prompt {
                 fence => &reply.fence,
             },
         )?;
-        Ok(Prompt { messages: vec![PromptMessage { role: Role::User, content }], reply })
+        let messages = vec![PromptMessage { role: Role::User, content }];
+        Ok(Prompt { messages, reply, template: digest(&[TEMPLATE, RETRY]) })
     }
 
     /// The conversation after a failed attempt: what the model replied, and what came of it.
@@ -129,7 +133,7 @@ impl Prompt {
         let mut messages = self.messages.clone();
         messages.push(PromptMessage { role: Role::Assistant, content: reply.to_owned() });
         messages.push(PromptMessage { role: Role::User, content });
-        Ok(Prompt { messages, reply: self.reply.clone() })
+        Ok(Prompt { messages, reply: self.reply.clone(), template: self.template.clone() })
     }
 }
 
@@ -216,6 +220,20 @@ fn render(name: &str, values: minijinja::Value) -> Result<String> {
         .map_err(|error| Error::Template(error.to_string()))
 }
 
+/// Templates by what they say, so that attempts before and after a change can be told apart.
+fn digest(sources: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for source in sources {
+        // The length in front keeps two sources from being one with the same text.
+        hash.update((source.len() as u64).to_le_bytes());
+        hash.update(source);
+    }
+    hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
+const TEMPLATE: &str = include_str!("../templates/prompt.md");
+const RETRY: &str = include_str!("../templates/retry.md");
+
 fn environment() -> &'static Environment<'static> {
     static ENVIRONMENT: OnceLock<Environment<'static>> = OnceLock::new();
     ENVIRONMENT.get_or_init(|| {
@@ -232,8 +250,8 @@ fn environment() -> &'static Environment<'static> {
         made.set_auto_escape_callback(|_| AutoEscape::None);
         made.set_undefined_behavior(UndefinedBehavior::Strict);
         // The templates are part of the program; a test renders both.
-        let _ = made.add_template("prompt.md", include_str!("../templates/prompt.md"));
-        let _ = made.add_template("retry.md", include_str!("../templates/retry.md"));
+        let _ = made.add_template("prompt.md", TEMPLATE);
+        let _ = made.add_template("retry.md", RETRY);
         made
     })
 }

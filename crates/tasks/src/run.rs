@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::edit::{self, Guard, Style};
-use crate::ledger::{By, Record, Status, TaskResult, Usage, Verdict};
+use crate::ledger::{self, By, Draft, Record, Status, TaskResult, Usage, Verdict};
 use crate::policy::{Decision, FailureClass, Outcome, Policy};
 use crate::prompt::{ContextFile, Feedback, Prompt};
 use crate::task::{Code, Place, Task};
@@ -78,6 +78,8 @@ pub enum Progress<'a> {
         /// In a few words.
         reason: &'a str,
     },
+    /// An attempt has ended: this is what the ledger shall know of it.
+    Attempted(&'a Record),
 }
 
 /// Does a task. Without a writer only a task that carries its own code can be done.
@@ -262,6 +264,8 @@ impl Run<'_> {
                 return Ok(None);
             }
         };
+        let lines = ledger::lines_added(snapshot.text(), &content);
+        let record = Record { lines, ..record };
         let feedback = match self.apply(snapshot, &content)? {
             Ok(verification) => {
                 self.done(record, verification);
@@ -276,24 +280,37 @@ impl Run<'_> {
     fn attempt(
         &mut self,
         writer: &mut dyn Writer,
-        options: DraftOptions,
+        mut options: DraftOptions,
         prompt: &Prompt,
         snapshot: &Snapshot,
     ) -> Result<Option<Prompt>> {
         (self.observe)(&Progress::Drafting { attempt: options.attempt });
-        let (Reply { text, usage, seconds, cost_usd }, content) =
-            match self.draft(writer, options, prompt, snapshot) {
-                Ok(drafted) => drafted,
-                Err(error) => {
-                    let record = Record { by: By::Model, usage: error.usage, ..Record::default() };
-                    let feedback =
-                        Feedback { reason: error.message, command: String::new(), output: String::new() };
-                    self.failed(record, Failure { class: error.class, feedback, verification: None });
-                    return Ok(None);
-                }
-            };
+        let began = Instant::now();
+        let drafted = self.draft(writer, &mut options, prompt, snapshot);
+        let draft = |model| Draft {
+            tier: self.settings.tier.clone(),
+            model,
+            template: prompt.template.clone(),
+            seed: options.seed,
+            temperature: options.temperature,
+        };
+        let (Reply { text, usage, seconds, cost_usd, model }, content) = match drafted {
+            Ok(drafted) => drafted,
+            Err(error) => {
+                let seconds = began.elapsed().as_secs_f64();
+                let draft = Some(draft(String::new()));
+                let record =
+                    Record { by: By::Model, draft, usage: error.usage, seconds, ..Record::default() };
+                let feedback =
+                    Feedback { reason: error.message, command: String::new(), output: String::new() };
+                self.failed(record, Failure { class: error.class, feedback, verification: None });
+                return Ok(None);
+            }
+        };
         (self.observe)(&Progress::Drafted { usage, seconds });
-        let record = Record { by: By::Model, usage, seconds, cost_usd, ..Record::default() };
+        let lines = content.as_ref().map_or(0, |content| ledger::lines_added(snapshot.text(), content));
+        let draft = Some(draft(model));
+        let record = Record { by: By::Model, draft, usage, seconds, cost_usd, lines, ..Record::default() };
         let applied = match content {
             Ok(content) => self.apply(snapshot, &content)?,
             Err(error) => Err(Failure {
@@ -323,13 +340,13 @@ impl Run<'_> {
     fn draft(
         &mut self,
         writer: &mut dyn Writer,
-        mut options: DraftOptions,
+        options: &mut DraftOptions,
         prompt: &Prompt,
         snapshot: &Snapshot,
     ) -> Result<(Reply, Result<String>), WriterError> {
         let mut all = Reply::default();
         for redraft in 0.. {
-            let reply = writer.draft(prompt, options).map_err(|mut error| {
+            let reply = writer.draft(prompt, *options).map_err(|mut error| {
                 error.usage += all.usage;
                 error
             })?;
@@ -337,6 +354,7 @@ impl Run<'_> {
             all.usage += reply.usage;
             all.seconds += reply.seconds;
             all.cost_usd += reply.cost_usd;
+            all.model = reply.model;
             let content = self.read_draft(&all.text, prompt, snapshot);
             if !content.as_ref().is_ok_and(|content| self.refused.contains(content)) {
                 return Ok((all, content));
@@ -344,7 +362,7 @@ impl Run<'_> {
             if redraft == self.settings.policy.redrafts || self.cancelled() {
                 break;
             }
-            options = self.settings.policy.redraft(options);
+            *options = self.settings.policy.redraft(*options);
         }
         Ok((all, Err(Error::SameDraft)))
     }
@@ -410,6 +428,11 @@ impl Run<'_> {
     fn done(&mut self, mut record: Record, verification: Option<Verification>) {
         record.verdict = if verification.is_some() { Verdict::Verified } else { Verdict::Unverified };
         record.verification = verification;
+        self.ended(record);
+    }
+
+    fn ended(&mut self, record: Record) {
+        (self.observe)(&Progress::Attempted(&record));
         self.history.push(record);
     }
 
@@ -423,7 +446,7 @@ impl Run<'_> {
         (self.observe)(&Progress::Failed { class, reason: &reason });
         record.verdict = Verdict::Failed { class, reason };
         record.verification = verification;
-        self.history.push(record);
+        self.ended(record);
         feedback
     }
 
