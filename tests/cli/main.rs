@@ -2,7 +2,9 @@
 
 mod ask;
 mod interruption;
+mod killed_plan;
 mod network;
+mod plan;
 mod quantize;
 mod run;
 mod support;
