@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::args::ModelArgs;
 use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
+use crate::ledger::{self, LedgerArgs, Recorder, Recording};
 use crate::live::Live;
 use crate::output::{Output, Plain};
 use crate::report::{self, Report};
@@ -70,6 +71,11 @@ pub(crate) struct RunArgs {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     #[command(flatten)]
+    ledger: LedgerArgs,
+    /// Write nothing into the ledger (see coder stats)
+    #[arg(long, conflicts_with = "ledger")]
+    no_ledger: bool,
+    #[command(flatten)]
     model: ModelArgs,
 }
 
@@ -116,7 +122,9 @@ pub(crate) fn run(args: RunArgs) -> Outcome {
     let writer = Mutex::new(LocalWriter::new(&args.model, stop.clone()));
     let settings = args.settings(&plan, &writer);
     let several = args.is_several(&plan);
-    let screen = Screen::new(&plan, several, args.output_format);
+    let recorder =
+        if args.no_ledger { Recorder::none() } else { Recorder::open(&args.ledger, &args.working_dir) };
+    let screen = Screen::new(&plan, several, args.output_format, &recorder);
     let crew = Crew {
         settings: &|task| settings[task.id.as_str()].clone(),
         writer: &|task| Some(Box::new(Turn::new(&writer, task)) as Box<dyn Writer>),
@@ -177,7 +185,10 @@ impl RunArgs {
         let state = match (commit || self.is_several(plan), &self.state_dir) {
             (false, _) => None,
             (true, Some(folder)) => Some(folder.clone()),
-            (true, None) => Some(state_folder()?),
+            (true, None) => {
+                let missing = || Failure::new("there is no home folder for records; name one with --state-dir");
+                Some(ledger::state_folder().ok_or_else(missing)?)
+            }
         };
         let full = |path: PathBuf| path.canonicalize().unwrap_or(path).display().to_string();
         let name = self.paths().into_iter().map(full).collect::<Vec<_>>().join(" ");
@@ -220,28 +231,26 @@ impl RunArgs {
     }
 }
 
-/// The user's folder for what programs remember, by the XDG Base Directory Specification.
-fn state_folder() -> Outcome<PathBuf> {
-    let given = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = given.or_else(|| Some(std::env::home_dir()?.join(".local/state")));
-    base.map(|base| base.join("coder"))
-        .ok_or_else(|| Failure::new("there is no home folder; name one with --state-dir"))
-}
-
-/// What is shown while tasks are at work: progress on standard error, a line for each result on standard output.
-struct Screen {
+/// What is shown and written down while tasks are at work: progress on standard error, a line for each result on
+/// standard output, attempts in the ledger.
+struct Screen<'a> {
     live: Live,
     format: Format,
+    recorder: &'a Recorder,
+    /// The tasks at work, by id.
+    recordings: Mutex<HashMap<String, Recording<'a>>>,
     /// Where results go, or why they no longer can.
     out: Mutex<Outcome<Output>>,
 }
 
-impl Screen {
-    fn new(plan: &Plan, several: bool, format: Format) -> Self {
-        Self { live: Live::new(plan.tasks.len(), several), format, out: Mutex::new(Ok(Output::new())) }
+impl<'a> Screen<'a> {
+    fn new(plan: &Plan, several: bool, format: Format, recorder: &'a Recorder) -> Self {
+        let live = Live::new(plan.tasks.len(), several);
+        Self { live, format, recorder, recordings: Mutex::default(), out: Mutex::new(Ok(Output::new())) }
     }
 
     fn observe(&self, task: &Task, event: &Event<'_>) {
+        self.record(task, event);
         self.live.observe(&task.id, event);
         if let (Event::Ended(finished), Format::Text) = (event, self.format) {
             let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
@@ -249,6 +258,20 @@ impl Screen {
                 && let Err(failure) = self.live.suspended(|| show(output, &finished.result))
             {
                 *out = Err(failure);
+            }
+        }
+    }
+
+    fn record(&self, task: &Task, event: &Event<'_>) {
+        let mut recordings = self.recordings.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::Begun => drop(recordings.insert(task.id.clone(), self.recorder.begin(task))),
+            Event::Step(step) => recordings.get(&task.id).into_iter().for_each(|recording| recording.see(step)),
+            Event::Again(_) => {}
+            Event::Ended(finished) => {
+                if let Some(recording) = recordings.remove(&task.id) {
+                    recording.finish(&finished.result);
+                }
             }
         }
     }

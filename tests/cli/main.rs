@@ -7,6 +7,7 @@ mod network;
 mod plan;
 mod quantize;
 mod run;
+mod stats;
 mod support;
 mod text;
 mod tools;

@@ -1,13 +1,24 @@
 //! From a reply to the new content of a file. Everything here is a pure function of text.
 
+mod files;
 mod guard;
 mod lines;
 
+pub use files::parse_files;
 pub use guard::{Guard, check};
 pub use lines::{Style, insert, stands};
 
 use crate::prompt::ReplyShape;
 use crate::{Error, Result, path};
+
+/// What becomes of one file. A task's edit is a list of them, which are written together or not at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The file's path in plain form.
+    pub path: String,
+    /// Its whole new content, byte for byte; None removes the file.
+    pub content: Option<String>,
+}
 
 /// The content of a file as a reply gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,13 +60,11 @@ pub fn parse(reply: &str, shape: &ReplyShape) -> Result<Draft> {
             content: unix_ends(reply.trim_end_matches(['\r', '\n', ' ', '\t'])) + "\n",
         }),
         [block] => {
-            let content: String = lines[block.open + 1..block.close].concat();
-            if content.lines().all(is_blank) {
+            let draft = block.draft(&lines);
+            if draft.content.lines().all(is_blank) {
                 return Err(Error::EmptyReply);
             }
-            let before = block.open.checked_sub(1).map(|at| lines[at]);
-            let path = path_in_fence(lines[block.open]).or_else(|| before.and_then(path_in_line));
-            Ok(Draft { path, content })
+            Ok(draft)
         }
         several => Err(Error::SeveralBlocks { count: several.len() }),
     }
@@ -65,6 +74,14 @@ pub fn parse(reply: &str, shape: &ReplyShape) -> Result<Draft> {
 struct Block {
     open: usize,
     close: usize,
+}
+
+impl Block {
+    fn draft(&self, lines: &[&str]) -> Draft {
+        let before = self.open.checked_sub(1).map(|at| lines[at]);
+        let path = path_in_fence(lines[self.open]).or_else(|| before.and_then(path_in_line));
+        Draft { path, content: lines[self.open + 1..self.close].concat() }
+    }
 }
 
 fn blocks(lines: &[&str]) -> Result<Vec<Block>> {

@@ -82,6 +82,38 @@ pub enum Error {
         /// The path in the task.
         expected: String,
     },
+    /// A fenced block of a reply does not say for which of the task's files it is.
+    #[error(
+        "the fenced block on line `{line}` of the reply names no file; write the path after the language"
+    )]
+    NoPath {
+        /// Line of the opening fence in the reply, 1-based.
+        line: usize,
+    },
+    /// A reply or a list of changes has one file twice.
+    #[error("`{path}` is given twice; write every file once")]
+    SameFile {
+        /// Which file.
+        path: String,
+    },
+    /// A change is to a file that the task does not name.
+    #[error(
+        "`{path}` is not one of the task's files; name it under `## Files to modify`, or leave it as it is"
+    )]
+    NotNamed {
+        /// Which file.
+        path: String,
+    },
+    /// A task names more files than its policy lets one task change.
+    #[error(
+        "the task changes `{files}` files, the policy allows `{limit}`; split it, or name another policy"
+    )]
+    TooManyFiles {
+        /// How many the task names.
+        files: usize,
+        /// How many are allowed.
+        limit: usize,
+    },
     /// Code cannot be inserted there.
     #[error("cannot insert at line `{line}`: the file has `{lines}` lines, so the last place is line `{}`", lines + 1)]
     NoSuchLine {

@@ -97,7 +97,7 @@ impl Plan {
 
 /// The files that a task may change.
 fn written(task: &Task) -> impl Iterator<Item = &String> {
-    std::iter::once(&task.file)
+    task.files.iter()
 }
 
 /// Whether a file divides a plan into batches; it is no task then, whatever it holds.

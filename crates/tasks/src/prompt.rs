@@ -56,9 +56,12 @@ impl Role {
     }
 }
 
-/// The form of a reply: one fenced block that holds the whole file.
+/// The form of a reply: one fenced block that holds the whole file, or one for each file that changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplyShape {
+    /// The files of a task that may change several, in plain form: each block then names its own after
+    /// the language. Empty for a task of one file, whose reply is one block without a path.
+    pub files: Vec<String>,
     /// The fence, three backticks or more.
     pub fence: String,
     /// The language after the opening fence, "" for none.
@@ -86,19 +89,21 @@ pub struct Feedback {
 }
 
 impl Prompt {
-    /// The first message for a task. `current` is the content of the task's file, if it exists.
-    pub fn new(task: &Task, context: &[ContextFile], current: Option<&str>) -> Result<Prompt> {
+    /// The first message for a task. `current` are those of the task's files that exist.
+    pub fn new(task: &Task, context: &[ContextFile], current: &[ContextFile]) -> Result<Prompt> {
         let language = language::of(&task.file);
         let mut shown: Vec<_> =
             context.iter().map(|file| shown(&file.path, &file.path, &file.content)).collect();
-        if let Some(current) = current {
-            shown.push(self::shown(&format!("{} (current content)", task.file), &task.file, current));
+        for file in current {
+            shown.push(self::shown(&format!("{} (current content)", file.path), &file.path, &file.content));
         }
         // A Markdown file is likely to hold blocks of its own.
         let least = if language == "markdown" { 4 } else { 3 };
         let given = task.code.as_ref().map(|code| code.text.as_str());
+        let several = task.files.len() > 1;
         let reply = ReplyShape {
-            fence: fence(least, current.into_iter().chain(given)),
+            files: if several { task.files.clone() } else { Vec::new() },
+            fence: fence(least, current.iter().map(|file| file.content.as_str()).chain(given)),
             language: language.to_owned(),
         };
         let content = render(
@@ -107,6 +112,7 @@ impl Prompt {
                 task_id => &task.id,
                 description => objective(task),
                 output_file => &task.file,
+                output_files => &reply.files,
                 context => shown,
                 constraints => &task.constraints,
                 language => language,
@@ -127,6 +133,7 @@ impl Prompt {
                 reason => &feedback.reason,
                 command => &feedback.command,
                 output => output,
+                several => !self.reply.files.is_empty(),
                 fence => fence(3, [output]),
             },
         )?;
@@ -143,13 +150,24 @@ impl ReplyShape {
     /// A reply is the fence, the language and a line feed; lines, of which one at least is not blank;
     /// and the fence, which ends it. No line begins with the fence, and no control characters occur but
     /// tab, carriage return and line feed. Otherwise the text is free, so a model's code is never bent.
+    /// For several files, each opening line names one of them, and a blank line stands between blocks.
     ///
     /// Lark has no look-ahead. A line that does not begin with the fence is therefore written as: fewer
     /// backticks than the fence has, then, if the line goes on, something that is no backtick.
     pub fn lark(&self) -> String {
         let fewer = self.fence.chars().count().saturating_sub(1);
-        let opening = format!("{}{}\n", self.fence, self.language);
-        let open = serde_json::Value::String(opening);
+        let quoted = |text: String| serde_json::Value::String(text).to_string();
+        let opening = match self.files.as_slice() {
+            [] => quoted(self.opening(None)),
+            files => {
+                let each: Vec<_> = files.iter().map(|file| quoted(self.opening(Some(file)))).collect();
+                each.join(" | ")
+            }
+        };
+        let start = match self.files.is_empty() {
+            true => "start: OPEN BLANK* INKED line* CLOSE\n".to_owned(),
+            false => "start: block (\"\\n\\n\" block)*\nblock: OPEN BLANK* INKED line* CLOSE\n".to_owned(),
+        };
         let close = serde_json::Value::String(self.fence.clone());
         // Everything but line feeds and other control characters; `FIRST` is also no backtick, and
         // `INK` neither a backtick nor blank.
@@ -157,9 +175,9 @@ impl ReplyShape {
         const FIRST: &str = r"[^`\x00-\x08\x0A-\x0C\x0E-\x1F\x7F-\u{9F}]";
         const INK: &str = r"[^` \x00-\x1F\x7F-\u{9F}]";
         format!(
-            "start: OPEN BLANK* INKED line* CLOSE\n\
+            "{start}\
              line: BLANK | INKED\n\
-             OPEN: {open}\n\
+             OPEN: {opening}\n\
              CLOSE: {close}\n\
              BLANK: /[ \\t\\r]*\\n/\n\
              INKED: /(`{{1,{fewer}}}({FIRST}{ANY}*)?|[ \\t\\r]*{INK}{ANY}*|[ \\t\\r]+`{ANY}*)\\n/\n"
@@ -169,7 +187,15 @@ impl ReplyShape {
     /// The shape's reply for a file's content; the inverse of reading it, and what examples are made of.
     pub fn wrap(&self, content: &str) -> String {
         let end = if content.ends_with('\n') { "" } else { "\n" };
-        format!("{}{}\n{content}{end}{}", self.fence, self.language, self.fence)
+        format!("{}{content}{end}{}", self.opening(self.files.first().map(String::as_str)), self.fence)
+    }
+
+    /// The opening line of a block, with the file's path if there are several files.
+    fn opening(&self, file: Option<&str>) -> String {
+        match file {
+            None => format!("{}{}\n", self.fence, self.language),
+            Some(file) => format!("{}{} {file}\n", self.fence, language::of(file)),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::repository::{Difference, Repository, refused};
+use crate::edit::Change;
 use crate::workspace::Workspace;
 use crate::{Error, Result};
 
@@ -74,10 +75,7 @@ impl<'a> Landing<'a> {
     }
 
     /// The path as the workspace has it.
-    fn inside(&self, difference: &'a Difference) -> Result<&'a str>
-    where
-        Self: 'a,
-    {
+    fn inside<'d>(&self, difference: &'d Difference) -> Result<&'d str> {
         let path = &difference.path;
         path.strip_prefix(&self.repository.prefix).ok_or_else(|| Error::Path {
             path: path.clone(),
@@ -87,6 +85,7 @@ impl<'a> Landing<'a> {
 
     /// Files, index, branch: in this order.
     pub(super) fn land(&self) -> Result<()> {
+        let mut changes = Vec::new();
         for difference in self.left.iter().map(|at| &self.differences[*at]) {
             let content = match &difference.new {
                 Some(_) => {
@@ -97,8 +96,12 @@ impl<'a> Landing<'a> {
                 }
                 None => None,
             };
-            self.put(self.inside_of(difference), content)?;
+            changes.push(Change { path: self.inside(difference)?.to_owned(), content });
         }
+        let paths: Vec<String> = changes.iter().map(|change| change.path.clone()).collect();
+        let mut transaction = self.workspace.begin("landing", &paths)?;
+        transaction.write(&changes)?;
+        transaction.close()?;
         self.index()?;
         if self.repository.head()? != self.to {
             let reason = "coder: plan";
@@ -106,10 +109,6 @@ impl<'a> Landing<'a> {
             call.bytes()?;
         }
         Ok(())
-    }
-
-    fn inside_of<'d>(&self, difference: &'d Difference) -> &'d str {
-        difference.path.strip_prefix(&self.repository.prefix).unwrap_or(&difference.path)
     }
 
     /// Gives the entries of the changed files to the index, and leaves the others as they are, also what the
@@ -149,16 +148,6 @@ impl<'a> Landing<'a> {
         fs::rename(&lock, &index).map_err(io)?;
         fs::remove_file(&copy).map_err(io)?;
         fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
-    }
-
-    fn put(&self, path: &str, content: Option<String>) -> Result<()> {
-        let snapshot = self.workspace.snapshot(path)?;
-        let backup = self.workspace.backup("landing", snapshot)?;
-        match content {
-            Some(content) => self.workspace.write(&backup, &content)?,
-            None => return Err(refused("rm", "a task of the plan removed a file, which is not done here")),
-        }
-        self.workspace.close(backup)
     }
 }
 

@@ -16,7 +16,7 @@ static FACTORY: LazyLock<ParserFactory> = LazyLock::new(|| {
 });
 
 fn shape(backticks: usize, language: &str) -> ReplyShape {
-    ReplyShape { fence: "`".repeat(backticks), language: language.into() }
+    ReplyShape { files: vec![], fence: "`".repeat(backticks), language: language.into() }
 }
 
 fn matcher(shape: &ReplyShape) -> Matcher {
@@ -50,6 +50,22 @@ fn replies_of_the_shape_are_sentences() {
     }
     assert!(accepts(&shape(4, "markdown"), "````markdown\n# a\n```sh\nls\n```\n````"));
     assert!(accepts(&shape(3, ""), "```\nx\n```"));
+}
+
+/// Covers S1-24, S1-39.
+#[test]
+fn replies_of_several_files_name_each() {
+    let files = vec!["a.py".to_owned(), "src/b.js".to_owned()];
+    let shape = ReplyShape { files: files.clone(), ..shape(3, "python") };
+    let both = "```python a.py\nx = 1\n```\n\n```javascript src/b.js\nlet x;\n```";
+    assert!(accepts(&shape, &shape.wrap("x = 1\n")) && accepts(&shape, both));
+    let read = edit::parse_files(both, &files).unwrap();
+    assert_eq!(read.iter().map(|draft| draft.content.as_str()).collect::<Vec<_>>(), ["x = 1\n", "let x;\n"]);
+    for reply in
+        ["```python\nx\n```", "```python c.py\nx\n```", "```python a.py\nx\n```\n```python a.py\nx\n```"]
+    {
+        assert!(!accepts(&shape, reply), "{reply:?}");
+    }
 }
 
 #[test]

@@ -22,6 +22,7 @@ pub(super) struct Front {
     pub(super) depends_on: Option<Names>,
     pub(super) policy: Option<String>,
     pub(super) output_file: Option<String>,
+    pub(super) output_files: Option<Vec<String>>,
     pub(super) context_files: Option<Vec<String>>,
     pub(super) constraints: Option<Vec<String>>,
     /// Warnings about fields that are not in this list.
@@ -46,7 +47,7 @@ impl Names {
     }
 }
 
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 14] = [
     "name",
     "task_id",
     "id",
@@ -58,6 +59,7 @@ const KNOWN: [&str; 13] = [
     "depends_on",
     "policy",
     "output_file",
+    "output_files",
     "context_files",
     "constraints",
 ];
