@@ -186,7 +186,8 @@ impl RunArgs {
             (false, _) => None,
             (true, Some(folder)) => Some(folder.clone()),
             (true, None) => {
-                let missing = || Failure::new("there is no home folder for records; name one with --state-dir");
+                let missing =
+                    || Failure::new("there is no home folder for records; name one with --state-dir");
                 Some(ledger::state_folder().ok_or_else(missing)?)
             }
         };
@@ -266,7 +267,9 @@ impl<'a> Screen<'a> {
         let mut recordings = self.recordings.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::Begun => drop(recordings.insert(task.id.clone(), self.recorder.begin(task))),
-            Event::Step(step) => recordings.get(&task.id).into_iter().for_each(|recording| recording.see(step)),
+            Event::Step(step) => {
+                recordings.get(&task.id).into_iter().for_each(|recording| recording.see(step))
+            }
             Event::Again(_) => {}
             Event::Ended(finished) => {
                 if let Some(recording) = recordings.remove(&task.id) {

@@ -33,7 +33,8 @@ fn files() -> Vec<(String, String)> {
         task("009", "src/deep/nine.txt", "Code", "ninth"),
         (
             "plan/batches.md".into(),
-            "## Batch 1\n- 001\n- 002\n- 003\n- 004\n## Batch 2\n- 005\n- 006\n## Batch 3\n- 007, 008, 009\n".into(),
+            "## Batch 1\n- 001\n- 002\n- 003\n- 004\n## Batch 2\n- 005\n- 006\n## Batch 3\n- 007, 008, 009\n"
+                .into(),
         ),
         ("long.txt".into(), long),
         ("other.txt".into(), "other\n".into()),
@@ -121,15 +122,23 @@ impl Place {
     /// A file of the user's checkout is never torn: each has one of the contents that it has in a whole run.
     fn assert_whole(&self, old: &[(String, Vec<u8>)], new: &[(String, Vec<u8>)]) {
         for (path, content) in self.result() {
-            let is = |files: &[(String, Vec<u8>)]| files.iter().any(|file| *file == (path.clone(), content.clone()));
+            let is = |files: &[(String, Vec<u8>)]| {
+                files.iter().any(|file| *file == (path.clone(), content.clone()))
+            };
             // In place, a file that two tasks write also has the content between them.
-            let between = !self.commit && content.len() > old.iter().find(|file| file.0 == path).map_or(0, |file| file.1.len());
+            let between = !self.commit
+                && content.len() > old.iter().find(|file| file.0 == path).map_or(0, |file| file.1.len());
             assert!(is(old) || is(new) || between || path.contains(".coder"), "`{path}` is torn");
         }
     }
 
     fn assert_nothing_left_over(&self) {
-        assert!(!self.state().join("plans").exists(), "a record stayed");
+        for plan in fs::read_dir(self.state().join("plans")).unwrap() {
+            let names = fs::read_dir(plan.unwrap().path()).unwrap().map(|entry| entry.unwrap().file_name());
+            let mut names: Vec<_> = names.collect();
+            names.sort();
+            assert_eq!(names, ["children", "lock", "record.json"]);
+        }
         if !self.commit {
             return;
         }
@@ -152,7 +161,9 @@ fn list(root: &Path, folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
         }
         match path.is_dir() {
             true => list(root, &path, found),
-            false => found.push((path.strip_prefix(root).unwrap().display().to_string(), fs::read(&path).unwrap())),
+            false => {
+                found.push((path.strip_prefix(root).unwrap().display().to_string(), fs::read(&path).unwrap()))
+            }
         }
     }
 }

@@ -54,7 +54,16 @@ fn the_task_file_of_line_280() {
     assert_eq!((&result["tier"], &result["usage"]["completion_tokens"]), (&"mechanical".into(), &0.into()));
     let after = fs::read_to_string(&file).unwrap();
     let lines: Vec<&str> = after.lines().collect();
-    assert_eq!(lines[279..], ["#[cfg(test)]", "mod tests {", "    use super::*;", "    use db::test_utils::create_test_pool;", "}"]);
+    assert_eq!(
+        lines[279..],
+        [
+            "#[cfg(test)]",
+            "mod tests {",
+            "    use super::*;",
+            "    use db::test_utils::create_test_pool;",
+            "}"
+        ]
+    );
     assert!(after.starts_with(&before));
 }
 
@@ -85,8 +94,8 @@ fn the_plan_of_nine_tasks() {
     );
     assert_eq!(git(folder.path(), &["status", "--porcelain"]), "");
     assert_eq!(git(folder.path(), &["worktree", "list"]).lines().count(), 1);
-    assert!(!state.path().join("plans").exists());
-    let tests = Command::new("python3").args(["-B", "-m", "unittest", "-q"]).current_dir(folder.path()).output();
+    let tests =
+        Command::new("python3").args(["-B", "-m", "unittest", "-q"]).current_dir(folder.path()).output();
     assert!(tests.unwrap().status.success());
 }
 
@@ -111,7 +120,10 @@ fn the_five_validation_cases() {
     );
     let hook = &all["results"][4];
     assert_eq!(hook["status"], "failed");
-    assert!(hook["error"].as_str().unwrap().starts_with("verification `python3 -B tests/check_hook.py"), "{hook}");
+    assert!(
+        hook["error"].as_str().unwrap().starts_with("verification `python3 -B tests/check_hook.py"),
+        "{hook}"
+    );
     assert!(!folder.path().join("src/hooks/useLiveHands.js").exists());
     assert!(fs::read_to_string(folder.path().join("app.py")).unwrap().contains("getBar"));
     assert!(!fs::read_to_string(folder.path().join("utils/names.py")).unwrap().contains("getFoo"));
@@ -134,7 +146,9 @@ fn a_plan_has_results_and_a_summary_with_stable_keys() {
     assert_eq!(code, Some(1), "{all}");
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(keys(&all), ["results", "summary"]);
-    for key in ["status", "file", "error", "outcome", "task_id", "attempts", "files", "tier", "commit", "verified"] {
+    for key in
+        ["status", "file", "error", "outcome", "task_id", "attempts", "files", "tier", "commit", "verified"]
+    {
         assert!(all["results"][0].get(key).is_some(), "`{key}` is missing: {all}");
     }
     let head = git(folder.path(), &["rev-parse", "HEAD"]);
@@ -191,7 +205,7 @@ fn a_plan_that_cannot_begin_is_refused_with_the_remedy() {
     assert!(refused(&[plan, "--auto-commits"]).contains("--stash"));
     let (code, all) = run(folder.path(), state.path(), &[plan, "--auto-commits", "--stash"]);
     assert_eq!(code, Some(0), "{all}");
-    assert_eq!(git(folder.path(), &["status", "--porcelain"]), "M ok/1.md");
+    assert_eq!(git(folder.path(), &["status", "--porcelain"]), " M ok/1.md");
     for bad in [&["run", plan, "--jobs", "0"][..], &["run", plan, "--resume", "--restart"]] {
         assert_eq!(coder(bad).output().unwrap().status.code(), Some(2), "{bad:?}");
     }

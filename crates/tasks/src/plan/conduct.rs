@@ -188,8 +188,4 @@ impl<'a> Board<'a> {
     pub(super) fn is_complete(&self, task: usize) -> bool {
         self.complete[task] == Some(true)
     }
-
-    pub(super) fn all_complete(&self) -> bool {
-        self.complete.iter().all(|complete| *complete == Some(true))
-    }
 }

@@ -40,7 +40,7 @@ pub(super) fn run(plan: &Plan, folder: &Path, conduct: &Conduct, crew: &Crew<'_>
         book.end(spec, &finished)?;
         board.enter(task, finished, crew);
     }
-    book.close(board.all_complete())?;
+    book.close()?;
     Ok(board.finished)
 }
 
@@ -108,11 +108,9 @@ impl Book {
         journal.write(&self.record)
     }
 
-    fn close(mut self, complete: bool) -> Result<()> {
-        let Some(journal) = self.journal.take() else { return Ok(()) };
-        if complete || self.record.done.is_empty() {
-            return journal.remove();
-        }
+    /// The record stays: who asks to go on with a plan that is complete must get no second one.
+    fn close(mut self) -> Result<()> {
+        let Some(journal) = &self.journal else { return Ok(()) };
         self.record.stage = Stage::Ended;
         journal.write(&self.record)
     }

@@ -38,7 +38,8 @@ pub(super) fn run(
     let workspace = Workspace::open(folder)?;
     let site = Site { plan, conduct, crew, repository: &repository, workspace: &workspace, trees: &trees };
     let record = site.begin(&journal)?;
-    let index = journal.path(&format!("index-{}", std::process::id()));
+    let index = journal.path("index");
+    clear(&index);
     let mut work =
         Work { site: &site, journal: &journal, record, board: Board::new(plan), index, merged: vec![] };
     for (number, wave) in plan.waves.iter().enumerate() {
@@ -48,16 +49,17 @@ pub(super) fn run(
         work.wave(number, wave)?;
     }
     work.land()?;
-    let over = work.board.all_complete() || work.record.done.is_empty();
     let Work { board: Board { finished, .. }, index, .. } = work;
-    if over {
-        journal.remove()?;
-    } else {
-        // Only the record is needed any more.
-        let _ = std::fs::remove_file(index);
-        let _ = std::fs::remove_dir(journal.path("trees"));
-    }
+    // The record stays: who asks to go on with a plan that is complete must get no second one.
+    clear(&index);
+    let _ = std::fs::remove_dir(journal.path("trees"));
     Ok(finished)
+}
+
+/// Removes an index and its lock. What cannot be removed is overwritten, or said by git.
+fn clear(index: &Path) {
+    let _ = std::fs::remove_file(index);
+    let _ = std::fs::remove_file(index.with_extension("lock"));
 }
 
 /// What all threads share.

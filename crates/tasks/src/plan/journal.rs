@@ -5,7 +5,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
@@ -87,22 +87,14 @@ impl Journal {
         let key = hex(root.as_os_str().as_encoded_bytes());
         let folder = state.join("plans").join(&key[..16]);
         let io = |source| Error::Io { path: folder.clone(), source };
-        loop {
-            DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(io)?;
-            let Some(lock) = open_locked(&folder.join("lock"), FlockOperation::NonBlockingLockExclusive)
-                .map_err(|error| match error.kind() {
-                    std::io::ErrorKind::WouldBlock => Error::Busy { path: root.to_owned() },
-                    _ => io(error),
-                })?
-            else {
-                continue;
-            };
-            let children =
-                open_locked(&folder.join("children"), FlockOperation::LockExclusive).map_err(io)?;
-            if let Some(children) = children {
-                return Ok((Journal { folder, _lock: lock }, children));
-            }
-        }
+        DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(io)?;
+        let lock = open_locked(&folder.join("lock"), FlockOperation::NonBlockingLockExclusive);
+        let lock = lock.map_err(|error| match error.kind() {
+            std::io::ErrorKind::WouldBlock => Error::Busy { path: root.to_owned() },
+            _ => io(error),
+        })?;
+        let children = open_locked(&folder.join("children"), FlockOperation::LockExclusive).map_err(io)?;
+        Ok((Journal { folder, _lock: lock }, children))
     }
 
     /// A place in the folder.
@@ -132,41 +124,17 @@ impl Journal {
         fs::rename(&temporary, &path).map_err(io)?;
         File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(io)
     }
-
-    /// Forgets the plan: nothing of it is left.
-    pub(super) fn remove(self) -> Result<()> {
-        // The record first: what else is in the folder means nothing without it.
-        let record = self.path(RECORD);
-        match fs::remove_file(&record) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::Io { path: record, source });
-            }
-            _ => {}
-        }
-        fs::remove_dir_all(&self.folder).map_err(|source| Error::Io { path: self.folder.clone(), source })?;
-        // The folder above serves other checkouts too, unless it is empty.
-        let _ = self.folder.parent().map(fs::remove_dir);
-        Ok(())
-    }
 }
 
 const RECORD: &str = "record.json";
 
-/// Opens and locks a file; None if it was removed in between, by a run that ended.
-fn open_locked(path: &Path, how: FlockOperation) -> std::io::Result<Option<File>> {
-    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
-    let file = match opened {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
+fn open_locked(path: &Path, how: FlockOperation) -> std::io::Result<File> {
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
     match rustix::fs::flock(&file, how) {
         // A file system without locks cannot keep two runs apart; it is the user's to do.
-        Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
-        Err(error) => return Err(error.into()),
+        Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(file),
+        Err(error) => Err(error.into()),
     }
-    let inode = file.metadata()?.ino();
-    Ok(fs::metadata(path).is_ok_and(|meta| meta.ino() == inode).then_some(file))
 }
 
 impl Done {

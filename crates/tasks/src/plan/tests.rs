@@ -40,6 +40,11 @@ fn dependencies_make_waves() {
     let plan = Plan::new(tasks).unwrap();
     assert_eq!(ids(&plan), [vec!["a", "x"], vec!["b", "c"], vec!["d"]]);
     assert_eq!(plan.needs[0], [2, 3]);
+    let numbered =
+        Task::parse("t.md", "---\ndepends_on: [001, 2]\n---\n# Task: x\n\n## File\na.py\n").unwrap();
+    assert_eq!(numbered.depends_on, ["001", "2"]);
+    let one = Task::parse("t.md", "---\ndepends_on: 001\n---\n# Task: x\n\n## File\na.py\n").unwrap();
+    assert_eq!(one.depends_on, ["001"]);
     let json = r#"{"task_id":"j","description":"b","output_file":"c","depends_on":["a", "b"]}"#;
     assert_eq!(Task::parse("j.json", json).unwrap().depends_on, ["a", "b"]);
 }

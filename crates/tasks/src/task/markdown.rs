@@ -53,7 +53,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
         local_model: front.local_model,
         complexity: front.complexity,
         phase,
-        depends_on: front.depends_on.map(|names| names.list()).unwrap_or_default(),
+        depends_on: front.depends_on,
         policy,
         warnings,
     })

@@ -126,8 +126,18 @@ impl Repository {
             !known.contains(&name.as_str()) && !["COMMIT_EDITMSG", "branches"].contains(&name.as_str())
         });
         assert!(names.is_empty(), "strays in .git: {names:?}");
-        let plans = self.state().join("plans");
-        assert!(!plans.exists(), "{:?}", std::fs::read_dir(plans).unwrap().collect::<Vec<_>>());
+        self.assert_no_strays_in_the_state();
+    }
+
+    /// The record and the locks, and nothing else.
+    pub(crate) fn assert_no_strays_in_the_state(&self) {
+        for plan in std::fs::read_dir(self.state().join("plans")).unwrap() {
+            let names =
+                std::fs::read_dir(plan.unwrap().path()).unwrap().map(|entry| entry.unwrap().file_name());
+            let mut names: Vec<_> = names.collect();
+            names.sort();
+            assert_eq!(names, ["children", "lock", "record.json"]);
+        }
     }
 }
 

@@ -76,5 +76,22 @@ fn a_plan_in_place_is_gone_on_with_too() {
     let second = repository.run_in(folder.path(), &plan(), &in_place, &|_| {}).unwrap();
     assert!(second.iter().all(Finished::is_complete), "{second:#?}");
     assert_eq!(std::fs::read_to_string(folder.path().join("a.txt")).unwrap(), "new\na\n");
-    assert!(!repository.state().join("plans").exists());
+    repository.assert_no_strays_in_the_state();
+}
+
+/// A plan may be killed after its last step; who then goes on with it must not do it twice.
+#[test]
+fn a_complete_plan_is_not_done_twice() {
+    let repository = Repository::new(&[("a.txt", "a\n")]);
+    let tasks = [insert("x", "a.txt", "new"), insert("y", "a.txt", "newer")];
+    let in_place = Conduct { commit: false, ..repository.conduct(1) };
+    for conduct in [repository.conduct(2), in_place] {
+        let repository = Repository::new(&[("a.txt", "a\n")]);
+        let conduct = Conduct { state: Some(repository.state()), ..conduct };
+        repository.run(&tasks, &conduct).unwrap();
+        let resumed = Conduct { resume: true, ..conduct };
+        let results = repository.run(&tasks, &resumed).unwrap();
+        assert!(results.iter().all(|result| result.resumed && result.is_complete()), "{results:#?}");
+        assert_eq!(repository.read("a.txt"), "newer\nnew\na\n");
+    }
 }

@@ -19,32 +19,37 @@ pub(super) struct Front {
     pub(super) local_model: Option<String>,
     pub(super) complexity: Option<String>,
     pub(super) tdd_phase: Option<String>,
-    pub(super) depends_on: Option<Names>,
     pub(super) policy: Option<String>,
     pub(super) output_file: Option<String>,
     pub(super) output_files: Option<Vec<String>>,
     pub(super) context_files: Option<Vec<String>>,
     pub(super) constraints: Option<Vec<String>>,
+    /// A list or one string with commas, which is read apart.
+    #[serde(skip)]
+    pub(super) depends_on: Vec<String>,
     /// Warnings about fields that are not in this list.
     #[serde(skip)]
     pub(super) unknown: Vec<String>,
 }
 
-/// Ids, as a list or as one string with commas.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-pub(super) enum Names {
-    One(String),
-    Several(Vec<String>),
+/// Ids as a list. Both forms ask for text, so that `001` does not become a number.
+#[derive(Deserialize)]
+struct List {
+    depends_on: Option<Vec<String>>,
 }
 
-impl Names {
-    pub(super) fn list(&self) -> Vec<String> {
-        match self {
-            Names::One(line) => crate::task::names([line.as_str()]),
-            Names::Several(lines) => crate::task::names(lines.iter().map(String::as_str)),
-        }
-    }
+/// Ids as one string.
+#[derive(Deserialize)]
+struct Line {
+    depends_on: Option<String>,
+}
+
+fn depends_on(yaml: &str) -> Result<Vec<String>, serde_saphyr::Error> {
+    let lines = match serde_saphyr::from_str::<List>(yaml) {
+        Ok(list) => list.depends_on.unwrap_or_default(),
+        Err(_) => serde_saphyr::from_str::<Line>(yaml)?.depends_on.into_iter().collect(),
+    };
+    Ok(crate::task::names(lines.iter().map(String::as_str)))
 }
 
 const KNOWN: [&str; 14] = [
@@ -84,6 +89,7 @@ pub(super) fn split(file: &str, lines: &[&str]) -> Result<(Front, usize)> {
         bad(file, format!("line {line}"), format!("frontmatter: {first}; write `field: value` lines"))
     };
     let mut front: Front = serde_saphyr::from_str(&yaml).map_err(wrong)?;
+    front.depends_on = depends_on(&yaml).map_err(wrong)?;
     let fields: BTreeMap<String, IgnoredAny> = serde_saphyr::from_str(&yaml).map_err(wrong)?;
     let unknown = fields.into_keys().filter(|field| !KNOWN.contains(&field.as_str()));
     front.unknown = unknown
