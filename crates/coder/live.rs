@@ -11,6 +11,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::output::Plain;
 use crate::report;
+use crate::undo;
 
 /// How often a line's spinner turns.
 const TICK: Duration = Duration::from_millis(120);
@@ -54,13 +55,7 @@ impl Live {
     pub(crate) fn observe(&self, id: &str, event: &Event<'_>) {
         match event {
             Event::Begun => self.begun(id),
-            Event::Step(Progress::Interrupted(former)) => {
-                let kept = former.backup.as_deref().map_or("it did not exist before".to_string(), |backup| {
-                    format!("the content before it is in `{backup}`")
-                });
-                let (task, path) = (&former.task_id, &former.path);
-                self.line(&format!("note: a former run of `{task}` on `{path}` was killed; {kept}"));
-            }
+            Event::Step(Progress::Interrupted(former)) => self.line(&undo::interrupted(former)),
             Event::Step(Progress::Failed { reason, .. }) if self.bars.is_some() => {
                 self.line(&format!("{id}: failed: {}", first_line(reason)));
             }

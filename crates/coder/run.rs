@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use coder_tasks::plan::is_repository;
+use coder_tasks::workspace::default_state;
 use coder_tasks::{Conduct, Crew, Event, Plan, Policy, Settings, Task, TaskResult, Writer, run_plan};
 use serde_json::json;
 
 use crate::args::ModelArgs;
+use crate::check::EligibilityArgs;
 use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
-use crate::ledger::{self, LedgerArgs, Recorder, Recording};
+use crate::ledger::{LedgerArgs, Recorder, Recording};
 use crate::live::Live;
 use crate::output::{Output, Plain};
 use crate::report::{self, Report};
@@ -64,7 +66,8 @@ pub(crate) struct RunArgs {
     /// Forget such a run, and what it did that the checkout does not have yet
     #[arg(long, conflicts_with = "resume")]
     restart: bool,
-    /// Where records of plans and their worktrees are kept [default: coder in $XDG_STATE_HOME or ~/.local/state]
+    /// Where journals, old contents, records of plans and their worktrees are kept [default: coder in
+    /// $XDG_STATE_HOME or ~/.local/state]
     #[arg(long, value_name = "FOLDER")]
     state_dir: Option<PathBuf>,
     /// Same seed, same edits
@@ -75,6 +78,8 @@ pub(crate) struct RunArgs {
     /// Write nothing into the ledger (see coder stats)
     #[arg(long, conflicts_with = "ledger")]
     no_ledger: bool,
+    #[command(flatten)]
+    eligibility: EligibilityArgs,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -99,7 +104,8 @@ A task file says which file to write, what it should be, and which command must 
 A folder of tasks is a plan. Its order comes from `batches.md` in it, or from `depends_on` in the tasks; else they are
 one wave. Tasks of a wave may run at the same time, unless they touch the same file.
 
-Old content is kept in .coder/backups. If no attempt passes, the file is as it was before.
+Old content is kept outside of the folder; coder undo brings it back. If no attempt passes, the files are as they
+were before, also after a crash.
 Exit code 0 if every task is complete, 1 if not, 130 after Ctrl-C.";
 
 /// How results are printed.
@@ -120,10 +126,10 @@ pub(crate) fn run(args: RunArgs) -> Outcome {
         move || stop.now()
     });
     let writer = Mutex::new(LocalWriter::new(&args.model, stop.clone()));
-    let settings = args.settings(&plan, &writer);
-    let several = args.is_several(&plan);
     let recorder =
         if args.no_ledger { Recorder::none() } else { Recorder::open(&args.ledger, &args.working_dir) };
+    let settings = args.settings(&plan, &writer, &recorder)?;
+    let several = args.is_several(&plan);
     let screen = Screen::new(&plan, several, args.output_format, &recorder);
     let crew = Crew {
         settings: &|task| settings[task.id.as_str()].clone(),
@@ -182,14 +188,9 @@ impl RunArgs {
             eprintln!("note: --jobs needs a git repository; the tasks run one after the other");
         }
         let commit = self.commit || (self.jobs > 1 && repository);
-        let state = match (commit || self.is_several(plan), &self.state_dir) {
-            (false, _) => None,
-            (true, Some(folder)) => Some(folder.clone()),
-            (true, None) => {
-                let missing =
-                    || Failure::new("there is no home folder for records; name one with --state-dir");
-                Some(ledger::state_folder().ok_or_else(missing)?)
-            }
+        let state = match &self.state_dir {
+            Some(folder) => folder.clone(),
+            None => default_state()?,
         };
         let full = |path: PathBuf| path.canonicalize().unwrap_or(path).display().to_string();
         let name = self.paths().into_iter().map(full).collect::<Vec<_>>().join(" ");
@@ -198,6 +199,7 @@ impl RunArgs {
             jobs: if commit { usize::from(self.jobs) } else { 1 },
             commit,
             state,
+            record: self.is_several(plan),
             resume: self.resume,
             restart: self.restart,
             stash: self.stash,
@@ -205,7 +207,12 @@ impl RunArgs {
     }
 
     /// The settings of each task, by its id.
-    fn settings<'p>(&self, plan: &'p Plan, writer: &Mutex<LocalWriter<'_>>) -> HashMap<&'p str, Settings> {
+    fn settings<'p>(
+        &self,
+        plan: &'p Plan,
+        writer: &Mutex<LocalWriter<'_>>,
+        recorder: &Recorder,
+    ) -> Outcome<HashMap<&'p str, Settings>> {
         let attempts = if self.no_retry { 1 } else { self.attempts };
         let mut settings = Settings {
             policy: Policy { attempts, seed: self.seed, ..Policy::default() },
@@ -213,12 +220,14 @@ impl RunArgs {
             ..Settings::default()
         };
         settings.verify.time = Duration::from_secs(self.timeout);
+        let routed = recorder.routed();
         let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut of = |task: &Task| {
+        let mut of = |task: &'p Task| {
             settings.verify.output_bytes = writer.prepare(task);
-            settings.clone()
+            settings.refused_by = self.eligibility.refusal(task, &self.working_dir, &routed)?;
+            Ok((task.id.as_str(), settings.clone()))
         };
-        plan.tasks.iter().map(|task| (task.id.as_str(), of(task))).collect()
+        plan.tasks.iter().map(&mut of).collect()
     }
 
     /// A program that reads results is told as well why there are none.

@@ -199,8 +199,9 @@ fn killed_and_gone_on_with(commit: bool, kills: usize, seed: u64) {
         place.assert_nothing_left_over();
     }
     println!("{done} kills, commit {commit}: files as before {}, changed {}", landed[0], landed[1]);
-    // If one of them never happens, the moments are badly chosen and the test shows nothing.
-    assert!(landed[0] > 0 && landed[1] > 0, "{landed:?}");
+    // If one of them never happens, the moments are badly chosen and the test shows nothing. In place, the first file
+    // changes soon after the start.
+    assert!(landed[1] > 0 && (landed[0] > 0 || !commit), "{landed:?}");
 }
 
 fn kills() -> usize {

@@ -25,9 +25,11 @@ pub struct Conduct {
     pub jobs: usize,
     /// Each task in a worktree of its own and with a commit of its own, in place of working in the folder.
     pub commit: bool,
-    /// Where the record of the plan and its worktrees are kept: a private folder outside of the checkout.
-    /// None keeps no record, which is for a single task in place.
-    pub state: Option<PathBuf>,
+    /// The folder for journals, old contents, the record of the plan and its worktrees: private, and outside
+    /// of the folder that is worked in.
+    pub state: PathBuf,
+    /// Whether a plan in place keeps a record to go on from. One in worktrees always does.
+    pub record: bool,
     /// Goes on with a former run: what is complete is not done again.
     pub resume: bool,
     /// Forgets a former run.
@@ -83,15 +85,12 @@ pub fn run_plan(plan: &Plan, folder: &Path, conduct: &Conduct, crew: &Crew<'_>) 
     if !conduct.commit {
         return in_place::run(plan, folder, conduct, crew);
     }
-    match (Repository::open(folder)?, &conduct.state) {
-        (Some(repository), Some(state)) => in_worktrees::run(plan, folder, repository, state, conduct, crew),
-        (None, _) => Err(refused(
+    match Repository::open(folder)? {
+        Some(repository) => in_worktrees::run(plan, folder, repository, conduct, crew),
+        None => Err(refused(
             "rev-parse",
             "this is no git repository; run without --commit, or `git init` and commit",
         )),
-        (_, None) => {
-            Err(refused("worktree", "there is no state folder for worktrees; name one with --state-dir"))
-        }
     }
 }
 

@@ -8,13 +8,13 @@ use super::conduct::{Board, Conduct, Crew, Event, Finished, not_done};
 use super::journal::{Begun, Done, Journal, Record, Stage, hex};
 use crate::Result;
 use crate::policy::Outcome;
-use crate::run::run_task;
+use crate::run::{Progress, run_task};
 use crate::task::Task;
 use crate::workspace::Workspace;
 
 pub(super) fn run(plan: &Plan, folder: &Path, conduct: &Conduct, crew: &Crew<'_>) -> Result<Vec<Finished>> {
-    let workspace = Workspace::open(folder)?;
-    let mut book = Book::open(plan, &workspace, conduct)?;
+    let workspace = Workspace::open(folder, &conduct.state)?;
+    let mut book = Book::open(plan, &workspace, conduct, crew)?;
     let mut board = Board::new(plan);
     for task in plan.waves.iter().flatten().copied() {
         if crew.cancel.load(Ordering::Relaxed) {
@@ -51,7 +51,7 @@ struct Book {
 }
 
 impl Book {
-    fn open(plan: &Plan, workspace: &Workspace, conduct: &Conduct) -> Result<Book> {
+    fn open(plan: &Plan, workspace: &Workspace, conduct: &Conduct, crew: &Crew<'_>) -> Result<Book> {
         let mut record = Record {
             plan: conduct.name.clone(),
             base: String::new(),
@@ -62,19 +62,25 @@ impl Book {
             done: Vec::new(),
             begun: None,
         };
-        let Some(state) = &conduct.state else { return Ok(Book { journal: None, record }) };
-        let (journal, _) = Journal::open(state, workspace.path())?;
+        if !conduct.record {
+            return Ok(Book { journal: None, record });
+        }
+        let (journal, _) = Journal::open(&conduct.state, workspace.path())?;
         if conduct.resume
             && !conduct.restart
             && let Some(former) = journal.read()?.filter(|former| former.base.is_empty())
         {
             record.done = former.done;
+            // What a killed task left half done is taken back first.
+            for interrupted in workspace.recover()? {
+                (crew.observe)(0, &Event::Step(&Progress::Interrupted(&interrupted)));
+            }
             let begun = former.begun.and_then(|begun| {
                 let spec = plan.tasks.iter().find(|task| task.id == begun.id)?;
                 Some((spec, begun))
             });
             if let Some((spec, begun)) = begun
-                && changed(spec, &begun, workspace)?
+                && changed(&begun, workspace)?
             {
                 // Files of a killed task are as they were unless it was complete; only the entry was missing.
                 let mut result = not_done(spec, Outcome::Complete, String::new());
@@ -116,12 +122,8 @@ impl Book {
     }
 }
 
-/// Whether a file of a task that was killed is different from what it was before the task. What it left
-/// half done is taken back first.
-fn changed(task: &Task, begun: &Begun, workspace: &Workspace) -> Result<bool> {
-    for path in super::written(task) {
-        workspace.recover(path)?;
-    }
+/// Whether a file of a task that was killed is different from what it was before the task.
+fn changed(begun: &Begun, workspace: &Workspace) -> Result<bool> {
     for (path, before) in &begun.files {
         let now = workspace.snapshot(path)?;
         if now.text().map(|text| hex(text.as_bytes())) != *before {

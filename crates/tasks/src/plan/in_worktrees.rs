@@ -18,7 +18,7 @@ use super::repository::Repository;
 use super::trees::{Tree, Trees};
 use crate::ledger::{Status, TaskResult};
 use crate::policy::Outcome;
-use crate::run::run_task;
+use crate::run::{Progress, run_task};
 use crate::verify::{self, Exit};
 use crate::workspace::Workspace;
 use crate::{Error, Result};
@@ -27,16 +27,25 @@ pub(super) fn run(
     plan: &Plan,
     folder: &Path,
     mut repository: Repository,
-    state: &Path,
     conduct: &Conduct,
     crew: &Crew<'_>,
 ) -> Result<Vec<Finished>> {
-    let (journal, children) = Journal::open(state, &repository.root)?;
+    let (journal, children) = Journal::open(&conduct.state, &repository.root)?;
     repository.git.hold(children);
     let trees = Trees::open(&repository, &journal.path("trees"))?;
     landing::clear(&repository.git_dir)?;
-    let workspace = Workspace::open(folder)?;
-    let site = Site { plan, conduct, crew, repository: &repository, workspace: &workspace, trees: &trees };
+    let workspace = Workspace::open(folder, &conduct.state)?;
+    let files = journal.path("files");
+    super::trees::remove_folder(&files)?;
+    let site = Site {
+        plan,
+        conduct,
+        crew,
+        repository: &repository,
+        workspace: &workspace,
+        trees: &trees,
+        files: files.clone(),
+    };
     let record = site.begin(&journal)?;
     let index = journal.path("index");
     clear(&index);
@@ -52,6 +61,7 @@ pub(super) fn run(
     let Work { board: Board { finished, .. }, index, .. } = work;
     // The record stays: who asks to go on with a plan that is complete must get no second one.
     clear(&index);
+    super::trees::remove_folder(&files)?;
     let _ = std::fs::remove_dir(journal.path("trees"));
     Ok(finished)
 }
@@ -71,6 +81,8 @@ struct Site<'a, 'c> {
     /// The user's checkout.
     workspace: &'a Workspace,
     trees: &'a Trees<'a>,
+    /// The state folder of workspaces in worktrees, which is worth nothing after them.
+    files: PathBuf,
 }
 
 /// What the merging thread alone knows.
@@ -142,8 +154,9 @@ impl Site<'_, '_> {
 
     /// A former run was killed while it brought the checkout to its last commit.
     fn end_landing(&self, journal: &Journal, former: Record) -> Result<Record> {
-        for task in &self.plan.tasks {
-            super::written(task).try_for_each(|path| self.workspace.recover(path).map(drop))?;
+        // First back to whole files: the landing's own transaction may have been cut off.
+        for interrupted in self.workspace.recover()? {
+            (self.crew.observe)(0, &Event::Step(&Progress::Interrupted(&interrupted)));
         }
         Landing::prepare(self.repository, self.workspace, &former.base, &former.head)?.land()?;
         let record = Record { base: former.head.clone(), stage: Stage::Ended, ..former };
@@ -178,7 +191,7 @@ impl Site<'_, '_> {
 
     fn attempt(&self, task: usize, tree: &Tree<'_>) -> Result<TaskResult> {
         let spec = &self.plan.tasks[task];
-        let workspace = Workspace::open(&tree.folder())?;
+        let workspace = Workspace::open(&tree.folder(), &self.files)?;
         let settings = (self.crew.settings)(spec);
         let mut writer = (self.crew.writer)(spec);
         let result = run_task(
@@ -325,7 +338,7 @@ impl Work<'_, '_> {
         let site = self.site;
         let spec = &site.plan.tasks[ran.task];
         let repository = site.repository;
-        let workspace = Workspace::open(&ran.tree.folder())?;
+        let workspace = Workspace::open(&ran.tree.folder(), &site.files)?;
         let mut files = Vec::new();
         for path in &ran.result.files {
             let other = self.record.done.iter().rev().take(self.merged.len());

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::ledger::{TaskResult, Usage};
 use crate::task::Task;
-use crate::{Error, Result};
+use crate::{Error, Result, workspace};
 
 /// The folder of one checkout's plan, locked.
 #[derive(Debug)]
@@ -88,12 +88,8 @@ impl Journal {
         let folder = state.join("plans").join(&key[..16]);
         let io = |source| Error::Io { path: folder.clone(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(io)?;
-        let lock = open_locked(&folder.join("lock"), FlockOperation::NonBlockingLockExclusive);
-        let lock = lock.map_err(|error| match error.kind() {
-            std::io::ErrorKind::WouldBlock => Error::Busy { path: root.to_owned() },
-            _ => io(error),
-        })?;
-        let children = open_locked(&folder.join("children"), FlockOperation::LockExclusive).map_err(io)?;
+        let lock = workspace::hold(&folder.join("lock"), root)?;
+        let children = open_locked(&folder.join("children")).map_err(io)?;
         Ok((Journal { folder, _lock: lock }, children))
     }
 
@@ -128,9 +124,10 @@ impl Journal {
 
 const RECORD: &str = "record.json";
 
-fn open_locked(path: &Path, how: FlockOperation) -> std::io::Result<File> {
+/// Opens and locks a file, as soon as nobody else holds it.
+fn open_locked(path: &Path) -> std::io::Result<File> {
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    match rustix::fs::flock(&file, how) {
+    match rustix::fs::flock(&file, FlockOperation::LockExclusive) {
         // A file system without locks cannot keep two runs apart; it is the user's to do.
         Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(file),
         Err(error) => Err(error.into()),

@@ -101,7 +101,7 @@ impl<'a> Landing<'a> {
         let paths: Vec<String> = changes.iter().map(|change| change.path.clone()).collect();
         let mut transaction = self.workspace.begin("landing", &paths)?;
         transaction.write(&changes)?;
-        transaction.close()?;
+        transaction.commit()?;
         self.index()?;
         if self.repository.head()? != self.to {
             let reason = "coder: plan";

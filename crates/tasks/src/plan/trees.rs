@@ -117,7 +117,7 @@ impl Drop for Tree<'_> {
 }
 
 /// Removes a folder that a command may have made unwritable. Links in it are removed, never followed.
-fn remove_folder(path: &Path) -> Result<()> {
+pub(super) fn remove_folder(path: &Path) -> Result<()> {
     let gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
     match fs::remove_dir_all(path) {
         Ok(()) => return Ok(()),

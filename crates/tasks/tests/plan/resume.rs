@@ -87,7 +87,7 @@ fn a_complete_plan_is_not_done_twice() {
     let in_place = Conduct { commit: false, ..repository.conduct(1) };
     for conduct in [repository.conduct(2), in_place] {
         let repository = Repository::new(&[("a.txt", "a\n")]);
-        let conduct = Conduct { state: Some(repository.state()), ..conduct };
+        let conduct = Conduct { state: repository.state(), ..conduct };
         repository.run(&tasks, &conduct).unwrap();
         let resumed = Conduct { resume: true, ..conduct };
         let results = repository.run(&tasks, &resumed).unwrap();

@@ -197,7 +197,7 @@ fn line_ends_and_modes_are_as_the_repository_wants_them() {
     repository.write("a.txt", "a\r\n");
     repository.git(&["add", "--all"]);
     repository.git(&["commit", "--quiet", "--message", "second"]);
-    let tasks = [insert("t", "a.txt", "new"), whole("r", "run.sh", "#!/bin/sh\nexit 0", "./run.sh")];
+    let tasks = [insert("t", "a.txt", "new"), whole("r", "run.sh", "#!/bin/sh\nexit 0", "sh run.sh")];
     let results = repository.run(&tasks, &repository.conduct(2)).unwrap();
     assert!(results.iter().all(coder_tasks::Finished::is_complete), "{results:#?}");
     assert_eq!(repository.read("a.txt"), "new\r\na\r\n");
@@ -214,7 +214,7 @@ fn places_where_a_plan_cannot_be_committed_are_errors() {
     let tasks = [whole("t", "a.txt", "a", "true")];
     let error = repository.run_in(folder.path(), &tasks, &repository.conduct(1), &|_| {}).unwrap_err();
     assert!(error.to_string().contains("no git repository"), "{error}");
-    let inside = coder_tasks::Conduct { state: Some(repository.path("state")), ..repository.conduct(1) };
+    let inside = coder_tasks::Conduct { state: repository.path("state"), ..repository.conduct(1) };
     let error = repository.run(&tasks, &inside).unwrap_err();
     assert!(error.to_string().contains("lies in the checkout"), "{error}");
     std::fs::remove_dir_all(repository.path("state")).unwrap();

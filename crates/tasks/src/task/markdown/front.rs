@@ -20,6 +20,10 @@ pub(super) struct Front {
     pub(super) complexity: Option<String>,
     pub(super) tdd_phase: Option<String>,
     pub(super) policy: Option<String>,
+    pub(super) tags: Option<Vec<String>>,
+    pub(super) category: Option<String>,
+    pub(super) estimated_lines: Option<usize>,
+    pub(super) imports: Option<usize>,
     pub(super) output_file: Option<String>,
     pub(super) output_files: Option<Vec<String>>,
     pub(super) context_files: Option<Vec<String>>,
@@ -52,7 +56,7 @@ fn depends_on(yaml: &str) -> Result<Vec<String>, serde_saphyr::Error> {
     Ok(crate::task::names(lines.iter().map(String::as_str)))
 }
 
-const KNOWN: [&str; 14] = [
+const KNOWN: [&str; 18] = [
     "name",
     "task_id",
     "id",
@@ -63,6 +67,10 @@ const KNOWN: [&str; 14] = [
     "tdd_phase",
     "depends_on",
     "policy",
+    "tags",
+    "category",
+    "estimated_lines",
+    "imports",
     "output_file",
     "output_files",
     "context_files",
