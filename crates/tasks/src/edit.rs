@@ -3,6 +3,7 @@
 mod files;
 mod guard;
 mod lines;
+mod placeholder;
 
 pub use files::parse_files;
 pub use guard::{Guard, check};

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use coder_tasks::ledger::{
     AttemptResult, Begin, By, Draft, Entry, Ledger, MECHANICAL, Record, TaskRow, Verdict,
 };
-use coder_tasks::{Error, FailureClass, Progress, Settings, TaskResult, Usage, Workspace, run_task};
+use coder_tasks::{Error, FailureClass, Progress, Settings, TaskResult, Usage, run_task};
 
 use crate::scripted::{Folder, Scripted, task};
 
@@ -60,7 +60,7 @@ fn run(ledger: &Ledger, folder: &Folder, replies: [&str; 2]) -> TaskResult {
             number += 1;
         }
     };
-    let workspace = Workspace::open(&folder.path("")).unwrap();
+    let workspace = folder.workspace();
     let mut writer = Scripted::new(replies);
     let settings = Settings::default();
     let cancel = AtomicBool::new(false);

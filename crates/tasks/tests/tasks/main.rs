@@ -9,3 +9,4 @@ mod reply;
 mod scripted;
 mod several;
 mod statistics;
+mod undo;
