@@ -35,6 +35,8 @@ pub struct Settings {
     pub max_tokens: Option<usize>,
     /// What the writer is called in results.
     pub tier: String,
+    /// Rules by which the task is not to be done, and is refused.
+    pub refused_by: Option<String>,
 }
 
 impl Default for Settings {
@@ -46,6 +48,7 @@ impl Default for Settings {
             context_bytes: 256 << 10,
             max_tokens: None,
             tier: "local".to_owned(),
+            refused_by: None,
         }
     }
 }
@@ -180,6 +183,9 @@ struct Failure {
 impl Run<'_> {
     /// The whole run. An error means that the task or its files cannot be worked on.
     fn all(&mut self, writer: Option<&mut dyn Writer>) -> Result<Outcome> {
+        if let Some(rules) = &self.settings.refused_by {
+            return Err(Error::NotEligible { rules: rules.clone() });
+        }
         let (files, limit) = (self.task.files.len(), self.task.policy.max_files());
         if files > limit {
             return Err(Error::TooManyFiles { files, limit });
