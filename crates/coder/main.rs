@@ -24,6 +24,7 @@ mod models;
 mod npy;
 mod output;
 mod progress;
+mod prompting;
 mod published;
 mod quantize;
 mod report;

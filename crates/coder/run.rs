@@ -14,6 +14,7 @@ use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
 use crate::ledger::{LedgerArgs, Recorder};
 use crate::output::{Output, Plain};
+use crate::prompting::PromptArgs;
 use crate::report::{self, Report};
 use crate::undo;
 use crate::writer::{LocalWriter, Stop};
@@ -59,6 +60,8 @@ pub(crate) struct RunArgs {
     no_ledger: bool,
     #[command(flatten)]
     eligibility: EligibilityArgs,
+    #[command(flatten)]
+    prompts: PromptArgs,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -119,6 +122,7 @@ pub(crate) fn run(args: RunArgs) -> Outcome {
     for task in &tasks {
         task.warnings.iter().for_each(|warning| eprintln!("note: {}: {warning}", task.source));
         settings.verify.output_bytes = writer.prepare(task);
+        settings.templates = args.prompts.templates(writer.is_bundled(), &args.working_dir)?;
         settings.refused_by = args.eligibility.refusal(task, &args.working_dir, &routed)?;
         let recording = recorder.begin(task);
         let mut tell = observe(task);

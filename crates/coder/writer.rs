@@ -124,6 +124,13 @@ impl<'a> LocalWriter<'a> {
         Ok(ModelArgs { model, ..self.model.clone() })
     }
 
+    /// Whether the bundled model has the task at hand.
+    pub(crate) fn is_bundled(&self) -> bool {
+        let given = self.model.model.as_deref();
+        let wanted = self.wanted.as_ref().ok().and_then(Option::as_deref);
+        bundled::find(given.or(wanted).unwrap_or(bundled::NAME)) == Some(bundled::Found::Bundled)
+    }
+
     fn engine(&mut self) -> Outcome<&Engine> {
         let args = self.args()?;
         let name = args.model.clone().unwrap_or_else(|| bundled::NAME.to_string());
@@ -140,11 +147,7 @@ impl<'a> LocalWriter<'a> {
     fn generate(&mut self, prompt: &Prompt, options: DraftOptions) -> Outcome<(String, Summary)> {
         let stop = self.stop.clone();
         let engine = self.engine()?;
-        let said = |message: &coder_tasks::PromptMessage| {
-            Message::new(message.role.as_str(), message.content.as_str())
-        };
-        let messages: Vec<Message> = prompt.messages.iter().map(said).collect();
-        let request = request(engine.chat(&messages)?, engine.info().context, prompt, options);
+        let request = request(engine.chat(&messages(prompt))?, engine.info().context, prompt, options);
         let generation = engine.generate(request)?;
         stop.draft(Some(generation.canceller()));
         let mut text = String::new();
@@ -166,6 +169,12 @@ impl<'a> LocalWriter<'a> {
     }
 }
 
+fn messages(prompt: &Prompt) -> Vec<Message> {
+    let said =
+        |message: &coder_tasks::PromptMessage| Message::new(message.role.as_str(), message.content.as_str());
+    prompt.messages.iter().map(said).collect()
+}
+
 /// Sampler, grammar and length of a draft. The first one leaves room for itself and for what was wrong with it in the
 /// conversation of the second one: a draft that runs on to the end of the context could not be corrected.
 fn request(request: Request, context: usize, prompt: &Prompt, options: DraftOptions) -> Request {
@@ -178,6 +187,12 @@ fn request(request: Request, context: usize, prompt: &Prompt, options: DraftOpti
 }
 
 impl Writer for LocalWriter<'_> {
+    /// By the model's own tokenizer and chat template. That a model does not open is the draft's complaint.
+    fn tokens(&mut self, prompt: &Prompt) -> Option<usize> {
+        let request = self.engine().ok()?.chat(&messages(prompt)).ok()?;
+        Some(request.prompt.len())
+    }
+
     /// Every error says that the model could not be used; that its text is wrong, verification finds out.
     fn draft(&mut self, prompt: &Prompt, options: DraftOptions) -> Result<Reply, WriterError> {
         let started = Instant::now();
