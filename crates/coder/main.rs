@@ -25,6 +25,7 @@ mod models;
 mod npy;
 mod output;
 mod progress;
+mod prompting;
 mod published;
 mod quantize;
 mod report;

@@ -18,6 +18,7 @@ use crate::interrupt::Interrupt;
 use crate::ledger::{LedgerArgs, Recorder, Recording};
 use crate::live::Live;
 use crate::output::{Output, Plain};
+use crate::prompting::PromptArgs;
 use crate::report::{self, Report};
 use crate::writer::{LocalWriter, Stop, Turn};
 
@@ -80,6 +81,8 @@ pub(crate) struct RunArgs {
     no_ledger: bool,
     #[command(flatten)]
     eligibility: EligibilityArgs,
+    #[command(flatten)]
+    prompts: PromptArgs,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -224,6 +227,7 @@ impl RunArgs {
         let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut of = |task: &'p Task| {
             settings.verify.output_bytes = writer.prepare(task);
+            settings.templates = self.prompts.templates(writer.is_bundled(), &self.working_dir)?;
             settings.refused_by = self.eligibility.refusal(task, &self.working_dir, &routed)?;
             Ok((task.id.as_str(), settings.clone()))
         };

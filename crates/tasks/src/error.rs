@@ -314,6 +314,18 @@ pub enum Error {
         /// The rules that keep it away, with their requirements.
         rules: String,
     },
+    /// A prompt has more tokens than its template's budget; nothing is cut off.
+    #[error(
+        "the prompt has `{tokens}` tokens, the budget of template `{template}` is `{budget}`; show less context, or raise the budget in the template"
+    )]
+    OverBudget {
+        /// Tokens of the prompt, by the model's own tokenizer.
+        tokens: usize,
+        /// The most that the template allows.
+        budget: usize,
+        /// The template's name.
+        template: &'static str,
+    },
     /// A file of policy tables is not as it must be: correct the file.
     #[error("policy tables `{file}`: {problem}")]
     Tables {

@@ -24,7 +24,7 @@ pub use error::{Error, Result};
 pub use ledger::{Record, Status, TaskResult, Usage};
 pub use plan::{Conduct, Crew, Event, Finished, Plan, run_plan};
 pub use policy::{FailureClass, Outcome, Policy};
-pub use prompt::{Prompt, PromptMessage, ReplyShape, Role};
+pub use prompt::{Prompt, PromptMessage, ReplyShape, Role, TemplateKind, Templates};
 pub use run::{Progress, Settings, run_task};
 pub use task::Task;
 pub use workspace::Workspace;
