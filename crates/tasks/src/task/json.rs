@@ -180,6 +180,7 @@ mod tests {
       "estimate": 30
     }"#;
 
+    /// Covers S1-13, S1-15.
     #[test]
     fn a_specification_is_read() {
         let task = Task::parse("spec.json", SPEC).unwrap();
