@@ -103,12 +103,12 @@ fn the_plan_of_nine_tasks() {
     assert!(tests.unwrap().status.success());
 }
 
-/// Covers S1-36, S1-37, S1-38, S1-39, S1-40.
+/// Covers S1-05, S1-36, S1-37, S1-38, S1-39, S1-40.
 #[test]
 fn the_five_validation_cases() {
     let folder = copy_of("examples/validation");
     let state = tempfile::tempdir().unwrap();
-    let (code, all) = run(folder.path(), state.path(), &[text(folder.path().join("plan"))]);
+    let (code, all) = run(folder.path(), state.path(), &["--task", text(folder.path().join("plan"))]);
     assert_eq!(code, Some(1), "{all}");
     assert_eq!(
         outcomes(&all),
