@@ -25,6 +25,7 @@ use rustix::io::Errno;
 
 pub use recover::Interrupted;
 pub use state::default_state;
+pub(crate) use state::hold;
 pub use transaction::Transaction;
 pub use undo::Done;
 
