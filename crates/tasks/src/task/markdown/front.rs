@@ -28,6 +28,7 @@ pub(super) struct Front {
     pub(super) output_files: Option<Vec<String>>,
     pub(super) context_files: Option<Vec<String>>,
     pub(super) constraints: Option<Vec<String>>,
+    pub(super) shell: Option<bool>,
     /// A list or one string with commas, which is read apart.
     #[serde(skip)]
     pub(super) depends_on: Vec<String>,
