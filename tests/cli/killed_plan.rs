@@ -174,6 +174,14 @@ fn random(state: &mut u64) -> f64 {
     (*state >> 11) as f64 / (1u64 << 53) as f64
 }
 
+/// When to kill, as a part of the time that a whole run takes. In worktrees the checkout changes only at the end, so
+/// half of the moments are there.
+fn moment(commit: bool, state: &mut u64) -> f64 {
+    let late = commit && random(state) < 0.5;
+    let part = random(state);
+    if late { 0.7 + 0.35 * part } else { part }
+}
+
 fn killed_and_gone_on_with(commit: bool, kills: usize, seed: u64) {
     let place = Place::new(commit);
     let old = place.result();
@@ -185,7 +193,7 @@ fn killed_and_gone_on_with(commit: bool, kills: usize, seed: u64) {
     while done < kills {
         let place = Place::new(commit);
         // The second time or later is a kill of what goes on after a kill.
-        while place.run_for(whole.mul_f64(random(&mut state))) {
+        while place.run_for(whole.mul_f64(moment(commit, &mut state))) {
             done += 1;
             place.assert_whole(&old, &new);
             landed[usize::from(place.result() != old)] += 1;
