@@ -19,6 +19,7 @@ pub mod workspace;
 pub mod writer;
 
 pub use command::Command;
+pub use edit::{EditFormat, Form};
 pub use error::{Error, Result};
 pub use ledger::{Record, Status, TaskResult, Usage};
 pub use policy::{FailureClass, Outcome, Policy};

@@ -9,6 +9,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, context};
 use serde::{Deserialize, Serialize};
 
+use crate::edit::Form;
 use crate::task::{Place, Task};
 use crate::{Error, Result, language};
 
@@ -17,8 +18,10 @@ use crate::{Error, Result, language};
 pub struct Prompt {
     /// What was said so far; the last message is the user's.
     pub messages: Vec<PromptMessage>,
-    /// The form of the reply.
+    /// The fence of the reply, where it has one.
     pub reply: ReplyShape,
+    /// The form of the reply.
+    pub form: Form,
 }
 
 /// One message of a conversation.
@@ -83,8 +86,18 @@ pub struct Feedback {
 }
 
 impl Prompt {
-    /// The first message for a task. `current` is the content of the task's file, if it exists.
+    /// The first message for a task that is answered with the whole file. `current` is its content, if it exists.
     pub fn new(task: &Task, context: &[ContextFile], current: Option<&str>) -> Result<Prompt> {
+        Prompt::with_form(task, context, current, Form::Whole)
+    }
+
+    /// The first message for a task, answered in this form.
+    pub fn with_form(
+        task: &Task,
+        context: &[ContextFile],
+        current: Option<&str>,
+        form: Form,
+    ) -> Result<Prompt> {
         let language = language::of(&task.file);
         let mut shown: Vec<_> =
             context.iter().map(|file| shown(&file.path, &file.path, &file.content)).collect();
@@ -109,9 +122,12 @@ impl Prompt {
                 language => language,
                 comment => language::comment(language),
                 fence => &reply.fence,
+                form => form.name(),
+                marker => form.marker(),
+                several => false,
             },
         )?;
-        Ok(Prompt { messages: vec![PromptMessage { role: Role::User, content }], reply })
+        Ok(Prompt { messages: vec![PromptMessage { role: Role::User, content }], reply, form })
     }
 
     /// The conversation after a failed attempt: what the model replied, and what came of it.
@@ -124,12 +140,13 @@ impl Prompt {
                 command => &feedback.command,
                 output => output,
                 fence => fence(3, [output]),
+                form => self.form.name(),
             },
         )?;
         let mut messages = self.messages.clone();
         messages.push(PromptMessage { role: Role::Assistant, content: reply.to_owned() });
         messages.push(PromptMessage { role: Role::User, content });
-        Ok(Prompt { messages, reply: self.reply.clone() })
+        Ok(Prompt { messages, reply: self.reply.clone(), form: self.form })
     }
 }
 

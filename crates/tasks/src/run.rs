@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crate::edit::{self, Guard, Style};
+use crate::edit::{self, Base, Change, EditFormat, Form, Guard, Style};
 use crate::ledger::{By, Record, Status, TaskResult, Usage, Verdict};
 use crate::policy::{Decision, FailureClass, Outcome, Policy};
 use crate::prompt::{ContextFile, Feedback, Prompt};
@@ -31,6 +31,8 @@ pub struct Settings {
     pub max_tokens: Option<usize>,
     /// What the writer is called in results.
     pub tier: String,
+    /// The form of the replies.
+    pub edit_format: EditFormat,
 }
 
 impl Default for Settings {
@@ -42,6 +44,7 @@ impl Default for Settings {
             context_bytes: 256 << 10,
             max_tokens: None,
             tier: "local".to_owned(),
+            edit_format: EditFormat::Auto,
         }
     }
 }
@@ -214,11 +217,14 @@ impl Run<'_> {
         snapshot: &Snapshot,
         mechanical: Option<(String, Feedback)>,
     ) -> Result<Prompt> {
-        let prompt = Prompt::new(self.task, context, snapshot.text())?;
+        let prompt = |form| Prompt::with_form(self.task, context, snapshot.text(), form);
         match mechanical {
-            // The code in its place is what a model would have replied.
-            Some((content, feedback)) => prompt.retry(&prompt.reply.wrap(&content), &feedback),
-            None => Ok(prompt),
+            // The code in its place is what a model would have replied, as a whole file.
+            Some((content, feedback)) => {
+                let prompt = prompt(Form::Whole)?;
+                prompt.retry(&prompt.reply.wrap(&content), &feedback)
+            }
+            None => prompt(self.settings.edit_format.form(&[self.base(snapshot)])),
         }
     }
 
@@ -350,10 +356,17 @@ impl Run<'_> {
     }
 
     fn read_draft(&self, text: &str, prompt: &Prompt, snapshot: &Snapshot) -> Result<String> {
-        let draft = edit::parse(text, &prompt.reply)?;
-        draft.is_for(&self.task.file)?;
-        edit::check(snapshot.text(), &draft.content, &self.settings.guard)?;
-        Ok(Style::of(snapshot.text()).apply(&draft.content))
+        let changes = edit::read(text, &prompt.form, &prompt.reply, &[self.base(snapshot)])?;
+        let [Change { content: Some(content), .. }] = changes.as_slice() else {
+            return Err(Error::NoEdit);
+        };
+        edit::check(snapshot.text(), content, &self.settings.guard)?;
+        Ok(content.clone())
+    }
+
+    /// The file that a reply may change.
+    fn base<'s>(&'s self, snapshot: &'s Snapshot) -> Base<'s> {
+        Base { path: &self.task.file, content: snapshot.text() }
     }
 
     /// Writes the content, after a backup, and runs the command. On failure the file is as it was.
