@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use coder_tasks::{Policy, Progress, Settings, Task, TaskResult, Workspace, run_task};
+use coder_tasks::{EditFormat, Policy, Progress, Settings, Task, TaskResult, Workspace, run_task};
 use serde_json::json;
 
 use crate::args::ModelArgs;
@@ -43,6 +43,10 @@ pub(crate) struct RunArgs {
     /// Tokens that a reply may have, for which there must be room [default: up to 4096]
     #[arg(long, value_name = "N")]
     max_tokens: Option<usize>,
+    /// How replies write edits: whole files, diff (search/replace blocks, which always fit), patch, or auto: whole
+    /// files where they are small or new, else diff
+    #[arg(long, value_name = "FORM", default_value = "auto")]
+    edit_format: Form,
     /// Same seed, same edits
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -67,6 +71,26 @@ A task file says which file to write, what it should be, and which command must 
 
 Old content is kept in .coder/backups. If no attempt passes, the file is as it was before.
 Exit code 0 if every task is complete, 1 if not, 130 after Ctrl-C.";
+
+/// How replies write edits.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+enum Form {
+    Auto,
+    Whole,
+    Diff,
+    Patch,
+}
+
+impl From<Form> for EditFormat {
+    fn from(form: Form) -> Self {
+        match form {
+            Form::Auto => EditFormat::Auto,
+            Form::Whole => EditFormat::Whole,
+            Form::Diff => EditFormat::Diff,
+            Form::Patch => EditFormat::Patch,
+        }
+    }
+}
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
@@ -132,6 +156,7 @@ fn settings(args: &RunArgs) -> Settings {
     let mut settings = Settings {
         policy: Policy { attempts, seed: args.seed, ..Policy::default() },
         max_tokens: args.max_tokens,
+        edit_format: args.edit_format.into(),
         ..Settings::default()
     };
     settings.verify.time = Duration::from_secs(args.timeout);

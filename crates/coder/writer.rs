@@ -5,8 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use coder_engine::{
-    Canceller, Engine, Event, Finish, Grammar, Limit, Message, Request, SamplerOptions, Summary,
+    Canceller, EditFile, EditGrammar, Engine, Event, Finish, Grammar, Limit, Message, Request,
+    SamplerOptions, Summary,
 };
+use coder_tasks::edit::{self, Base, Form};
+use coder_tasks::prompt::ContextFile;
 use coder_tasks::{DraftOptions, FailureClass, Prompt, Reply, Task, Usage, Writer, WriterError};
 
 use crate::args::ModelArgs;
@@ -174,7 +177,27 @@ fn request(request: Request, context: usize, prompt: &Prompt, options: DraftOpti
     let room = context.saturating_sub(request.prompt.len());
     let most = if options.attempt == 1 { MAX_TOKENS.min(room / 2) } else { MAX_TOKENS };
     let limit = options.max_tokens.map_or(Limit::UpTo(most.max(1)), Limit::Require);
-    request.sampler(sampler).limit(limit).grammar(Grammar::Lark(prompt.reply.lark()))
+    request.sampler(sampler).limit(limit).grammar(grammar(prompt))
+}
+
+/// What the reply must look like. Search/replace blocks also fit the files, whatever the model thinks.
+fn grammar(prompt: &Prompt) -> Grammar {
+    let files = || prompt.files.iter();
+    match prompt.form {
+        Form::Whole => Grammar::Lark(prompt.reply.lark()),
+        Form::Diff { marker } => {
+            let file =
+                |file: &ContextFile| EditFile { path: file.path.clone(), content: file.content.clone() };
+            Grammar::Edit(EditGrammar { files: files().map(file).collect(), marker })
+        }
+        Form::Patch => {
+            let base = |file| {
+                let ContextFile { path, content } = file;
+                Base { path, content: Some(content) }
+            };
+            Grammar::Lark(edit::patch_lark(&files().map(base).collect::<Vec<_>>()))
+        }
+    }
 }
 
 impl Writer for LocalWriter<'_> {
@@ -194,6 +217,7 @@ impl Writer for LocalWriter<'_> {
         if summary.finish == Finish::Cancelled {
             return Err(WriterError { usage, ..WriterError::new(FailureClass::Cancelled, "cancelled") });
         }
-        Ok(Reply { text, usage, seconds: started.elapsed().as_secs_f64(), cost_usd: 0.0 })
+        let model = self.open.as_ref().map(|(name, _)| name.clone()).unwrap_or_default();
+        Ok(Reply { text, usage, seconds: started.elapsed().as_secs_f64(), cost_usd: 0.0, model })
     }
 }

@@ -6,6 +6,7 @@
 
 mod apply;
 mod blocks;
+mod files;
 mod form;
 mod guard;
 mod lines;
@@ -14,15 +15,17 @@ mod patch;
 mod target;
 mod whole;
 
+pub use files::parse_files;
 pub use form::{EditFormat, Form, marker};
 pub use guard::{Guard, check};
 pub use lines::{Style, insert, stands};
+pub use patch::lark as patch_lark;
 pub use whole::{Draft, parse};
 
 use crate::prompt::ReplyShape;
 use crate::{Error, Result};
 
-/// What becomes of one file.
+/// What becomes of one file. A task's edit is a list of them, which are written together or not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// Its path in plain form.
@@ -53,7 +56,8 @@ pub fn read(reply: &str, form: &Form, shape: &ReplyShape, files: &[Base<'_>]) ->
     let lines: Vec<&str> = reply.split('\n').map(lines::key).collect();
     let marker = form.marker();
     // A file may hold what looks like an edit; a reply that begins with the expected fence is that file.
-    let whole = *form == Form::Whole && reply.trim_start().starts_with(&format!("{}{}", shape.fence, shape.language));
+    let whole =
+        *form == Form::Whole && reply.trim_start().starts_with(&format!("{}{}", shape.fence, shape.language));
     if !whole && patch::begins(&lines) && !(blocks::begins(&lines) && matches!(form, Form::Diff { .. })) {
         return patch::read(&lines, files);
     }

@@ -82,6 +82,38 @@ pub enum Error {
         /// The path in the task.
         expected: String,
     },
+    /// A fenced block of a reply does not say for which of the task's files it is.
+    #[error(
+        "the fenced block on line `{line}` of the reply names no file; write the path after the language"
+    )]
+    NoPath {
+        /// Line of the opening fence in the reply, 1-based.
+        line: usize,
+    },
+    /// A reply or a list of changes has one file twice.
+    #[error("`{path}` is given twice; write every file once")]
+    SameFile {
+        /// Which file.
+        path: String,
+    },
+    /// A change is to a file that the task does not name.
+    #[error(
+        "`{path}` is not one of the task's files; name it under `## Files to modify`, or leave it as it is"
+    )]
+    NotNamed {
+        /// Which file.
+        path: String,
+    },
+    /// A task names more files than its policy lets one task change.
+    #[error(
+        "the task changes `{files}` files, the policy allows `{limit}`; split it, or name another policy"
+    )]
+    TooManyFiles {
+        /// How many the task names.
+        files: usize,
+        /// How many are allowed.
+        limit: usize,
+    },
     /// A model's reply is neither a whole file nor edits.
     #[error("the reply holds no edit; reply in the form that was asked for")]
     NoEdit,
@@ -94,7 +126,9 @@ pub enum Error {
         problem: &'static str,
     },
     /// The lines that an edit replaces are not in the file.
-    #[error("the edit on line `{line}` of the reply replaces lines that `{path}` does not have; copy them exactly{near}")]
+    #[error(
+        "the edit on line `{line}` of the reply replaces lines that `{path}` does not have; copy them exactly{near}"
+    )]
     NoMatch {
         /// Which file.
         path: String,
@@ -118,7 +152,9 @@ pub enum Error {
         places: String,
     },
     /// Two edits change the same lines.
-    #[error("the edits on lines `{first}` and `{second}` of the reply change the same lines of `{path}`; make them one")]
+    #[error(
+        "the edits on lines `{first}` and `{second}` of the reply change the same lines of `{path}`; make them one"
+    )]
     Overlap {
         /// Which file.
         path: String,
@@ -171,6 +207,52 @@ pub enum Error {
     /// The model gave the same draft again and again, and it has failed already.
     #[error("the draft is the one that failed before; describe the task in other words or use another model")]
     SameDraft,
+    /// The ledger cannot be read or written now: work goes on without it.
+    #[error("ledger `{}`: {problem}; free it, or name another file with `--ledger`", path.display())]
+    LedgerUnusable {
+        /// Which file.
+        path: PathBuf,
+        /// SQLite's reason.
+        problem: String,
+    },
+    /// The ledger's file is damaged; it was left as it is.
+    #[error(
+        "ledger `{}` is damaged: {problem}; it was not changed: move it away, and its `-wal` with it, or name another file with `--ledger`",
+        path.display()
+    )]
+    LedgerDamaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The file is some other program's database; it was left as it is.
+    #[error("`{}` is a database of another program; name another file with `--ledger`", path.display())]
+    NotALedger {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The ledger was written by a later version of this program; it was left as it is.
+    #[error(
+        "ledger `{}` has version `{version}`, this program knows `{known}`; use the newer program, or name another file with `--ledger`",
+        path.display()
+    )]
+    LedgerNewer {
+        /// Which file.
+        path: PathBuf,
+        /// Its version.
+        version: i64,
+        /// The last version that is known here.
+        known: usize,
+    },
+    /// A state file is not as it must be; it was left as it is.
+    #[error("state file `{}`: {problem}; correct it, or move it away to begin a new one", path.display())]
+    State {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A prompt template fails on this task.
     #[error("prompt template: {0}")]
     Template(String),

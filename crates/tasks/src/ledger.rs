@@ -1,9 +1,31 @@
 //! What is written down about every attempt, and the result that a run hands back.
 
+mod calendar;
+mod counts;
+mod entry;
+mod escalation;
+mod metric;
+mod read;
+mod schema;
+mod state;
+mod stats;
+mod store;
+
+use std::collections::HashMap;
+
 use serde::Serialize;
 
 use crate::policy::{FailureClass, Outcome};
 use crate::verify::Verification;
+
+pub use calendar::{date, since, timestamp, week};
+pub use counts::{Counts, Quality, TierCounts, tokens};
+pub use entry::{Attempt, AttemptResult, End, Entry, LOCAL, LocalEnd, MECHANICAL, Millis, StageEntry};
+pub use escalation::{Admission, Escalation, Ratio, Routed};
+pub use metric::{Cost, DEFINITIONS, Metric, Target, Unit, Yardstick};
+pub use state::{Exported, LocalModelStats, STATE_FILE};
+pub use stats::{Group, Grouping, Stats, Trend};
+pub use store::{Begin, Ledger, SessionId, TaskRow};
 
 /// One attempt at a task.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -12,14 +34,33 @@ pub struct Record {
     pub by: By,
     /// What came of it.
     pub verdict: Verdict,
+    /// How the model was asked; None without a model.
+    pub draft: Option<Draft>,
     /// Tokens it took.
     pub usage: Usage,
     /// Seconds that the writer took.
     pub seconds: f64,
     /// US dollars that the writer cost.
     pub cost_usd: f64,
+    /// Lines of the new content that the old one does not have; 0 if there was no content.
+    pub lines: u64,
     /// The verification, if it came so far.
     pub verification: Option<Verification>,
+}
+
+/// How a model was asked for a draft.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Draft {
+    /// What the writer is called in results, such as "local".
+    pub tier: String,
+    /// The model, as the writer names it; "" if it does not say.
+    pub model: String,
+    /// The templates that made the prompt, as [`Prompt::template`](crate::Prompt::template) has them.
+    pub template: String,
+    /// Seed of the sampler, of the last redraft if there were any.
+    pub seed: u64,
+    /// Temperature of the sampler, likewise.
+    pub temperature: f32,
 }
 
 /// Who made an attempt.
@@ -113,4 +154,35 @@ pub enum Status {
     Success,
     /// It is anything else.
     Failed,
+}
+
+/// Lines of `new` that `old` does not have, each as often as it is there more often. A line that only
+/// moved is not new.
+pub fn lines_added(old: Option<&str>, new: &str) -> u64 {
+    let mut spare: HashMap<&str, u64> = HashMap::new();
+    for line in old.unwrap_or("").lines() {
+        *spare.entry(line).or_default() += 1;
+    }
+    let mut added = 0;
+    for line in new.lines() {
+        match spare.get_mut(line) {
+            Some(count) if *count > 0 => *count -= 1,
+            _ => added += 1,
+        }
+    }
+    added
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_added_not_moved() {
+        assert_eq!(lines_added(None, "a\nb\n"), 2);
+        assert_eq!(lines_added(Some("a\nb\n"), "b\na\n"), 0);
+        assert_eq!(lines_added(Some("a\n"), "a\na\nc"), 2);
+        assert_eq!(lines_added(Some("a\nb\n"), ""), 0);
+        assert_eq!(lines_added(Some("a\r\n"), "a\n"), 0);
+    }
 }

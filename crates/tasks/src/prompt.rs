@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, context};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::edit::Form;
 use crate::task::{Place, Task};
@@ -18,10 +19,14 @@ use crate::{Error, Result, language};
 pub struct Prompt {
     /// What was said so far; the last message is the user's.
     pub messages: Vec<PromptMessage>,
-    /// The fence of the reply, where it has one.
+    /// The fences of the reply, where it has some.
     pub reply: ReplyShape,
     /// The form of the reply.
     pub form: Form,
+    /// The files that the reply may change as they were shown; new ones are empty.
+    pub files: Vec<ContextFile>,
+    /// Which templates made it: the first 12 hexadecimal digits of the SHA-256 of their sources.
+    pub template: String,
 }
 
 /// One message of a conversation.
@@ -56,9 +61,12 @@ impl Role {
     }
 }
 
-/// The form of a reply: one fenced block that holds the whole file.
+/// The form of a reply: one fenced block that holds the whole file, or one for each file that changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplyShape {
+    /// The files of a task that may change several, in plain form: each block then names its own after
+    /// the language. Empty for a task of one file, whose reply is one block without a path.
+    pub files: Vec<String>,
     /// The fence, three backticks or more.
     pub fence: String,
     /// The language after the opening fence, "" for none.
@@ -86,29 +94,32 @@ pub struct Feedback {
 }
 
 impl Prompt {
-    /// The first message for a task that is answered with the whole file. `current` is its content, if it exists.
-    pub fn new(task: &Task, context: &[ContextFile], current: Option<&str>) -> Result<Prompt> {
+    /// The first message for a task that is answered with whole files. `current` are those of the task's files that
+    /// exist.
+    pub fn new(task: &Task, context: &[ContextFile], current: &[ContextFile]) -> Result<Prompt> {
         Prompt::with_form(task, context, current, Form::Whole)
     }
 
-    /// The first message for a task, answered in this form.
+    /// The first message for a task that is answered in this form.
     pub fn with_form(
         task: &Task,
         context: &[ContextFile],
-        current: Option<&str>,
+        current: &[ContextFile],
         form: Form,
     ) -> Result<Prompt> {
         let language = language::of(&task.file);
         let mut shown: Vec<_> =
             context.iter().map(|file| shown(&file.path, &file.path, &file.content)).collect();
-        if let Some(current) = current {
-            shown.push(self::shown(&format!("{} (current content)", task.file), &task.file, current));
+        for file in current {
+            shown.push(self::shown(&format!("{} (current content)", file.path), &file.path, &file.content));
         }
         // A Markdown file is likely to hold blocks of its own.
         let least = if language == "markdown" { 4 } else { 3 };
         let given = task.code.as_ref().map(|code| code.text.as_str());
+        let several = task.files.len() > 1;
         let reply = ReplyShape {
-            fence: fence(least, current.into_iter().chain(given)),
+            files: if several { task.files.clone() } else { Vec::new() },
+            fence: fence(least, current.iter().map(|file| file.content.as_str()).chain(given)),
             language: language.to_owned(),
         };
         let content = render(
@@ -117,6 +128,7 @@ impl Prompt {
                 task_id => &task.id,
                 description => objective(task),
                 output_file => &task.file,
+                output_files => &reply.files,
                 context => shown,
                 constraints => &task.constraints,
                 language => language,
@@ -124,10 +136,15 @@ impl Prompt {
                 fence => &reply.fence,
                 form => form.name(),
                 marker => form.marker(),
-                several => false,
             },
         )?;
-        Ok(Prompt { messages: vec![PromptMessage { role: Role::User, content }], reply, form })
+        let messages = vec![PromptMessage { role: Role::User, content }];
+        let content =
+            |path: &String| current.iter().find(|file| file.path == *path).map(|file| file.content.clone());
+        let file =
+            |path: &String| ContextFile { path: path.clone(), content: content(path).unwrap_or_default() };
+        let files = task.files.iter().map(file).collect();
+        Ok(Prompt { messages, reply, form, files, template: digest(&[TEMPLATE, RETRY]) })
     }
 
     /// The conversation after a failed attempt: what the model replied, and what came of it.
@@ -139,14 +156,15 @@ impl Prompt {
                 reason => &feedback.reason,
                 command => &feedback.command,
                 output => output,
-                fence => fence(3, [output]),
+                several => !self.reply.files.is_empty(),
                 form => self.form.name(),
+                fence => fence(3, [output]),
             },
         )?;
         let mut messages = self.messages.clone();
         messages.push(PromptMessage { role: Role::Assistant, content: reply.to_owned() });
         messages.push(PromptMessage { role: Role::User, content });
-        Ok(Prompt { messages, reply: self.reply.clone(), form: self.form })
+        Ok(Prompt { messages, ..self.clone() })
     }
 }
 
@@ -156,13 +174,24 @@ impl ReplyShape {
     /// A reply is the fence, the language and a line feed; lines, of which one at least is not blank;
     /// and the fence, which ends it. No line begins with the fence, and no control characters occur but
     /// tab, carriage return and line feed. Otherwise the text is free, so a model's code is never bent.
+    /// For several files, each opening line names one of them, and a blank line stands between blocks.
     ///
     /// Lark has no look-ahead. A line that does not begin with the fence is therefore written as: fewer
     /// backticks than the fence has, then, if the line goes on, something that is no backtick.
     pub fn lark(&self) -> String {
         let fewer = self.fence.chars().count().saturating_sub(1);
-        let opening = format!("{}{}\n", self.fence, self.language);
-        let open = serde_json::Value::String(opening);
+        let quoted = |text: String| serde_json::Value::String(text).to_string();
+        let opening = match self.files.as_slice() {
+            [] => quoted(self.opening(None)),
+            files => {
+                let each: Vec<_> = files.iter().map(|file| quoted(self.opening(Some(file)))).collect();
+                each.join(" | ")
+            }
+        };
+        let start = match self.files.is_empty() {
+            true => "start: OPEN BLANK* INKED line* CLOSE\n".to_owned(),
+            false => "start: block (\"\\n\\n\" block)*\nblock: OPEN BLANK* INKED line* CLOSE\n".to_owned(),
+        };
         let close = serde_json::Value::String(self.fence.clone());
         // Everything but line feeds and other control characters; `FIRST` is also no backtick, and
         // `INK` neither a backtick nor blank.
@@ -170,9 +199,9 @@ impl ReplyShape {
         const FIRST: &str = r"[^`\x00-\x08\x0A-\x0C\x0E-\x1F\x7F-\u{9F}]";
         const INK: &str = r"[^` \x00-\x1F\x7F-\u{9F}]";
         format!(
-            "start: OPEN BLANK* INKED line* CLOSE\n\
+            "{start}\
              line: BLANK | INKED\n\
-             OPEN: {open}\n\
+             OPEN: {opening}\n\
              CLOSE: {close}\n\
              BLANK: /[ \\t\\r]*\\n/\n\
              INKED: /(`{{1,{fewer}}}({FIRST}{ANY}*)?|[ \\t\\r]*{INK}{ANY}*|[ \\t\\r]+`{ANY}*)\\n/\n"
@@ -182,7 +211,15 @@ impl ReplyShape {
     /// The shape's reply for a file's content; the inverse of reading it, and what examples are made of.
     pub fn wrap(&self, content: &str) -> String {
         let end = if content.ends_with('\n') { "" } else { "\n" };
-        format!("{}{}\n{content}{end}{}", self.fence, self.language, self.fence)
+        format!("{}{content}{end}{}", self.opening(self.files.first().map(String::as_str)), self.fence)
+    }
+
+    /// The opening line of a block, with the file's path if there are several files.
+    fn opening(&self, file: Option<&str>) -> String {
+        match file {
+            None => format!("{}{}\n", self.fence, self.language),
+            Some(file) => format!("{}{} {file}\n", self.fence, language::of(file)),
+        }
     }
 }
 
@@ -233,6 +270,20 @@ fn render(name: &str, values: minijinja::Value) -> Result<String> {
         .map_err(|error| Error::Template(error.to_string()))
 }
 
+/// Templates by what they say, so that attempts before and after a change can be told apart.
+fn digest(sources: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for source in sources {
+        // The length in front keeps two sources from being one with the same text.
+        hash.update((source.len() as u64).to_le_bytes());
+        hash.update(source);
+    }
+    hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
+const TEMPLATE: &str = include_str!("../templates/prompt.md");
+const RETRY: &str = include_str!("../templates/retry.md");
+
 fn environment() -> &'static Environment<'static> {
     static ENVIRONMENT: OnceLock<Environment<'static>> = OnceLock::new();
     ENVIRONMENT.get_or_init(|| {
@@ -249,8 +300,8 @@ fn environment() -> &'static Environment<'static> {
         made.set_auto_escape_callback(|_| AutoEscape::None);
         made.set_undefined_behavior(UndefinedBehavior::Strict);
         // The templates are part of the program; a test renders both.
-        let _ = made.add_template("prompt.md", include_str!("../templates/prompt.md"));
-        let _ = made.add_template("retry.md", include_str!("../templates/retry.md"));
+        let _ = made.add_template("prompt.md", TEMPLATE);
+        let _ = made.add_template("retry.md", RETRY);
         made
     })
 }

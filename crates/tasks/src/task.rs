@@ -16,10 +16,13 @@ use crate::{Error, Result, path};
 /// The largest task file in bytes. Source files worth a task are far smaller.
 pub const MAX_TASK_BYTES: u64 = 1 << 20;
 
+/// The most files that one task may name as those it changes. Its policy allows fewer.
+pub const MAX_FILES: usize = 64;
+
 /// The most context files that one task may name.
 pub const MAX_CONTEXT_FILES: usize = 64;
 
-/// One change to one file, and how to tell that it worked.
+/// One change to one file or a few, and how to tell that it worked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Task {
     /// The task file, as messages name it.
@@ -32,8 +35,10 @@ pub struct Task {
     pub title: Option<String>,
     /// What to do, in words.
     pub description: String,
-    /// The one file to write, relative to the workspace, in plain form.
+    /// The file to write, relative to the workspace, in plain form; the first one where there are several.
     pub file: String,
+    /// All files that the task may change, in plain form; `file` is the first of them.
+    pub files: Vec<String>,
     /// Files to show to the model, relative to the workspace, in plain form.
     pub context: Vec<String>,
     /// Rules for the result, one sentence each.
@@ -127,6 +132,16 @@ pub enum Eligibility {
     Atomic,
     /// A ticket of low or medium complexity; the default of Markdown tasks.
     Ticket,
+}
+
+impl Eligibility {
+    /// How many files one task may change.
+    pub fn max_files(self) -> usize {
+        match self {
+            Eligibility::Atomic => 1,
+            Eligibility::Ticket => 3,
+        }
+    }
 }
 
 impl Task {
@@ -257,6 +272,21 @@ fn checked_id(file: &str, id: &str) -> Result<String> {
         ));
     }
     Ok(id.to_owned())
+}
+
+/// The files that a task may change: in plain form, each once, at least one.
+fn checked_files<'a>(file: &str, given: impl IntoIterator<Item = (String, &'a str)>) -> Result<Vec<String>> {
+    let mut files: Vec<String> = Vec::new();
+    for (at, path) in given {
+        let path = checked_path(file, &at, path)?;
+        if files.len() == MAX_FILES {
+            return Err(bad(file, at, format!("more than `{MAX_FILES}` files to change; split the task")));
+        }
+        if !files.contains(&path) {
+            files.push(path);
+        }
+    }
+    Ok(files)
 }
 
 fn checked_count(file: &str, at: &str, count: usize) -> Result<()> {

@@ -6,6 +6,7 @@
 
 mod backup;
 mod replace;
+mod transaction;
 
 use std::fs::File;
 use std::io::Read;
@@ -17,6 +18,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 pub use backup::{Backup, Interrupted};
+pub use transaction::Transaction;
 
 use crate::{Error, Result, path};
 

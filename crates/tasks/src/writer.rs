@@ -35,6 +35,8 @@ pub struct Reply {
     pub seconds: f64,
     /// US dollars it cost.
     pub cost_usd: f64,
+    /// The model that wrote it, for the ledger; "" where it has no name.
+    pub model: String,
 }
 
 /// Why there is no reply.

@@ -71,10 +71,14 @@ impl EditMatcher {
     pub(super) fn new(env: &TokEnv, grammar: &EditGrammar, limit: usize) -> Result<Self> {
         let EditGrammar { files, marker } = grammar;
         check(files, *marker)?;
-        let mut sources: Vec<Source> = files.iter().map(|file| Source::new(&file.path, &file.content)).collect();
+        let mut sources: Vec<Source> =
+            files.iter().map(|file| Source::new(&file.path, &file.content)).collect();
         sources.sort_by(|a, b| a.path.cmp(&b.path));
         if let Some(same) = sources.windows(2).find(|pair| pair[0].path == pair[1].path) {
-            return Err(wrong(format!("two files have the path `{}`", String::from_utf8_lossy(&same[0].path).trim())));
+            return Err(wrong(format!(
+                "two files have the path `{}`",
+                String::from_utf8_lossy(&same[0].path).trim()
+            )));
         }
         let trie = env.tok_trie();
         check_bytes(trie, &sources)?;
@@ -184,7 +188,8 @@ impl EditMatcher {
         if !ends {
             // What comes next may belong to the last token: where the text may go on within a token, it is not cut.
             let from = bytes.len().saturating_sub(trie.max_token_len());
-            let sure = (from..bytes.len()).find(|at| trie.has_extensions(&bytes[*at..])).unwrap_or(bytes.len());
+            let sure =
+                (from..bytes.len()).find(|at| trie.has_extensions(&bytes[*at..])).unwrap_or(bytes.len());
             let mut end = 0;
             tokens.retain(|&token| {
                 end += trie.token(token).len();
@@ -268,7 +273,10 @@ fn check(files: &[EditFile], marker: usize) -> Result<()> {
     }
     for EditFile { path, content } in files {
         if content.len() > MOST_BYTES {
-            return Err(wrong(format!("`{path}` has `{}` bytes; up to `{MOST_BYTES}` are supported", content.len())));
+            return Err(wrong(format!(
+                "`{path}` has `{}` bytes; up to `{MOST_BYTES}` are supported",
+                content.len()
+            )));
         }
         if files.len() > 1 && (path.is_empty() || path.chars().any(char::is_control)) {
             return Err(wrong(format!("the path `{}` is not one line of text", path.escape_debug())));
@@ -293,7 +301,8 @@ fn check_bytes(trie: &TokTrie, sources: &[Source]) -> Result<()> {
         known[usize::from(child.byte())] = child.token_id().is_some();
     }
     let form = b"\n<=>| SEARCHREPLACE".iter().copied().chain(0x80..=0xBF);
-    let files = sources.iter().flat_map(|source| source.path.iter().chain(source.text(0..source.lines())).copied());
+    let files =
+        sources.iter().flat_map(|source| source.path.iter().chain(source.text(0..source.lines())).copied());
     match form.chain(files).find(|byte| !known[usize::from(*byte)]) {
         Some(byte) => Err(wrong(format!("the vocabulary has no token for the byte `{byte:#04x}`"))),
         None => Ok(()),

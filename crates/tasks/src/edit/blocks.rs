@@ -33,9 +33,11 @@ pub(super) fn begins(lines: &[&str]) -> bool {
 /// block opens with it, that of the first block counts.
 pub(super) fn read(lines: &[&str], marker: usize, files: &[Base<'_>]) -> Result<Vec<Change>> {
     let lengths = || lines.iter().filter_map(|line| opening(line)).map(|(length, _)| length);
-    let marker = if lengths().any(|length| length == marker) { marker } else { lengths().next().unwrap_or(marker) };
+    let marker =
+        if lengths().any(|length| length == marker) { marker } else { lengths().next().unwrap_or(marker) };
     let blocks = parse(lines, marker, files)?;
-    let texts: Vec<Lines<'_>> = files.iter().map(|file| Lines::new(file.path, file.content.unwrap_or(""))).collect();
+    let texts: Vec<Lines<'_>> =
+        files.iter().map(|file| Lines::new(file.path, file.content.unwrap_or(""))).collect();
     let mut splices: Vec<Vec<Splice<'_>>> = files.iter().map(|_| Vec::new()).collect();
     let mut last = None;
     for block in &blocks {
@@ -66,10 +68,14 @@ fn file_of(block: &Block<'_>, last: Option<usize>, files: &[Base<'_>], texts: &[
     if let Some(file) = last.or((files.len() == 1).then_some(0)) {
         return Ok(file);
     }
-    let standing: Vec<usize> = (0..texts.len()).filter(|at| !texts[*at].places(block.search).is_empty()).collect();
+    let standing: Vec<usize> =
+        (0..texts.len()).filter(|at| !texts[*at].places(block.search).is_empty()).collect();
     match standing.as_slice() {
         [file] => Ok(*file),
-        _ => Err(bad(block.at, "it is not clear which file the block is for; write the file's path on the line before it")),
+        _ => Err(bad(
+            block.at,
+            "it is not clear which file the block is for; write the file's path on the line before it",
+        )),
     }
 }
 
@@ -79,7 +85,9 @@ fn splice<'a>(block: &Block<'a>, text: &Lines<'_>, again: bool) -> Result<Splice
         return match (text.is_empty(), again) {
             (true, false) => Ok(Splice { lines: 0..0, with, at: block.at }),
             (true, true) => Err(bad(block.at, "a new file is given twice; give it in one block")),
-            (false, _) => Err(bad(block.at, "SEARCH is empty, but the file is not; copy the lines to be replaced")),
+            (false, _) => {
+                Err(bad(block.at, "SEARCH is empty, but the file is not; copy the lines to be replaced"))
+            }
         };
     }
     let lines = text.only(&text.places(block.search), block.search, block.at)?;
@@ -102,7 +110,12 @@ fn parse<'a>(lines: &'a [&'a str], marker: usize, files: &[Base<'_>]) -> Result<
             .ok_or_else(|| bad(at + 1, "the block has no end, `>>>>>>> REPLACE`; the reply was cut off"))?;
         let divide = divider(lines, at, close, marker)?;
         let path = named.map(str::to_owned).or_else(|| path_before(&lines[prose..at], files));
-        blocks.push(Block { path, search: &lines[at + 1..divide], replace: &lines[divide + 1..close], at: at + 1 });
+        blocks.push(Block {
+            path,
+            search: &lines[at + 1..divide],
+            replace: &lines[divide + 1..close],
+            at: at + 1,
+        });
         at = close + 1;
         prose = at;
     }
@@ -130,7 +143,8 @@ fn opening(line: &str) -> Option<(usize, Option<&str>)> {
     let length = line.len() - rest.len();
     let rest = rest.strip_prefix(' ').unwrap_or(rest).strip_prefix("SEARCH")?;
     let named = rest.trim_start_matches(':').trim();
-    let fits = length >= LEAST && (named.is_empty() || rest.starts_with([' ', ':']) && whole::path_like(named).is_some());
+    let fits = length >= LEAST
+        && (named.is_empty() || rest.starts_with([' ', ':']) && whole::path_like(named).is_some());
     fits.then_some((length, Some(named).filter(|named| !named.is_empty())))
 }
 

@@ -34,7 +34,7 @@ pub enum Form {
     Patch,
 }
 
-/// Files of at most this many lines are written whole. On one-file tasks of up to about this size every published
+/// Files of at most this many lines together are written whole. On one-file tasks of up to about this size every published
 /// comparison of a Qwen coder has whole files ahead of edits; beyond it a reply takes too long and loses lines.
 const WHOLE_LINES: usize = 150;
 
@@ -42,17 +42,20 @@ const WHOLE_LINES: usize = 150;
 const MARKER: usize = 7;
 
 impl EditFormat {
-    /// The form of the reply for these files. A file that does not exist has nothing to be searched, so a task with
-    /// that file alone is always answered with the whole of it.
+    /// The form of the reply for these files. New files have nothing to be searched, so where all are new they are
+    /// written whole.
     pub fn form(self, files: &[Base<'_>]) -> Form {
-        let diff = || Form::Diff { marker: marker(files.iter().filter_map(|file| file.content)) };
-        let is_new = |file: &Base<'_>| file.content.is_none_or(|content| content.trim().is_empty());
-        match (self, files) {
-            (EditFormat::Whole, _) => Form::Whole,
-            (EditFormat::Patch, _) => Form::Patch,
-            (_, [file]) if is_new(file) => Form::Whole,
-            (EditFormat::Auto, [file]) if lines(file) <= WHOLE_LINES => Form::Whole,
-            (EditFormat::Auto | EditFormat::Diff, _) => diff(),
+        let all_new = files.iter().all(|file| file.content.is_none_or(|content| content.trim().is_empty()));
+        let lines: usize =
+            files.iter().filter_map(|file| file.content).map(|content| content.lines().count()).sum();
+        match self {
+            EditFormat::Whole => Form::Whole,
+            EditFormat::Patch => Form::Patch,
+            EditFormat::Auto | EditFormat::Diff if all_new => Form::Whole,
+            EditFormat::Auto if lines <= WHOLE_LINES => Form::Whole,
+            EditFormat::Auto | EditFormat::Diff => {
+                Form::Diff { marker: marker(files.iter().filter_map(|file| file.content)) }
+            }
         }
     }
 }
@@ -79,10 +82,15 @@ impl Form {
 /// The shortest delimiter, of seven characters or more, that no line of the texts begins with: a line may begin with
 /// fewer or more of `<`, `=` or `>`, but with exactly so many only if it is a delimiter.
 pub fn marker<'a>(texts: impl IntoIterator<Item = &'a str>) -> usize {
-    let mut taken: Vec<usize> = texts.into_iter().flat_map(str::lines).map(run).filter(|run| *run >= MARKER).collect();
+    let mut taken: Vec<usize> =
+        texts.into_iter().flat_map(str::lines).map(run).filter(|run| *run >= MARKER).collect();
     taken.sort_unstable();
     taken.dedup();
-    taken.iter().enumerate().find(|(at, run)| MARKER + at != **run).map_or(MARKER + taken.len(), |(at, _)| MARKER + at)
+    taken
+        .iter()
+        .enumerate()
+        .find(|(at, run)| MARKER + at != **run)
+        .map_or(MARKER + taken.len(), |(at, _)| MARKER + at)
 }
 
 /// How often the first character of a line is repeated, if it is one of a delimiter.
@@ -92,10 +100,6 @@ fn run(line: &str) -> usize {
         Some(first @ ('<' | '=' | '>')) => line.chars().take_while(|c| *c == first).count(),
         _ => 0,
     }
-}
-
-fn lines(file: &Base<'_>) -> usize {
-    file.content.map_or(0, |content| content.lines().count())
 }
 
 #[cfg(test)]
@@ -117,7 +121,8 @@ mod tests {
         assert_eq!(EditFormat::Whole.form(&base(Some(&large))), Form::Whole);
         assert_eq!(EditFormat::Patch.form(&base(Some(&small))), Form::Patch);
         let two = [base(None), base(Some("x\n"))].concat();
-        assert_eq!(EditFormat::Auto.form(&two), Form::Diff { marker: 7 });
+        assert_eq!(EditFormat::Auto.form(&two), Form::Whole);
+        assert_eq!(EditFormat::Diff.form(&two), Form::Diff { marker: 7 });
     }
 
     #[test]

@@ -31,7 +31,8 @@ fn nearest(file: &[&str], wanted: &[&str]) -> Option<(usize, usize)> {
     let lines: Vec<Bigrams> = file.iter().map(|line| Bigrams::of(line)).collect();
     let mut best = (LEAST, None);
     for first in 0..=file.len() - count {
-        let scores = wanted.iter().zip(&lines[first..]).filter(|(line, _)| line.total > 0).map(|(a, b)| a.like(b));
+        let scores =
+            wanted.iter().zip(&lines[first..]).filter(|(line, _)| line.total > 0).map(|(a, b)| a.like(b));
         let (sum, inked) = scores.fold((0.0, 0), |(sum, inked), score| (sum + score, inked + 1));
         let score = sum / f64::from(inked.max(1));
         if score > best.0 {
@@ -65,7 +66,8 @@ impl Bigrams {
 
     /// Sørensen and Dice's coefficient.
     fn like(&self, other: &Bigrams) -> f64 {
-        let shared = self.counts.iter().map(|(pair, n)| (*n).min(other.counts.get(pair).copied().unwrap_or(0)));
+        let shared =
+            self.counts.iter().map(|(pair, n)| (*n).min(other.counts.get(pair).copied().unwrap_or(0)));
         let shared: u32 = shared.sum();
         f64::from(2 * shared) / f64::from((self.total + other.total).max(1))
     }
@@ -77,7 +79,8 @@ mod tests {
 
     #[test]
     fn a_slip_of_the_pen_is_found() {
-        let file = ["import os", "", "def add(a, b):", "    return a + b", "", "def sub(a, b):", "    return a - b"];
+        let file =
+            ["import os", "", "def add(a, b):", "    return a + b", "", "def sub(a, b):", "    return a - b"];
         assert_eq!(nearest(&file, &["def sub(a,b):", "    return a-b"]), Some((5, 2)));
         assert_eq!(nearest(&file, &["import  os"]), Some((0, 1)));
         assert_eq!(nearest(&file, &["class Whatever(Base):"]), None);

@@ -24,6 +24,37 @@ const BEGIN: &str = "*** Begin Patch";
 const END: &str = "*** End Patch";
 const END_OF_FILE: &str = "*** End of File";
 
+/// A Lark grammar for llguidance of patches that have this form. That their hunks fit the files it cannot promise:
+/// search/replace blocks can.
+pub fn lark(files: &[Base<'_>]) -> String {
+    const ANY: &str = r"[^\x00-\x08\x0A-\x1F\x7F-\u{9F}]";
+    let quoted = |text: String| serde_json::Value::String(text).to_string();
+    let lines = |head: &str, new: bool| -> String {
+        let wanted = files.iter().filter(|file| file.content.is_none_or(str::is_empty) == new);
+        let each: Vec<String> = wanted.map(|file| quoted(format!("{head} {}\n", file.path))).collect();
+        each.join(" | ")
+    };
+    let (updated, added) = (lines("*** Update File:", false), lines("*** Add File:", true));
+    let mut sections = Vec::new();
+    let mut rules = String::new();
+    for (name, heads, body) in [("UPDATED", updated, "hunk+"), ("ADDED", added, "PLUS+")] {
+        if !heads.is_empty() {
+            sections.push(format!("{name} {body}"));
+            rules += &format!("{name}: {heads}\n");
+        }
+    }
+    format!(
+        "start: \"*** Begin Patch\\n\" section+ \"*** End Patch\"\n\
+         section: {}\n\
+         {rules}\
+         hunk: HEAD LINE+\n\
+         HEAD: /@@( {ANY}*)?\\n/\n\
+         LINE: /[ +\\-]{ANY}*\\n/\n\
+         PLUS: /\\+{ANY}*\\n/\n",
+        sections.join(" | ")
+    )
+}
+
 struct Section<'a> {
     file: usize,
     action: Action,
@@ -67,7 +98,9 @@ pub(super) fn read(lines: &[&str], files: &[Base<'_>]) -> Result<Vec<Change>> {
         }
         let content = match (section.action, base) {
             (Action::Add, None) => Some(added(section)?),
-            (Action::Add, Some(_)) => return Err(bad(section.at, "the file exists already; use `*** Update File:`")),
+            (Action::Add, Some(_)) => {
+                return Err(bad(section.at, "the file exists already; use `*** Update File:`"));
+            }
             (_, None) => return Err(bad(section.at, "the file does not exist; use `*** Add File:`")),
             (Action::Delete, Some(_)) if !section.hunks.is_empty() => {
                 return Err(bad(section.at, "a deleted file has no lines; remove them"));
@@ -112,7 +145,10 @@ fn parse<'a>(lines: &[&'a str], begin: usize, files: &[Base<'_>]) -> Result<Vec<
             if line.trim().is_empty() {
                 continue;
             }
-            return Err(bad(at, "the patch begins with no `*** Update File:`, `*** Add File:` or `*** Delete File:`"));
+            return Err(bad(
+                at,
+                "the patch begins with no `*** Update File:`, `*** Add File:` or `*** Delete File:`",
+            ));
         };
         body_line(section, line, at, files)?;
     }
@@ -179,7 +215,11 @@ fn added(section: &Section<'_>) -> Result<String> {
         content.push_str(line);
         content.push('\n');
     }
-    if content.trim().is_empty() { Err(bad(section.at, "the new file is empty; write its lines")) } else { Ok(content) }
+    if content.trim().is_empty() {
+        Err(bad(section.at, "the new file is empty; write its lines"))
+    } else {
+        Ok(content)
+    }
 }
 
 fn updated(section: &Section<'_>, path: &str, text: &str) -> Result<String> {
@@ -213,7 +253,9 @@ fn place(hunk: &Hunk<'_>, hunk_lines: &[(u8, &str)], lines: &Lines<'_>) -> Resul
         return match (header, hunk.at_end || lines.is_empty()) {
             (None, true) => Ok(lines.len()),
             (Some(header), false) => Ok(header + 1),
-            _ => Err(bad(hunk.at, "the hunk has no context, so its place is unknown; add the lines around it")),
+            _ => {
+                Err(bad(hunk.at, "the hunk has no context, so its place is unknown; add the lines around it"))
+            }
         };
     }
     let mut places = lines.places(&old);
@@ -236,10 +278,12 @@ fn header(hunk: &Hunk<'_>, lines: &Lines<'_>) -> Result<Option<usize>> {
     match places.as_slice() {
         // Where the context alone decides, the header need not.
         [] if !hunk.lines.is_empty() => Ok(None),
-        places => lines.only(places, &[hunk.header], hunk.at).map(|range| Some(range.start)).or_else(|error| {
-            let decided = hunk.lines.iter().any(|(sign, _)| *sign != b'+');
-            if decided { Ok(None) } else { Err(error) }
-        }),
+        places => {
+            lines.only(places, &[hunk.header], hunk.at).map(|range| Some(range.start)).or_else(|error| {
+                let decided = hunk.lines.iter().any(|(sign, _)| *sign != b'+');
+                if decided { Ok(None) } else { Err(error) }
+            })
+        }
     }
 }
 

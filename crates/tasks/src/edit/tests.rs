@@ -1,7 +1,7 @@
 use super::*;
 
 fn shape() -> ReplyShape {
-    ReplyShape { fence: "```".into(), language: "python".into() }
+    ReplyShape { files: vec![], fence: "```".into(), language: "python".into() }
 }
 
 const DIFF: Form = Form::Diff { marker: 7 };
@@ -27,7 +27,8 @@ fn patch(body: &str) -> String {
 #[test]
 fn blocks_replace_the_lines_they_name() {
     let old = "import os\n\ndef f():\n    return 1\n\ndef g():\n    return 1\n";
-    let two = block("import os\n", "import sys\n") + &block("def g():\n    return 1\n", "def g():\n    return 2\n");
+    let two =
+        block("import os\n", "import sys\n") + &block("def g():\n    return 1\n", "def g():\n    return 2\n");
     let new = "import sys\n\ndef f():\n    return 1\n\ndef g():\n    return 2\n";
     assert_eq!(edit(old, &two).unwrap(), new);
     assert_eq!(edit("a\nb\nc\n", &block("b\n", "")).unwrap(), "a\nc\n");
@@ -69,7 +70,10 @@ fn an_edit_that_fits_no_or_several_places_is_refused_with_the_lines_that_are_nea
     let Error::NoMatch { line: 1, near, .. } = &error else { panic!("{error}") };
     assert!(near.contains("lines `4` to `5`:\ndef sub(a, b):\n    return a - b"), "{near}");
     let error = edit(old, &("Well.\n".to_owned() + &block("x = 1\n", "x = 3\n"))).unwrap_err();
-    assert!(matches!(&error, Error::Ambiguous { line: 2, count: 2, places, .. } if places == "7, 9"), "{error}");
+    assert!(
+        matches!(&error, Error::Ambiguous { line: 2, count: 2, places, .. } if places == "7, 9"),
+        "{error}"
+    );
     // A part of a line is no line, and blanks before it count.
     assert!(matches!(edit(old, &block("return a + b\n", "x\n")), Err(Error::NoMatch { .. })));
     assert!(matches!(edit(old, &block("y = \n", "x\n")), Err(Error::NoMatch { .. })));
@@ -162,7 +166,8 @@ fn several_files_are_told_apart() {
     assert!(matches!(made(&("src/new.py\n".to_owned() + &block("a\n", "x\n"))), Err(Error::NoMatch { .. })));
     // Whole files, each with its path.
     let whole = "src/a.py\n```python\nA\n```\nand\n```python src/new.py\nN\n```\n";
-    let changes = read(whole, &Form::Whole, &shape(), &files).unwrap();
+    let named = ReplyShape { files: files.iter().map(|file| file.path.to_owned()).collect(), ..shape() };
+    let changes = read(whole, &Form::Whole, &named, &files).unwrap();
     assert_eq!(changes[0], Change { path: "src/a.py".into(), content: Some("A\n".into()) });
     assert_eq!(changes[1], Change { path: "src/new.py".into(), content: Some("N\n".into()) });
 }
@@ -206,7 +211,8 @@ fn a_patch_adds_deletes_and_moves() {
     let made = |body: &str| read(&patch(body), &Form::Patch, &shape(), &files);
     let body = "*** Delete File: a.py\n*** Update File: b.py\n*** Move to: d.py\n@@\n-b\n+B\n*** Add File: c.py\n+c\n+\n+e\n\n";
     let expected = [("a.py", None), ("b.py", None), ("c.py", Some("c\n\ne\n")), ("d.py", Some("B\n"))];
-    let changes: Vec<_> = made(body).unwrap().into_iter().map(|change| (change.path, change.content)).collect();
+    let changes: Vec<_> =
+        made(body).unwrap().into_iter().map(|change| (change.path, change.content)).collect();
     assert_eq!(changes, expected.map(|(path, content)| (path.to_owned(), content.map(str::to_owned))));
     for body in [
         "*** Add File: a.py\n+x\n",
@@ -232,7 +238,9 @@ fn a_patch_adds_deletes_and_moves() {
 #[test]
 fn a_patch_with_several_places_is_refused() {
     let old = "def f():\n    return 1\ndef g():\n    return 1\n    return 1\n";
-    let body = |header: &str| patch(&format!("*** Update File: src/a.py\n@@{header}\n-    return 1\n+    return 2\n"));
+    let body = |header: &str| {
+        patch(&format!("*** Update File: src/a.py\n@@{header}\n-    return 1\n+    return 2\n"))
+    };
     assert!(matches!(edit(old, &body("")), Err(Error::Ambiguous { count: 3, .. })));
     assert!(matches!(edit(old, &body(" def g():")), Err(Error::Ambiguous { count: 2, .. })));
     assert!(matches!(edit(old, &body(" def h():")), Err(Error::Ambiguous { count: 3, .. })));

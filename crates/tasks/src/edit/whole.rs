@@ -44,58 +44,46 @@ pub fn parse(reply: &str, shape: &ReplyShape) -> Result<Draft> {
             path: None,
             content: unix_ends(reply.trim_end_matches(['\r', '\n', ' ', '\t'])) + "\n",
         }),
-        [block] => draft(&lines, block),
+        [block] => {
+            let draft = block.draft(&lines);
+            if draft.content.lines().all(is_blank) {
+                return Err(Error::EmptyReply);
+            }
+            Ok(draft)
+        }
         several => Err(Error::SeveralBlocks { count: several.len() }),
     }
 }
 
-/// What whole files in a reply make of the files: one file, or one block with a path for each of several.
+/// What whole files in a reply make of the files.
 pub(super) fn read(reply: &str, shape: &ReplyShape, files: &[Base<'_>]) -> Result<Vec<Change>> {
-    let drafts = match parse(reply, shape) {
-        Err(Error::SeveralBlocks { .. }) if files.len() > 1 => several(reply)?,
-        draft => vec![draft?],
+    let drafts = match shape.files.as_slice() {
+        [] => vec![parse(reply, shape)?],
+        named => super::parse_files(reply, named)?,
     };
-    let mut changes: Vec<Change> = Vec::new();
-    for draft in drafts {
-        let file = match (&draft.path, files) {
-            (Some(path), _) => target::resolve(path, files)?,
-            (None, [_]) => 0,
-            (None, _) => return Err(Error::BadEdit { line: 1, problem: NO_PATH }),
-        };
-        let Base { path, content } = files[file];
-        if changes.iter().any(|change| change.path == path) {
-            return Err(Error::BadEdit { line: 1, problem: "a file is given twice; give it once" });
-        }
-        changes.push(Change { path: path.to_owned(), content: Some(Style::of(content).apply(&draft.content)) });
-    }
-    Ok(changes)
-}
-
-const NO_PATH: &str = "it is not clear which file the block is for; write the file's path on the line before it";
-
-/// The drafts of a reply with several fenced blocks.
-fn several(reply: &str) -> Result<Vec<Draft>> {
-    let lines: Vec<&str> = reply.split_inclusive('\n').collect();
-    blocks(&lines)?.iter().map(|block| draft(&lines, block)).collect()
+    let change = |draft: Draft| {
+        let file = draft.path.as_deref().map_or(Ok(0), |path| target::resolve(path, files))?;
+        let Base { path, content } = files.get(file).copied().ok_or(Error::NoEdit)?;
+        Ok(Change { path: path.to_owned(), content: Some(Style::of(content).apply(&draft.content)) })
+    };
+    drafts.into_iter().map(change).collect()
 }
 
 /// Lines of the fences, as indices.
-struct Block {
-    open: usize,
+pub(super) struct Block {
+    pub(super) open: usize,
     close: usize,
 }
 
-fn draft(lines: &[&str], block: &Block) -> Result<Draft> {
-    let content: String = lines[block.open + 1..block.close].concat();
-    if content.lines().all(is_blank) {
-        return Err(Error::EmptyReply);
+impl Block {
+    pub(super) fn draft(&self, lines: &[&str]) -> Draft {
+        let before = self.open.checked_sub(1).map(|at| lines[at]);
+        let path = path_in_fence(lines[self.open]).or_else(|| before.and_then(path_in_line));
+        Draft { path, content: lines[self.open + 1..self.close].concat() }
     }
-    let before = block.open.checked_sub(1).map(|at| lines[at]);
-    let path = path_in_fence(lines[block.open]).or_else(|| before.and_then(path_in_line));
-    Ok(Draft { path, content })
 }
 
-fn blocks(lines: &[&str]) -> Result<Vec<Block>> {
+pub(super) fn blocks(lines: &[&str]) -> Result<Vec<Block>> {
     let mut found = Vec::new();
     let mut open: Option<(usize, usize)> = None;
     for (at, line) in lines.iter().enumerate() {

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::{
-    Eligibility, Format, PHASES, POLICIES, Task, bad, checked_command, checked_count, checked_id,
-    checked_path,
+    Eligibility, Format, PHASES, POLICIES, Task, bad, checked_command, checked_count, checked_files,
+    checked_id, checked_path,
 };
 use crate::Result;
 use crate::command::Command;
@@ -20,7 +20,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
     let fields = Fields { file, map };
     let id = checked_id(file, &fields.required("task_id")?)?;
     let description = fields.required("description")?;
-    let output = checked_path(file, "field `output_file`", &fields.required("output_file")?)?;
+    let files = fields.files()?;
     let mut context = Vec::new();
     for path in fields.list("context_files")? {
         let path = checked_path(file, "field `context_files`", &path)?;
@@ -43,7 +43,8 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
         id,
         title: None,
         description,
-        file: output,
+        file: files[0].clone(),
+        files,
         context,
         constraints: fields.list("constraints")?,
         command: fields.command()?,
@@ -59,10 +60,11 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
     })
 }
 
-const KNOWN: [&str; 12] = [
+const KNOWN: [&str; 13] = [
     "task_id",
     "description",
     "output_file",
+    "output_files",
     "context_files",
     "constraints",
     "test_command",
@@ -108,6 +110,20 @@ impl Fields<'_> {
                 .ok_or_else(|| self.wrong(field, "expected a list of strings; put each item in quotes")),
             Some(_) => Err(self.wrong(field, "expected a list of strings; write `[\"…\"]`")),
         }
+    }
+
+    /// The files to write, at least one: `output_file`, then those of `output_files`.
+    fn files(&self) -> Result<Vec<String>> {
+        let listed = self.list("output_files")?;
+        // A list says which one is first; without it, the field for one file is needed.
+        let first = match listed.is_empty() {
+            true => Some(self.required("output_file")?),
+            false => self.text("output_file")?,
+        };
+        let at = |field: &str| format!("field `{field}`");
+        let first = first.iter().map(|path| (at("output_file"), path.as_str()));
+        let listed = listed.iter().map(|path| (at("output_files"), path.as_str()));
+        checked_files(self.file, first.chain(listed))
     }
 
     /// The test command: a line, or a list of words.
@@ -160,6 +176,27 @@ mod tests {
                 .unwrap();
         assert_eq!(task.command, None);
         assert!(task.context.is_empty() && task.constraints.is_empty());
+    }
+
+    /// Covers S1-13, S1-39.
+    #[test]
+    fn several_files_have_a_list() {
+        let with =
+            |fields: &str| Task::parse("t.json", &format!(r#"{{"task_id":"a","description":"b",{fields}}}"#));
+        let task = with(r#""output_files":["a.js","./b.js","a.js"]"#).unwrap();
+        assert_eq!((task.file.as_str(), task.files), ("a.js", vec!["a.js".to_owned(), "b.js".to_owned()]));
+        let task = with(r#""output_file":"c.js","output_files":["a.js","c.js"]"#).unwrap();
+        assert_eq!((task.file.as_str(), task.files), ("c.js", vec!["c.js".to_owned(), "a.js".to_owned()]));
+        let task = with(r#""output_file":"c.js""#).unwrap();
+        assert_eq!(task.files, ["c.js"]);
+        for (fields, expected) in [
+            (r#""output_files":[]"#, "field `output_file`: it is missing"),
+            (r#""output_files":["../a"]"#, "field `output_files`: path `../a`"),
+            (r#""output_files":"a""#, "field `output_files`: expected a list"),
+        ] {
+            let error = with(fields).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 
     #[test]

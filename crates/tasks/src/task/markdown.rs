@@ -3,7 +3,7 @@
 mod front;
 
 use super::{Code, Criterion, Eligibility, Format, PHASES, POLICIES, Place, Task};
-use super::{bad, checked_command, checked_count, checked_id, checked_path, one_of, stem};
+use super::{bad, checked_command, checked_count, checked_files, checked_id, checked_path, one_of, stem};
 use crate::Result;
 use crate::command::Command;
 
@@ -11,7 +11,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
     let lines: Vec<&str> = text.lines().collect();
     let (front, body) = front::split(file, &lines)?;
     let mut sections = Sections::of(file, &lines, body)?;
-    let output = sections.file(&front)?;
+    let files = sections.files(&front)?;
     let mut prose = Vec::new();
     let context = sections.context(&front, &mut prose)?;
     checked_count(file, "section `Context`", context.len())?;
@@ -41,7 +41,8 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
         id: checked_id(file, &front.task_id.or(front.id).unwrap_or_else(|| stem(file)))?,
         title,
         description,
-        file: output,
+        file: files[0].clone(),
+        files,
         context,
         constraints,
         command,
@@ -128,26 +129,47 @@ impl<'a> Sections<'a> {
         }
     }
 
-    fn file(&mut self, front: &front::Front) -> Result<String> {
-        const NAMES: [&str; 5] = ["file to modify", "file to create", "file to write", "output file", "file"];
-        let Some(section) = self.take(|name| NAMES.contains(&name))? else {
-            return match &front.output_file {
-                Some(path) => checked_path(self.file, "field `output_file`", path),
-                None => Err(bad(
-                    self.file,
-                    "section `File to modify`",
-                    "it is missing; add `## File to modify` and one path",
-                )),
-            };
-        };
-        let mut paths = section.lines.iter().filter(|(_, line)| !line.trim().is_empty());
-        let at = |line: &usize| format!("line {line}");
-        match (paths.next(), paths.next()) {
-            (Some((line, path)), None) => checked_path(self.file, &at(line), bare(path)),
-            (Some(_), Some((line, _))) => {
-                Err(bad(self.file, at(line), "a second path; a task writes one file, split the task"))
+    /// The files to write: the one of "File to modify", then the list of "Files to modify". The
+    /// frontmatter's fields count where there is neither section.
+    fn files(&mut self, front: &front::Front) -> Result<Vec<String>> {
+        const ONE: [&str; 5] = ["file to modify", "file to create", "file to write", "output file", "file"];
+        const SEVERAL: [&str; 4] = ["files to modify", "files to create", "files to write", "output files"];
+        let at = |line: usize| format!("line {line}");
+        let mut given: Vec<(String, &str)> = Vec::new();
+        for (names, several) in [(ONE.as_slice(), false), (SEVERAL.as_slice(), true)] {
+            let Some(section) = self.take(|name| names.contains(&name))? else { continue };
+            let paths: Vec<_> = section.lines.iter().filter(|(_, line)| !line.trim().is_empty()).collect();
+            match paths.as_slice() {
+                [] => {
+                    let problem = "no path; write one below the heading";
+                    return Err(bad(self.file, at(section.line), problem));
+                }
+                [_, (line, _), ..] if !several => {
+                    let problem = "a second path; list several files under `## Files to modify`";
+                    return Err(bad(self.file, at(*line), problem));
+                }
+                paths => {
+                    let words = |path: &str| several && !path.contains('`') && listed(path).contains(' ');
+                    if let Some((line, _)) = paths.iter().find(|(_, path)| words(path)) {
+                        let problem = "words beside the path; put the path between backticks";
+                        return Err(bad(self.file, at(*line), problem));
+                    }
+                    given.extend(paths.iter().map(|(line, path)| (at(*line), listed(path))));
+                }
             }
-            (None, _) => Err(bad(self.file, at(&section.line), "no path; write one below the heading")),
+        }
+        if given.is_empty() {
+            let field = |name: &str| format!("field `{name}`");
+            given.extend(front.output_file.iter().map(|path| (field("output_file"), path.as_str())));
+            given.extend(front.output_files.iter().flatten().map(|path| (field("output_files"), &**path)));
+        }
+        match checked_files(self.file, given)? {
+            files if files.is_empty() => Err(bad(
+                self.file,
+                "section `File to modify`",
+                "it is missing; add `## File to modify` and one path",
+            )),
+            files => Ok(files),
         }
     }
 
@@ -366,9 +388,11 @@ fn bullet(line: &str) -> Option<&str> {
     Some(rest.trim())
 }
 
-/// A path without the marks around it.
-fn bare(line: &str) -> &str {
-    bullet(line).unwrap_or(line).trim().trim_matches('`').trim()
+/// The path of a line that holds nothing else but marks around it; in backticks, words may follow.
+fn listed(line: &str) -> &str {
+    let text = bullet(line).unwrap_or(line).trim();
+    let marked = text.strip_prefix('`').and_then(|rest| rest.split_once('`'));
+    marked.map_or(text.trim_matches('`'), |(path, _)| path).trim()
 }
 
 /// The file that a bullet names: its text in backticks, or its first word where that looks like a path.

@@ -119,6 +119,20 @@ impl Workspace {
         })
     }
 
+    /// Removes the file of a backup, unless somebody else changed it since the snapshot.
+    pub fn remove(&self, backup: &Backup) -> Result<()> {
+        let path = &backup.snapshot.path;
+        if self.snapshot(path)?.text() != backup.snapshot.text() {
+            return Err(Error::Changed { path: path.clone() });
+        }
+        let (folder, name) = path::split(path);
+        let Some(dir) = self.folder(folder, path)? else { return Ok(()) };
+        match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => sync(&dir).map_err(self.io(path)),
+            Err(error) => Err(self.io(path)(error.into())),
+        }
+    }
+
     /// Brings the saved state back: bytes and mode, or no file and none of the folders made for it.
     pub fn restore(&self, backup: &Backup) -> Result<()> {
         let path = &backup.snapshot.path;

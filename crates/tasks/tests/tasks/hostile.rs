@@ -76,7 +76,7 @@ proptest! {
         if let Ok(task) = Task::parse(label, &pieces.concat()) {
             prop_assert!(coder_tasks::path::relative(&task.file).is_ok());
             prop_assert!(!task.id.is_empty());
-            prop_assert!(Prompt::new(&task, &[], Some("x")).is_ok());
+            prop_assert!(Prompt::new(&task, &[], &[]).is_ok());
         }
     }
 

@@ -1,8 +1,10 @@
-//! The crate from outside: the loop, hostile paths and texts, crashes, and the grammar of replies.
+//! The crate from outside: the loop, hostile paths and texts, several files, crashes, and the grammar of replies.
 
 mod attempts;
 mod crash;
+mod edits;
 mod hostile;
 mod paths;
 mod reply;
 mod scripted;
+mod several;

@@ -32,7 +32,7 @@ impl Writer for Scripted {
         }
         let text = self.replies.pop_front().expect("one reply more than was asked for")?;
         let usage = Usage { prompt_tokens: 10, cached_tokens: 4, completion_tokens: 5 };
-        Ok(Reply { text, usage, seconds: 0.5, cost_usd: 0.0 })
+        Ok(Reply { text, usage, seconds: 0.5, cost_usd: 0.0, model: "scripted".to_owned() })
     }
 }
 

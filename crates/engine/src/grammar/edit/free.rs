@@ -120,17 +120,23 @@ mod tests {
             assert_eq!(ends.is_some(), !c.is_control() || c == '\t' || c == '\n', "{c:?} {ends:?}");
             assert!(!matches!(ends, Some(Line::Within(_))), "{c:?}");
         }
-        for bytes in [&b"\x80"[..], b"\xC0\x80", b"\xE0\x80", b"\xED\xA0", b"\xF0\x80", b"\xF4\x90", b"\xF5", b"\xFF"] {
+        for bytes in
+            [&b"\x80"[..], b"\xC0\x80", b"\xE0\x80", b"\xED\xA0", b"\xF0\x80", b"\xF4\x90", b"\xF5", b"\xFF"]
+        {
             assert_eq!(follow(7, bytes), None, "{bytes:?}");
         }
     }
 
     #[test]
     fn no_line_begins_with_a_delimiter() {
-        for text in ["=======\n", "======= x", ">>>>>>> REPLACE", "<<<<<<< SEARCH", "||||||| base", "x\n=======\n"] {
+        for text in
+            ["=======\n", "======= x", ">>>>>>> REPLACE", "<<<<<<< SEARCH", "||||||| base", "x\n=======\n"]
+        {
             assert_eq!(follow(7, text.as_bytes()), None, "{text}");
         }
-        for text in ["======\n", "========\n", ">>>>>> REPLACE", "<<<<<<<< SEARCH\n", " =======\n", "a =======\n"] {
+        for text in
+            ["======\n", "========\n", ">>>>>> REPLACE", "<<<<<<<< SEARCH\n", " =======\n", "a =======\n"]
+        {
             assert!(follow(7, text.as_bytes()).is_some(), "{text}");
         }
         assert_eq!(follow(9, b"=========\n"), None);

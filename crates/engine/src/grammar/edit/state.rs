@@ -214,14 +214,16 @@ impl Form {
     pub(super) fn step(&self, phase: Phase, byte: u8, left: usize) -> Option<Phase> {
         match phase {
             Phase::Path { at, lo, hi } => self.path(at, lo, hi, byte),
-            Phase::Open { file, at } => {
-                (self.open[at as usize] == byte).then(|| self.opened(file, at + 1))
-            }
+            Phase::Open { file, at } => (self.open[at as usize] == byte).then(|| self.opened(file, at + 1)),
             Phase::Search(search) => self.search(search, byte, left),
             Phase::Replace(replace) => self.replace(replace, byte),
             Phase::Close { block, at } if self.close[at as usize] == byte => {
                 let at = at + 1;
-                Some(if at as usize == self.close.len() { Phase::End { block } } else { Phase::Close { block, at } })
+                Some(if at as usize == self.close.len() {
+                    Phase::End { block }
+                } else {
+                    Phase::Close { block, at }
+                })
             }
             Phase::End { .. } if byte == b'\n' && self.can_open(left) => Some(self.start()),
             Phase::Close { .. } | Phase::End { .. } | Phase::Over => None,

@@ -11,9 +11,30 @@ struct Toy(TokTrie);
 const END: u32 = 256;
 
 const WORDS: [&str; 24] = [
-    "\n\n", "\n=", "=======", "=======\n", "=======\n\n", "\n=======", "<<<<<<<", " SEARCH", " SEARCH\n", "SEARCH\na",
-    ">>>>>>>", " REPLACE", ">>>>>>> ", "\n>>>>>>> REPLACE", ">>>>>>> REPLACE\n<", "REPLACE\n", "a\nb", "a\n", "ab",
-    "    ", "é", "====", "a.py\n", "x\n=======\n>>>>>>> REPLACE",
+    "\n\n",
+    "\n=",
+    "=======",
+    "=======\n",
+    "=======\n\n",
+    "\n=======",
+    "<<<<<<<",
+    " SEARCH",
+    " SEARCH\n",
+    "SEARCH\na",
+    ">>>>>>>",
+    " REPLACE",
+    ">>>>>>> ",
+    "\n>>>>>>> REPLACE",
+    ">>>>>>> REPLACE\n<",
+    "REPLACE\n",
+    "a\nb",
+    "a\n",
+    "ab",
+    "    ",
+    "é",
+    "====",
+    "a.py\n",
+    "x\n=======\n>>>>>>> REPLACE",
 ];
 
 impl TokenizerEnv for Toy {
@@ -36,7 +57,8 @@ fn toy() -> TokEnv {
 }
 
 fn grammar(files: &[(&str, &str)], marker: usize) -> EditGrammar {
-    let file = |(path, content): &(&str, &str)| EditFile { path: path.to_string(), content: content.to_string() };
+    let file =
+        |(path, content): &(&str, &str)| EditFile { path: path.to_string(), content: content.to_string() };
     EditGrammar { files: files.iter().map(file).collect(), marker }
 }
 
@@ -69,7 +91,9 @@ fn block(search: &str, replace: &str) -> String {
 #[test]
 fn lines_that_stand_once_are_searched() {
     let file = one("a\nb\na\nc\n  a\n\n");
-    for search in ["b\n", "a\nb\n", "a\nb\na\n", "b\na\n", "c\n", "a\nc\n  a\n", "  a\n", "\n", "a\nb\na\nc\n  a\n\n"] {
+    for search in
+        ["b\n", "a\nb\n", "a\nb\na\n", "b\na\n", "c\n", "a\nc\n  a\n", "  a\n", "\n", "a\nb\na\nc\n  a\n\n"]
+    {
         assert!(accepts(&file, &block(search, "x\n")), "{search:?}");
     }
     for search in ["a\n", "", "x\n", "a", "b", "b\nc\n", "\n\n", " a\n", "a\n\n"] {
@@ -80,9 +104,16 @@ fn lines_that_stand_once_are_searched() {
 #[test]
 fn blocks_do_not_share_lines_and_change_something() {
     let file = one("a\nb\na\nc\n");
-    let two = |first: &str, second: &str| accepts(&file, &format!("{}\n{}", block(first, "x\n"), block(second, "")));
+    let two = |first: &str, second: &str| {
+        accepts(&file, &format!("{}\n{}", block(first, "x\n"), block(second, "")))
+    };
     assert!(two("b\n", "c\n") && two("c\n", "a\nb\n") && two("a\nb\n", "a\nc\n"));
-    assert!(!two("b\n", "b\n") && !two("b\n", "a\nb\n") && !two("a\nb\n", "b\na\n") && !two("a\nb\na\nc\n", "b\n"));
+    assert!(
+        !two("b\n", "b\n")
+            && !two("b\n", "a\nb\n")
+            && !two("a\nb\n", "b\na\n")
+            && !two("a\nb\na\nc\n", "b\n")
+    );
     assert!(accepts(&file, &block("b\n", "")) && accepts(&file, &block("b\n", "b\n\n")));
     assert!(!accepts(&file, &block("b\n", "b\n")) && !accepts(&file, &block("a\nb\n", "a\nb\n")));
     assert!(accepts(&file, &block("a\nb\n", "a\n")));
@@ -97,10 +128,21 @@ fn blocks_do_not_share_lines_and_change_something() {
 #[test]
 fn delimiters_are_never_text() {
     let file = one("a\n");
-    for text in ["=======\n", "======= x\n", "<<<<<<< SEARCH\n", ">>>>>>> REPLACE\n", "||||||| x\n", "\0\n", "a\r\n", "\u{85}\n"] {
+    for text in [
+        "=======\n",
+        "======= x\n",
+        "<<<<<<< SEARCH\n",
+        ">>>>>>> REPLACE\n",
+        "||||||| x\n",
+        "\0\n",
+        "a\r\n",
+        "\u{85}\n",
+    ] {
         assert!(!accepts(&file, &block("a\n", text)), "{text:?}");
     }
-    for text in ["======\n", "========\n", " =======\n", ">>>>>> REPLACE\n", "```\n", "\t\n", "日本\u{1f600}\n"] {
+    for text in
+        ["======\n", "========\n", " =======\n", ">>>>>> REPLACE\n", "```\n", "\t\n", "日本\u{1f600}\n"]
+    {
         assert!(accepts(&file, &block("a\n", text)), "{text:?}");
     }
     assert!(!accepts(&file, &block("a\n", "x")));
@@ -179,7 +221,8 @@ fn by_bytes(matcher: &EditMatcher, token: u32) -> (bool, bool) {
             None => return (false, crossed),
         }
     }
-    let starts = matches!(start, Phase::Replace(_)) && matches!(phase, Phase::Close { .. } | Phase::End { .. });
+    let starts =
+        matches!(start, Phase::Replace(_)) && matches!(phase, Phase::Close { .. } | Phase::End { .. });
     (matcher.form.is_affordable(phase, left - 1), crossed || starts)
 }
 
@@ -196,7 +239,8 @@ fn babble(grammar: &EditGrammar, limit: usize, seed: &mut u64, forced: bool) -> 
         }
         let mask = matcher.mask().clone();
         let vocab = 256 + 1 + WORDS.len() as u32;
-        let closing = matches!(matcher.phase(), Phase::Replace(_)) && matcher.left() <= matcher.form.most_to_close();
+        let closing =
+            matches!(matcher.phase(), Phase::Replace(_)) && matcher.left() <= matcher.form.most_to_close();
         for token in (0..vocab).filter(|token| *token != END && *token != 255) {
             let (fits, crosses) = by_bytes(&matcher, token);
             assert!(fits || !mask.allows(token), "{:?} {token}", matcher.phase());

@@ -70,7 +70,8 @@ impl Walk<'_> {
     fn forbid(&self, byte: u8, count: u8, mask: &mut Mask) {
         for length in self.form.rules.delimiters().filter(|length| *length > count) {
             let run = [byte; u8::MAX as usize];
-            let Some(node) = self.trie.child_at_bytes(self.trie.root(), &run[..usize::from(length - count)]) else {
+            let Some(node) = self.trie.child_at_bytes(self.trie.root(), &run[..usize::from(length - count)])
+            else {
                 continue;
             };
             for child in self.trie.node_children(node).filter(|child| child.byte() != byte) {
@@ -104,7 +105,11 @@ impl Walk<'_> {
             // A block is closed at the end of a token, so that its lines are known to be taken.
             Phase::End { .. } if !std::ptr::eq(node, self.trie.root()) => {}
             Phase::Open { .. } | Phase::Close { .. } | Phase::End { .. } | Phase::Over => {
-                let byte = if let Phase::End { .. } = phase { Some(b'\n') } else { self.form.only(phase, self.left) };
+                let byte = if let Phase::End { .. } = phase {
+                    Some(b'\n')
+                } else {
+                    self.form.only(phase, self.left)
+                };
                 if let Some(child) = byte.and_then(|byte| self.trie.child_at_byte(node, byte)) {
                     self.child(child, phase, mask);
                 }

@@ -1,7 +1,7 @@
 use super::*;
 
 fn read(reply: &str) -> Result<Draft> {
-    parse(reply, &ReplyShape { fence: "```".into(), language: "python".into() })
+    parse(reply, &ReplyShape { files: vec![], fence: "```".into(), language: "python".into() })
 }
 
 fn content(reply: &str) -> String {
@@ -54,7 +54,7 @@ fn what_is_no_file_is_refused() {
 
 #[test]
 fn a_markdown_file_keeps_its_own_blocks() {
-    let shape = ReplyShape { fence: "````".into(), language: "markdown".into() };
+    let shape = ReplyShape { files: vec![], fence: "````".into(), language: "markdown".into() };
     let raw = "# Title\n\n```sh\nls\n```\n";
     assert_eq!(parse(raw, &shape).unwrap().content, raw);
     assert_eq!(parse(&shape.wrap(raw), &shape).unwrap().content, raw);

@@ -21,6 +21,7 @@ pub(super) struct Front {
     pub(super) tdd_phase: Option<String>,
     pub(super) policy: Option<String>,
     pub(super) output_file: Option<String>,
+    pub(super) output_files: Option<Vec<String>>,
     pub(super) context_files: Option<Vec<String>>,
     pub(super) constraints: Option<Vec<String>>,
     /// Warnings about fields that are not in this list.
@@ -28,7 +29,7 @@ pub(super) struct Front {
     pub(super) unknown: Vec<String>,
 }
 
-const KNOWN: [&str; 12] = [
+const KNOWN: [&str; 13] = [
     "name",
     "task_id",
     "id",
@@ -39,6 +40,7 @@ const KNOWN: [&str; 12] = [
     "tdd_phase",
     "policy",
     "output_file",
+    "output_files",
     "context_files",
     "constraints",
 ];

@@ -111,6 +111,25 @@ fn a_command_may_stand_in_a_block() {
     assert_eq!(Task::parse("x.md", text).unwrap().command.unwrap().argv, ["python3", "a.py"]);
 }
 
+/// Covers S0-18, S1-39.
+#[test]
+fn several_files_are_a_list() {
+    let files = |text: &str| Task::parse("x.md", &format!("# Task: A\n{text}")).map(|task| task.files);
+    assert_eq!(
+        files("## Files to modify\n- `a.py` the caller\n- ./b.py\n\na.py\n").unwrap(),
+        ["a.py", "b.py"]
+    );
+    assert_eq!(files("## Files to create\nb.py\n## File to modify\na.py\n").unwrap(), ["a.py", "b.py"]);
+    assert_eq!(files("## File to modify\n`a b.py`\n").unwrap(), ["a b.py"]);
+    let front = "---\noutput_files: [a.py, b.py]\n---\n# Task: A\n";
+    let task = Task::parse("x.md", front).unwrap();
+    assert_eq!((task.file.as_str(), task.files.len()), ("a.py", 2));
+    let error = files("## Files to modify\n- a.py the caller\n").unwrap_err().to_string();
+    assert!(error.contains("line 3: words beside the path"), "{error}");
+    let error = files("## Files to modify\n- a.py\n- /etc/passwd\n").unwrap_err().to_string();
+    assert!(error.contains("line 4: path `/etc/passwd`"), "{error}");
+}
+
 #[test]
 fn complaints_name_file_line_and_remedy() {
     let cases = [

@@ -1,0 +1,288 @@
+//! Rates over tasks with their targets: what each requirement measures, defined once, for the table, the JSON and
+//! the help.
+
+use serde::Serialize;
+
+use super::Usage;
+use super::counts::{Counts, tokens};
+use super::entry::{LOCAL, Millis};
+use super::escalation::{Escalation, Ratio, Routed};
+
+/// A figure, how it is made, and whether it is as it should be.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Metric {
+    /// The requirement that asks for it, such as "S1-41".
+    pub id: &'static str,
+    /// In a few words.
+    pub name: &'static str,
+    /// The figure; None if there is no data for it.
+    pub value: Option<f64>,
+    /// What it counts.
+    pub unit: Unit,
+    /// The two numbers that it is the quotient of; None where it is none.
+    pub of: Option<[f64; 2]>,
+    /// What it should be.
+    pub target: Option<Target>,
+    /// Whether it is; None without data or target.
+    pub met: Option<bool>,
+}
+
+/// What a figure counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// A share; 1 is all.
+    Share,
+    /// One side's rate by the other's; 1 is as good.
+    Ratio,
+    /// Seconds.
+    Seconds,
+    /// US dollars.
+    Usd,
+    /// Things.
+    Count,
+}
+
+/// What a figure should be.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// This or more.
+    AtLeast(f64),
+    /// More than this.
+    MoreThan(f64),
+    /// Less than this.
+    LessThan(f64),
+    /// This and no other.
+    Exactly(f64),
+}
+
+/// What figures are measured with.
+pub struct Yardstick<'a> {
+    /// US dollars of one request to the best cloud model; None if it has no price.
+    pub best_usd: &'a dyn Fn(Usage) -> Option<f64>,
+    /// Watts of this machine at work; None if nobody said.
+    pub watts: Option<f64>,
+    /// US dollars of a kilowatt hour; None if nobody said.
+    pub kwh_usd: Option<f64>,
+    /// What "the last 30 days" ends with.
+    pub now: Millis,
+}
+
+/// Money of a period.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Cost {
+    /// Paid for cloud models.
+    pub cloud_usd: f64,
+    /// Electricity of the local model: watts × seconds; None if watts or price are not known.
+    pub electricity_usd: Option<f64>,
+    /// What the best cloud model would have cost for all complete tasks; None if it has no price.
+    pub all_best_usd: Option<f64>,
+}
+
+/// Every metric: id, name, target, definition.
+pub const DEFINITIONS: [(&str, &str, Option<Target>, &str); 16] = [
+    (
+        "S1-02",
+        "code by the local model",
+        Some(Target::AtLeast(0.80)),
+        "lines of complete tasks that the local model wrote / all lines of complete tasks. A line counts if the new \
+      file has it more often than the old one. Code that the task carried itself counts as not local",
+    ),
+    (
+        "S1-41",
+        "delegation",
+        Some(Target::AtLeast(0.70)),
+        "tasks whose first attempt was made here (by the local model, or by rule) / tasks with an attempt",
+    ),
+    (
+        "S1-42",
+        "first pass",
+        Some(Target::AtLeast(0.80)),
+        "delegated tasks that their command approved at the first attempt / delegated tasks that were judged (approved, or blocked). \
+      Tasks without a command are in neither",
+    ),
+    (
+        "S1-43",
+        "cloud tokens saved",
+        Some(Target::AtLeast(0.60)),
+        "1 - tokens sent to and received from cloud models / baseline. The baseline is every complete task done by a cloud model \
+      at once: the tokens of its first prompt and of its last reply, counted by the tokenizer that was used. Tasks done by rule add nothing to it",
+    ),
+    (
+        "S1-44",
+        "complete and approved",
+        Some(Target::Exactly(1.0)),
+        "complete tasks that a command approved / complete tasks",
+    ),
+    (
+        "S1-44",
+        "regressions",
+        Some(Target::Exactly(0.0)),
+        "tasks whose command no longer approved after the merge; no data where no merge was checked",
+    ),
+    (
+        "S0-35",
+        "saved against the best model",
+        Some(Target::AtLeast(0.75)),
+        "1 - (cloud cost + electricity) / cost of the baseline of S1-43 at the best model's price. Electricity is watts × seconds of the local \
+      model; no data without --watts and --kwh-usd",
+    ),
+    ("S0-35", "the same without electricity", None, "1 - cloud cost / cost of the baseline"),
+    (
+        "S4-17",
+        "cloud tokens cut, routine tasks",
+        Some(Target::AtLeast(0.90)),
+        "as S1-43, over the tasks that the policy gives to local models; where no policy decided, over the delegated ones",
+    ),
+    (
+        "S2-32",
+        "escalation ratio",
+        Some(Target::LessThan(0.30)),
+        "of the last 50 finished local attempts, those that somebody else had to do. A finished local attempt is a task on which the local \
+      model's work was judged, with its retry; failures to run the model do not count",
+    ),
+    (
+        "S3-39",
+        "completion against cloud",
+        Some(Target::MoreThan(0.80)),
+        "share of judged tasks with local attempts that the local model did / the same share of cloud models",
+    ),
+    (
+        "S3-40",
+        "quality against cloud",
+        Some(Target::MoreThan(0.85)),
+        "mean score of judged local tasks / the same of cloud tasks. The score is 1 for approval at the first attempt, 1/2 at the second, \
+      1/3 at the third, 0 for none; S2-27's avgQualityScore is the local mean",
+    ),
+    (
+        "S3-41",
+        "seconds per local request",
+        Some(Target::LessThan(30.0)),
+        "mean seconds from asking the local model to its reply, over the attempts that had one",
+    ),
+    (
+        "S3-42",
+        "local model was there",
+        Some(Target::MoreThan(0.99)),
+        "local attempts that did not fail for want of a model, a device or memory / local attempts not stopped by the user",
+    ),
+    (
+        "S3-43",
+        "cost of the last 30 days",
+        Some(Target::LessThan(100.0)),
+        "cloud cost + electricity of the tasks that began in the last 30 days; electricity counts as 0 where it is not known, and that is said",
+    ),
+    (
+        "S3-44",
+        "done offline",
+        Some(Target::MoreThan(0.70)),
+        "tasks that ended complete without any cloud model / finished tasks",
+    ),
+];
+
+impl Metric {
+    /// All metrics of these sums, in the order of [`DEFINITIONS`]. `recent` are the sums of the last 30 days,
+    /// `routed` the history of local attempts, oldest first.
+    pub fn all(
+        counts: &Counts,
+        recent: &Counts,
+        routed: &[Routed],
+        yardstick: &Yardstick<'_>,
+    ) -> Vec<Metric> {
+        let values = values(counts, recent, routed, yardstick);
+        let made = DEFINITIONS.iter().zip(values).map(|(&(id, name, target, _), (unit, value, of))| Metric {
+            id,
+            name,
+            value,
+            unit,
+            of,
+            target,
+            met: value.zip(target).map(|(value, target)| target.is_met(value)),
+        });
+        made.collect()
+    }
+}
+
+impl Target {
+    /// Whether a figure is as it should be.
+    pub fn is_met(self, value: f64) -> bool {
+        match self {
+            Target::AtLeast(limit) => value >= limit,
+            Target::MoreThan(limit) => value > limit,
+            Target::LessThan(limit) => value < limit,
+            Target::Exactly(limit) => value == limit,
+        }
+    }
+}
+
+impl Cost {
+    /// What these tasks cost.
+    pub fn of(counts: &Counts, yardstick: &Yardstick<'_>) -> Cost {
+        let kwh = yardstick.watts.map(|watts| watts * counts.local_seconds() / 3.6e6);
+        Cost {
+            cloud_usd: counts.cost_usd(),
+            electricity_usd: kwh.zip(yardstick.kwh_usd).map(|(kwh, price)| kwh * price),
+            all_best_usd: counts.requests.iter().map(|request| (yardstick.best_usd)(*request)).sum(),
+        }
+    }
+}
+
+/// Unit, value, and the quotient that it is, if it is one.
+type Figure = (Unit, Option<f64>, Option<[f64; 2]>);
+
+fn values(
+    counts: &Counts,
+    recent: &Counts,
+    routed: &[Routed],
+    yardstick: &Yardstick<'_>,
+) -> [Figure; DEFINITIONS.len()] {
+    let whole = |part: u64, all: u64| quotient(Unit::Share, part as f64, all as f64);
+    let saved = |part: f64, all: f64| {
+        let (unit, value, of) = quotient(Unit::Share, part, all);
+        (unit, value.map(|share| 1.0 - share), of)
+    };
+    let ratio = |local: Option<f64>, cloud: Option<f64>| match local.zip(cloud) {
+        Some((local, cloud)) => quotient(Unit::Ratio, local, cloud),
+        None => (Unit::Ratio, None, None),
+    };
+    let local = counts.tiers.get(LOCAL).copied().unwrap_or_default();
+    let asked = local.attempts - local.cancelled;
+    let money = Cost::of(counts, yardstick);
+    let with_electricity = match (money.electricity_usd, money.all_best_usd) {
+        (Some(electricity), Some(best)) => saved(money.cloud_usd + electricity, best),
+        _ => (Unit::Share, None, None),
+    };
+    let without = money.all_best_usd.map_or((Unit::Share, None, None), |best| saved(money.cloud_usd, best));
+    let Ratio { escalated, attempts } = Escalation::default().ratio(routed);
+    let month = Cost::of(recent, yardstick);
+    let month = (recent.tasks > 0).then(|| month.cloud_usd + month.electricity_usd.unwrap_or(0.0));
+    let done = |quality: super::counts::Quality| {
+        (quality.judged > 0).then(|| quality.done as f64 / quality.judged as f64)
+    };
+    let lines = |tier: &str| counts.lines.get(tier).copied().unwrap_or(0);
+    let baseline = tokens(counts.baseline);
+    [
+        whole(lines(LOCAL), counts.lines.values().sum()),
+        whole(counts.delegated, counts.attempted),
+        whole(counts.first_pass, counts.delegated_judged),
+        saved(counts.cloud_tokens() as f64, baseline as f64),
+        whole(counts.verified, counts.complete),
+        (Unit::Count, (counts.integrated > 0).then_some(counts.regressed as f64), None),
+        with_electricity,
+        without,
+        saved(counts.routine_cloud_tokens as f64, tokens(counts.routine_baseline) as f64),
+        whole(escalated as u64, attempts as u64),
+        ratio(done(counts.local), done(counts.cloud)),
+        ratio(counts.local.mean(), counts.cloud.mean()),
+        quotient(Unit::Seconds, local.answered_seconds, local.answered as f64),
+        whole(asked - local.unavailable, asked),
+        (Unit::Usd, month, None),
+        whole(counts.offline, counts.finished),
+    ]
+}
+
+/// No quotient by zero: without a whole there is no data.
+fn quotient(unit: Unit, part: f64, all: f64) -> Figure {
+    if all > 0.0 { (unit, Some(part / all), Some([part, all])) } else { (unit, None, None) }
+}

@@ -1,0 +1,314 @@
+//! The ledger's file: a SQLite database that several processes write at once.
+//!
+//! An attempt is a row as soon as it has ended, synced, so a killed run loses at most the attempt in progress.
+//! What the rows mean is not decided here.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
+
+use super::entry::{Entry, MECHANICAL, Millis};
+use super::{By, Record, TaskResult, Verdict, read, schema};
+use crate::policy::{FailureClass, Outcome};
+use crate::{Error, Result};
+
+/// The ledger. Threads may share it.
+pub struct Ledger {
+    connection: Mutex<Connection>,
+    path: PathBuf,
+}
+
+/// A run of the program, as the ledger numbers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionId(i64);
+
+/// A task of a run, as the ledger numbers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskRow(i64);
+
+/// What is known of a task before it is begun.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Begin<'a> {
+    /// The task's name.
+    pub task_id: &'a str,
+    /// Its first file.
+    pub file: &'a str,
+    /// Its category, if it was classified.
+    pub category: Option<&'a str>,
+    /// Whether the policy lets a local model have it; None if nobody decided.
+    pub eligible: Option<bool>,
+}
+
+impl Ledger {
+    /// Opens a ledger, or begins one where there is no file. A file that is something else is not touched.
+    pub fn open(path: &Path) -> Result<Ledger> {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            let io = |source| Error::Io { path: folder.to_owned(), source };
+            std::fs::create_dir_all(folder).map_err(io)?;
+        }
+        Ledger::with(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
+    }
+
+    /// Opens a ledger to look into it; None if there is no file.
+    pub fn look(path: &Path) -> Result<Option<Ledger>> {
+        match std::fs::metadata(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(Error::Io { path: path.to_owned(), source }),
+            Ok(_) => {}
+        }
+        Ledger::with(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map(Some)
+    }
+
+    /// As [`open`](Self::open), but a damaged ledger is put aside under a name of its own, which is returned, and a
+    /// new one is begun. Of several processes that find the damage one does it.
+    pub fn open_or_renew(path: &Path, now: Millis) -> Result<(Ledger, Option<PathBuf>)> {
+        match Ledger::open(path) {
+            Err(Error::LedgerDamaged { .. }) => {}
+            opened => return opened.map(|ledger| (ledger, None)),
+        }
+        let lock_path = with_suffix(path, ".lock");
+        let io = |source| Error::Io { path: lock_path.clone(), source };
+        let lock = std::fs::OpenOptions::new().create(true).append(true).open(&lock_path).map_err(io)?;
+        lock.lock().map_err(io)?;
+        match Ledger::open(path) {
+            Err(Error::LedgerDamaged { .. }) => {}
+            // Somebody else was first.
+            opened => return opened.map(|ledger| (ledger, None)),
+        }
+        let aside = put_aside(path, now)?;
+        Ledger::open(path).map(|ledger| (ledger, Some(aside)))
+    }
+
+    fn with(path: &Path, flags: OpenFlags) -> Result<Ledger> {
+        let failed = |error| schema::understand(path, error);
+        let mut connection =
+            Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failed)?;
+        schema::prepare(&mut connection, path)?;
+        Ok(Ledger { connection: Mutex::new(connection), path: path.to_owned() })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A run of the program begins: which version of it, and in which folder.
+    pub fn session(&self, program: &str, folder: &Path, now: Millis) -> Result<SessionId> {
+        self.write(|all| {
+            all.execute(
+                "INSERT INTO sessions (began_ms, program, folder) VALUES (?1, ?2, ?3)",
+                params![now, program, folder.to_string_lossy()],
+            )?;
+            Ok(SessionId(all.last_insert_rowid()))
+        })
+    }
+
+    /// The run of the program has ended.
+    pub fn end_session(&self, session: SessionId, now: Millis) -> Result<()> {
+        self.write(|all| {
+            all.execute("UPDATE sessions SET ended_ms = ?2 WHERE id = ?1", params![session.0, now])?;
+            Ok(())
+        })
+    }
+
+    /// A task begins.
+    pub fn begin(&self, session: SessionId, task: &Begin<'_>, now: Millis) -> Result<TaskRow> {
+        self.write(|all| {
+            all.execute(
+                "INSERT INTO tasks (session, task_id, file, language, category, eligible, began_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![
+                    session.0,
+                    task.task_id,
+                    task.file,
+                    crate::language::of(task.file),
+                    task.category,
+                    task.eligible,
+                    now
+                ],
+            )?;
+            Ok(TaskRow(all.last_insert_rowid()))
+        })
+    }
+
+    /// An attempt has ended; `number` counts from 0 within the task. One that is there already stays as it is.
+    pub fn attempt(&self, task: TaskRow, number: usize, record: &Record, now: Millis) -> Result<()> {
+        self.write(|all| insert_attempt(all, task, number, record, now))
+    }
+
+    /// A task has ended. Attempts of its history that are not there yet are written too.
+    pub fn finish(&self, task: TaskRow, result: &TaskResult, now: Millis) -> Result<()> {
+        self.write(|all| {
+            for (number, record) in result.history.iter().enumerate() {
+                insert_attempt(all, task, number, record, now)?;
+            }
+            all.execute(
+                "UPDATE tasks SET ended_ms = ?2, outcome = ?3, verified = ?4, seconds = ?5, error = ?6 WHERE id = ?1",
+                params![
+                    task.0,
+                    now,
+                    outcome_name(result.outcome),
+                    result.verified,
+                    finite(result.seconds),
+                    result.error
+                ],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Whether the task's command still approves after its change was merged with others.
+    pub fn integrated(&self, task: TaskRow, passed: bool) -> Result<()> {
+        self.write(|all| {
+            all.execute("UPDATE tasks SET integrated = ?2 WHERE id = ?1", params![task.0, passed])?;
+            Ok(())
+        })
+    }
+
+    /// All tasks that began at `since` or later, oldest first, as they were at one moment.
+    pub fn entries(&self, since: Millis) -> Result<Vec<Entry>> {
+        let mut connection = self.lock();
+        let read = connection.transaction().and_then(|all| read::entries(&all, since));
+        read.map_err(|error| schema::understand(&self.path, error))
+    }
+
+    fn write<T>(&self, act: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {
+        let mut connection = self.lock();
+        // Immediate, so that waiting for others happens before anything is read.
+        let written = connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|all| {
+            let done = act(&all)?;
+            all.commit().map(|()| done)
+        });
+        written.map_err(|error| schema::understand(&self.path, error))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Connection> {
+        // A panic of another thread has rolled its transaction back.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn insert_attempt(
+    all: &Transaction<'_>,
+    task: TaskRow,
+    number: usize,
+    record: &Record,
+    now: Millis,
+) -> rusqlite::Result<()> {
+    let draft = record.draft.as_ref();
+    let (verdict, class, reason) = match &record.verdict {
+        Verdict::Verified => ("verified", None, None),
+        Verdict::Unverified => ("unverified", None, None),
+        Verdict::Failed { class, reason } => ("failed", Some(class_name(*class)), Some(reason)),
+    };
+    let tier = match record.by {
+        By::Rule => MECHANICAL,
+        By::Model => draft.map_or("", |draft| &draft.tier),
+    };
+    let stages = stages(record);
+    let gate = stages.iter().find(|stage| stage.1 == "failed").map_or("parse", |stage| stage.0);
+    let gate = class.map(|_| gate);
+    let usage = record.usage;
+    let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let added = all.execute(
+        "INSERT INTO attempts (task, number, tier, model, template, seed, temperature, prompt_tokens,
+             cached_tokens, completion_tokens, seconds, cost_usd, lines, verdict, class, gate, reason, ended_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
+         ON CONFLICT (task, number) DO NOTHING",
+        params![
+            task.0,
+            count(number as u64),
+            tier,
+            draft.map_or("", |draft| &draft.model),
+            draft.map_or("", |draft| &draft.template),
+            // SQLite's integers are signed; the bits are kept.
+            draft.map(|draft| draft.seed as i64),
+            draft.map(|draft| f64::from(draft.temperature)),
+            count(usage.prompt_tokens),
+            count(usage.cached_tokens),
+            count(usage.completion_tokens),
+            finite(record.seconds),
+            finite(record.cost_usd),
+            count(record.lines),
+            verdict,
+            class,
+            gate,
+            reason,
+            now
+        ],
+    )?;
+    if added == 0 {
+        return Ok(());
+    }
+    let attempt = all.last_insert_rowid();
+    for (position, (name, verdict, seconds)) in stages.iter().enumerate() {
+        all.execute(
+            "INSERT INTO stages (attempt, position, name, verdict, seconds) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![attempt, position as i64, name, verdict, finite(*seconds)],
+        )?;
+    }
+    Ok(())
+}
+
+/// Name, verdict and seconds of the stages that a record tells of.
+fn stages(record: &Record) -> Vec<(&str, &str, f64)> {
+    let verdict = |passed| if passed { "passed" } else { "failed" };
+    record.verification.iter().map(|run| ("test", verdict(run.passed()), run.seconds)).collect()
+}
+
+/// SQLite has no numbers that are none.
+fn finite(number: f64) -> f64 {
+    if number.is_finite() { number } else { 0.0 }
+}
+
+pub(super) fn class_name(class: FailureClass) -> &'static str {
+    match class {
+        FailureClass::Availability => "availability",
+        FailureClass::Quality => "quality",
+        FailureClass::Setup => "setup",
+        FailureClass::Cancelled => "cancelled",
+    }
+}
+
+fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Complete => "complete",
+        Outcome::Blocked => "blocked",
+        Outcome::Unavailable => "unavailable",
+        Outcome::Refused => "refused",
+        Outcome::Cancelled => "cancelled",
+    }
+}
+
+/// Gives a damaged ledger and what belongs to it a name that nothing has. Its log may hold rows that are nowhere
+/// else, so it goes along under the matching name.
+fn put_aside(path: &Path, now: Millis) -> Result<PathBuf> {
+    let mut names = (0..).map(|tried| match tried {
+        0 => with_suffix(path, &format!(".damaged-{now}")),
+        _ => with_suffix(path, &format!(".damaged-{now}-{tried}")),
+    });
+    let is_free = |name: &PathBuf| ["", "-wal", "-shm"].iter().all(|end| !with_suffix(name, end).exists());
+    // There are more names than files.
+    let aside = names.find(is_free).unwrap_or_default();
+    for end in ["-wal", "-shm", ""] {
+        let from = with_suffix(path, end);
+        match std::fs::rename(&from, with_suffix(&aside, end)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            done => done.map_err(|source| Error::Io { path: from, source })?,
+        }
+    }
+    Ok(aside)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ledger").field("path", &self.path).finish_non_exhaustive()
+    }
+}

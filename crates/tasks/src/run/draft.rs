@@ -1,0 +1,180 @@
+//! What an attempt wants to change: by the task's own code, or as a model replies.
+
+use std::time::Instant;
+
+use super::{Failure, Progress, Run};
+use crate::edit::{self, Change, Style};
+use crate::ledger::{self, By, Draft, Record};
+use crate::policy::FailureClass;
+use crate::prompt::{Feedback, Prompt};
+use crate::task::{Code, Place};
+use crate::workspace::{Snapshot, Transaction};
+use crate::writer::{DraftOptions, Reply, Writer, WriterError};
+use crate::{Error, Result};
+
+impl Run<'_> {
+    /// Whether a rule alone can put the code in its place. Where a task changes several files, the
+    /// others need a model.
+    pub(super) fn is_mechanical(&self, code: &Code, transaction: &Transaction<'_>) -> bool {
+        let [file] = transaction.base() else { return false };
+        match code.place {
+            Place::Line(_) | Place::Whole => true,
+            Place::Unstated => file.before.is_none(),
+        }
+    }
+
+    /// Puts the task's own code in its place. If that fails: the content and the reason.
+    pub(super) fn mechanical(
+        &mut self,
+        code: &Code,
+        transaction: &mut Transaction<'_>,
+    ) -> Result<Option<(String, Feedback)>> {
+        (self.observe)(&Progress::Mechanical);
+        let snapshot = transaction.snapshot(&self.task.file)?.clone();
+        let record = Record { by: By::Rule, ..Record::default() };
+        let change =
+            |content: &str| Change { path: snapshot.path.clone(), content: Some(content.to_owned()) };
+        if let (Place::Line(line), Some(text), Some(_)) = (code.place, snapshot.text(), &self.task.command)
+            && edit::stands(text, &code.text, line)
+            && let Ok(verification) = self.apply(transaction, &[change(text)])?
+        {
+            // A second run of the same task: the command says that nothing is left to do.
+            self.done(record, verification);
+            return Ok(None);
+        }
+        let made = match code.place {
+            Place::Line(line) => edit::insert(snapshot.text().unwrap_or(""), &code.text, line),
+            Place::Whole | Place::Unstated => Ok(Style::of(snapshot.text()).apply(&code.text)),
+        };
+        let content = match made {
+            Ok(content) => content,
+            Err(error) => {
+                let feedback =
+                    Feedback { reason: error.to_string(), command: String::new(), output: String::new() };
+                self.failed(record, Failure { class: FailureClass::Quality, feedback, verification: None });
+                return Ok(None);
+            }
+        };
+        let changes = [change(&content)];
+        let record = Record { lines: lines_added(transaction.base(), &changes), ..record };
+        let feedback = match self.apply(transaction, &changes)? {
+            Ok(verification) => {
+                self.done(record, verification);
+                None
+            }
+            Err(failure) => Some(self.failed(record, failure)),
+        };
+        Ok(feedback.map(|feedback| (content, feedback)))
+    }
+
+    /// One try of the model. If it fails and there was a reply, the conversation for the next try.
+    pub(super) fn attempt(
+        &mut self,
+        writer: &mut dyn Writer,
+        mut options: DraftOptions,
+        prompt: &Prompt,
+        transaction: &mut Transaction<'_>,
+    ) -> Result<Option<Prompt>> {
+        (self.observe)(&Progress::Drafting { attempt: options.attempt });
+        let began = Instant::now();
+        let drafted = self.draft(writer, &mut options, prompt, transaction.base());
+        let draft = |model| Draft {
+            tier: self.settings.tier.clone(),
+            model,
+            template: prompt.template.clone(),
+            seed: options.seed,
+            temperature: options.temperature,
+        };
+        let (Reply { text, usage, seconds, cost_usd, model }, changes) = match drafted {
+            Ok(drafted) => drafted,
+            Err(error) => {
+                let seconds = began.elapsed().as_secs_f64();
+                let draft = Some(draft(String::new()));
+                let record =
+                    Record { by: By::Model, draft, usage: error.usage, seconds, ..Record::default() };
+                let feedback =
+                    Feedback { reason: error.message, command: String::new(), output: String::new() };
+                self.failed(record, Failure { class: error.class, feedback, verification: None });
+                return Ok(None);
+            }
+        };
+        (self.observe)(&Progress::Drafted { usage, seconds });
+        let lines = changes.as_ref().map_or(0, |changes| lines_added(transaction.base(), changes));
+        let draft = Some(draft(model));
+        let record = Record { by: By::Model, draft, usage, seconds, cost_usd, lines, ..Record::default() };
+        let applied = match changes {
+            Ok(changes) => self.apply(transaction, &changes)?,
+            Err(error) => Err(Failure {
+                class: FailureClass::Quality,
+                feedback: Feedback {
+                    reason: "the reply was not written".to_owned(),
+                    command: "(none, the reply itself was refused)".to_owned(),
+                    output: error.to_string(),
+                },
+                verification: None,
+            }),
+        };
+        match applied {
+            Ok(verification) => {
+                self.done(record, verification);
+                Ok(None)
+            }
+            Err(failure) => {
+                let feedback = self.failed(record, failure);
+                prompt.retry(&text, &feedback).map(Some)
+            }
+        }
+    }
+
+    /// A reply and what it comes to. The same files would fail the same way, so a draft that has failed
+    /// already is asked for again, each time with another seed and a little hotter.
+    fn draft(
+        &mut self,
+        writer: &mut dyn Writer,
+        options: &mut DraftOptions,
+        prompt: &Prompt,
+        base: &[Snapshot],
+    ) -> Result<(Reply, Result<Vec<Change>>), WriterError> {
+        let mut all = Reply::default();
+        for redraft in 0.. {
+            let reply = writer.draft(prompt, *options).map_err(|mut error| {
+                error.usage += all.usage;
+                error
+            })?;
+            all.text = reply.text;
+            all.usage += reply.usage;
+            all.seconds += reply.seconds;
+            all.cost_usd += reply.cost_usd;
+            all.model = reply.model;
+            let changes = self.read_draft(&all.text, prompt, base);
+            if !changes.as_ref().is_ok_and(|changes| self.refused.contains(changes)) {
+                return Ok((all, changes));
+            }
+            if redraft == self.settings.policy.redrafts || self.cancelled() {
+                break;
+            }
+            *options = self.settings.policy.redraft(*options);
+        }
+        Ok((all, Err(Error::SameDraft)))
+    }
+
+    /// The changes that a reply asks for, in the style of the files that it changes.
+    fn read_draft(&self, text: &str, prompt: &Prompt, base: &[Snapshot]) -> Result<Vec<Change>> {
+        let changes = edit::read(text, &prompt.form, &prompt.reply, &super::bases(base))?;
+        for Change { path, content } in &changes {
+            let old = base.iter().find(|snapshot| snapshot.path == *path).and_then(Snapshot::text);
+            // A file that is deleted in so many words has lost nothing by accident.
+            content.as_deref().map_or(Ok(()), |content| edit::check(old, content, &self.settings.guard))?;
+        }
+        Ok(changes)
+    }
+}
+
+/// Lines of the new contents that the old ones do not have.
+fn lines_added(base: &[Snapshot], changes: &[Change]) -> u64 {
+    let added = |change: &Change| {
+        let old = base.iter().find(|snapshot| snapshot.path == change.path).and_then(Snapshot::text);
+        ledger::lines_added(old, change.content.as_deref().unwrap_or(""))
+    };
+    changes.iter().map(added).sum()
+}
