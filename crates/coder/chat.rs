@@ -1,6 +1,5 @@
 //! `coder chat`: a conversation in the terminal. Earlier turns stay in the engine's cache.
 
-use std::env;
 use std::fs;
 use std::path::PathBuf;
 
@@ -13,6 +12,7 @@ use crate::answer;
 use crate::args::{ModelArgs, SamplingArgs};
 use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
+use crate::ledger;
 use crate::output::Output;
 use crate::progress;
 
@@ -187,11 +187,7 @@ impl Lines {
 
 /// `coder/history` in the user's state folder, which is made if need be.
 fn history_file() -> Option<PathBuf> {
-    let state = env::var_os("XDG_STATE_HOME")
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute())
-        .or_else(|| Some(env::home_dir()?.join(".local/state")))?;
-    let folder = state.join("coder");
+    let folder = ledger::state_folder()?;
     fs::create_dir_all(&folder).ok()?;
     Some(folder.join("history"))
 }

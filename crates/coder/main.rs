@@ -7,6 +7,7 @@
 mod answer;
 mod args;
 mod ask;
+mod audit;
 mod bench;
 mod bundled;
 mod chat;
@@ -15,6 +16,7 @@ mod doctor;
 mod failure;
 mod fit;
 mod interrupt;
+mod ledger;
 mod logits;
 mod machine;
 mod models;
@@ -25,6 +27,8 @@ mod published;
 mod quantize;
 mod report;
 mod run;
+mod stats;
+mod table;
 mod text;
 mod writer;
 
@@ -56,6 +60,7 @@ Exit code: 0 done, 1 not done, 2 bad usage.";
 #[derive(Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Stats(stats::StatsArgs),
     Ask(ask::AskArgs),
     Complete(complete::CompleteArgs),
     Chat(chat::ChatArgs),
@@ -92,6 +97,7 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Outcome {
     match command {
         Command::Run(args) => run::run(args),
+        Command::Stats(args) => stats::run(args),
         Command::Ask(args) => ask::run(args),
         Command::Complete(args) => complete::run(args),
         Command::Chat(args) => chat::run(args),

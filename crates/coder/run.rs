@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::args::ModelArgs;
 use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
+use crate::ledger::{LedgerArgs, Recorder};
 use crate::output::{Output, Plain};
 use crate::report::{self, Report};
 use crate::writer::{LocalWriter, Stop};
@@ -50,6 +51,11 @@ pub(crate) struct RunArgs {
     /// Same seed, same edits
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    #[command(flatten)]
+    ledger: LedgerArgs,
+    /// Write nothing into the ledger (see coder stats)
+    #[arg(long, conflicts_with = "ledger")]
+    no_ledger: bool,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -119,6 +125,8 @@ pub(crate) fn run(args: RunArgs) -> Outcome {
         let stop = stop.clone();
         move || stop.now()
     });
+    let recorder =
+        if args.no_ledger { Recorder::none() } else { Recorder::open(&args.ledger, &args.working_dir) };
     let mut writer = LocalWriter::new(&args.model, stop.clone());
     let mut settings = settings(&args);
     let mut out = Output::new();
@@ -126,8 +134,14 @@ pub(crate) fn run(args: RunArgs) -> Outcome {
     for task in &tasks {
         task.warnings.iter().for_each(|warning| eprintln!("note: {}: {warning}", task.source));
         settings.verify.output_bytes = writer.prepare(task);
-        let result =
-            run_task(task, &workspace, Some(&mut writer), &settings, &mut observe(task), stop.flag());
+        let recording = recorder.begin(task);
+        let mut tell = observe(task);
+        let mut observe = |progress: &Progress<'_>| {
+            recording.see(progress);
+            tell(progress);
+        };
+        let result = run_task(task, &workspace, Some(&mut writer), &settings, &mut observe, stop.flag());
+        recording.finish(&result);
         if args.output_format == Format::Text {
             show(&mut out, &result)?;
         }

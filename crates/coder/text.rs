@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::args::{read_json, read_text};
 use crate::ask;
+use crate::audit;
 use crate::bundled;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
@@ -25,14 +26,30 @@ pub(crate) struct TokenizeArgs {
     /// Treat names of special tokens such as <|im_end|> as plain text
     #[arg(long)]
     plain: bool,
+    /// Print bytes and tokens of files, and of the files in folders, in place of token ids; without --model, a token is
+    /// taken to be 4 bytes
+    #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with_all = ["file", "plain"])]
+    audit: Vec<PathBuf>,
+    /// With --audit: exit 1 if it is more than quick (2,000 tokens in 5 files), medium (8,000 in 15), thorough (32,000 in 40),
+    /// or a number of tokens
+    #[arg(long, value_name = "TIER|N", requires = "audit", value_parser = audit::budget)]
+    budget: Option<audit::Budget>,
+    /// With --audit: print JSON
+    #[arg(long, requires = "audit")]
+    json: bool,
 }
 
 const TOKENIZE_EXAMPLES: &str = "Examples:
   echo -n 'fn main() {}' | coder tokenize            {\"ids\":[…],\"count\":5}
   coder tokenize --model qwen2.5-coder-7b.gguf --file src/main.rs
-  coder tokenize --file a.rs --file b.rs             one line per file";
+  coder tokenize --file a.rs --file b.rs             one line per file
+  coder tokenize --audit CLAUDE.md .claude --budget medium";
 
 pub(crate) fn tokenize(args: TokenizeArgs) -> Outcome {
+    if !args.audit.is_empty() {
+        let model = args.model.as_deref().map(|model| open(Some(model))).transpose()?;
+        return audit::run(&args.audit, model.as_ref().map(|model| &model.tokenizer), args.budget, args.json);
+    }
     let texts = if args.file.is_empty() {
         vec![
             ask::input(None, None)?

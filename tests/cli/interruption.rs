@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::folder;
+use crate::support::{STATE, folder};
 
 /// Large enough that writing it takes time.
 fn old_content() -> String {
@@ -16,6 +16,7 @@ fn old_content() -> String {
 fn start(folder: &Path) -> Child {
     Command::new(env!("CARGO_BIN_EXE_coder"))
         .args(["run", "task.md", "--output-format", "json"])
+        .env("XDG_STATE_HOME", STATE)
         .current_dir(folder)
         .stdout(Stdio::null())
         .stderr(Stdio::null())

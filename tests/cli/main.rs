@@ -5,6 +5,7 @@ mod interruption;
 mod network;
 mod quantize;
 mod run;
+mod stats;
 mod support;
 mod text;
 mod tools;

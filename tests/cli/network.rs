@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::support::copy_of;
+use crate::support::{STATE, copy_of};
 
 #[test]
 fn the_main_job_opens_no_connection() {
@@ -18,7 +18,8 @@ fn the_main_job_opens_no_connection() {
     }
     let mut strace = Command::new("strace");
     strace.args(["-f", "-e", "trace=network", "-o"]).arg(&trace).arg(env!("CARGO_BIN_EXE_coder"));
-    strace.args(["run", "task.md"]).current_dir(&folder).env_remove("CARGO_TARGET_DIR");
+    strace.args(["run", "task.md"]).env("XDG_STATE_HOME", STATE);
+    strace.current_dir(&folder).env_remove("CARGO_TARGET_DIR");
     let output = strace.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let calls = fs::read_to_string(trace).unwrap();

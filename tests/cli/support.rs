@@ -7,10 +7,14 @@ use assert_cmd::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The program, with the user's folders in a place that does not exist.
+/// The user's state folder, of all tests together: so the ledger is written by many processes at once.
+pub(crate) const STATE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/state");
+
+/// The program, with the user's other folders in a place that does not exist.
 pub(crate) fn coder(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_coder"));
-    command.args(args).env("XDG_STATE_HOME", "/nonexistent").env("XDG_DATA_HOME", "/nonexistent");
+    command.args(args).env("XDG_STATE_HOME", STATE);
+    command.env("XDG_DATA_HOME", "/nonexistent").env("XDG_CONFIG_HOME", "/nonexistent");
     // What tasks build belongs into their own folder.
     command.env_remove("CARGO_TARGET_DIR");
     command

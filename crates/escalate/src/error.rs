@@ -7,6 +7,12 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// A table of prices is not as it must be: correct the file.
+    #[error("prices: {problem}; see `coder stats --help`")]
+    BadPrices {
+        /// What is wrong with it.
+        problem: String,
+    },
 }
 
 /// A result of this crate.

@@ -1,10 +1,13 @@
-//! Who is asked when the local model cannot do a task: so far the names and the order, as data.
+//! Who is asked when the local model cannot do a task: so far the names, the order and the prices, as data.
 //!
-//! No model's identity and no price stands here; rungs are resolved to models by a table of the user's.
+//! No model's identity and no price stands in code: `prices.json` has them, with a date, and a file of the user's
+//! changes them.
 #![forbid(unsafe_code)]
 
 mod error;
 mod ladder;
+mod price;
 
 pub use error::{Error, Result};
 pub use ladder::{FailureClass, Ladders, Rung};
+pub use price::{Electricity, LongPrice, Price, Prices};

@@ -22,7 +22,7 @@ pub use calendar::{date, since, timestamp, week};
 pub use counts::{Counts, Quality, TierCounts, tokens};
 pub use entry::{Attempt, AttemptResult, End, Entry, LOCAL, LocalEnd, MECHANICAL, Millis, StageEntry};
 pub use escalation::{Admission, Escalation, Ratio, Routed};
-pub use metric::{Cost, DEFINITIONS, Metric, Target, Unit, Yardstick};
+pub use metric::{Cost, DEFINITIONS, Definition, Metric, Target, Unit, Yardstick};
 pub use state::{Exported, LocalModelStats, STATE_FILE};
 pub use stats::{Group, Grouping, Stats, Trend};
 pub use store::{Begin, Ledger, SessionId, TaskRow};

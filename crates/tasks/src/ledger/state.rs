@@ -9,9 +9,8 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use super::counts::Counts;
 use crate::{Error, Result};
@@ -92,30 +91,30 @@ impl LocalModelStats {
 
     /// The text of a state file with these figures in it.
     fn merged(&self, text: &str, replace: bool) -> std::result::Result<(String, Exported), String> {
-        let mut state = object(text)?;
-        let mut stats = state.get("stats").map_or(Ok(Object::default()), |value| {
-            object(value.get()).map_err(|problem| format!("`stats`: {problem}"))
-        })?;
-        let mut ours = stats.get("localModelStats").map_or(Ok(Object::default()), |value| {
-            object(value.get()).map_err(|problem| format!("`localModelStats`: {problem}"))
-        })?;
-        let in_file = ours.get("totalAttempts").and_then(|value| value.get().parse().ok()).unwrap_or(0);
+        let mut state = Object::parse(text)?;
+        let inner = |object: &Object, key: &str| {
+            let parsed = object.get(key).map_or(Ok(Object::default()), Object::parse);
+            parsed.map_err(|problem| format!("`{key}`: {problem}"))
+        };
+        let mut stats = inner(&state, "stats")?;
+        let mut ours = inner(&stats, "localModelStats")?;
+        let in_file = ours.get("totalAttempts").and_then(|value| value.parse().ok()).unwrap_or(0);
         let exported = match self.total_attempts {
             ledger if in_file > ledger && !replace && ledger > 0 => Exported::Kept { file: in_file, ledger },
             0 if !replace => Exported::Migrated,
             _ => Exported::Written,
         };
-        for (key, value) in object(&json(self))?.0 {
+        for (key, value) in Object::parse(&json(self))?.0 {
             if exported == Exported::Written || ours.get(&key).is_none() {
                 ours.set(&key, value, None);
             }
         }
         let layout = Layout::of(text);
-        stats.set("localModelStats", raw(layout.write(&ours, 2))?, Some("reviewStats"));
+        stats.set("localModelStats", layout.write(&ours, 2), Some("reviewStats"));
         if is_older(state.get("version")) {
-            state.set("version", raw(json(&VERSION))?, None);
+            state.set("version", json(&VERSION), None);
         }
-        state.set("stats", raw(layout.write(&stats, 1))?, None);
+        state.set("stats", layout.write(&stats, 1), None);
         let end = if text.ends_with('\n') { layout.line_end } else { "" };
         Ok((layout.write(&state, 0) + end, exported))
     }
@@ -123,16 +122,16 @@ impl LocalModelStats {
 
 /// A JSON object whose values are the text that they were.
 #[derive(Default)]
-struct Object(Vec<(String, Box<RawValue>)>);
+struct Object(Vec<(String, String)>);
 
 impl Object {
-    fn get(&self, key: &str) -> Option<&RawValue> {
+    fn get(&self, key: &str) -> Option<&str> {
         // Of a key that is there twice, readers take the last.
-        self.0.iter().rev().find(|(name, _)| name == key).map(|(_, value)| &**value)
+        self.0.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
     /// Sets a key where it is, else after `after`, else at the end.
-    fn set(&mut self, key: &str, value: Box<RawValue>, after: Option<&str>) {
+    fn set(&mut self, key: &str, value: String, after: Option<&str>) {
         if let Some((_, old)) = self.0.iter_mut().rev().find(|(name, _)| name == key) {
             *old = value;
             return;
@@ -142,26 +141,31 @@ impl Object {
     }
 }
 
-impl<'de> Deserialize<'de> for Object {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Object, D::Error> {
-        struct Keys;
-        impl<'de> Visitor<'de> for Keys {
-            type Value = Object;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a JSON object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Object, A::Error> {
-                let mut object = Object::default();
-                while let Some(entry) = map.next_entry()? {
-                    object.0.push(entry);
-                }
-                Ok(object)
-            }
+impl Object {
+    /// Cuts an object's text into keys and the text of their values; the error says what is wrong and where.
+    fn parse(text: &str) -> std::result::Result<Object, String> {
+        // The whole first, so that what follows only has to find the borders.
+        let IgnoredAny = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let mut rest = text.trim_start().strip_prefix('{').ok_or("it is not a JSON object")?.trim_start();
+        let mut object = Object::default();
+        while !rest.starts_with('}') {
+            let (key, after) = next::<String>(rest)?;
+            let value = after.trim_start().strip_prefix(':').ok_or("a key without a value")?.trim_start();
+            let (IgnoredAny, after) = next(value)?;
+            let end = value.len() - after.len();
+            object.0.push((key, value[..end].to_owned()));
+            rest = after.trim_start();
+            rest = rest.strip_prefix(',').unwrap_or(rest).trim_start();
         }
-        deserializer.deserialize_map(Keys)
+        Ok(object)
     }
+}
+
+/// The JSON value that a text begins with, and what follows it.
+fn next<T: DeserializeOwned>(text: &str) -> std::result::Result<(T, &str), String> {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<T>();
+    let value = values.next().ok_or("no value")?.map_err(|error| error.to_string())?;
+    Ok((value, &text[values.byte_offset()..]))
 }
 
 /// How a file sets its JSON: on one line, or with this indentation.
@@ -181,11 +185,11 @@ impl<'a> Layout<'a> {
 
     /// The object's text, where it stands `depth` objects deep.
     fn write(&self, object: &Object, depth: usize) -> String {
-        let entry = |(key, value): &(String, Box<RawValue>)| match self.indent {
+        let entry = |(key, value): &(String, String)| match self.indent {
             Some(indent) => {
-                format!("{}{}{}: {}", self.line_end, indent.repeat(depth + 1), json(key), value.get())
+                format!("{}{}{}: {}", self.line_end, indent.repeat(depth + 1), json(key), value)
             }
-            None => format!("{}: {}", json(key), value.get()),
+            None => format!("{}: {}", json(key), value),
         };
         let entries: Vec<String> = object.0.iter().map(entry).collect();
         match self.indent {
@@ -199,25 +203,17 @@ impl<'a> Layout<'a> {
 
 /// Versions are two numbers with a point between them; one that is no such thing is from before there were any. A
 /// later one stays.
-fn is_older(version: Option<&RawValue>) -> bool {
+fn is_older(version: Option<&str>) -> bool {
     let numbers = |text: &str| -> Option<(u32, u32)> {
         let (major, minor) = text.trim_matches('"').split_once('.')?;
         Some((major.parse().ok()?, minor.parse().ok()?))
     };
-    version.and_then(|version| numbers(version.get())) < numbers(VERSION)
-}
-
-fn object(text: &str) -> std::result::Result<Object, String> {
-    serde_json::from_str(text).map_err(|error| error.to_string())
+    version.and_then(numbers) < numbers(VERSION)
 }
 
 fn json(value: &impl Serialize) -> String {
-    // Names and numbers only, so this cannot fail; text that is no JSON would be refused a step later.
+    // Names and numbers only: this cannot fail.
     serde_json::to_string(value).unwrap_or_default()
-}
-
-fn raw(text: String) -> std::result::Result<Box<RawValue>, String> {
-    RawValue::from_string(text).map_err(|error| error.to_string())
 }
 
 /// Writes beside the file, syncs, and renames: the file is the old or the new one at every moment.

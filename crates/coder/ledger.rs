@@ -1,0 +1,145 @@
+//! Where the ledger is, and what a run writes into it. A ledger that cannot be written costs a warning, never a run.
+
+use std::cell::Cell;
+use std::env;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use coder_tasks::ledger::{Begin, Ledger, Millis, Record, SessionId, TaskRow};
+use coder_tasks::{Progress, Task, TaskResult};
+
+/// Which ledger.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct LedgerArgs {
+    /// The file that every attempt is written down in [default: coder/ledger.db in the user's state folder]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ledger: Option<PathBuf>,
+}
+
+/// A run's side of the ledger. Threads may share it.
+pub(crate) struct Recorder {
+    open: Option<(Ledger, SessionId)>,
+    /// Whether something could not be written: it was said, and nothing more is tried.
+    failed: AtomicBool,
+}
+
+/// A task's side of it.
+pub(crate) struct Recording<'a> {
+    recorder: &'a Recorder,
+    row: Option<TaskRow>,
+    attempts: Cell<usize>,
+}
+
+impl LedgerArgs {
+    /// The file; None if there is neither an argument nor a home.
+    pub(crate) fn path(&self) -> Option<PathBuf> {
+        self.ledger.clone().or_else(|| Some(state_folder()?.join("ledger.db")))
+    }
+}
+
+impl Recorder {
+    /// Opens the ledger for a run in this folder. A damaged one is put aside, but not a file that the user named.
+    pub(crate) fn open(args: &LedgerArgs, folder: &Path) -> Self {
+        let Some(path) = args.path() else {
+            warn("there is no home folder for the ledger; name a file with --ledger");
+            return Self::none();
+        };
+        let opened = match args.ledger {
+            Some(_) => Ledger::open(&path).map(|ledger| (ledger, None)),
+            None => Ledger::open_or_renew(&path, now()),
+        };
+        let opened = opened.and_then(|(ledger, aside)| {
+            if let Some(aside) = aside {
+                let (path, aside) = (path.display(), aside.display());
+                eprintln!("warning: the ledger `{path}` was damaged; it is kept as `{aside}`, and a new one is begun");
+            }
+            let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
+            let session = ledger.session(env!("CARGO_PKG_VERSION"), &folder, now())?;
+            Ok((ledger, session))
+        });
+        match opened {
+            Ok(open) => Self { open: Some(open), failed: AtomicBool::new(false) },
+            Err(error) => {
+                warn(error);
+                Self::none()
+            }
+        }
+    }
+
+    /// Writes nothing.
+    pub(crate) fn none() -> Self {
+        Self { open: None, failed: AtomicBool::new(false) }
+    }
+
+    /// A task begins.
+    pub(crate) fn begin(&self, task: &Task) -> Recording<'_> {
+        let begin = Begin { task_id: &task.id, file: &task.file, ..Begin::default() };
+        let row = self.attempt(|ledger, session| ledger.begin(session, &begin, now()));
+        Recording { recorder: self, row, attempts: Cell::new(0) }
+    }
+
+    /// Does something with the ledger. The first failure is said; after it nothing is tried.
+    fn attempt<T>(&self, act: impl FnOnce(&Ledger, SessionId) -> coder_tasks::Result<T>) -> Option<T> {
+        let (ledger, session) = self.open.as_ref().filter(|_| !self.failed.load(Ordering::Relaxed))?;
+        match act(ledger, *session) {
+            Ok(done) => Some(done),
+            Err(error) => {
+                if !self.failed.swap(true, Ordering::Relaxed) {
+                    warn(error);
+                }
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.attempt(|ledger, session| ledger.end_session(session, now()));
+    }
+}
+
+impl Recording<'_> {
+    /// Writes down what the ledger shall know of a step.
+    pub(crate) fn see(&self, progress: &Progress<'_>) {
+        if let Progress::Attempted(record) = progress {
+            self.attempted(record);
+        }
+    }
+
+    fn attempted(&self, record: &Record) {
+        let number = self.attempts.replace(self.attempts.get() + 1);
+        if let Some(row) = self.row {
+            self.recorder.attempt(|ledger, _| ledger.attempt(row, number, record, now()));
+        }
+    }
+
+    /// The task has ended.
+    pub(crate) fn finish(self, result: &TaskResult) {
+        if let Some(row) = self.row {
+            self.recorder.attempt(|ledger, _| ledger.finish(row, result, now()));
+        }
+    }
+}
+
+fn warn(problem: impl Display) {
+    eprintln!("warning: {problem}; the run goes on without a ledger");
+}
+
+/// Milliseconds since 1970, UTC.
+pub(crate) fn now() -> Millis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
+}
+
+/// `coder` in the user's state folder, which need not be there.
+pub(crate) fn state_folder() -> Option<PathBuf> {
+    let state = env::var_os("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(|| Some(env::home_dir()?.join(".local/state")))?;
+    Some(state.join("coder"))
+}

@@ -1,0 +1,251 @@
+//! `coder stats`: what the ledger adds up to.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use coder_escalate::{Prices, Rung};
+use coder_tasks::Usage;
+use coder_tasks::ledger::{
+    DEFINITIONS, Definition, Exported, Grouping, LOCAL, Ledger, MECHANICAL, STATE_FILE, Stats, Yardstick,
+    since,
+};
+use serde::Serialize;
+
+use crate::args::read_text;
+use crate::failure::{Failure, Outcome};
+use crate::ledger::{LedgerArgs, now};
+use crate::output::Output;
+
+mod show;
+
+/// Show what all runs add up to: success, tokens, time and money, from the ledger
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES, after_long_help = long_help())]
+pub(crate) struct StatsArgs {
+    /// Only tasks begun since then: an age such as 24h, 7d or 4w, or a date (UTC) such as 2026-11-01
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Only tasks that this tier had a part in: local, haiku, sonnet, opus, their price tiers (free, cheap, …), or mechanical
+    #[arg(long, value_name = "TIER", value_parser = tier)]
+    tier: Option<String>,
+    /// A line for each group of tasks in place of the metrics
+    #[arg(long, value_name = "WHAT")]
+    by: Option<By>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Write the figures of all time into a state file as `stats.localModelStats`, and bring it to version 6.1; everything
+    /// else in it stays [default FILE: .claude/implementer-state.json]
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = STATE_FILE,
+          conflicts_with_all = ["since", "tier", "by", "json"])]
+    export: Option<PathBuf>,
+    /// With --export: write the figures even if the file counts more attempts than the ledger
+    #[arg(long, requires = "export")]
+    replace: bool,
+    /// Prices that replace the program's own, in part or whole [default: coder/prices.json in the user's configuration folder]
+    #[arg(long, value_name = "FILE")]
+    prices: Option<PathBuf>,
+    /// What this machine takes while its model works
+    #[arg(long, value_name = "WATTS")]
+    watts: Option<f64>,
+    /// US dollars of a kilowatt hour
+    #[arg(long, value_name = "USD")]
+    kwh_usd: Option<f64>,
+    #[command(flatten)]
+    ledger: LedgerArgs,
+}
+
+const EXAMPLES: &str = "Examples:
+  coder stats
+  coder stats --since 7d --watts 575 --kwh-usd 0.30
+  coder stats --by week
+  coder stats --by session --json
+  coder stats --export                   writes .claude/implementer-state.json
+
+--help defines every figure.";
+
+/// What the tasks of a line have in common.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+enum By {
+    Session,
+    Week,
+    Day,
+    Task,
+    Tier,
+    Model,
+    Template,
+    Category,
+    Language,
+}
+
+/// The whole of `--json`.
+#[derive(Serialize)]
+struct Json<'a, T> {
+    /// Rises if a key changes its meaning or goes.
+    schema: u32,
+    ledger: Option<&'a Path>,
+    since: Option<&'a str>,
+    tier: Option<&'a str>,
+    /// The date of the prices.
+    prices: &'a str,
+    #[serde(flatten)]
+    body: T,
+}
+
+const SCHEMA: u32 = 1;
+
+pub(crate) fn run(args: StatsArgs) -> Outcome {
+    let now = now();
+    let from = args.since.as_deref().map(|text| since(text, now)).transpose().map_err(Failure::new)?;
+    let path = args.ledger.path();
+    let ledger = path.as_deref().map_or(Ok(None), Ledger::look)?;
+    let mut entries = ledger.map_or(Ok(Vec::new()), |ledger| ledger.entries(from.unwrap_or(i64::MIN)))?;
+    if let Some(tier) = &args.tier {
+        entries.retain(|entry| entry.attempts.iter().any(|attempt| attempt.tier == *tier));
+    }
+    let prices = prices(&args)?;
+    let best_usd = |usage: Usage| {
+        let price = prices.of(Rung::Opus)?;
+        Some(price.usd(usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens))
+    };
+    let electricity = prices.electricity;
+    let yardstick =
+        Yardstick { best_usd: &best_usd, watts: electricity.watts, kwh_usd: electricity.kwh_usd, now };
+    if let Some(file) = &args.export {
+        return export(&Stats::of(&entries, &yardstick), file, args.replace);
+    }
+    let mut out = Output::new();
+    let ledger = path.as_deref();
+    if args.json {
+        let (since, tier) = (args.since.as_deref(), args.tier.as_deref());
+        let prices = &prices.date;
+        match args.by {
+            Some(by) => {
+                let body = serde_json::json!({ "groups": by.grouping().groups(&entries) });
+                out.json(&Json { schema: SCHEMA, ledger, since, tier, prices, body })?;
+            }
+            None => {
+                let body = Stats::of(&entries, &yardstick);
+                out.json(&Json { schema: SCHEMA, ledger, since, tier, prices, body })?;
+            }
+        }
+        return Ok(());
+    }
+    let lines = match args.by {
+        _ if entries.is_empty() => vec![no_data(&args, ledger)],
+        Some(by) => show::groups(by.name(), &by.grouping().groups(&entries)),
+        None => show::stats(&Stats::of(&entries, &yardstick), &prices),
+    };
+    Ok(out.text(&(lines.join("\n") + "\n"))?)
+}
+
+fn export(stats: &Stats, file: &Path, replace: bool) -> Outcome {
+    match stats.local_model_stats.export(file, replace)? {
+        Exported::Written | Exported::Migrated => {}
+        Exported::Kept { file, ledger } => eprintln!(
+            "note: the state counts {file} attempts, the ledger {ledger}; its figures stay, --replace writes the ledger's"
+        ),
+    }
+    Ok(Output::new().line(&format!("State ready: {}", file.display()))?)
+}
+
+fn no_data(args: &StatsArgs, ledger: Option<&Path>) -> String {
+    let place = ledger.map_or("no ledger".to_string(), |path| format!("`{}`", path.display()));
+    match (&args.since, &args.tier) {
+        (None, None) => format!("no data: no task has been run yet ({place})"),
+        _ => format!("no data: no such task ({place})"),
+    }
+}
+
+/// The program's prices, changed by the user's file, changed by the arguments.
+fn prices(args: &StatsArgs) -> Outcome<Prices> {
+    let mut prices = Prices::bundled();
+    let default = config_folder().map(|folder| folder.join("prices.json")).filter(|path| path.exists());
+    if let Some(path) = args.prices.as_ref().or(default.as_ref()) {
+        let read = Prices::parse(&read_text(path)?);
+        let own = read.map_err(|error| Failure::new(format!("`{}`: {error}", path.display())))?;
+        prices = prices.overridden_by(own);
+    }
+    for (name, given, field) in [
+        ("--watts", args.watts, &mut prices.electricity.watts),
+        ("--kwh-usd", args.kwh_usd, &mut prices.electricity.kwh_usd),
+    ] {
+        if let Some(number) = given {
+            if !(number.is_finite() && number >= 0.0) {
+                return Err(Failure::new(format!("{name} must be 0 or more")));
+            }
+            *field = Some(number);
+        }
+    }
+    Ok(prices)
+}
+
+fn config_folder() -> Option<PathBuf> {
+    let config = std::env::var_os("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(|| Some(std::env::home_dir()?.join(".config")))?;
+    Some(config.join("coder"))
+}
+
+fn tier(name: &str) -> Result<String, String> {
+    if name == MECHANICAL {
+        return Ok(name.to_string());
+    }
+    name.parse::<Rung>()
+        .map(|rung| rung.name().to_string())
+        .map_err(|error| format!("{error}, or {MECHANICAL}"))
+}
+
+impl By {
+    fn grouping(self) -> Grouping {
+        match self {
+            By::Session => Grouping::Session,
+            By::Week => Grouping::Week,
+            By::Day => Grouping::Day,
+            By::Task => Grouping::Task,
+            By::Tier => Grouping::Tier,
+            By::Model => Grouping::Model,
+            By::Template => Grouping::Template,
+            By::Category => Grouping::Category,
+            By::Language => Grouping::Language,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            By::Session => "session",
+            By::Week => "week of",
+            By::Day => "day",
+            By::Task => "task",
+            By::Tier => "tier",
+            By::Model => "model",
+            By::Template => "template",
+            By::Category => "category",
+            By::Language => "language",
+        }
+    }
+}
+
+/// The examples, and what every figure is.
+fn long_help() -> String {
+    let defined = DEFINITIONS.iter().map(|Definition { id, name, unit, target, text }| {
+        let target = target.map(|target| format!(" ({})", show::target(target, *unit))).unwrap_or_default();
+        format!("  {id} {name}{target}: {text}.")
+    });
+    let metrics = defined.collect::<Vec<_>>().join("\n");
+    format!(
+        "{EXAMPLES}
+
+Figures:
+{metrics}
+
+A tier is `{LOCAL}`, `{MECHANICAL}` (the task's own code, put in place by rule), or a cloud rung. Times are UTC; weeks begin on Monday.
+`local attempts` are tasks on which the local model's work was judged. Without data a figure says so.
+
+Prices are data with a date. A file changes them in part or whole:
+  {{\"models\": [{{\"rung\": \"opus\", \"model\": \"…\", \"input_usd\": 4, \"cached_usd\": 0.2, \"output_usd\": 20}}],
+   \"electricity\": {{\"watts\": 575, \"kwh_usd\": 0.30}}}}
+Prices are US dollars per million tokens."
+    )
+}
