@@ -125,7 +125,9 @@ fn models() -> Vec<Engine> {
     if models.is_empty() { vec![bundled()] } else { models }
 }
 
-/// Covers S0-11: 1,000 of 1,000 replies parse and apply, at temperature 1.5, within a few tokens.
+/// 1,000 of 1,000 replies parse and apply, at temperature 1.5, within a few tokens.
+///
+/// Covers S0-11.
 #[test]
 fn a_thousand_edits_of_random_weights_apply() {
     let mut random = Random(0x5EED);
@@ -215,7 +217,9 @@ fn babble(tokenizer: &Tokenizer, grammar: &Grammar, random: &mut Random, masks: 
     }
 }
 
-/// Covers S0-11: what the constraint costs with a real vocabulary. The bounds are asserted where the optimiser ran.
+/// What the constraint costs with a real vocabulary. The bounds are asserted where the optimiser ran.
+///
+/// Covers S0-11.
 #[test]
 fn the_constraint_is_fast() {
     let (tokenizer, name) = match shared("qwen2.5") {
