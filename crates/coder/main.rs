@@ -30,6 +30,7 @@ mod run;
 mod stats;
 mod table;
 mod text;
+mod undo;
 mod writer;
 
 use std::ffi::OsString;
@@ -49,6 +50,7 @@ struct Cli {
 
 const EXAMPLES: &str = "Examples:
   coder run task.md                              draft the edit, write it, verify it
+  coder undo                                     take the last task back
   coder ask --user 'Explain mmap in one line'    one question, one answer
   git diff | coder ask --system 'Write a commit message'
   coder doctor                                   what this machine can run
@@ -60,6 +62,7 @@ Exit code: 0 done, 1 not done, 2 bad usage.";
 #[derive(Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Undo(undo::UndoArgs),
     Stats(stats::StatsArgs),
     Ask(ask::AskArgs),
     Complete(complete::CompleteArgs),
@@ -97,6 +100,7 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Outcome {
     match command {
         Command::Run(args) => run::run(args),
+        Command::Undo(args) => undo::run(args),
         Command::Stats(args) => stats::run(args),
         Command::Ask(args) => ask::run(args),
         Command::Complete(args) => complete::run(args),

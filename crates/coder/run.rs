@@ -14,6 +14,7 @@ use crate::interrupt::Interrupt;
 use crate::ledger::{LedgerArgs, Recorder};
 use crate::output::{Output, Plain};
 use crate::report::{self, Report};
+use crate::undo;
 use crate::writer::{LocalWriter, Stop};
 
 /// Do tasks: draft the edit, write it with a backup, let the task's command decide
@@ -48,6 +49,9 @@ pub(crate) struct RunArgs {
     /// files where they are small or new, else diff
     #[arg(long, value_name = "FORM", default_value = "auto")]
     edit_format: Form,
+    /// Where journals and old contents are kept [default: coder in $XDG_STATE_HOME or ~/.local/state]
+    #[arg(long, value_name = "FOLDER")]
+    state_dir: Option<PathBuf>,
     /// Same seed, same edits
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -75,7 +79,8 @@ A task file says which file to write, what it should be, and which command must 
   ## Verification
   Run: cargo test --offline --quiet
 
-Old content is kept in .coder/backups. If no attempt passes, the file is as it was before.
+Old content is kept outside of the folder; coder undo brings it back. If no attempt passes, the files are as they
+were before, also after a crash.
 Exit code 0 if every task is complete, 1 if not, 130 after Ctrl-C.";
 
 /// How replies write edits.
@@ -108,7 +113,7 @@ enum Format {
 pub(crate) fn run(args: RunArgs) -> Outcome {
     let begin = Instant::now();
     let paths: Vec<&PathBuf> = args.tasks.iter().chain(&args.task_file).collect();
-    let (tasks, workspace) = match open(&paths, &args.working_dir) {
+    let (tasks, workspace) = match open(&paths, &args.working_dir, args.state_dir.as_deref()) {
         Ok(opened) => opened,
         Err(failure) => {
             if args.output_format == Format::Json {
@@ -178,7 +183,7 @@ fn settings(args: &RunArgs) -> Settings {
 }
 
 /// All tasks, read before the first one is begun, and the folder they work in.
-fn open(paths: &[&PathBuf], working_dir: &Path) -> Outcome<(Vec<Task>, Workspace)> {
+fn open(paths: &[&PathBuf], working_dir: &Path, state_dir: Option<&Path>) -> Outcome<(Vec<Task>, Workspace)> {
     let mut tasks = Vec::new();
     for path in paths {
         // A task may be named as seen from the folder it works in.
@@ -191,7 +196,7 @@ fn open(paths: &[&PathBuf], working_dir: &Path) -> Outcome<(Vec<Task>, Workspace
         }
         tasks.extend(found);
     }
-    Ok((tasks, Workspace::open(working_dir)?))
+    Ok((tasks, undo::workspace(working_dir, state_dir)?))
 }
 
 /// Tells a person at the terminal what is going on; tells everybody what went wrong in a former run.
@@ -199,12 +204,7 @@ fn observe(task: &Task) -> impl FnMut(&Progress<'_>) {
     let person = std::io::stderr().is_terminal();
     let id = task.id.clone();
     move |progress| match progress {
-        Progress::Interrupted(former) => {
-            let kept = former.backup.as_deref().map_or("it did not exist before".to_string(), |backup| {
-                format!("the content before it is in `{backup}`")
-            });
-            eprintln!("note: a former run of `{}` on `{}` was killed; {kept}", former.task_id, former.path);
-        }
+        Progress::Interrupted(former) => eprintln!("{}", undo::interrupted(former)),
         Progress::Failed { reason, .. } if person => eprintln!("{id}: failed: {}", first_line(reason)),
         Progress::Drafting { attempt } if person => eprintln!("{id}: drafting, attempt {attempt}"),
         Progress::Writing(file) if person => eprintln!("{id}: writing {file}"),

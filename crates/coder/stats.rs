@@ -29,15 +29,18 @@ pub(crate) struct StatsArgs {
     #[arg(long, value_name = "TIER", value_parser = tier)]
     tier: Option<String>,
     /// A line for each group of tasks in place of the metrics
-    #[arg(long, value_name = "WHAT")]
+    #[arg(long, value_name = "WHAT", conflicts_with = "log")]
     by: Option<By>,
+    /// The tasks themselves, oldest first; with --json with every attempt and stage
+    #[arg(long)]
+    log: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
     /// Write the figures of all time into a state file as `stats.localModelStats`, and bring it to version 6.1; everything
     /// else in it stays [default FILE: .claude/implementer-state.json]
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = STATE_FILE,
-          conflicts_with_all = ["since", "tier", "by", "json"])]
+          conflicts_with_all = ["since", "tier", "by", "log", "json"])]
     export: Option<PathBuf>,
     /// With --export: write the figures even if the file counts more attempts than the ledger
     #[arg(long, requires = "export")]
@@ -60,6 +63,7 @@ const EXAMPLES: &str = "Examples:
   coder stats --since 7d --watts 575 --kwh-usd 0.30
   coder stats --by week
   coder stats --by session --json
+  coder stats --log --since 24h
   coder stats --export                   writes .claude/implementer-state.json
 
 --help defines every figure.";
@@ -120,6 +124,10 @@ pub(crate) fn run(args: StatsArgs) -> Outcome {
         let (since, tier) = (args.since.as_deref(), args.tier.as_deref());
         let prices = &prices.date;
         match args.by {
+            None if args.log => {
+                let body = serde_json::json!({ "tasks": entries });
+                out.json(&Json { schema: SCHEMA, ledger, since, tier, prices, body })?;
+            }
             Some(by) => {
                 let body = serde_json::json!({ "groups": by.grouping().groups(&entries) });
                 out.json(&Json { schema: SCHEMA, ledger, since, tier, prices, body })?;
@@ -133,6 +141,7 @@ pub(crate) fn run(args: StatsArgs) -> Outcome {
     }
     let lines = match args.by {
         _ if entries.is_empty() => vec![no_data(&args, ledger)],
+        None if args.log => show::log(&entries),
         Some(by) => show::groups(by.name(), &by.grouping().groups(&entries)),
         None => show::stats(&Stats::of(&entries, &yardstick), &prices),
     };

@@ -1,4 +1,5 @@
-//! `coder run`, killed: the target is whole at every moment, and Ctrl-C takes everything back.
+//! `coder run`, killed: the target is whole at every moment, the next start finishes what was begun or takes it
+//! back, and Ctrl-C takes everything back. Then `coder undo`.
 
 use std::fs;
 use std::io::Write;
@@ -6,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{STATE, folder};
+use crate::support::{STATE, coder, folder, json, stderr, stdout, text};
 
 /// Large enough that writing it takes time.
 fn old_content() -> String {
@@ -31,17 +32,21 @@ fn task(verification: &str) -> String {
     )
 }
 
-/// Every file below a folder.
-fn files(folder: &Path) -> Vec<std::path::PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+/// Every file of a folder.
+fn files(folder: &Path) -> Vec<String> {
+    let name = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
+    let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| name(entry.unwrap())).collect();
+    names.sort();
+    names
 }
 
+/// Covers S1-10, S1-20, S1-55.
 #[test]
 fn killed_at_any_moment_the_file_is_old_or_new() {
     let old = old_content();
     let new = format!("new\n{old}");
     let folder = folder(&[("task.md", &task("sleep 0.01")), ("notes.txt", &old)]);
+    let root = text(folder.path());
     let notes = folder.path().join("notes.txt");
     let begin = Instant::now();
     assert!(start(folder.path()).wait().unwrap().success());
@@ -49,10 +54,9 @@ fn killed_at_any_moment_the_file_is_old_or_new() {
     assert_eq!(fs::read_to_string(&notes).unwrap(), new);
     // A linear congruential generator (Knuth's MMIX constants) gives the moments.
     let mut state = 1u64;
-    let mut seen = [0, 0];
-    for _ in 0..200 {
+    let (mut seen, mut taken_back) = ([0, 0], 0);
+    for round in 0..200 {
         fs::write(&notes, &old).unwrap();
-        let _ = fs::remove_dir_all(folder.path().join(".coder"));
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let wait = whole.mul_f64((state >> 11) as f64 / (1u64 << 53) as f64);
         let mut child = start(folder.path());
@@ -61,16 +65,63 @@ fn killed_at_any_moment_the_file_is_old_or_new() {
         child.wait().unwrap();
         let found = fs::read_to_string(&notes).unwrap();
         assert!(found == old || found == new, "the file is torn: {} bytes", found.len());
+        // The next start, whatever it is for.
+        let next = coder(&["undo", "--list", "--json", "--working-dir", root]).output().unwrap();
+        assert!(next.status.success(), "round {round}: {}", stderr(&next));
+        taken_back += usize::from(stderr(&next).contains("was killed; as before it: `notes.txt`"));
+        assert_eq!(files(folder.path()), ["notes.txt", "task.md"], "round {round}");
+        let found = fs::read_to_string(&notes).unwrap();
         seen[usize::from(found == new)] += 1;
         if found == new {
-            let backups = files(&folder.path().join(".coder"));
-            let is_backup =
-                |path: &std::path::PathBuf| fs::read(path).is_ok_and(|bytes| bytes == old.as_bytes());
-            assert!(backups.iter().any(is_backup), "no backup of the old content in {backups:?}");
+            assert_eq!(json(&["undo", "--json", "--working-dir", root])["files"][0], "notes.txt");
         }
+        assert_eq!(fs::read_to_string(&notes).unwrap(), old, "round {round}");
     }
+    println!("200 kills: {} times old, {taken_back} of them taken back, {} times new", seen[0], seen[1]);
     // If one of them never happens, the moments are badly chosen and the test shows nothing.
-    assert!(seen[0] > 10 && seen[1] > 10, "{seen:?}");
+    assert!(seen[0] > 10 && seen[1] > 10 && taken_back > 0, "{seen:?}, {taken_back}");
+}
+
+/// Covers S1-10, S1-55.
+#[test]
+fn undo_takes_a_task_back() {
+    let folder = folder(&[("task.md", &task("true")), ("notes.txt", "old\n")]);
+    let (root, notes) = (text(folder.path()), folder.path().join("notes.txt"));
+    assert!(start(folder.path()).wait().unwrap().success());
+    let undo = |args: &[&str]| coder(&[&["undo", "--working-dir", root], args].concat()).output().unwrap();
+    assert_eq!(stdout(&undo(&["--list"])), "   1  task: notes.txt\n");
+    fs::write(&notes, "mine\n").unwrap();
+    let refused = undo(&[]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("`notes.txt` was changed after task `task`"), "{}", stderr(&refused));
+    assert_eq!(stdout(&undo(&["task", "--force"])), "task: undone, notes.txt\n");
+    assert_eq!(fs::read_to_string(&notes).unwrap(), "old\n");
+    assert_eq!(
+        stdout(&undo(&["--list"])),
+        "   1  task: notes.txt, undone\n   2  task: notes.txt, took 1 back\n"
+    );
+    let nothing = undo(&[]);
+    assert_eq!(nothing.status.code(), Some(1));
+    assert!(stderr(&nothing).contains("no such task"), "{}", stderr(&nothing));
+    // In a state folder of one's own there is another history.
+    let own = tempfile::tempdir().unwrap();
+    assert_eq!(stdout(&undo(&["--list", "--state-dir", text(own.path())])), "");
+}
+
+#[test]
+fn two_programs_do_not_work_in_one_folder_at_a_time() {
+    let folder = folder(&[("task.md", &task("cat started")), ("notes.txt", "old\n")]);
+    assert!(Command::new("mkfifo").arg(folder.path().join("started")).status().unwrap().success());
+    let mut first = start(folder.path());
+    // Opens as soon as the verification reads.
+    let pipe = fs::OpenOptions::new().write(true).open(folder.path().join("started")).unwrap();
+    let second = coder(&["run", "task.md", "--working-dir", text(folder.path())]).output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let holder = format!("another coder (process `{}`) works on", first.id());
+    assert!(stdout(&second).contains(&holder), "{} {}", stdout(&second), stderr(&second));
+    drop(pipe);
+    assert!(first.wait().unwrap().success());
+    assert_eq!(fs::read_to_string(folder.path().join("notes.txt")).unwrap(), "new\nold\n");
 }
 
 /// Waits without sleeping: a scheduler's nap is longer than most of the moments.

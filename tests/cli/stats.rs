@@ -75,6 +75,11 @@ fn runs_are_in_the_figures() {
 
     let sessions = place.stats(&["--by", "session"]);
     assert_eq!(sessions["groups"].as_array().unwrap().len(), 2);
+    let log = place.stats(&["--log"]);
+    let attempts = log["tasks"][1]["attempts"].as_array().unwrap();
+    assert_eq!((attempts.len(), &attempts[1]["result"]["failed"]["gate"]), (2, &json!("test")));
+    assert_eq!((&attempts[0]["tier"], &attempts[0]["model"]), (&json!("local"), &json!("coder-tiny")));
+    assert!(stdout(&place.coder(&["stats", "--log"])).contains("  f.py "));
     let models = place.stats(&["--by", "model"]);
     assert!(models["groups"].as_array().unwrap().iter().any(|group| group["name"] == "coder-tiny"));
     assert_eq!(place.stats(&["--tier", "free"])["counts"]["tasks"], 1);

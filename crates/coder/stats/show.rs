@@ -1,7 +1,7 @@
 //! The tables of `coder stats`.
 
 use coder_escalate::Prices;
-use coder_tasks::ledger::{Group, LOCAL, Metric, Stats, Target, Unit};
+use coder_tasks::ledger::{self, Entry, Group, LOCAL, Metric, Stats, Target, Unit, timestamp};
 
 use crate::table::{self, Side};
 
@@ -46,6 +46,7 @@ pub(super) fn stats(stats: &Stats, prices: &Prices) -> Vec<String> {
 pub(super) fn groups(what: &str, groups: &[Group]) -> Vec<String> {
     let head = [
         what,
+        "since",
         "tasks",
         "complete",
         "blocked",
@@ -64,6 +65,7 @@ pub(super) fn groups(what: &str, groups: &[Group]) -> Vec<String> {
     rows.extend(groups.iter().map(|group| {
         vec![
             group.name.clone(),
+            group.from.as_deref().map_or("", day).to_string(),
             group.tasks.to_string(),
             group.complete.to_string(),
             group.blocked.to_string(),
@@ -78,9 +80,38 @@ pub(super) fn groups(what: &str, groups: &[Group]) -> Vec<String> {
             usd(group.cost_usd),
         ]
     }));
-    let mut sides = [Side::Right; 13];
+    let mut sides = [Side::Right; 14];
     sides[0] = Side::Left;
     table::lines(&sides, &rows)
+}
+
+/// A line for each task.
+pub(super) fn log(entries: &[Entry]) -> Vec<String> {
+    let head = ["began", "session", "task", "file", "outcome", "by", "attempts", "tokens", "seconds", "why"];
+    let mut rows = vec![head.map(String::from).to_vec()];
+    rows.extend(entries.iter().map(|entry| {
+        let last = entry.attempts.last();
+        let by = last.map_or(String::new(), |last| match last.model.as_str() {
+            "" => last.tier.clone(),
+            model => format!("{} {model}", last.tier),
+        });
+        let tokens = entry.attempts.iter().map(|attempt| ledger::tokens(attempt.usage)).sum::<u64>();
+        let why = entry.end.as_ref().and_then(|end| end.error.lines().next()).unwrap_or_default();
+        vec![
+            timestamp(entry.began),
+            entry.session.to_string(),
+            entry.task_id.clone(),
+            entry.file.clone(),
+            entry.outcome().unwrap_or("not ended").to_string(),
+            by,
+            entry.attempts.len().to_string(),
+            tokens.to_string(),
+            entry.end.as_ref().map_or("-".to_string(), |end| format!("{:.1}", end.seconds)),
+            why.to_string(),
+        ]
+    }));
+    let (left, right) = (Side::Left, Side::Right);
+    table::lines(&[left, right, left, left, left, left, right, right, right, left], &rows)
 }
 
 fn metrics(metrics: &[Metric]) -> Vec<String> {

@@ -12,6 +12,7 @@ mod guard;
 mod lines;
 mod near;
 mod patch;
+mod placeholder;
 mod target;
 mod whole;
 

@@ -53,6 +53,59 @@ pub enum Error {
         /// Which file.
         path: String,
     },
+    /// The task does not name a file that other programs run or trust.
+    #[error("`{path}` is {what}; it is changed only by a task that names it under `## File to modify`")]
+    Guarded {
+        /// Which file.
+        path: String,
+        /// What it is, such as "a build script".
+        what: &'static str,
+    },
+    /// A file that may hold secrets is not shown to a model.
+    #[error("`{path}` may hold secrets, and is not shown to a model; remove it from the context files")]
+    Secret {
+        /// Which file.
+        path: String,
+    },
+    /// Another process works on the same folder.
+    #[error("another coder (process `{holder}`) works on `{}`; wait until it ends, or stop it", path.display())]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+        /// Its process id.
+        holder: String,
+    },
+    /// There is no folder for journals and old contents.
+    #[error("there is no home folder to keep old contents in; name a folder with --state-dir")]
+    NoState,
+    /// The folder for journals and old contents is one that a task could change.
+    #[error("the state folder `{}` is inside the working directory; name one outside with --state-dir", path.display())]
+    StateInside {
+        /// The state folder.
+        path: PathBuf,
+    },
+    /// A file of the state folder is not what was written: restore it, or go without.
+    #[error("`{}` is damaged; what it would restore was left as it is", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// There is no such task to undo.
+    #[error("cannot undo `{task}`: {problem}")]
+    NothingToUndo {
+        /// The task, as it was named.
+        task: String,
+        /// Why not, and the remedy.
+        problem: &'static str,
+    },
+    /// A file is not as the task left it; it was left alone.
+    #[error("`{path}` was changed after task `{task_id}`; undo what came later first, or use --force")]
+    ChangedSince {
+        /// Which file.
+        path: String,
+        /// The task that is to be undone.
+        task_id: String,
+    },
     /// Somebody changed the target while it was being worked on; it was left as it is.
     #[error("`{path}` was changed by another program in the meantime; run the task again")]
     Changed {

@@ -137,8 +137,8 @@ pub struct TaskResult {
     pub cost_usd: f64,
     /// Wall-clock seconds.
     pub seconds: f64,
-    /// Where the old content lies, relative to the workspace; null if nothing was written, or the file
-    /// did not exist before.
+    /// Where the old content lies, of the first file that had one; null if nothing was written, or no
+    /// file existed before.
     pub backup: Option<String>,
     /// Whether a command approved the change.
     pub verified: bool,

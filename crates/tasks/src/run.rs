@@ -18,7 +18,7 @@ use crate::task::Task;
 use crate::verify::{Limits, Verification};
 use crate::workspace::{Interrupted, MAX_FILE_BYTES, Snapshot, Transaction, Workspace};
 use crate::writer::{DraftOptions, Writer};
-use crate::{Error, Result};
+use crate::{Error, Result, path};
 
 /// Settings of a run.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,7 +56,7 @@ impl Default for Settings {
 /// What a run is doing, for those who watch.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Progress<'a> {
-    /// A former run of this workspace was killed; its temporary files are removed.
+    /// A former run in this workspace was killed; what it did is taken back.
     Interrupted(&'a Interrupted),
     /// The task's own code is put in its place.
     Mechanical,
@@ -192,24 +192,17 @@ impl Run<'_> {
         if files > limit {
             return Err(Error::TooManyFiles { files, limit });
         }
-        for file in &self.task.files {
-            for interrupted in self.workspace.recover(file)? {
-                (self.observe)(&Progress::Interrupted(&interrupted));
-            }
+        for interrupted in self.workspace.recover()? {
+            (self.observe)(&Progress::Interrupted(&interrupted));
         }
         let mut transaction = self.workspace.begin(&self.task.id, &self.task.files)?;
         let ended = self.attempts(&mut transaction, writer);
-        self.left.backup = transaction.backup();
-        let complete = matches!(ended, Ok(Outcome::Complete));
-        if complete {
-            self.left.files = transaction.changed().to_vec();
+        let kept = self.task.files.iter().find_map(|file| transaction.backup(file));
+        self.left.backup = kept.map(|path| path.display().to_string());
+        if matches!(ended, Ok(Outcome::Complete)) {
+            self.left.files = transaction.commit()?;
         } else {
-            self.left.problem = transaction.restore().err();
-        }
-        // A complete task stays complete if only its record could not be closed.
-        let closed = transaction.close();
-        if !complete && self.left.problem.is_none() {
-            self.left.problem = closed.err();
+            self.left.problem = transaction.abort().err();
         }
         ended
     }
@@ -279,6 +272,9 @@ impl Run<'_> {
         let mut files = Vec::new();
         let mut bytes = 0;
         for path in self.task.context.iter().filter(|path| !self.task.files.contains(path)) {
+            if path::is_secret(path) {
+                return Err(Error::Secret { path: path.clone() });
+            }
             let content = self.workspace.read(path, limit.min(MAX_FILE_BYTES))?;
             bytes += content.len() as u64;
             if bytes > limit {

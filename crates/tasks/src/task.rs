@@ -289,6 +289,11 @@ fn checked_files<'a>(file: &str, given: impl IntoIterator<Item = (String, &'a st
     Ok(files)
 }
 
+/// A word about each file that other programs run or trust, though the task may change it.
+fn guarded_files(files: &[String]) -> impl Iterator<Item = String> {
+    files.iter().filter_map(|file| Some(format!("`{file}` is {}; check the change", path::guarded(file)?)))
+}
+
 fn checked_count(file: &str, at: &str, count: usize) -> Result<()> {
     if count > MAX_CONTEXT_FILES {
         return Err(bad(

@@ -1,24 +1,34 @@
 //! The folder that a task may change, and the only way to read and write in it.
 //!
 //! Every path is walked from the folder's own descriptor, one component at a time, and no component may
-//! be a symbolic link: nothing outside can be reached, whatever changes meanwhile. Files are replaced
-//! whole, through one function, after a backup is on the disk.
+//! be a symbolic link: nothing outside can be reached, whatever changes meanwhile. (This is what
+//! `openat2` with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS does, on every system.) Files are replaced
+//! whole, through one function, in transactions whose journal and old contents lie outside of the tree.
 
-mod backup;
+mod fault;
+mod journal;
+mod recover;
 mod replace;
+mod state;
 mod transaction;
+mod undo;
 
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-pub use backup::{Backup, Interrupted};
+pub use recover::Interrupted;
+pub use state::default_state;
 pub use transaction::Transaction;
+pub use undo::Done;
+
+use state::State;
 
 use crate::{Error, Result, path};
 
@@ -33,9 +43,15 @@ pub const MAX_FILE_BYTES: u64 = 1 << 20;
 pub struct Workspace {
     root: Dir,
     path: PathBuf,
+    /// Where the state of all workspaces is kept.
+    states: PathBuf,
+    /// The state of this one, locked. There as soon as something is to be written.
+    state: OnceLock<State>,
+    /// What killed runs were at, until somebody asks. Its lock also keeps two threads from opening the state.
+    interrupted: Mutex<Vec<Interrupted>>,
 }
 
-/// A file as it was before the task: what a backup saves and a restore brings back.
+/// A file as it was before the task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     /// Its path in plain form.
@@ -61,12 +77,23 @@ impl Snapshot {
 }
 
 impl Workspace {
-    /// Opens an existing folder.
-    pub fn open(path: &Path) -> Result<Workspace> {
+    /// Opens an existing folder. `states` is the folder outside of it for journals and old contents, such
+    /// as [`default_state`] names one; it is made, and this workspace's part of it locked, as soon as
+    /// something is to be written. Until then, a workspace can be open many times.
+    pub fn open(path: &Path, states: &Path) -> Result<Workspace> {
         let io = |source| Error::Io { path: path.to_owned(), source };
         let full = std::fs::canonicalize(path).map_err(io)?;
         let root = Dir::open_ambient_dir(&full, ambient_authority()).map_err(io)?;
-        Ok(Workspace { root, path: full })
+        if is_git_folder(&root) || full.iter().any(|part| part.eq_ignore_ascii_case(".git")) {
+            return Err(Error::Path { path: full.display().to_string(), problem: GIT_FOLDER });
+        }
+        Ok(Workspace {
+            root,
+            path: full,
+            states: states.to_owned(),
+            state: OnceLock::new(),
+            interrupted: Mutex::new(Vec::new()),
+        })
     }
 
     /// The folder's absolute path.
@@ -100,6 +127,21 @@ impl Workspace {
         Ok(Snapshot { path, before })
     }
 
+    /// The state of this workspace. The first call takes the lock, and takes back what killed runs did.
+    fn state(&self) -> Result<&State> {
+        if let Some(state) = self.state.get() {
+            return Ok(state);
+        }
+        let mut interrupted = self.interrupted.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.state.get().is_none() {
+            let state = State::open(&self.states, &self.path)?;
+            *interrupted = self.replay(&state)?;
+            // Nobody else can have set it: the lock is held.
+            let _ = self.state.set(state);
+        }
+        self.state.get().ok_or(Error::NoState)
+    }
+
     /// Opens a folder by its plain path, "" for the root; None if it does not exist.
     fn folder(&self, folder: &str, path: &str) -> Result<Option<Dir>> {
         let mut dir = self.reopen()?;
@@ -120,6 +162,9 @@ impl Workspace {
     /// Opens the folder `name` in `dir`; None if it does not exist.
     fn step(&self, dir: &Dir, name: &str, path: &str) -> Result<Option<Dir>> {
         match open_dir(dir, name) {
+            Ok(next) if is_git_folder(&next) => {
+                Err(Error::Path { path: path.to_owned(), problem: GIT_FOLDER })
+            }
             Ok(next) => Ok(Some(next)),
             Err(Errno::NOENT) => Ok(None),
             Err(Errno::LOOP | Errno::NOTDIR) => Err(Error::Path {
@@ -130,8 +175,20 @@ impl Workspace {
         }
     }
 
-    /// The content of a regular file and how many names it has; None if it does not exist.
+    /// The text of a regular file and how many names it has; None if it does not exist.
     fn read_in(&self, dir: &Dir, name: &str, path: &str, limit: u64) -> Result<Option<(Before, u64)>> {
+        let Some((bytes, stat)) = self.bytes_in(dir, name, path, limit)? else { return Ok(None) };
+        let text = String::from_utf8(bytes).map_err(|_| Error::NotText { path: path.to_owned() })?;
+        if text.contains('\0') {
+            return Err(Error::NotText { path: path.to_owned() });
+        }
+        // The kernels' types differ between systems.
+        #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
+        Ok(Some((Before { text, mode: stat.st_mode as u32 & 0o777 }, stat.st_nlink as u64)))
+    }
+
+    /// The bytes of a regular file; None if it does not exist. Nothing else is ever opened.
+    fn bytes_in(&self, dir: &Dir, name: &str, path: &str, limit: u64) -> Result<Option<(Vec<u8>, Stat)>> {
         let errno = |error: Errno| self.io(path)(error.into());
         // Looking first keeps devices and pipes from being opened at all.
         match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -143,19 +200,47 @@ impl Workspace {
         let mut file = File::from(rustix::fs::openat(dir, name, flags, Mode::empty()).map_err(errno)?);
         let stat = rustix::fs::fstat(&file).map_err(errno)?;
         regular(&stat, path)?;
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
         let mut bytes = Vec::new();
-        file.by_ref().take(limit + 1).read_to_end(&mut bytes).map_err(self.io(path))?;
-        if bytes.len() as u64 > limit {
-            let bytes = u64::try_from(stat.st_size).unwrap_or(0).max(bytes.len() as u64);
-            return Err(Error::TooLarge { path: path.to_owned(), bytes, limit });
+        if size <= limit {
+            file.by_ref().take(limit + 1).read_to_end(&mut bytes).map_err(self.io(path))?;
         }
-        let text = String::from_utf8(bytes).map_err(|_| Error::NotText { path: path.to_owned() })?;
-        if text.contains('\0') {
-            return Err(Error::NotText { path: path.to_owned() });
+        // It may have grown while it was read.
+        let size = size.max(bytes.len() as u64);
+        match size > limit {
+            true => Err(Error::TooLarge { path: path.to_owned(), bytes: size, limit }),
+            false => Ok(Some((bytes, stat))),
         }
-        // The kernels' types differ between systems.
-        #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
-        Ok(Some((Before { text, mode: stat.st_mode as u32 & 0o777 }, stat.st_nlink as u64)))
+    }
+
+    fn create_folders(&self, folder: &str, path: &str) -> Result<Dir> {
+        let mut dir = self.reopen()?;
+        for name in folder.split('/').filter(|name| !name.is_empty()) {
+            dir = self.make(&dir, name, path)?;
+        }
+        Ok(dir)
+    }
+
+    /// Opens a folder, making it first where it is missing.
+    fn make(&self, dir: &Dir, name: &str, path: &str) -> Result<Dir> {
+        if let Some(found) = self.step(dir, name, path)? {
+            return Ok(found);
+        }
+        replace::make_folder(dir, name, 0o777).map_err(self.io(path))?;
+        self.step(dir, name, path)?.ok_or_else(|| self.io(path)(std::io::ErrorKind::NotFound.into()))
+    }
+
+    /// Which folders on the way to a file do not exist, outermost first.
+    fn new_folders(&self, path: &str) -> Result<Vec<String>> {
+        let folder = path::split(path).0;
+        let ends = folder.match_indices('/').map(|(at, _)| at).chain([folder.len()]);
+        let mut missing = Vec::new();
+        for end in ends.filter(|end| *end > 0) {
+            if self.folder(&folder[..end], path)?.is_none() {
+                missing.push(folder[..end].to_owned());
+            }
+        }
+        Ok(missing)
     }
 
     fn io(&self, path: &str) -> impl Fn(std::io::Error) -> Error + use<> {
@@ -169,6 +254,19 @@ fn open_dir(dir: &Dir, name: &str) -> rustix::io::Result<Dir> {
     rustix::fs::openat(dir, name, flags, Mode::empty()).map(|fd| Dir::from_std_file(File::from(fd)))
 }
 
+const GIT_FOLDER: &str = "it is inside a git folder, which git alone writes; name a file of the checkout";
+
+/// Whether a folder is what `.git` usually is, under whatever name: the test that git itself makes.
+fn is_git_folder(dir: &Dir) -> bool {
+    let kind = |name: &str| {
+        let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        Some(FileType::from_raw_mode(stat.st_mode))
+    };
+    kind("HEAD").is_some()
+        && kind("refs") == Some(FileType::Directory)
+        && (kind("objects") == Some(FileType::Directory) || kind("commondir").is_some())
+}
+
 fn regular(stat: &Stat, path: &str) -> Result<()> {
     let problem = match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => return Ok(()),
@@ -178,3 +276,6 @@ fn regular(stat: &Stat, path: &str) -> Result<()> {
     };
     Err(Error::Path { path: path.to_owned(), problem })
 }
+
+#[cfg(test)]
+mod tests;

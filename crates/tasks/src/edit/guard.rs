@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::placeholder::{is_elision, is_placeholder};
 use crate::{Error, Result};
 
 /// The limits of the guards.
@@ -27,16 +28,18 @@ pub fn check(old: Option<&str>, new: &str, guard: &Guard) -> Result<()> {
     if let Some(line) = new.lines().position(|line| line.contains('\0')) {
         return Err(Error::NulByte { line: line + 1 });
     }
-    let known: HashSet<&str> = old.lines().collect();
-    let fresh = |line: &str| !known.contains(line);
+    // A line that was there already is no fault of the new content, however it is indented now.
+    let known: HashSet<&str> = old.lines().map(str::trim).collect();
+    let fresh = |line: &str| !known.contains(line.trim());
     if let Some((line, _)) = new.lines().enumerate().find(|(_, line)| is_conflict(line) && fresh(line)) {
         return Err(Error::ConflictMarker { line: line + 1 });
     }
-    if let Some((line, text)) = new.lines().enumerate().find(|(_, line)| is_placeholder(line) && fresh(line))
-    {
+    let (before, after) = (inked(old), inked(new));
+    // Dots alone in a comment stand for what is missing only where something is.
+    let stands = |line: &str| is_placeholder(line) || after < before && is_elision(line);
+    if let Some((line, text)) = new.lines().enumerate().find(|(_, line)| stands(line) && fresh(line)) {
         return Err(Error::Placeholder { line: line + 1, text: text.trim().chars().take(120).collect() });
     }
-    let (before, after) = (inked(old), inked(new));
     if before >= guard.shrink_from && (after as f64) < before as f64 * guard.keep {
         return Err(Error::Shrunk { old: before, new: after });
     }
@@ -54,33 +57,6 @@ fn is_conflict(line: &str) -> bool {
     })
 }
 
-/// A comment such as "// ... rest of the code unchanged".
-fn is_placeholder(line: &str) -> bool {
-    const COMMENTS: [&str; 8] = ["//", "#", "--", "/*", "<!--", ";", "%", "..."];
-    const PHRASES: [&str; 14] = [
-        "rest of the code",
-        "rest of the file",
-        "rest of the function",
-        "rest of the implementation",
-        "rest of the class",
-        "rest of code",
-        "rest of file",
-        "rest of your code",
-        "existing code",
-        "remaining code",
-        "previous code",
-        "code unchanged",
-        "code remains unchanged",
-        "code remains the same",
-    ];
-    let line = line.trim().to_lowercase();
-    let Some(words) = COMMENTS.iter().find_map(|comment| line.strip_prefix(comment)) else { return false };
-    let elided = words.contains("...") || words.contains('…') || line.starts_with("...");
-    let says =
-        ["unchanged", "same", "here", "goes", "remains", "omitted"].iter().any(|word| words.contains(word));
-    PHRASES.iter().any(|phrase| words.contains(phrase)) && (elided || says)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +72,7 @@ mod tests {
         assert!(refuse(Some("a\nb\nc\n"), "a\n").is_none());
     }
 
+    /// Covers S1-34, S1-55.
     #[test]
     fn what_is_not_content_is_refused() {
         assert!(matches!(refuse(None, "a\nb\0\n"), Some(Error::NulByte { line: 2 })));
@@ -114,10 +91,19 @@ mod tests {
 
     #[test]
     fn what_was_there_before_is_allowed() {
-        let old = "<<<<<<< HEAD\n// ... existing code ...\n";
+        let old = "<<<<<<< HEAD\n// ... existing code ...\n# ...\nx\n";
         assert!(refuse(Some(old), old).is_none());
+        assert!(refuse(Some(old), "  // ... existing code ...\n# ...\n").is_none());
     }
 
+    #[test]
+    fn dots_are_a_placeholder_where_something_is_missing() {
+        assert!(refuse(Some("a\nb\nc\n"), "a\n# ...\n").is_some());
+        assert!(refuse(Some("a\n"), "a\n# ...\n").is_none());
+        assert!(refuse(None, "# ...\n").is_none());
+    }
+
+    /// Covers S1-55.
     #[test]
     fn a_file_does_not_lose_most_of_itself() {
         let old = "line\n".repeat(30);

@@ -1,5 +1,7 @@
 //! What the ledger knows of a task: the rows that statistics are made of, and what they mean.
 
+use serde::Serialize;
+
 use super::Usage;
 use crate::policy::FailureClass;
 
@@ -13,7 +15,7 @@ pub const LOCAL: &str = "local";
 pub type Millis = i64;
 
 /// One task of one run.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Entry {
     /// Which run of the program: tasks of the same run have the same number.
     pub session: i64,
@@ -38,7 +40,7 @@ pub struct Entry {
 }
 
 /// How a task ended.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct End {
     /// When.
     pub at: Millis,
@@ -53,7 +55,7 @@ pub struct End {
 }
 
 /// One attempt at a task.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Attempt {
     /// "mechanical", "local", or the name of a cloud rung.
     pub tier: String,
@@ -80,7 +82,8 @@ pub struct Attempt {
 }
 
 /// What came of an attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum AttemptResult {
     /// The command approved.
     Verified,
@@ -98,7 +101,7 @@ pub enum AttemptResult {
 }
 
 /// One stage of an attempt.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StageEntry {
     /// Such as "lint".
     pub name: String,

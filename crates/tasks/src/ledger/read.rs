@@ -8,11 +8,20 @@ use crate::policy::FailureClass;
 
 /// All tasks that began at `since` or later, oldest first.
 pub(super) fn entries(all: &Connection, since: Millis) -> rusqlite::Result<Vec<Entry>> {
-    let mut tasks = all.prepare(
+    tasks(all, "began_ms >= ?1", since)
+}
+
+/// The last tasks, oldest first.
+pub(super) fn recent(all: &Connection, count: u32) -> rusqlite::Result<Vec<Entry>> {
+    tasks(all, "id IN (SELECT id FROM tasks ORDER BY began_ms DESC, id DESC LIMIT ?1)", i64::from(count))
+}
+
+fn tasks(all: &Connection, which: &str, value: i64) -> rusqlite::Result<Vec<Entry>> {
+    let mut tasks = all.prepare(&format!(
         "SELECT id, session, task_id, file, language, category, eligible, began_ms, ended_ms, outcome, verified,
              seconds, error, integrated
-         FROM tasks WHERE began_ms >= ?1 ORDER BY began_ms, id",
-    )?;
+         FROM tasks WHERE {which} ORDER BY began_ms, id"
+    ))?;
     let mut attempts = all.prepare(
         "SELECT id, tier, model, template, seed, temperature, prompt_tokens, cached_tokens, completion_tokens,
              seconds, cost_usd, lines, verdict, class, gate, reason, ended_ms
@@ -21,7 +30,7 @@ pub(super) fn entries(all: &Connection, since: Millis) -> rusqlite::Result<Vec<E
     let mut stages =
         all.prepare("SELECT name, verdict, seconds FROM stages WHERE attempt = ?1 ORDER BY position")?;
     let mut found = Vec::new();
-    let mut rows = tasks.query([since])?;
+    let mut rows = tasks.query([value])?;
     while let Some(row) = rows.next()? {
         let mut entry = task(row)?;
         let mut rows = attempts.query(params![row.get::<_, i64>("id")?])?;

@@ -40,6 +40,8 @@ pub struct Stats {
 pub struct Group {
     /// What they have in common.
     pub name: String,
+    /// When the first of them began.
+    pub from: Option<String>,
     /// How many.
     pub tasks: u64,
     /// Complete ones.
@@ -164,6 +166,7 @@ impl Group {
         let share = |part: u64, all: u64| (all > 0).then(|| part as f64 / all as f64);
         let mut group = Group {
             name,
+            from: counts.first.map(timestamp),
             tasks: counts.tasks,
             complete: counts.complete,
             blocked: counts.blocked,

@@ -1,6 +1,6 @@
 //! The ledger's file: a SQLite database that several processes write at once.
 //!
-//! An attempt is a row as soon as it has ended, synced, so a killed run loses at most the attempt in progress.
+//! An attempt is a row as soon as it has ended, so a killed run loses at most the attempt in progress.
 //! What the rows mean is not decided here.
 
 use std::path::{Path, PathBuf};
@@ -168,9 +168,19 @@ impl Ledger {
 
     /// All tasks that began at `since` or later, oldest first, as they were at one moment.
     pub fn entries(&self, since: Millis) -> Result<Vec<Entry>> {
+        self.read(|all| read::entries(all, since))
+    }
+
+    /// The last tasks, oldest first: enough for a rule that looks at the last ones, however long the ledger is.
+    pub fn recent(&self, tasks: u32) -> Result<Vec<Entry>> {
+        self.read(|all| read::recent(all, tasks))
+    }
+
+    fn read<T>(&self, act: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {
         let mut connection = self.lock();
-        let read = connection.transaction().and_then(|all| read::entries(&all, since));
-        read.map_err(|error| schema::understand(&self.path, error))
+        // One transaction, so that tasks and attempts are of the same moment.
+        let done = connection.transaction().and_then(|all| act(&all));
+        done.map_err(|error| schema::understand(&self.path, error))
     }
 
     fn write<T>(&self, act: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Eligibility, Format, PHASES, POLICIES, Task, bad, checked_command, checked_count, checked_files,
-    checked_id, checked_path,
+    checked_id, checked_path, guarded_files,
 };
 use crate::Result;
 use crate::command::Command;
@@ -37,6 +37,8 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
         Some(policy) => one_of(file, "policy", &policy, POLICIES)?,
         None => Eligibility::Atomic,
     };
+    let mut warnings = fields.unknown();
+    warnings.extend(guarded_files(&files));
     Ok(Task {
         source: file.to_owned(),
         format: Format::Json,
@@ -56,7 +58,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
         complexity: fields.text("complexity")?,
         phase,
         policy,
-        warnings: fields.unknown(),
+        warnings,
     })
 }
 

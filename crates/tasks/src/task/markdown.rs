@@ -3,7 +3,9 @@
 mod front;
 
 use super::{Code, Criterion, Eligibility, Format, PHASES, POLICIES, Place, Task};
-use super::{bad, checked_command, checked_count, checked_files, checked_id, checked_path, one_of, stem};
+use super::{
+    bad, checked_command, checked_count, checked_files, checked_id, checked_path, guarded_files, one_of, stem,
+};
 use crate::Result;
 use crate::command::Command;
 
@@ -35,6 +37,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
     };
     let mut warnings = front.unknown;
     warnings.extend(sections.warnings);
+    warnings.extend(guarded_files(&files));
     Ok(Task {
         source: file.to_owned(),
         format: Format::Markdown,

@@ -1,50 +1,103 @@
-//! The one function through which files are written, and what cleans up after a crash of it.
+//! The one way in which files are written, and what cleans up after a crash of it.
 
 use std::fs::File;
 use std::io::Write;
 
 use cap_std::fs::Dir;
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FlockOperation, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use super::TEMPORARY;
+use super::fault::step;
 
-/// Replaces or creates the file `name` in `dir`, such that at every moment it is the old or the new one,
-/// whole, even after a power cut: temporary file in the same folder, fsync, rename, fsync of the folder.
-///
-/// `mode` are the permission bits; None leaves a new file to the umask. `before_rename` has the last
-/// word: its error leaves the file as it is.
-pub(super) fn replace<E: From<std::io::Error>>(
-    dir: &Dir,
-    name: &str,
-    bytes: &[u8],
-    mode: Option<u32>,
-    before_rename: impl FnOnce() -> Result<(), E>,
-) -> Result<(), E> {
-    let (temporary, mut file) = create(dir, mode).map_err(E::from)?;
-    let written = file
-        .write_all(bytes)
-        .and_then(|()| match mode {
-            // The umask took bits away from what the old file had.
-            Some(mode) => rustix::fs::fchmod(&file, Mode::from_raw_mode(mode as _)).map_err(Into::into),
-            None => Ok(()),
-        })
-        .and_then(|()| file.sync_all())
-        .map_err(E::from)
-        .and_then(|()| before_rename())
-        .and_then(|()| {
-            rustix::fs::renameat(dir, &temporary, dir, name).map_err(|error| E::from(error.into()))
-        });
-    if let Err(error) = written {
-        // The first error is the one to tell; a file that stays behind is swept by a later run.
-        let _ = rustix::fs::unlinkat(dir, &temporary, AtFlags::empty());
-        return Err(error);
+/// New content of a file, whole and on the disk under a temporary name in the file's folder.
+#[derive(Debug)]
+pub(super) struct Staged {
+    dir: Dir,
+    name: String,
+    temporary: Option<String>,
+    /// Locked for as long as it is open, which is how [`sweep`] knows that it is in use.
+    file: File,
+}
+
+/// Prepares the file `name` in `dir`. `mode` are the permission bits; None leaves a new file to the umask.
+/// A file that exists keeps its owner and group where the system lets it.
+pub(super) fn stage(dir: &Dir, name: &str, bytes: &[u8], mode: Option<u32>) -> std::io::Result<Staged> {
+    let dir = dir.try_clone()?;
+    let (temporary, file) = create(&dir, mode)?;
+    // From here on an error removes the temporary file.
+    let mut staged = Staged { dir, name: name.to_owned(), temporary: Some(temporary), file };
+    step()?;
+    staged.file.write_all(bytes)?;
+    keep_owner(&staged.dir, name, &staged.file)?;
+    if let Some(mode) = mode {
+        // The umask took bits away from what the old file had.
+        rustix::fs::fchmod(&staged.file, Mode::from_raw_mode(mode as _))?;
     }
-    sync(dir).map_err(E::from)
+    step()?;
+    staged.file.sync_all()?;
+    Ok(staged)
+}
+
+impl Staged {
+    /// Puts the file in its place, such that at every moment it is the old or the new one, whole, even
+    /// after a power cut. A symbolic link in that place is replaced, not followed.
+    pub(super) fn place(mut self) -> std::io::Result<()> {
+        if let Some(temporary) = &self.temporary {
+            step()?;
+            rustix::fs::renameat(&self.dir, temporary.as_str(), &self.dir, self.name.as_str())?;
+            self.temporary = None;
+        }
+        sync(&self.dir)
+    }
+}
+
+impl Drop for Staged {
+    /// What was not placed goes; if that fails, a later run sweeps it.
+    fn drop(&mut self) {
+        if let Some(temporary) = &self.temporary {
+            let _ = step().map(|()| rustix::fs::unlinkat(&self.dir, temporary.as_str(), AtFlags::empty()));
+        }
+    }
+}
+
+/// Replaces or creates the file `name` in `dir` in one go.
+pub(super) fn replace(dir: &Dir, name: &str, bytes: &[u8], mode: Option<u32>) -> std::io::Result<()> {
+    stage(dir, name, bytes, mode)?.place()
+}
+
+/// Removes a file; one that is not there counts as removed.
+pub(super) fn remove(dir: &Dir, name: &str) -> std::io::Result<()> {
+    step()?;
+    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+        Ok(()) => sync(dir),
+        Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Removes an empty folder; whether it is gone.
+pub(super) fn remove_folder(dir: &Dir, name: &str) -> std::io::Result<bool> {
+    step()?;
+    match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+        Ok(()) => sync(dir).map(|()| true),
+        Err(error) => Ok(error == Errno::NOENT),
+    }
+}
+
+/// Makes a folder, unless somebody else did in the meantime.
+pub(super) fn make_folder(dir: &Dir, name: &str, mode: u32) -> std::io::Result<()> {
+    step()?;
+    match rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(mode as _)) {
+        Ok(()) => sync(dir),
+        Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Makes what was created, renamed or removed in a folder durable.
 pub(super) fn sync(dir: &Dir) -> std::io::Result<()> {
+    step()?;
     match rustix::fs::fsync(dir) {
         // Some file systems cannot synchronise folders; then there is nothing to be done.
         Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(()),
@@ -52,13 +105,14 @@ pub(super) fn sync(dir: &Dir) -> std::io::Result<()> {
     }
 }
 
-/// A new temporary file, locked for as long as it is open, which is how [`sweep`] knows that it is in use.
+/// A new temporary file, locked.
 fn create(dir: &Dir, mode: Option<u32>) -> std::io::Result<(String, File)> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     // A file with permissions of its own is private until it has them.
     let mode = Mode::from_raw_mode(if mode.is_some() { 0o600 } else { 0o666 });
     for number in 0..10_000 {
         let name = format!("{TEMPORARY}{}-{number}", std::process::id());
+        step()?;
         let file = match rustix::fs::openat(dir, name.as_str(), flags, mode) {
             Ok(fd) => File::from(fd),
             Err(Errno::EXIST) => continue,
@@ -76,6 +130,19 @@ fn create(dir: &Dir, mode: Option<u32>) -> std::io::Result<(String, File)> {
     ))
 }
 
+/// Gives a new file the owner and group of the one that it replaces.
+fn keep_owner(dir: &Dir, name: &str, file: &File) -> std::io::Result<()> {
+    let Ok(old) = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) else { return Ok(()) };
+    let new = rustix::fs::fstat(file)?;
+    let owner = (old.st_uid != new.st_uid).then(|| Uid::from_raw(old.st_uid));
+    let group = (old.st_gid != new.st_gid).then(|| Gid::from_raw(old.st_gid));
+    if owner.is_some() || group.is_some() {
+        // Only the superuser may give files away; then the file is the writer's, as with every editor.
+        let _ = rustix::fs::fchown(file, owner, group);
+    }
+    Ok(())
+}
+
 /// Locks an open file. A file system without locks counts as locked: its strays then stay.
 pub(super) fn lock(file: &File, how: FlockOperation) -> std::io::Result<()> {
     match rustix::fs::flock(file, how) {
@@ -86,7 +153,7 @@ pub(super) fn lock(file: &File, how: FlockOperation) -> std::io::Result<()> {
 }
 
 /// Opens a file if nobody holds its lock.
-pub(super) fn abandoned(dir: &Dir, name: &str) -> Option<File> {
+fn abandoned(dir: &Dir, name: &str) -> Option<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::openat(dir, name, flags, Mode::empty()).ok()?);
     lock(&file, FlockOperation::NonBlockingLockExclusive).ok()?;
@@ -100,6 +167,7 @@ pub(super) fn sweep(dir: &Dir) -> std::io::Result<usize> {
         let name = entry?.file_name();
         let Some(name) = name.to_str().filter(|name| name.starts_with(TEMPORARY)) else { continue };
         if let Some(_held) = abandoned(dir, name) {
+            step()?;
             removed += usize::from(rustix::fs::unlinkat(dir, name, AtFlags::empty()).is_ok());
         }
     }

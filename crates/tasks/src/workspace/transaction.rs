@@ -1,35 +1,74 @@
 //! What a task does to its files: all of it, or nothing.
+//!
+//! The order is what makes it safe: old contents and the journal's first line, then a line with what is
+//! about to be written, each on the disk before the next step; then the new files under temporary names,
+//! a last look at whether anybody changed the old ones, and the renames. Without the line that says
+//! "done", the next start brings everything back.
 
-use super::{Backup, Snapshot, Workspace};
+use std::collections::BTreeSet;
+
+use super::journal::{After, Begin, Content, Entry, Saved, sha256};
+use super::replace::{Staged, remove, remove_folder, replace, stage};
+use super::state::{Journal, State};
+use super::{MAX_FILE_BYTES, Snapshot, Workspace};
 use crate::edit::Change;
-use crate::{Error, Result};
+use crate::{Error, Result, path};
 
-/// A task's hold on the files that it names: what they were, and the way back.
+/// A task's hold on the files that it names: what they were, and the way back. Dropping it brings them back.
 #[derive(Debug)]
 pub struct Transaction<'w> {
     workspace: &'w Workspace,
     task_id: String,
+    /// The number of the transaction that this one undoes.
+    undoes: Option<u64>,
     /// One for each of the task's files, in the task's order.
     base: Vec<Snapshot>,
-    /// One for each of them as soon as the first change is to be written.
-    backups: Vec<Backup>,
-    /// Whether a file may be different from its snapshot, through this transaction.
-    dirty: bool,
-    /// Paths that the last write changed.
-    changed: Vec<String>,
+    /// There as soon as the first change is to be written.
+    record: Option<Record>,
+    /// Files that were put in place or removed since the last restore.
+    placed: BTreeSet<String>,
+    /// Checksums of every content that was written.
+    written: BTreeSet<String>,
+}
+
+#[derive(Debug)]
+struct Record {
+    journal: Journal,
+    /// The files as the journal has them, in the order of `base`.
+    saved: Vec<Saved>,
+}
+
+/// What a file shall be.
+pub(super) struct Target {
+    pub(super) path: String,
+    /// None removes it.
+    pub(super) text: Option<String>,
+    /// The permission bits; None leaves a new file to the umask.
+    pub(super) mode: Option<u32>,
 }
 
 impl Workspace {
     /// Reads the files that a task names, and writes nothing yet.
     pub fn begin(&self, task_id: &str, files: &[String]) -> Result<Transaction<'_>> {
+        self.transaction(task_id, files, None)
+    }
+
+    pub(super) fn transaction(
+        &self,
+        task_id: &str,
+        files: &[String],
+        undoes: Option<u64>,
+    ) -> Result<Transaction<'_>> {
+        self.state()?;
         let base = files.iter().map(|file| self.snapshot(file)).collect::<Result<Vec<_>>>()?;
         Ok(Transaction {
             workspace: self,
             task_id: task_id.to_owned(),
+            undoes,
             base,
-            backups: Vec::new(),
-            dirty: false,
-            changed: Vec::new(),
+            record: None,
+            placed: BTreeSet::new(),
+            written: BTreeSet::new(),
         })
     }
 }
@@ -43,67 +82,236 @@ impl Transaction<'_> {
     /// One of them.
     pub fn snapshot(&self, path: &str) -> Result<&Snapshot> {
         let found = self.base.iter().find(|snapshot| snapshot.path == path);
-        found.ok_or_else(|| Error::NotNamed { path: path.to_owned() })
+        found.ok_or_else(|| match path::guarded(path) {
+            Some(what) => Error::Guarded { path: path.to_owned(), what },
+            None => Error::NotNamed { path: path.to_owned() },
+        })
     }
 
     /// Writes all changes, relative to the state at the beginning, after the old contents are safe. If
-    /// one cannot be written, none is.
+    /// one cannot be written, none is; what another program changed meanwhile is left alone.
     pub fn write(&mut self, changes: &[Change]) -> Result<()> {
-        for (at, change) in changes.iter().enumerate() {
-            self.snapshot(&change.path)?;
-            if changes[..at].iter().any(|other| other.path == change.path) {
-                return Err(Error::SameFile { path: change.path.clone() });
+        let target = |change: &Change| {
+            let before = self.snapshot(&change.path)?.before.as_ref();
+            let (path, text) = (change.path.clone(), change.content.clone());
+            Ok(Target { path, text, mode: before.map(|before| before.mode) })
+        };
+        let targets = changes.iter().map(target).collect::<Result<Vec<_>>>()?;
+        self.put(&targets)
+    }
+
+    pub(super) fn put(&mut self, targets: &[Target]) -> Result<()> {
+        for (at, target) in targets.iter().enumerate() {
+            self.snapshot(&target.path)?;
+            if targets[..at].iter().any(|other| other.path == target.path) {
+                return Err(Error::SameFile { path: target.path.clone() });
             }
         }
         self.restore()?;
-        if self.backups.is_empty() {
-            let backup = |snapshot: &Snapshot| self.workspace.backup(&self.task_id, snapshot.clone());
-            self.backups = self.base.iter().map(backup).collect::<Result<_>>()?;
+        let written = self.announce(targets).and_then(|()| self.place(targets));
+        if written.is_err() {
+            // The first error is the one to tell; if this fails as well, the next start brings it back.
+            let _ = self.restore();
         }
-        for change in changes {
-            let Some(backup) = self.backups.iter().find(|backup| backup.path() == change.path) else {
-                continue;
+        written
+    }
+
+    /// Writes down what is about to be written.
+    fn announce(&mut self, targets: &[Target]) -> Result<()> {
+        let state = self.workspace.state()?;
+        if self.record.is_none() {
+            self.record = Some(self.open(state)?);
+        }
+        let after = |target: &Target| After {
+            path: target.path.clone(),
+            sha256: target.text.as_ref().map(|text| sha256(text.as_bytes())),
+        };
+        let files: Vec<_> = targets.iter().map(after).collect();
+        self.written.extend(files.iter().filter_map(|file| file.sha256.clone()));
+        match &mut self.record {
+            Some(record) => state.append(&mut record.journal, &Entry::Write { files }),
+            None => Ok(()),
+        }
+    }
+
+    /// Keeps the old contents and begins the journal.
+    fn open(&self, state: &State) -> Result<Record> {
+        let save = |snapshot: &Snapshot| {
+            let before = match &snapshot.before {
+                Some(before) => {
+                    Some(Content { sha256: state.save(before.text.as_bytes())?, mode: before.mode })
+                }
+                None => None,
             };
-            let written = match &change.content {
-                Some(text) => self.workspace.write(backup, text),
-                None => self.workspace.remove(backup),
+            let new_folders = self.workspace.new_folders(&snapshot.path)?;
+            Ok(Saved { path: snapshot.path.clone(), before, new_folders })
+        };
+        let saved = self.base.iter().map(save).collect::<Result<Vec<_>>>()?;
+        let begin = Begin {
+            task_id: self.task_id.clone(),
+            time_ms: unix_ms(),
+            undoes: self.undoes,
+            files: saved.clone(),
+        };
+        Ok(Record { journal: state.begin(begin)?, saved })
+    }
+
+    fn place(&mut self, targets: &[Target]) -> Result<()> {
+        let mut staged: Vec<(&Target, Option<Staged>)> = Vec::new();
+        for target in targets {
+            let (folder, name) = path::split(&target.path);
+            let file = match &target.text {
+                Some(text) => {
+                    let dir = self.workspace.create_folders(folder, &target.path)?;
+                    let made = stage(&dir, name, text.as_bytes(), target.mode);
+                    Some(made.map_err(self.workspace.io(&target.path))?)
+                }
+                None => None,
             };
-            // What another program wrote meanwhile is not ours to take back.
-            if !matches!(written, Err(Error::Changed { .. })) {
-                self.dirty = true;
-                self.changed.push(change.path.clone());
+            staged.push((target, file));
+        }
+        for target in targets {
+            let now = self.workspace.snapshot(&target.path)?;
+            if now.text() != self.snapshot(&target.path)?.text() {
+                return Err(Error::Changed { path: target.path.clone() });
             }
-            if let Err(error) = written {
-                self.restore()?;
-                return Err(error);
+        }
+        for (target, file) in staged {
+            self.placed.insert(target.path.clone());
+            match file {
+                Some(file) => file.place().map_err(self.workspace.io(&target.path))?,
+                None => self.workspace.remove(&target.path)?,
             }
         }
         Ok(())
     }
 
-    /// Brings every file that was written back to its state at the beginning.
+    /// Brings every file back to its state at the beginning: bytes and mode, or no file and none of the
+    /// folders made for it. What somebody else wrote into it meanwhile is kept in the store.
     pub fn restore(&mut self) -> Result<()> {
-        if self.dirty {
-            let written = |backup: &&Backup| self.changed.iter().any(|path| path == backup.path());
-            self.backups.iter().filter(written).try_for_each(|backup| self.workspace.restore(backup))?;
+        let Some(record) = &mut self.record else { return Ok(()) };
+        let state = self.workspace.state()?;
+        let mut first = Ok(());
+        for saved in &record.saved {
+            let mut one = || -> Result<()> {
+                if self.placed.contains(&saved.path) {
+                    let ours = |sha256: &str| self.written.contains(sha256) || saved.is(sha256);
+                    if let Some(bytes) = self.workspace.foreign(&saved.path, ours) {
+                        let (path, sha256) = (saved.path.clone(), state.save(&bytes)?);
+                        state.append(&mut record.journal, &Entry::Displaced { path, sha256 })?;
+                    }
+                    self.workspace.bring_back(state, saved)?;
+                    self.placed.remove(&saved.path);
+                }
+                self.workspace.remove_folders(&saved.new_folders)
+            };
+            // One file that cannot be brought back is no reason to leave the others.
+            first = first.and(one());
         }
-        self.changed.clear();
-        self.dirty = false;
+        first
+    }
+
+    /// Ends the task with its files as they are now, also where its command changed them; those that are
+    /// different from the beginning, in the task's order. If this fails, they are as at the beginning.
+    pub fn commit(mut self) -> Result<Vec<String>> {
+        let Some(record) = &mut self.record else { return Ok(Vec::new()) };
+        let state = self.workspace.state()?;
+        let mut files = Vec::new();
+        for before in &self.base {
+            let now = self.workspace.snapshot(&before.path)?;
+            if now.text() != before.text() {
+                if let Some(text) = now.text() {
+                    state.save(text.as_bytes())?;
+                }
+                let sha256 = now.text().map(|text| sha256(text.as_bytes()));
+                files.push(After { path: now.path, sha256 });
+            }
+        }
+        let changed = files.iter().map(|file| file.path.clone()).collect();
+        state.append(&mut record.journal, &Entry::Commit { files })?;
+        let number = record.journal.number();
+        // Done is done; a journal that keeps its name is given the right one by the next start.
+        self.record = None;
+        let _ = state.keep(number);
+        Ok(changed)
+    }
+
+    /// Ends the task with its files as they were.
+    pub fn abort(mut self) -> Result<()> {
+        self.take_back()
+    }
+
+    fn take_back(&mut self) -> Result<()> {
+        self.restore()?;
+        match self.record.take() {
+            Some(record) => self.workspace.state()?.forget(record.journal.number()),
+            None => Ok(()),
+        }
+    }
+
+    /// Where the old content of a file is kept; None if it did not exist, or nothing was to be written.
+    pub fn backup(&self, path: &str) -> Option<std::path::PathBuf> {
+        let saved = self.record.as_ref()?.saved.iter().find(|saved| saved.path == path)?;
+        let state = self.workspace.state().ok()?;
+        saved.before.as_ref().map(|before| state.content_path(&before.sha256))
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        // If this fails, the journal is still there, and the next start does it.
+        let _ = self.take_back();
+    }
+}
+
+impl Workspace {
+    /// Brings a file back to what was saved. Does nothing where it is that already.
+    pub(super) fn bring_back(&self, state: &State, saved: &Saved) -> Result<()> {
+        let Some(before) = &saved.before else { return self.remove(&saved.path) };
+        if let Ok(now) = self.snapshot(&saved.path)
+            && now
+                .before
+                .is_some_and(|now| sha256(now.text.as_bytes()) == before.sha256 && now.mode == before.mode)
+        {
+            return Ok(());
+        }
+        let text = state.load(&before.sha256)?;
+        let (folder, name) = path::split(&saved.path);
+        let dir = self.create_folders(folder, &saved.path)?;
+        replace(&dir, name, text.as_bytes(), Some(before.mode)).map_err(self.io(&saved.path))
+    }
+
+    /// The bytes of a regular file whose content is nobody's that is known; None for anything else.
+    fn foreign(&self, path: &str, known: impl Fn(&str) -> bool) -> Option<Vec<u8>> {
+        let (folder, name) = path::split(path);
+        let dir = self.folder(folder, path).ok()??;
+        let (bytes, _) = self.bytes_in(&dir, name, path, MAX_FILE_BYTES).ok()??;
+        (!known(&sha256(&bytes))).then_some(bytes)
+    }
+
+    /// Removes a file, if it is there.
+    fn remove(&self, path: &str) -> Result<()> {
+        let (folder, name) = path::split(path);
+        match self.folder(folder, path)? {
+            Some(dir) => remove(&dir, name).map_err(self.io(path)),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes folders that were made, innermost first. One in which something else appeared stays.
+    pub(super) fn remove_folders(&self, made: &[String]) -> Result<()> {
+        for created in made.iter().rev() {
+            let (parent, name) = path::split(created);
+            let Some(dir) = self.folder(parent, created)? else { continue };
+            if !remove_folder(&dir, name).map_err(self.io(created))? {
+                break;
+            }
+        }
         Ok(())
     }
+}
 
-    /// The files that are different now, in the order in which they were written.
-    pub fn changed(&self) -> &[String] {
-        &self.changed
-    }
-
-    /// Where the old content of the first file lies, if it is saved.
-    pub fn backup(&self) -> Option<String> {
-        self.backups.iter().find_map(Backup::content_path)
-    }
-
-    /// Ends the task with its files as they are now.
-    pub fn close(self) -> Result<()> {
-        self.backups.into_iter().try_for_each(|backup| self.workspace.close(backup))
-    }
+fn unix_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

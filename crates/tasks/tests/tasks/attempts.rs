@@ -10,6 +10,7 @@ use coder_tasks::{FailureClass, Outcome, Role, Settings, Status, Task, WriterErr
 
 const GOOD: &str = "grep -q 'x = 2' a.py";
 
+/// Covers S1-14, S1-16, S1-17, S1-18, S1-20.
 #[test]
 fn the_first_draft_passes() {
     let folder = Folder::new(&[("a.py", "x = 1\n"), ("b.py", "y = 1\n")]);
@@ -25,7 +26,6 @@ fn the_first_draft_passes() {
     assert_eq!(folder.read("a.py"), "x = 2\n");
     assert_eq!(folder.read(&result.backup.unwrap()), "x = 1\n");
     assert_eq!(folder.tree(), ["a.py", "b.py"]);
-    assert_eq!(folder.read(".coder/.gitignore"), "*\n");
     let (prompt, options) = &writer.asked[0];
     let text = &prompt.messages[0].content;
     assert!(
@@ -64,6 +64,7 @@ fn the_exact_output_goes_back_once() {
     assert_eq!((*class, reason.as_str()), (FailureClass::Quality, "exit status 7"));
 }
 
+/// Covers S1-10, S1-55, S1-57.
 #[test]
 fn two_failures_restore_the_file_and_block() {
     let folder = Folder::new(&[("a.py", "x = 1\n")]);
@@ -78,6 +79,7 @@ fn two_failures_restore_the_file_and_block() {
     assert_eq!(folder.read(&result.backup.unwrap()), "x = 1\n");
 }
 
+/// Covers S1-09, S1-55.
 #[test]
 fn a_new_file_and_its_folders_go_on_failure_and_stay_on_success() {
     let folder = Folder::new(&[("src/keep.py", "")]);
@@ -89,18 +91,14 @@ fn a_new_file_and_its_folders_go_on_failure_and_stay_on_success() {
     let result = folder.run(&test, Some(&mut Scripted::new(["x = 3", "x = 2"])));
     assert_eq!(result.outcome, Outcome::Complete);
     assert_eq!(folder.read("src/new/deep/a.py"), "x = 2\n");
-    let records: Vec<_> =
-        std::fs::read_dir(folder.path(".coder/backups")).unwrap().map(|e| e.unwrap().path()).collect();
-    assert_eq!(records.len(), 2);
-    for record in records {
-        assert!(!record.to_str().unwrap().contains(".open."));
-        let record: serde_json::Value =
-            serde_json::from_str(&std::fs::read_to_string(record).unwrap()).unwrap();
-        assert_eq!(record["existed"], false);
-        assert_eq!(record["new_folders"], serde_json::json!(["src/new", "src/new/deep"]));
-    }
+    let history = folder.workspace().history().unwrap();
+    assert_eq!(history.len(), 1, "a task that came to nothing is not in the history");
+    assert_eq!(history[0].files, ["src/new/deep/a.py"]);
+    folder.workspace().undo(None, false).unwrap();
+    assert_eq!(folder.tree(), ["src", "src/keep.py"]);
 }
 
+/// Covers S1-09.
 #[test]
 fn mode_line_ends_and_final_newline_are_kept() {
     let folder = Folder::new(&[("a.py", "x = 1\r\ny = 1")]);
@@ -235,6 +233,19 @@ fn a_missing_context_file_is_refused_before_a_model_is_asked() {
 }
 
 #[test]
+fn secrets_are_not_shown_to_a_model() {
+    let folder = Folder::new(&[("a.py", ""), (".env", "TOKEN=1\n"), ("keys/id_rsa", "x\n")]);
+    for secret in [".env", "keys/id_rsa"] {
+        let mut task = task("a.py", None);
+        task.context = vec![secret.into()];
+        let result = folder.run(&task, Some(&mut Scripted::default()));
+        assert_eq!((result.outcome, result.attempts), (Outcome::Refused, 0));
+        assert!(result.error.contains("may hold secrets"), "{}", result.error);
+    }
+}
+
+/// Covers S1-55.
+#[test]
 fn what_another_program_wrote_meanwhile_is_left_alone() {
     let folder = Folder::new(&[("a.py", "x = 1\n")]);
     let mut writer = Scripted::new(["x = 2"]);
@@ -290,6 +301,7 @@ fn a_run_cancelled_while_verifying_restores() {
     assert_eq!(folder.read("a.py"), "x = 1\n");
 }
 
+/// Covers S1-11, S1-12, S1-19.
 #[test]
 fn the_result_has_its_keys_in_order() {
     let folder = Folder::new(&[("a.py", "x = 1\n")]);

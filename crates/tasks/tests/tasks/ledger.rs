@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use coder_tasks::ledger::{
     AttemptResult, Begin, By, Draft, Entry, Ledger, MECHANICAL, Record, TaskRow, Verdict,
 };
-use coder_tasks::{Error, FailureClass, Progress, Settings, TaskResult, Usage, Workspace, run_task};
+use coder_tasks::{Error, FailureClass, Progress, Settings, TaskResult, Usage, run_task};
 
 use crate::scripted::{Folder, Scripted, task};
 
@@ -60,7 +60,7 @@ fn run(ledger: &Ledger, folder: &Folder, replies: [&str; 2]) -> TaskResult {
             number += 1;
         }
     };
-    let workspace = Workspace::open(&folder.path("")).unwrap();
+    let workspace = folder.workspace();
     let mut writer = Scripted::new(replies);
     let settings = Settings::default();
     let cancel = AtomicBool::new(false);
@@ -116,6 +116,11 @@ fn every_number_comes_back() {
     assert_eq!((entry.integrated, entry.end.is_none()), (Some(false), true));
     // Newer than all.
     assert_eq!(ledger.entries(3).unwrap(), []);
+    begin(&ledger, "T-002");
+    begin(&ledger, "T-003");
+    let names = |entries: Vec<Entry>| entries.into_iter().map(|entry| entry.task_id).collect::<Vec<_>>();
+    assert_eq!(names(ledger.recent(2).unwrap()), ["T-002", "T-003"]);
+    assert_eq!(names(ledger.recent(9).unwrap()), ["T-001", "T-002", "T-003"]);
 }
 
 #[test]
@@ -198,9 +203,9 @@ fn a_killed_writer_loses_at_most_the_attempt_in_progress() {
     let (_folder, path) = place();
     let mut before = 0;
     let mut random = 1u64;
-    for round in 0..15 {
+    for round in 0..30 {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let wanted = random >> 61;
+        let wanted = random >> 60;
         let mut child = spawn(&path, u64::MAX);
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut told = 0;

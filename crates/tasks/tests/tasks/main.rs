@@ -10,3 +10,4 @@ mod reply;
 mod scripted;
 mod several;
 mod statistics;
+mod undo;

@@ -36,12 +36,12 @@ impl Writer for Scripted {
     }
 }
 
-/// A private folder with files in it.
-pub(crate) struct Folder(tempfile::TempDir);
+/// A private folder with files in it, and a private folder for the state of workspaces.
+pub(crate) struct Folder(tempfile::TempDir, tempfile::TempDir);
 
 impl Folder {
     pub(crate) fn new(files: &[(&str, &str)]) -> Folder {
-        let folder = Folder(tempfile::tempdir().unwrap());
+        let folder = Folder(tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         for (path, content) in files {
             let path = folder.path(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -59,10 +59,19 @@ impl Folder {
     }
 
     pub(crate) fn workspace(&self) -> Workspace {
-        Workspace::open(self.0.path()).unwrap()
+        Workspace::open(self.0.path(), self.state()).unwrap()
     }
 
-    /// Every file and folder, without those of the backups.
+    /// A workspace in a folder of this one.
+    pub(crate) fn workspace_in(&self, folder: &str) -> Workspace {
+        Workspace::open(&self.path(folder), self.state()).unwrap()
+    }
+
+    pub(crate) fn state(&self) -> &Path {
+        self.1.path()
+    }
+
+    /// Every file and folder.
     pub(crate) fn tree(&self) -> Vec<String> {
         let mut found = Vec::new();
         list(self.0.path(), self.0.path(), &mut found);
@@ -90,9 +99,6 @@ fn list(root: &Path, dir: &Path, found: &mut Vec<String>) {
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
-        if name == ".coder" {
-            continue;
-        }
         if path.is_dir() && !path.is_symlink() {
             list(root, &path, found);
         }

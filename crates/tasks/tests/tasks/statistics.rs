@@ -1,9 +1,10 @@
 //! Statistics of random histories against a computation that is as plain as can be.
 
 use coder_tasks::ledger::{
-    Attempt, AttemptResult, End, Entry, Grouping, Metric, Routed, Stats, Yardstick, week,
+    Attempt, AttemptResult, Begin, By, Draft, End, Entry, Grouping, Ledger, Metric, Record, Routed, Stats,
+    Verdict, Yardstick, week,
 };
-use coder_tasks::{FailureClass, Usage};
+use coder_tasks::{FailureClass, Outcome, Status, TaskResult, Usage};
 use proptest::prelude::*;
 
 const TIERS: [&str; 4] = ["mechanical", "local", "sonnet", "opus"];
@@ -84,110 +85,159 @@ fn share(part: f64, all: f64) -> Option<f64> {
     if all == 0.0 { None } else { Some(part / all) }
 }
 
-/// Every metric again, each with loops of its own.
-fn plain(entries: &[Entry]) -> Vec<Option<f64>> {
-    let here = |a: &Attempt| a.tier == "mechanical" || a.tier == "local";
-    let is = |e: &Entry, outcome: &str| e.end.as_ref().is_some_and(|end| end.outcome == outcome);
-    let approved = |e: &Entry| is(e, "complete") && e.end.as_ref().unwrap().verified;
-    let judged = |e: &Entry| approved(e) || is(e, "blocked");
-    let delegated = |e: &Entry| !e.attempts.is_empty() && here(&e.attempts[0]);
-    let count = |test: &dyn Fn(&Entry) -> bool| entries.iter().filter(|e| test(e)).count() as f64;
-    let (mut local_lines, mut all_lines) = (0.0, 0.0);
-    let (mut cloud, mut base, mut routine_cloud, mut routine_base) = (0.0, 0.0, 0.0, 0.0);
-    let (mut paid, mut best, mut month, mut power) = (0.0, 0.0, 0.0, 0.0);
-    let (mut seconds, mut replies, mut missing, mut asked) = (0.0, 0.0, 0.0, 0.0);
-    for e in entries {
-        let routine = match e.eligible {
-            Some(yes) => yes,
-            None => delegated(e),
-        };
-        if is(e, "complete") {
-            if let Some(last) = e.attempts.last() {
-                all_lines += last.lines as f64;
-                local_lines += if last.tier == "local" { last.lines as f64 } else { 0.0 };
-            }
-            let with_model: Vec<_> = e.attempts.iter().filter(|a| a.tier != "mechanical").collect();
-            if !with_model.is_empty() {
-                let prompt = with_model[0].usage.prompt_tokens;
-                let reply = with_model[with_model.len() - 1].usage.completion_tokens;
-                base += (prompt + reply) as f64;
-                routine_base += if routine { (prompt + reply) as f64 } else { 0.0 };
-                let request = Usage { prompt_tokens: prompt, cached_tokens: 0, completion_tokens: reply };
-                best += best_usd(request).unwrap();
-            }
+fn here(attempt: &Attempt) -> bool {
+    attempt.tier == "mechanical" || attempt.tier == "local"
+}
+
+fn is(entry: &Entry, outcome: &str) -> bool {
+    entry.end.as_ref().is_some_and(|end| end.outcome == outcome)
+}
+
+fn approved(entry: &Entry) -> bool {
+    is(entry, "complete") && entry.end.as_ref().unwrap().verified
+}
+
+fn judged(entry: &Entry) -> bool {
+    approved(entry) || is(entry, "blocked")
+}
+
+fn delegated(entry: &Entry) -> bool {
+    !entry.attempts.is_empty() && here(&entry.attempts[0])
+}
+
+fn routine(entry: &Entry) -> bool {
+    match entry.eligible {
+        Some(yes) => yes,
+        None => delegated(entry),
+    }
+}
+
+fn class(attempt: &Attempt) -> Option<FailureClass> {
+    match &attempt.result {
+        AttemptResult::Failed { class, .. } => Some(*class),
+        _ => None,
+    }
+}
+
+/// What is added up over tasks.
+#[derive(Default)]
+struct OfTasks {
+    local_lines: f64,
+    lines: f64,
+    base: f64,
+    routine_base: f64,
+    best: f64,
+}
+
+fn of_tasks(entries: &[Entry]) -> OfTasks {
+    let mut sums = OfTasks::default();
+    for e in entries.iter().filter(|e| is(e, "complete")) {
+        if let Some(last) = e.attempts.last() {
+            sums.lines += last.lines as f64;
+            sums.local_lines += if last.tier == "local" { last.lines as f64 } else { 0.0 };
         }
-        for a in &e.attempts {
-            let tokens = (a.usage.prompt_tokens + a.usage.completion_tokens) as f64;
-            let usd = a.cost_usd + if a.tier == "local" { a.seconds * 600.0 / 3.6e6 * 0.5 } else { 0.0 };
-            paid += a.cost_usd;
-            power += usd - a.cost_usd;
-            month += if NOW - e.began <= 30 * DAY { usd } else { 0.0 };
-            if !here(a) {
-                cloud += tokens;
-                routine_cloud += if routine { tokens } else { 0.0 };
-            }
-            if a.tier == "local" {
-                let class = match &a.result {
-                    AttemptResult::Failed { class, .. } => Some(*class),
-                    _ => None,
-                };
-                asked += if class == Some(FailureClass::Cancelled) { 0.0 } else { 1.0 };
-                missing += if class == Some(FailureClass::Availability) { 1.0 } else { 0.0 };
-                if class != Some(FailureClass::Cancelled) && class != Some(FailureClass::Availability) {
-                    replies += 1.0;
-                    seconds += a.seconds;
-                }
+        let with_model: Vec<_> = e.attempts.iter().filter(|a| a.tier != "mechanical").collect();
+        if !with_model.is_empty() {
+            let prompt = with_model[0].usage.prompt_tokens;
+            let reply = with_model[with_model.len() - 1].usage.completion_tokens;
+            sums.base += (prompt + reply) as f64;
+            sums.routine_base += if routine(e) { (prompt + reply) as f64 } else { 0.0 };
+            let request = Usage { prompt_tokens: prompt, cached_tokens: 0, completion_tokens: reply };
+            sums.best += best_usd(request).unwrap();
+        }
+    }
+    sums
+}
+
+/// What is added up over attempts.
+#[derive(Default)]
+struct OfAttempts {
+    cloud: f64,
+    routine_cloud: f64,
+    paid: f64,
+    power: f64,
+    month: f64,
+    seconds: f64,
+    replies: f64,
+    missing: f64,
+    asked: f64,
+}
+
+fn of_attempts(entries: &[Entry]) -> OfAttempts {
+    let mut sums = OfAttempts::default();
+    for (e, a) in entries.iter().flat_map(|e| e.attempts.iter().map(move |a| (e, a))) {
+        let tokens = (a.usage.prompt_tokens + a.usage.completion_tokens) as f64;
+        // 600 W at 50 cents.
+        let power = if a.tier == "local" { a.seconds * 600.0 / 3.6e6 * 0.5 } else { 0.0 };
+        sums.paid += a.cost_usd;
+        sums.power += power;
+        sums.month += if NOW - e.began <= 30 * DAY { a.cost_usd + power } else { 0.0 };
+        if !here(a) {
+            sums.cloud += tokens;
+            sums.routine_cloud += if routine(e) { tokens } else { 0.0 };
+        }
+        if a.tier == "local" {
+            let class = class(a);
+            sums.asked += if class == Some(FailureClass::Cancelled) { 0.0 } else { 1.0 };
+            sums.missing += if class == Some(FailureClass::Availability) { 1.0 } else { 0.0 };
+            if class != Some(FailureClass::Cancelled) && class != Some(FailureClass::Availability) {
+                sums.replies += 1.0;
+                sums.seconds += a.seconds;
             }
         }
     }
-    let recent = entries.iter().any(|e| NOW - e.began <= 30 * DAY);
-    let quality = |ours: &dyn Fn(&Attempt) -> bool| {
-        let (mut tasks, mut done, mut score) = (0.0, 0.0, 0.0);
-        for e in entries.iter().filter(|e| judged(e)) {
-            let good_or_wrong = |a: &&Attempt| {
-                ours(a)
-                    && match &a.result {
-                        AttemptResult::Failed { class, .. } => *class == FailureClass::Quality,
-                        _ => true,
-                    }
-            };
-            let tries = e.attempts.iter().filter(good_or_wrong).count();
-            if tries == 0 {
-                continue;
-            }
-            tasks += 1.0;
-            let last = e.attempts.last().unwrap();
-            if ours(last) && last.result == AttemptResult::Verified {
-                done += 1.0;
-                score += 1.0 / tries as f64;
-            }
+    sums
+}
+
+/// Share done and mean score of one side's judged tasks.
+fn quality(entries: &[Entry], ours: &dyn Fn(&Attempt) -> bool) -> (Option<f64>, Option<f64>) {
+    let (mut tasks, mut done, mut score) = (0.0, 0.0, 0.0);
+    for e in entries.iter().filter(|e| judged(e)) {
+        let counts = |a: &&Attempt| ours(a) && class(a).is_none_or(|class| class == FailureClass::Quality);
+        let tries = e.attempts.iter().filter(counts).count();
+        if tries == 0 {
+            continue;
         }
-        (share(done, tasks), share(score, tasks))
-    };
-    let (local, cloud_quality) = (quality(&|a| a.tier == "local"), quality(&|a| !here(a)));
+        tasks += 1.0;
+        let last = e.attempts.last().unwrap();
+        if ours(last) && last.result == AttemptResult::Verified {
+            done += 1.0;
+            score += 1.0 / tries as f64;
+        }
+    }
+    (share(done, tasks), share(score, tasks))
+}
+
+/// Every metric again, with loops of its own.
+fn plain(entries: &[Entry]) -> Vec<Option<f64>> {
+    let count = |test: &dyn Fn(&Entry) -> bool| entries.iter().filter(|e| test(e)).count() as f64;
+    let (tasks, attempts) = (of_tasks(entries), of_attempts(entries));
+    let recent = entries.iter().any(|e| NOW - e.began <= 30 * DAY);
+    let local = quality(entries, &|a| a.tier == "local");
+    let cloud = quality(entries, &|a| !here(a));
     let by = |part: Option<f64>, all: Option<f64>| share(part?, all?);
     let ends: Vec<bool> = entries.iter().filter_map(escalated).collect();
     let window = &ends[ends.len().saturating_sub(50)..];
     let less = |share: Option<f64>| share.map(|share| 1.0 - share);
     vec![
-        share(local_lines, all_lines),
+        share(tasks.local_lines, tasks.lines),
         share(count(&delegated), count(&|e| !e.attempts.is_empty())),
         share(
             count(&|e| delegated(e) && approved(e) && e.attempts.len() == 1),
             count(&|e| delegated(e) && judged(e)),
         ),
-        less(share(cloud, base)),
+        less(share(attempts.cloud, tasks.base)),
         share(count(&approved), count(&|e| is(e, "complete"))),
         entries.iter().any(|e| e.integrated.is_some()).then(|| count(&|e| e.integrated == Some(false))),
-        less(share(paid + power, best)),
-        less(share(paid, best)),
-        less(share(routine_cloud, routine_base)),
+        less(share(attempts.paid + attempts.power, tasks.best)),
+        less(share(attempts.paid, tasks.best)),
+        less(share(attempts.routine_cloud, tasks.routine_base)),
         share(window.iter().filter(|escalated| **escalated).count() as f64, window.len() as f64),
-        by(local.0, cloud_quality.0),
-        by(local.1, cloud_quality.1),
-        share(seconds, replies),
-        share(asked - missing, asked),
-        recent.then_some(month),
+        by(local.0, cloud.0),
+        by(local.1, cloud.1),
+        share(attempts.seconds, attempts.replies),
+        share(attempts.asked - attempts.missing, attempts.asked),
+        recent.then_some(attempts.month),
         share(count(&|e| is(e, "complete") && e.attempts.iter().all(here)), count(&|e| e.end.is_some())),
     ]
 }
@@ -306,4 +356,106 @@ fn rows_that_say_nothing_are_passed_over() {
     assert_eq!(Routed::of(&Entry::default()), None);
     assert_eq!(Routed::of(&bare("cancelled")), None);
     assert_eq!(Routed::of(&bare("refused")), Some(Routed::Elsewhere));
+}
+
+/// What a run would have told the ledger of an attempt. Without a verification the reply itself was refused.
+fn record(attempt: &Attempt) -> Record {
+    let is_model = attempt.tier != "mechanical";
+    Record {
+        by: if is_model { By::Model } else { By::Rule },
+        draft: is_model.then(|| Draft {
+            tier: attempt.tier.clone(),
+            model: attempt.model.clone(),
+            template: "0123456789ab".to_owned(),
+            seed: attempt.lines << 57,
+            temperature: 0.5,
+        }),
+        usage: attempt.usage,
+        seconds: attempt.seconds,
+        cost_usd: attempt.cost_usd,
+        lines: attempt.lines,
+        verdict: match &attempt.result {
+            AttemptResult::Verified => Verdict::Verified,
+            AttemptResult::Unverified => Verdict::Unverified,
+            AttemptResult::Failed { class, reason, .. } => {
+                Verdict::Failed { class: *class, reason: reason.clone() }
+            }
+        },
+        ..Record::default()
+    }
+}
+
+/// Writes a history into a ledger as a run does.
+fn write(ledger: &Ledger, entries: &[Entry]) {
+    let sessions: Vec<_> =
+        (0..5).map(|_| ledger.session("0.0", std::path::Path::new("/w"), NOW).unwrap()).collect();
+    for entry in entries {
+        let begin = Begin {
+            task_id: &entry.task_id,
+            file: &entry.file,
+            category: entry.category.as_deref(),
+            eligible: entry.eligible,
+        };
+        let row = ledger.begin(sessions[entry.session as usize], &begin, entry.began).unwrap();
+        let history: Vec<Record> = entry.attempts.iter().map(record).collect();
+        for (number, record) in history.iter().enumerate() {
+            ledger.attempt(row, number, record, 0).unwrap();
+        }
+        if let Some(end) = &entry.end {
+            let outcomes = [
+                Outcome::Complete,
+                Outcome::Blocked,
+                Outcome::Unavailable,
+                Outcome::Refused,
+                Outcome::Cancelled,
+            ];
+            let outcome = OUTCOMES.iter().position(|name| *name == end.outcome).unwrap();
+            let result = TaskResult {
+                status: if outcome == 0 { Status::Success } else { Status::Failed },
+                file: entry.file.clone(),
+                error: end.error.clone(),
+                outcome: outcomes[outcome],
+                task_id: entry.task_id.clone(),
+                attempts: history.len(),
+                files: Vec::new(),
+                tier: None,
+                usage: Usage::default(),
+                cost_usd: 0.0,
+                seconds: end.seconds,
+                backup: None,
+                verified: end.verified,
+                history,
+            };
+            ledger.finish(row, &result, end.at).unwrap();
+        }
+        if let Some(passed) = entry.integrated {
+            ledger.integrated(row, passed).unwrap();
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Covers S1-49, S3-31: figures of what was written are figures of what happened.
+    #[test]
+    fn a_history_survives_the_file(mut entries in proptest::collection::vec(entry(), 1..20)) {
+        entries.sort_by_key(|entry| entry.began);
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&folder.path().join("ledger.db")).unwrap();
+        write(&ledger, &entries);
+        let read = ledger.entries(i64::MIN).unwrap();
+        prop_assert_eq!(read.len(), entries.len());
+        for (read, entry) in read.iter().zip(&entries) {
+            prop_assert_eq!((&read.task_id, &read.end, read.integrated), (&entry.task_id, &entry.end, entry.integrated));
+            for (read, attempt) in read.attempts.iter().zip(&entry.attempts) {
+                let is_model = attempt.tier != "mechanical";
+                prop_assert_eq!(read.sampled, is_model.then_some((attempt.lines << 57, 0.5)));
+                prop_assert_eq!((&read.tier, read.usage, read.lines), (&attempt.tier, attempt.usage, attempt.lines));
+                prop_assert_eq!((read.seconds, read.cost_usd), (attempt.seconds, attempt.cost_usd));
+                prop_assert_eq!(read.failure(), attempt.failure());
+            }
+        }
+        check(&Stats::of(&read, &yardstick(Some(600.0))).metrics, &plain(&entries))?;
+    }
 }

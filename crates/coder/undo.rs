@@ -1,0 +1,96 @@
+//! `coder undo`: what a task changed is as it was before.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use coder_tasks::Workspace;
+use coder_tasks::workspace::{Done, Interrupted, default_state};
+
+use crate::failure::Outcome;
+use crate::output::Output;
+
+/// Take back what a task changed: the last one, or any
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct UndoArgs {
+    /// The task's id, or its number in the list [default: the last task that is not undone]
+    #[arg(value_name = "TASK")]
+    task: Option<String>,
+    /// Show what was done, and take nothing back
+    #[arg(long, conflicts_with = "task")]
+    list: bool,
+    /// Take it back even where a file was changed since; what stands there is kept, and undo brings it back
+    #[arg(long, conflicts_with = "list")]
+    force: bool,
+    /// The folder that the task changed
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    working_dir: PathBuf,
+    /// Where journals and old contents are kept [default: coder in $XDG_STATE_HOME or ~/.local/state]
+    #[arg(long, value_name = "FOLDER")]
+    state_dir: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "Examples:
+  coder undo                    the last task in this folder
+  coder undo --list             what was done here
+  coder undo T-001              one task, by its id
+  coder undo 12                 the entry with this number; an undo is an entry too, so this can redo
+
+All files of a task are taken back, or none. A file that was changed since is an error, unless --force is given.";
+
+pub(crate) fn run(args: UndoArgs) -> Outcome {
+    let workspace = workspace(&args.working_dir, args.state_dir.as_deref())?;
+    for former in workspace.recover()? {
+        eprintln!("{}", interrupted(&former));
+    }
+    let mut out = Output::new();
+    if !args.list {
+        let done = workspace.undo(args.task.as_deref(), args.force)?;
+        return match args.json {
+            true => Ok(out.json(&done)?),
+            false => Ok(out.line(&format!("{}: undone, {}", done.task_id, done.files.join(", ")))?),
+        };
+    }
+    let history = workspace.history()?;
+    if args.json {
+        return Ok(out.json(&history)?);
+    }
+    history.iter().try_for_each(|done| out.line(&line(done)))?;
+    Ok(())
+}
+
+/// The folder that tasks may change, with its state where it belongs.
+pub(crate) fn workspace(folder: &Path, state: Option<&Path>) -> Outcome<Workspace> {
+    let state = match state {
+        Some(state) => state.to_owned(),
+        None => default_state()?,
+    };
+    Ok(Workspace::open(folder, &state)?)
+}
+
+/// What became of a run that was killed.
+pub(crate) fn interrupted(former: &Interrupted) -> String {
+    let mut said = format!("note: a former run of `{}` was killed", former.task_id);
+    if !former.files.is_empty() {
+        said += &format!("; as before it: `{}`", former.files.join("`, `"));
+    }
+    for (path, kept) in &former.left {
+        let kept = kept.as_ref().map_or("there was none before it".to_string(), |kept| {
+            format!("the content before it is in `{}`", kept.display())
+        });
+        said += &format!("; `{path}` was changed since and left as it is, {kept}");
+    }
+    said
+}
+
+fn line(done: &Done) -> String {
+    let state = match (done.undone, done.undoes) {
+        (true, _) => ", undone".to_string(),
+        (false, Some(number)) => format!(", took {number} back"),
+        (false, None) => String::new(),
+    };
+    format!("{:>4}  {}: {}{state}", done.number, done.task_id, done.files.join(", "))
+}

@@ -1,0 +1,107 @@
+//! After a crash: what a transaction did that never ended is taken back.
+
+use super::journal::{After, Entry, Log, Saved, sha256};
+use super::replace::sweep;
+use super::state::State;
+use super::{Snapshot, Workspace};
+use crate::{Result, path};
+
+/// A run that was killed, and what became of its files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interrupted {
+    /// The task's id.
+    pub task_id: String,
+    /// The files that it had changed, or was about to; they are as they were before it.
+    pub files: Vec<String>,
+    /// Files that somebody changed after the crash, so that they were left as they are; and where the
+    /// content before the task is kept, if there was one.
+    pub left: Vec<(String, Option<std::path::PathBuf>)>,
+}
+
+impl Workspace {
+    /// Takes back what killed runs did in this workspace, and tells about them, each time only once.
+    ///
+    /// This needs the workspace's lock, which is held from here on; if another process holds it, the
+    /// error is [`Error::Busy`](crate::Error::Busy).
+    pub fn recover(&self) -> Result<Vec<Interrupted>> {
+        self.state()?;
+        let mut told = self.interrupted.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        Ok(std::mem::take(&mut told))
+    }
+
+    /// Goes through the journals that never ended.
+    pub(super) fn replay(&self, state: &State) -> Result<Vec<Interrupted>> {
+        let mut found = Vec::new();
+        for (number, _) in state.numbers()?.into_iter().filter(|(_, open)| *open) {
+            let bytes = state.bytes(number, true)?;
+            match Log::read(&bytes) {
+                // Nothing is written before the first line is whole.
+                None => state.forget(number)?,
+                Some(Log { commit: Some(_), .. }) => state.keep(number)?,
+                Some(log) => found.extend(self.roll_back(state, number, &bytes, &log)?),
+            }
+        }
+        Ok(found)
+    }
+
+    fn roll_back(&self, state: &State, number: u64, bytes: &[u8], log: &Log) -> Result<Option<Interrupted>> {
+        let mut files = Vec::new();
+        let mut left: Vec<(Snapshot, &Saved)> = Vec::new();
+        for path in log.written.keys() {
+            let Some(saved) = log.saved(path) else { continue };
+            match self.snapshot(path) {
+                // What stands there is the old content, or what the task wrote.
+                Ok(now) if is_ours(&now, saved, log) => {
+                    self.bring_back(state, saved)?;
+                    files.push(path.clone());
+                }
+                Ok(now) => left.push((now, saved)),
+                // What cannot be looked at is not what the task wrote.
+                Err(_) => left.push((Snapshot { path: path.clone(), before: None }, saved)),
+            }
+            // A folder that is gone, or is no folder any more, has no strays.
+            if let Ok(Some(dir)) = self.folder(path::split(path).0, path) {
+                sweep(&dir).map_err(self.io(path))?;
+            }
+            self.remove_folders(&saved.new_folders)?;
+        }
+        if left.is_empty() {
+            state.forget(number)?;
+        } else {
+            self.keep_the_rest(state, number, bytes, &left)?;
+        }
+        let kept = |(now, saved): (Snapshot, &Saved)| {
+            (now.path, saved.before.as_ref().map(|before| state.content_path(&before.sha256)))
+        };
+        let interrupted = Interrupted {
+            task_id: log.begin.task_id.clone(),
+            files,
+            left: left.into_iter().map(kept).collect(),
+        };
+        Ok((!log.written.is_empty()).then_some(interrupted))
+    }
+
+    /// Makes the files that were left a part of the history, so that they can be undone on request.
+    fn keep_the_rest(
+        &self,
+        state: &State,
+        number: u64,
+        bytes: &[u8],
+        left: &[(Snapshot, &Saved)],
+    ) -> Result<()> {
+        let after = |(now, _): &(Snapshot, &Saved)| After {
+            path: now.path.clone(),
+            sha256: now.text().map(|text| sha256(text.as_bytes())),
+        };
+        let files = left.iter().map(after).collect();
+        let mut journal = state.reopen(number, bytes)?;
+        state.append(&mut journal, &Entry::Commit { files })?;
+        state.keep(number)
+    }
+}
+
+fn is_ours(now: &Snapshot, saved: &Saved, log: &Log) -> bool {
+    let now = now.text().map(|text| sha256(text.as_bytes()));
+    let was = saved.before.as_ref().map(|before| before.sha256.clone());
+    now == was || log.written.get(&saved.path).is_some_and(|written| written.contains(&now))
+}

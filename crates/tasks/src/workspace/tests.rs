@@ -1,0 +1,246 @@
+//! A transaction that dies after any of its effects, and its journal cut anywhere.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::fault::{dies_after, lives};
+use super::*;
+use crate::edit::Change;
+
+/// Path, content and permissions of every file below a folder, and its folders.
+type Tree = BTreeMap<String, (String, u32)>;
+
+struct Bench {
+    folder: tempfile::TempDir,
+    state: tempfile::TempDir,
+}
+
+const OLD: [(&str, &str, u32); 3] =
+    [("a.py", "a = 1\r\n", 0o751), ("gone.py", "x = 1\n", 0o640), ("src/kept.py", "k = 1\n", 0o644)];
+
+/// One file changes, one is new in new folders, one goes.
+fn changes() -> Vec<Change> {
+    let change = |path: &str, content: Option<&str>| Change {
+        path: path.to_owned(),
+        content: content.map(str::to_owned),
+    };
+    vec![
+        change("a.py", Some("a = 2\r\n")),
+        change("src/new/deep/b.py", Some("b = 2\n")),
+        change("gone.py", None),
+    ]
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let bench = Bench { folder: tempfile::tempdir().unwrap(), state: tempfile::tempdir().unwrap() };
+        for (path, text, mode) in OLD {
+            let path = bench.folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        bench
+    }
+
+    fn workspace(&self) -> Workspace {
+        Workspace::open(self.folder.path(), self.state.path()).unwrap()
+    }
+
+    fn tree(&self) -> Tree {
+        let mut found = Tree::new();
+        list(self.folder.path(), self.folder.path(), &mut found);
+        found
+    }
+
+    /// A task that dies after so many effects; whether it said that it is done.
+    fn task(&self, steps: u64) -> (bool, u64) {
+        let workspace = self.workspace();
+        workspace.recover().unwrap();
+        let files: Vec<String> = changes().into_iter().map(|change| change.path).collect();
+        dies_after(steps);
+        let done = workspace.begin("T-1", &files).and_then(|mut transaction| {
+            transaction.write(&changes())?;
+            transaction.commit()
+        });
+        (done.is_ok(), lives())
+    }
+
+    /// The journal that is open, and where it lies.
+    fn journal(&self) -> Option<(PathBuf, Vec<u8>)> {
+        let open =
+            files(self.state.path()).into_iter().find(|path| path.extension().is_some_and(|e| e == "open"));
+        open.map(|path| (path.clone(), std::fs::read(path).unwrap()))
+    }
+
+    /// The next start: everything is old or everything is new, and nothing else is there.
+    fn recovers(&self, what: &str) -> bool {
+        self.workspace().recover().unwrap_or_else(|error| panic!("{what}: {error}"));
+        let (tree, old, new) = (self.tree(), old(), new());
+        assert!(tree == old || tree == new, "{what}: {tree:?}");
+        assert_eq!(self.journal(), None, "{what}");
+        tree == new
+    }
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+fn list(root: &Path, folder: &Path, found: &mut Tree) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+        if path.is_dir() {
+            found.insert(name, (String::new(), 0));
+            list(root, &path, found);
+        } else {
+            let mode = path.metadata().unwrap().permissions().mode() & 0o777;
+            found.insert(name, (std::fs::read_to_string(&path).unwrap(), mode));
+        }
+    }
+}
+
+fn old() -> Tree {
+    let mut tree: Tree =
+        OLD.iter().map(|(path, text, mode)| ((*path).to_owned(), ((*text).to_owned(), *mode))).collect();
+    tree.insert("src".into(), (String::new(), 0));
+    tree
+}
+
+fn new() -> Tree {
+    let bench = Bench::new();
+    assert!(bench.task(u64::MAX).0);
+    let tree = bench.tree();
+    assert_eq!(tree["a.py"], ("a = 2\r\n".to_owned(), 0o751));
+    assert!(tree.contains_key("src/new/deep/b.py") && !tree.contains_key("gone.py"));
+    tree
+}
+
+/// Covers S1-10, S1-20, S1-55.
+#[test]
+fn a_task_that_dies_after_any_effect_is_done_or_undone() {
+    let mut seen = [0, 0];
+    for steps in 0.. {
+        let bench = Bench::new();
+        let (done, effects) = bench.task(steps);
+        let is_new = bench.recovers(&format!("after {steps} effects"));
+        assert!(is_new || !done, "a task that is done stays done");
+        seen[usize::from(is_new)] += 1;
+        if is_new {
+            // What it replaced is still there.
+            let undone = bench.workspace().undo(None, false).unwrap();
+            assert_eq!((undone.task_id.as_str(), undone.files.len()), ("T-1", 3));
+            assert_eq!(bench.tree(), old());
+        }
+        if effects < steps {
+            break;
+        }
+    }
+    println!("undone after {} of the places to die, done after {}", seen[0], seen[1]);
+    assert!(seen[0] > 30 && seen[1] > 1, "{seen:?}");
+}
+
+/// Covers S1-10, S1-55.
+#[test]
+fn a_recovery_that_dies_after_any_effect_is_taken_up_again() {
+    let mut died = 0;
+    let (_, all) = Bench::new().task(u64::MAX);
+    for steps in (0..all).rev().step_by(6) {
+        for again in 0.. {
+            let bench = Bench::new();
+            bench.task(steps);
+            dies_after(again);
+            let recovered = bench.workspace().recover();
+            let effects = lives();
+            bench.recovers(&format!("after {steps} effects and {again} of the recovery"));
+            if recovered.is_ok() && effects < again {
+                break;
+            }
+            died += 1;
+        }
+    }
+    println!("{died} recoveries died");
+    assert!(died > 50, "{died}");
+}
+
+/// A line that is not on the disk yet may be there in part after a power cut, and nothing that comes after it.
+///
+/// Covers S1-10, S1-55.
+#[test]
+fn a_journal_whose_last_line_is_torn_anywhere_is_recovered() {
+    let mut length = 0;
+    let mut cuts = 0;
+    for steps in 0.. {
+        let bench = Bench::new();
+        let (_, effects) = bench.task(steps);
+        if effects < steps {
+            break;
+        }
+        let Some((_, bytes)) = bench.journal() else { continue };
+        if bytes.len() > length {
+            for cut in (length..=bytes.len()).step_by(17).chain([bytes.len() - 1]) {
+                let bench = Bench::new();
+                bench.task(steps);
+                let (path, bytes) = bench.journal().unwrap();
+                std::fs::write(path, &bytes[..cut]).unwrap();
+                let is_new = bench.recovers(&format!("journal of {} bytes cut at {cut}", bytes.len()));
+                assert!(!is_new || cut == bytes.len());
+                cuts += 1;
+            }
+        }
+        length = bytes.len();
+    }
+    println!("{cuts} cuts");
+    assert!(cuts > 60, "{cuts}");
+}
+
+/// Covers S1-55.
+#[test]
+fn an_undo_that_dies_after_any_effect_is_done_or_not() {
+    let mut seen = [0, 0];
+    for steps in 0.. {
+        let bench = Bench::new();
+        bench.task(u64::MAX);
+        let workspace = bench.workspace();
+        workspace.recover().unwrap();
+        dies_after(steps);
+        let undone = workspace.undo(Some("T-1"), false);
+        let effects = lives();
+        drop(workspace);
+        let is_new = bench.recovers(&format!("after {steps} effects of the undo"));
+        assert!(!is_new || undone.is_err());
+        assert_eq!(bench.workspace().history().unwrap()[0].undone, !is_new);
+        seen[usize::from(is_new)] += 1;
+        if undone.is_ok() && effects < steps {
+            break;
+        }
+    }
+    assert!(seen[0] > 1 && seen[1] > 20, "{seen:?}");
+}
+
+#[test]
+fn what_somebody_wrote_after_the_crash_is_left_and_told() {
+    let bench = Bench::new();
+    let (_, all) = Bench::new().task(u64::MAX);
+    // All files are in place, and the last line is not written.
+    bench.task(all - 4);
+    assert_eq!(bench.tree(), new());
+    std::fs::write(bench.folder.path().join("a.py"), "mine\n").unwrap();
+    let workspace = bench.workspace();
+    let told = workspace.recover().unwrap();
+    assert_eq!(told.len(), 1);
+    assert_eq!((told[0].task_id.as_str(), told[0].files.len()), ("T-1", 2));
+    let (path, kept) = &told[0].left[0];
+    assert_eq!(path, "a.py");
+    assert_eq!(std::fs::read_to_string(kept.as_ref().unwrap()).unwrap(), "a = 1\r\n");
+    let mut expected = old();
+    expected.get_mut("a.py").unwrap().0 = "mine\n".to_owned();
+    assert_eq!(bench.tree(), expected);
+    assert_eq!(workspace.recover().unwrap(), []);
+    // It is in the history, so it can be undone on request.
+    assert_eq!(workspace.undo(None, false).unwrap().files, ["a.py"]);
+    assert_eq!(bench.tree(), old());
+}

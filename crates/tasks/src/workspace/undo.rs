@@ -1,0 +1,102 @@
+//! Taking tasks back that are done.
+
+use std::collections::BTreeSet;
+
+use super::Workspace;
+use super::journal::{Log, sha256};
+use super::transaction::Target;
+use crate::{Error, Result};
+
+/// A task that is done, as the history of a workspace has it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Done {
+    /// Its number, from 1, in the order in which tasks began.
+    pub number: u64,
+    /// The task's id.
+    pub task_id: String,
+    /// When it began, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// The files that it changed.
+    pub files: Vec<String>,
+    /// Whether it was undone since.
+    pub undone: bool,
+    /// The number of the task that this entry undid, if that is what it is.
+    pub undoes: Option<u64>,
+}
+
+impl Workspace {
+    /// What was done in this workspace, oldest first. Tasks that changed nothing are not in it.
+    pub fn history(&self) -> Result<Vec<Done>> {
+        Ok(listed(&self.state()?.history()?))
+    }
+
+    /// Brings the files of a task back to what they were before it: bytes, mode, and folders. `which` is
+    /// the task's id or its number in the history; None is the last task that is not undone yet.
+    ///
+    /// A file that was changed since is an error, and then nothing is undone, unless `force` is set; what
+    /// stands there is kept in any case, because this is a task of its own, which can be undone in turn.
+    pub fn undo(&self, which: Option<&str>, force: bool) -> Result<Done> {
+        let history = self.state()?.history()?;
+        let known = listed(&history);
+        let wanted = |done: &&Done| match which {
+            None => !done.undone && done.undoes.is_none(),
+            Some(which) => done.number.to_string() == which || done.task_id == which && done.undoes.is_none(),
+        };
+        let mut fitting = known.iter().rev().filter(wanted);
+        // Of the same task several times, the one that is not undone yet.
+        let found = fitting.clone().find(|done| !done.undone).or_else(|| fitting.next());
+        let nothing = |problem| Error::NothingToUndo { task: which.unwrap_or("").to_owned(), problem };
+        let done = found
+            .ok_or_else(|| nothing("no such task was done in this workspace; see `coder undo --list`"))?;
+        if done.undone {
+            return Err(nothing("it is undone already; see `coder undo --list`"));
+        }
+        let log = history.iter().find(|(number, _)| *number == done.number).map(|(_, log)| log);
+        let log = log.ok_or_else(|| nothing("its record is gone"))?;
+        self.take_back(done, log, force)?;
+        Ok(done.clone())
+    }
+
+    fn take_back(&self, done: &Done, log: &Log, force: bool) -> Result<()> {
+        let state = self.state()?;
+        let mut transaction = self.transaction(&done.task_id, &done.files, Some(done.number))?;
+        let mut targets = Vec::new();
+        for after in log.commit.iter().flatten() {
+            let Some(saved) = log.saved(&after.path) else { continue };
+            let now = transaction.snapshot(&after.path)?.text().map(|text| sha256(text.as_bytes()));
+            let before = saved.before.as_ref().map(|before| before.sha256.clone());
+            if now != after.sha256 && now != before && !force {
+                let (path, task_id) = (after.path.clone(), done.task_id.clone());
+                return Err(Error::ChangedSince { path, task_id });
+            }
+            let text = saved.before.as_ref().map(|before| state.load(&before.sha256)).transpose()?;
+            let mode = saved.before.as_ref().map(|before| before.mode);
+            targets.push(Target { path: after.path.clone(), text, mode });
+        }
+        transaction.put(&targets)?;
+        for saved in &log.begin.files {
+            self.remove_folders(&saved.new_folders)?;
+        }
+        transaction.commit().map(drop)
+    }
+}
+
+/// The history as a list. An entry is undone if an entry that undoes it is there and is not undone itself.
+fn listed(history: &[(u64, Log)]) -> Vec<Done> {
+    let mut undone: BTreeSet<u64> = BTreeSet::new();
+    for (number, log) in history.iter().rev() {
+        // From the newest on: what undoes an entry is younger than it.
+        if let Some(undoes) = log.begin.undoes.filter(|_| !undone.contains(number)) {
+            undone.insert(undoes);
+        }
+    }
+    let done = |(number, log): &(u64, Log)| Done {
+        number: *number,
+        task_id: log.begin.task_id.clone(),
+        time_ms: log.begin.time_ms,
+        files: log.commit.iter().flatten().map(|file| file.path.clone()).collect(),
+        undone: undone.contains(number),
+        undoes: log.begin.undoes,
+    };
+    history.iter().map(done).filter(|done| !done.files.is_empty()).collect()
+}
