@@ -191,11 +191,9 @@ fn grammar(prompt: &Prompt) -> Grammar {
             Grammar::Edit(EditGrammar { files: files().map(file).collect(), marker })
         }
         Form::Patch => {
-            let base = |file| {
-                let ContextFile { path, content } = file;
-                Base { path, content: Some(content) }
-            };
-            Grammar::Lark(edit::patch_lark(&files().map(base).collect::<Vec<_>>()))
+            let bases: Vec<Base<'_>> =
+                files().map(|file| Base { path: &file.path, content: Some(&file.content) }).collect();
+            Grammar::Lark(edit::patch_lark(&bases))
         }
     }
 }
