@@ -8,8 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use coder_tasks::ledger::{Begin, Ledger, Millis, Record, SessionId, TaskRow};
+use coder_tasks::ledger::{Begin, Ledger, Millis, Record, Routed, SessionId, TaskRow};
+use coder_tasks::policy::{Route, Surroundings, Tables, judge};
 use coder_tasks::{Progress, Task, TaskResult};
+
+/// Tasks that the rule about escalations is shown: its window of local ones, with room for others between them.
+const LOOKED_AT: u32 = 500;
 
 /// Which ledger.
 #[derive(Args, Clone, Debug, Default)]
@@ -76,9 +80,21 @@ impl Recorder {
 
     /// A task begins.
     pub(crate) fn begin(&self, task: &Task) -> Recording<'_> {
-        let begin = Begin { task_id: &task.id, file: &task.file, ..Begin::default() };
+        let judgement = judge(task, &Surroundings::default(), Tables::built_in());
+        let begin = Begin {
+            task_id: &task.id,
+            file: &task.file,
+            category: Some(judgement.classification.category.as_str()),
+            eligible: Some(judgement.route == Route::Local),
+        };
         let row = self.attempt(|ledger, session| ledger.begin(session, &begin, now()));
         Recording { recorder: self, row, attempts: Cell::new(0) }
+    }
+
+    /// What became of the tasks so far, for the rule about escalations.
+    pub(crate) fn routed(&self) -> Vec<Routed> {
+        let entries = self.attempt(|ledger, _| ledger.recent(LOOKED_AT)).unwrap_or_default();
+        entries.iter().filter_map(Routed::of).collect()
     }
 
     /// Does something with the ledger. The first failure is said; after it nothing is tried.

@@ -11,6 +11,7 @@ mod audit;
 mod bench;
 mod bundled;
 mod chat;
+mod check;
 mod complete;
 mod doctor;
 mod failure;
@@ -23,6 +24,7 @@ mod models;
 mod npy;
 mod output;
 mod progress;
+mod prompting;
 mod published;
 mod quantize;
 mod report;
@@ -50,6 +52,7 @@ struct Cli {
 
 const EXAMPLES: &str = "Examples:
   coder run task.md                              draft the edit, write it, verify it
+  coder check task.md                            is it one for a local model, and why
   coder undo                                     take the last task back
   coder ask --user 'Explain mmap in one line'    one question, one answer
   git diff | coder ask --system 'Write a commit message'
@@ -62,6 +65,7 @@ Exit code: 0 done, 1 not done, 2 bad usage.";
 #[derive(Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Check(check::CheckArgs),
     Undo(undo::UndoArgs),
     Stats(stats::StatsArgs),
     Ask(ask::AskArgs),
@@ -100,6 +104,7 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Outcome {
     match command {
         Command::Run(args) => run::run(args),
+        Command::Check(args) => check::run(args),
         Command::Undo(args) => undo::run(args),
         Command::Stats(args) => stats::run(args),
         Command::Ask(args) => ask::run(args),

@@ -9,10 +9,12 @@ use coder_tasks::{EditFormat, Policy, Progress, Settings, Task, TaskResult, Work
 use serde_json::json;
 
 use crate::args::ModelArgs;
+use crate::check::EligibilityArgs;
 use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
 use crate::ledger::{LedgerArgs, Recorder};
 use crate::output::{Output, Plain};
+use crate::prompting::PromptArgs;
 use crate::report::{self, Report};
 use crate::undo;
 use crate::writer::{LocalWriter, Stop};
@@ -60,6 +62,10 @@ pub(crate) struct RunArgs {
     /// Write nothing into the ledger (see coder stats)
     #[arg(long, conflicts_with = "ledger")]
     no_ledger: bool,
+    #[command(flatten)]
+    eligibility: EligibilityArgs,
+    #[command(flatten)]
+    prompts: PromptArgs,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -132,6 +138,7 @@ pub(crate) fn run(args: RunArgs) -> Outcome {
     });
     let recorder =
         if args.no_ledger { Recorder::none() } else { Recorder::open(&args.ledger, &args.working_dir) };
+    let routed = recorder.routed();
     let mut writer = LocalWriter::new(&args.model, stop.clone());
     let mut settings = settings(&args);
     let mut out = Output::new();
@@ -139,6 +146,8 @@ pub(crate) fn run(args: RunArgs) -> Outcome {
     for task in &tasks {
         task.warnings.iter().for_each(|warning| eprintln!("note: {}: {warning}", task.source));
         settings.verify.output_bytes = writer.prepare(task);
+        settings.templates = args.prompts.templates(writer.is_bundled(), &args.working_dir)?;
+        settings.refused_by = args.eligibility.refusal(task, &args.working_dir, &routed)?;
         let recording = recorder.begin(task);
         let mut tell = observe(task);
         let mut observe = |progress: &Progress<'_>| {

@@ -127,6 +127,13 @@ impl<'a> LocalWriter<'a> {
         Ok(ModelArgs { model, ..self.model.clone() })
     }
 
+    /// Whether the bundled model has the task at hand.
+    pub(crate) fn is_bundled(&self) -> bool {
+        let given = self.model.model.as_deref();
+        let wanted = self.wanted.as_ref().ok().and_then(Option::as_deref);
+        bundled::find(given.or(wanted).unwrap_or(bundled::NAME)) == Some(bundled::Found::Bundled)
+    }
+
     fn engine(&mut self) -> Outcome<&Engine> {
         let args = self.args()?;
         let name = args.model.clone().unwrap_or_else(|| bundled::NAME.to_string());
@@ -143,11 +150,7 @@ impl<'a> LocalWriter<'a> {
     fn generate(&mut self, prompt: &Prompt, options: DraftOptions) -> Outcome<(String, Summary)> {
         let stop = self.stop.clone();
         let engine = self.engine()?;
-        let said = |message: &coder_tasks::PromptMessage| {
-            Message::new(message.role.as_str(), message.content.as_str())
-        };
-        let messages: Vec<Message> = prompt.messages.iter().map(said).collect();
-        let request = request(engine.chat(&messages)?, engine.info().context, prompt, options);
+        let request = request(engine.chat(&messages(prompt))?, engine.info().context, prompt, options);
         let generation = engine.generate(request)?;
         stop.draft(Some(generation.canceller()));
         let mut text = String::new();
@@ -167,6 +170,12 @@ impl<'a> LocalWriter<'a> {
             .map(|summary| (text, summary))
             .ok_or_else(|| Failure::new("the generation ended without a result"))
     }
+}
+
+fn messages(prompt: &Prompt) -> Vec<Message> {
+    let said =
+        |message: &coder_tasks::PromptMessage| Message::new(message.role.as_str(), message.content.as_str());
+    prompt.messages.iter().map(said).collect()
 }
 
 /// Sampler, grammar and length of a draft. The first one leaves room for itself and for what was wrong with it in the
@@ -199,6 +208,12 @@ fn grammar(prompt: &Prompt) -> Grammar {
 }
 
 impl Writer for LocalWriter<'_> {
+    /// By the model's own tokenizer and chat template. That a model does not open is the draft's complaint.
+    fn tokens(&mut self, prompt: &Prompt) -> Option<usize> {
+        let request = self.engine().ok()?.chat(&messages(prompt)).ok()?;
+        Some(request.prompt.len())
+    }
+
     /// Every error says that the model could not be used; that its text is wrong, verification finds out.
     fn draft(&mut self, prompt: &Prompt, options: DraftOptions) -> Result<Reply, WriterError> {
         let started = Instant::now();

@@ -14,7 +14,7 @@ pub(super) type Quads = [[u8; BYTES]; 8];
 pub(super) trait Codes {
     /// Bytes of 16 outputs × 32 inputs.
     const SIZE: usize;
-    /// What the code of zero is.
+    /// What the code of zero is: none or a power of two.
     const BIAS: i32;
     /// Whether codes may be 128 or more.
     const WIDE: bool;

@@ -45,6 +45,8 @@ pub(super) trait Integers: Vector {
 
     /// The same number in every lane.
     unsafe fn ints(x: i32) -> Self::Ints;
+    /// `x << shift` in every lane.
+    unsafe fn ints_raised(x: i32, shift: u32) -> Self::Ints;
     /// From memory.
     unsafe fn load_ints(from: &[i32; LANES]) -> Self::Ints;
     /// `sum[lane] += Σ codes[4·lane + i] · x[i]`. Codes are below 128 unless `WIDE`.
@@ -60,6 +62,10 @@ pub(super) trait Integers: Vector {
     unsafe fn from_f16(from: &[u8; 2 * LANES]) -> Self;
     /// `self · b + c`, rounded once on every instruction set.
     unsafe fn times_plus(self, b: Self, c: Self) -> Self;
+    /// The sum of lanes that are whole numbers, and whose sums are exact in any order.
+    unsafe fn total(self) -> f32;
+    /// The lowest byte of each lane's bits.
+    unsafe fn lowest_bytes(self) -> [u8; LANES];
 }
 
 impl Integers for Lanes {
@@ -111,6 +117,11 @@ impl Integers for Lanes {
     }
 
     #[inline(always)]
+    unsafe fn ints_raised(x: i32, shift: u32) -> Self::Ints {
+        [x << shift; LANES]
+    }
+
+    #[inline(always)]
     unsafe fn load_ints(from: &[i32; LANES]) -> Self::Ints {
         *from
     }
@@ -155,6 +166,16 @@ impl Integers for Lanes {
             self[l] = self[l].mul_add(b[l], c[l]);
         }
         self
+    }
+
+    #[inline(always)]
+    unsafe fn total(self) -> f32 {
+        self.into_iter().sum()
+    }
+
+    #[inline(always)]
+    unsafe fn lowest_bytes(self) -> [u8; LANES] {
+        self.map(|x| x.to_bits() as u8)
     }
 }
 
@@ -241,6 +262,12 @@ impl Integers for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn ints_raised(x: i32, shift: u32) -> Self::Ints {
+        // SAFETY: see above.
+        unsafe { [_mm256_sll_epi32(_mm256_set1_epi32(x), _mm_cvtsi32_si128(shift as i32)); 2] }
+    }
+
+    #[inline(always)]
     unsafe fn load_ints(from: &[i32; LANES]) -> Self::Ints {
         // SAFETY: see above.
         unsafe {
@@ -311,6 +338,33 @@ impl Integers for Avx2 {
         // SAFETY: see above.
         unsafe { c.add_product(self, b) }
     }
+
+    #[inline(always)]
+    unsafe fn total(self) -> f32 {
+        // SAFETY: see above.
+        unsafe {
+            let sum = _mm256_add_ps(self.0[0], self.0[1]);
+            let sum = _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps::<1>(sum));
+            let sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
+            _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn lowest_bytes(self) -> [u8; LANES] {
+        // SAFETY: see above.
+        unsafe {
+            let mask = _mm256_set1_epi32(0xFF);
+            let low = _mm256_and_si256(_mm256_castps_si256(self.0[0]), mask);
+            let high = _mm256_and_si256(_mm256_castps_si256(self.0[1]), mask);
+            // Packing goes by halves of registers: the four quarters are put in order between.
+            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(low, high));
+            let bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            let mut to = [0; LANES];
+            _mm_storeu_si128(to.as_mut_ptr().cast(), bytes);
+            to
+        }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -378,6 +432,13 @@ impl Integers for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn ints_raised(x: i32, shift: u32) -> Self::Ints {
+        // The shift is the vector unit's, so that the number comes there from memory and not through a register.
+        // SAFETY: see above.
+        unsafe { _mm512_sll_epi32(_mm512_set1_epi32(x), _mm_cvtsi32_si128(shift as i32)) }
+    }
+
+    #[inline(always)]
     unsafe fn load_ints(from: &[i32; LANES]) -> Self::Ints {
         // SAFETY: see above.
         unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
@@ -417,5 +478,21 @@ impl Integers for Avx512 {
     unsafe fn times_plus(self, b: Self, c: Self) -> Self {
         // SAFETY: see above.
         unsafe { c.add_product(self, b) }
+    }
+
+    #[inline(always)]
+    unsafe fn total(self) -> f32 {
+        // SAFETY: see above.
+        unsafe { _mm512_reduce_add_ps(self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn lowest_bytes(self) -> [u8; LANES] {
+        // SAFETY: see above.
+        unsafe {
+            let mut to = [0; LANES];
+            _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(_mm512_castps_si512(self.0)));
+            to
+        }
     }
 }

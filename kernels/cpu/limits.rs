@@ -2,6 +2,7 @@
 
 use super::integers::{BYTES, Integers};
 use super::isa::{Isa, Kernel};
+use super::panel::AHEAD;
 use super::parallel::Workers;
 use super::vector::LANES;
 use crate::mapped::Memory;
@@ -69,14 +70,20 @@ struct Sum<'a> {
 impl Kernel for Sum<'_> {
     #[inline(always)]
     fn run<V: Integers>(self) {
-        let mut lanes = [0u64; 32];
-        for line in self.bytes.as_chunks::<256>().0 {
-            for (lane, word) in lanes.iter_mut().zip(line.as_chunks().0) {
-                *lane = lane.wrapping_add(u64::from_le_bytes(*word));
+        let mut all = [0; BYTES];
+        // SAFETY: this is compiled into `Isa::run`'s function for `V`.
+        unsafe {
+            let mut sums = [V::bytes(&all); 4];
+            for lines in self.bytes.as_chunks::<BYTES>().0.as_chunks::<4>().0 {
+                for (sum, line) in sums.iter_mut().zip(lines) {
+                    V::prefetch(line.as_ptr().wrapping_add(AHEAD));
+                    *sum = V::or(*sum, V::bytes(line));
+                }
             }
+            V::store_bytes(V::or(V::or(sums[0], sums[1]), V::or(sums[2], sums[3])), &mut all);
         }
         // So that nothing is optimised away.
-        self.sum.fetch_add(lanes.into_iter().fold(0, u64::wrapping_add), Ordering::Relaxed);
+        self.sum.fetch_add(all.into_iter().map(u64::from).sum(), Ordering::Relaxed);
     }
 }
 

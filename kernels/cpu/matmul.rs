@@ -28,11 +28,24 @@ const STREAMED: Range<usize> = 32 << 10..128 << 10;
 /// Tasks of few rows for each thread, if they are not too small.
 const SHARES: usize = 8;
 
-/// Panels in a task of many rows. Their unpacked weights stay in a core's second cache.
-const PANELS: usize = 32;
+/// Bytes of unpacked weights in a task of many rows, at most: they stay in a core's second cache.
+const UNPACKED: usize = 400 << 10;
 
-/// Inputs that are unpacked at a time; whole chunks of every type.
-const INPUTS: usize = 512;
+/// Inputs that are unpacked at a time, at most. Sums of more are taken up from memory again.
+const INPUTS: usize = 2048;
+
+/// Inputs that a tile of rows is multiplied with at a time: both stay in a core's first cache.
+const NEAR: usize = 512;
+
+/// Inputs that are unpacked at a time, of `cols`: whole chunks of every type, and about as many each time.
+fn inputs_at_once(cols: usize) -> usize {
+    cols.div_ceil(cols.div_ceil(INPUTS)).next_multiple_of(256)
+}
+
+/// Panels of a task of many rows, at most: an even number, because the matrix unit takes two at a time.
+fn panels_at_once(cols: usize) -> usize {
+    UNPACKED / (inputs_at_once(cols) / RUN * MOST_UNPACKED) / 2 * 2
+}
 
 /// What to multiply with what. Kept from step to step, so that nothing is allocated on the way.
 #[derive(Debug, Default)]
@@ -114,7 +127,7 @@ impl Work {
                 let most = if run.pairs.len() <= FEW {
                     streamed.div_ceil(part.panel_bytes)
                 } else {
-                    PANELS.min(share)
+                    panels_at_once(w.cols).min(share.next_multiple_of(2))
                 };
                 for first in (0..part.panels).step_by(most.max(1)) {
                     let panels = first..(first + most.max(1)).min(part.panels);
@@ -142,7 +155,7 @@ pub(super) fn product(isa: Isa, workers: &Workers, y: &mut [f32], x: &[f32], w: 
         let task = &work.tasks[t];
         let (run, part) = (&work.runs[task.run], &w.parts[task.part]);
         // Scratch is taken here, because a closure is not compiled for the instruction set.
-        with_scratch(PANELS * INPUTS / RUN * MOST_UNPACKED, |scratch| {
+        with_scratch(UNPACKED, |scratch| {
             let task = Task {
                 part,
                 weights: part.panels(run.expert, task.panels.start, task.panels.len()),
@@ -181,7 +194,7 @@ struct Task<'a> {
     row: usize,
     pairs: &'a [Pair],
     y: &'a Disjoint<'a, f32>,
-    /// Room for [`PANELS`] unpacked.
+    /// Room for [`UNPACKED`] bytes.
     scratch: &'a mut [u8],
 }
 
@@ -312,8 +325,9 @@ impl<C: Codes, S: Scales> Kernel for Many<'_, C, S> {
         let tiles = V::TILES && self.tiles;
         let _configured = if tiles { Some(amx::Configured::new(RUN / S::RUNS)) } else { None };
         let scratch = std::mem::take(&mut self.task.scratch);
-        for input in (0..self.task.cols).step_by(INPUTS) {
-            let inputs = INPUTS.min(self.task.cols - input);
+        let at_once = inputs_at_once(self.task.cols);
+        for input in (0..self.task.cols).step_by(at_once) {
+            let inputs = at_once.min(self.task.cols - input);
             let size = inputs / RUN * unpacked_bytes::<S>();
             let chunk = const { chunk_bytes::<C, S>() };
             for (panel, to) in self.task.weights.chunks_exact(panel_bytes).zip(scratch.chunks_exact_mut(size))
@@ -344,10 +358,8 @@ impl<C: Codes, S: Scales> Many<'_, C, S> {
     /// The tile of rows that begins with `row`.
     #[inline(always)]
     fn x(&self, block: &Block<'_>, row: usize) -> Tile<'_> {
-        let x = self.task.quantized.tile(self.task.row + row, block.input / RUN, block.runs);
         // What lies in rows that are not used goes nowhere.
-        assert!(x.height() == TILE, "tiles of many rows are whole");
-        x
+        self.task.quantized.tile(self.task.row + row, block.input / RUN, block.runs).whole()
     }
 
     /// Every row with every panel of the block on the matrix unit, two tiles of rows and two panels at a time.
@@ -432,20 +444,23 @@ impl<C: Codes, S: Scales> Many<'_, C, S> {
         rows: Range<usize>,
         fresh: bool,
     ) {
-        for first in (0..rows.len()).step_by(R) {
-            let rows = rows.start + first..(rows.start + first + R).min(rows.end);
-            // SAFETY: the caller's promise.
-            unsafe {
-                let mut sums = [V::zero(); R];
-                if !fresh {
-                    for (sum, row) in sums.iter_mut().zip(rows.clone()) {
-                        *sum = self.task.get(p, row);
-                    }
+        let near = const { NEAR / RUN * unpacked_bytes::<S>() };
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut sums = [V::zero(); TILE];
+            if !fresh {
+                for (sum, row) in sums.iter_mut().zip(rows.clone()) {
+                    *sum = self.task.get(p, row);
                 }
-                let sums = packed::<V, Unpacked<C>, Multiplied<S>, R, false>(sums, panel, x, first);
-                for (sum, row) in sums.into_iter().zip(rows) {
-                    self.task.put(p, row, sum);
+            }
+            for (i, panel) in panel.chunks(near).enumerate() {
+                let x = x.runs(i * (NEAR / RUN), panel.len() / unpacked_bytes::<S>());
+                for (first, sums) in (0..rows.len()).step_by(R).zip(sums.as_chunks_mut::<R>().0) {
+                    *sums = packed::<V, Unpacked<C>, Multiplied<S>, R, false>(*sums, panel, x, first);
                 }
+            }
+            for (sum, row) in sums.into_iter().zip(rows) {
+                self.task.put(p, row, sum);
             }
         }
     }

@@ -22,7 +22,7 @@ macro_rules! unroll {
 pub(super) use unroll;
 
 /// Bytes ahead that streamed weights are asked for: what a core has under way of memory, and some more.
-const AHEAD: usize = 2048;
+pub(super) const AHEAD: usize = 2048;
 
 /// `sums[r] += panel · x[first + r]` for `R` rows of a tile over the inputs of `panel`: whole chunks, as many runs of
 /// inputs as `x` has. With `STREAM`, weights come from memory, not from a cache.
@@ -52,8 +52,8 @@ pub(super) unsafe fn packed<V: Integers, C: Codes, S: Scales, const R: usize, co
                         V::prefetch(codes.as_ptr().wrapping_add(AHEAD + 64 * line));
                     }
                 }
-                let x = x.record(c * S::CHUNK / 32 + j);
-                sums = run::<V, C, S, R>(sums, codes, (open, head, j * S::RUNS), x, first);
+                let x = x.record(c * S::CHUNK / 32 + j).from(first);
+                sums = run::<V, C, S, R>(sums, codes, (open, head, j * S::RUNS), x);
             }
         }
     }
@@ -67,35 +67,34 @@ unsafe fn run<V: Integers, C: Codes, S: Scales, const R: usize>(
     codes: &[u8],
     (open, head, at): ([V; 2], &[u8], usize),
     x: Record<'_>,
-    first: usize,
 ) -> [V; R] {
     // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
     unsafe {
         let mut terms;
         if S::RUNS == 1 {
-            let mut products = offsets::<V, C, S, R>(x, first, 0);
-            unroll!(Q in [0 1 2 3 4 5 6 7] { products = quad::<V, C, R>(products, codes, x, first, Q) });
+            let mut products = offsets::<V, C, S, R>(x, 0);
+            unroll!(Q in [0 1 2 3 4 5 6 7] { products = quad::<V, C, R>(products, codes, x, Q) });
             terms = scaled(products, S::scale(open, head, at));
         } else {
-            let mut products = offsets::<V, C, S, R>(x, first, 0);
-            unroll!(Q in [0 1 2 3] { products = quad::<V, C, R>(products, codes, x, first, Q) });
+            let mut products = offsets::<V, C, S, R>(x, 0);
+            unroll!(Q in [0 1 2 3] { products = quad::<V, C, R>(products, codes, x, Q) });
             terms = scaled(products, S::scale(open, head, at));
-            let mut products = offsets::<V, C, S, R>(x, first, 1);
-            unroll!(Q in [4 5 6 7] { products = quad::<V, C, R>(products, codes, x, first, Q) });
+            let mut products = offsets::<V, C, S, R>(x, 1);
+            unroll!(Q in [4 5 6 7] { products = quad::<V, C, R>(products, codes, x, Q) });
             let scale = S::scale(open, head, at + 1);
             for r in 0..R {
                 terms[r] = V::to_floats(products[r]).times_plus(scale, terms[r]);
             }
         }
         for r in 0..R {
-            sums[r] = terms[r].times_plus(V::splat(x.scale(first + r)), sums[r]);
+            sums[r] = terms[r].times_plus(V::splat(x.scale(r)), sums[r]);
         }
         if S::MIN {
             for half in 0..S::RUNS {
                 let min = S::min(open, head, at + half);
                 let part = if S::RUNS == 1 { Part::All } else { [Part::First, Part::Last][half] };
                 for r in 0..R {
-                    sums[r] = min.times_plus(V::splat(x.scaled_sum(part, first + r)), sums[r]);
+                    sums[r] = min.times_plus(V::splat(x.scaled_sum(part, r)), sums[r]);
                 }
             }
         }
@@ -107,21 +106,15 @@ unsafe fn run<V: Integers, C: Codes, S: Scales, const R: usize>(
 #[inline(always)]
 unsafe fn offsets<V: Integers, C: Codes, S: Scales, const R: usize>(
     x: Record<'_>,
-    first: usize,
     half: usize,
 ) -> [V::Ints; R] {
     // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
     unsafe {
         let mut products = [V::ints(0); R];
-        if C::BIAS != 0 {
+        if let Some(shift) = const { C::BIAS.checked_ilog2() } {
             for r in 0..R {
-                // Wrapping, because a tile's rows that are not used hold whatever.
-                let sum = if S::RUNS == 2 {
-                    x.sum(half, first + r)
-                } else {
-                    x.sum(0, first + r).wrapping_add(x.sum(1, first + r))
-                };
-                products[r] = V::ints(sum.wrapping_mul(-C::BIAS));
+                let part = if S::RUNS == 1 { Part::All } else { [Part::First, Part::Last][half] };
+                products[r] = V::ints_raised(x.negative_sum(part, r), shift);
             }
         }
         products
@@ -134,14 +127,13 @@ unsafe fn quad<V: Integers, C: Codes, const R: usize>(
     mut products: [V::Ints; R],
     codes: &[u8],
     x: Record<'_>,
-    first: usize,
     q: usize,
 ) -> [V::Ints; R] {
     // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
     unsafe {
         let quad = C::quad::<V>(codes, q);
         for r in 0..R {
-            let x = x.quad(first + r, q);
+            let x = x.quad(r, q);
             products[r] = if C::WIDE {
                 V::dot::<true>(products[r], quad, x)
             } else {

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::{coder, folder, json as run_json, output, stderr, stdout, text};
 
+/// Covers S2-23.
 #[test]
 fn an_unknown_argument_is_named() {
     for (args, said) in [
@@ -17,6 +18,7 @@ fn an_unknown_argument_is_named() {
     }
 }
 
+/// Covers S2-22.
 #[test]
 fn something_must_be_asked() {
     for args in [&["ask"][..], &["ask", "--file", "/nonexistent"], &["ask", "--user", ""]] {
@@ -26,6 +28,7 @@ fn something_must_be_asked() {
     }
 }
 
+/// Covers S2-20, S2-22, S2-26: direct, from a file, piped, with a system message.
 #[test]
 fn user_comes_before_file_before_standard_input() {
     let folder = folder(&[("question.md", "a question in a file\n")]);
@@ -49,6 +52,7 @@ fn user_comes_before_file_before_standard_input() {
     assert!(prompt(&["--user", short, "--system", "You are terse."], "") > alone(short));
 }
 
+/// Covers S2-18, S2-26: a classification is one of its classes.
 #[test]
 fn an_answer_follows_its_regular_expression() {
     let output = output(&["ask", "--user", "Classify: add a login button", "--regex", "BUG|FEAT|TASK"]);

@@ -1,6 +1,7 @@
 //! The program as its users see it: the real binary, its output, its exit codes.
 
 mod ask;
+mod check;
 mod interruption;
 mod network;
 mod quantize;

@@ -118,6 +118,7 @@ fn a_device_that_cannot_be_used_says_so() {
     }
 }
 
+/// Covers S0-13.
 #[test]
 fn models_are_listed_and_found_by_name() {
     let listed = json(&["models", "--json"]);

@@ -260,6 +260,34 @@ pub enum Error {
     /// The model gave the same draft again and again, and it has failed already.
     #[error("the draft is the one that failed before; describe the task in other words or use another model")]
     SameDraft,
+    /// The policy keeps a task from a local model, and nobody else is to do it.
+    #[error(
+        "the task is not for a local model by {rules}; divide it, correct what it says, or run it without `--only-eligible`"
+    )]
+    NotEligible {
+        /// The rules that keep it away, with their requirements.
+        rules: String,
+    },
+    /// A prompt has more tokens than its template's budget; nothing is cut off.
+    #[error(
+        "the prompt has `{tokens}` tokens, the budget of template `{template}` is `{budget}`; show less context, or raise the budget in the template"
+    )]
+    OverBudget {
+        /// Tokens of the prompt, by the model's own tokenizer.
+        tokens: usize,
+        /// The most that the template allows.
+        budget: usize,
+        /// The template's name.
+        template: &'static str,
+    },
+    /// A file of policy tables is not as it must be: correct the file.
+    #[error("policy tables `{file}`: {problem}")]
+    Tables {
+        /// Which file.
+        file: String,
+        /// What is wrong with it, and the remedy.
+        problem: String,
+    },
     /// The ledger cannot be read or written now: work goes on without it.
     #[error("ledger `{}`: {problem}; free it, or name another file with `--ledger`", path.display())]
     LedgerUnusable {

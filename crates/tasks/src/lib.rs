@@ -23,7 +23,7 @@ pub use edit::{EditFormat, Form};
 pub use error::{Error, Result};
 pub use ledger::{Record, Status, TaskResult, Usage};
 pub use policy::{FailureClass, Outcome, Policy};
-pub use prompt::{Prompt, PromptMessage, ReplyShape, Role};
+pub use prompt::{Prompt, PromptMessage, ReplyShape, Role, TemplateKind, Templates};
 pub use run::{Progress, Settings, run_task};
 pub use task::Task;
 pub use workspace::Workspace;

@@ -1,6 +1,25 @@
-//! What to do next, from what has happened so far. Pure: no clock, no files, no model.
+//! What to do next, from what has happened so far, and who may do a task at all. Pure: no clock, no files, no model.
+//!
+//! [`Policy`] decides over attempts; [`judge`] decides between local and cloud before the first one.
+
+mod classify;
+mod cue;
+mod estimate;
+mod judge;
+mod listing;
+mod tables;
 
 use serde::Serialize;
+
+pub use classify::{Classification, FoundCue, classify};
+pub use cue::Cue;
+pub use estimate::{Estimate, Figure, Source};
+pub use judge::{Judgement, Route, Ruling, Says, Surroundings, judge, judge_text};
+pub use listing::listing;
+pub use tables::{
+    Atomic, BUILT_IN, Category, CategoryRules, Complexity, Cues, Delegable, Kind, Tables, TaskType, Ticket,
+    TypeRoute,
+};
 
 use crate::ledger::{By, Record, Verdict};
 use crate::writer::DraftOptions;

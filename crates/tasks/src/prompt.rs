@@ -1,18 +1,18 @@
 //! What a model is shown, and the shape that its reply must have.
 //!
-//! The templates are fixed: a bundled model is trained on exactly their output. The volatile part of a
-//! conversation is last, so a prefix cache serves the retry.
+//! [`Templates`] hold the words; the one for code is fixed, since a bundled model is trained on exactly its
+//! output. The volatile part of a conversation is last, so a prefix cache serves the retry.
 
-use std::sync::OnceLock;
+mod templates;
 
-use minijinja::syntax::SyntaxConfig;
-use minijinja::{AutoEscape, Environment, UndefinedBehavior, context};
+use minijinja::context;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::edit::Form;
 use crate::task::{Place, Task};
-use crate::{Error, Result, language};
+use crate::{Result, language};
+
+pub use templates::{TemplateKind, Templates};
 
 /// A conversation to be continued by the model, and the shape of what it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,10 @@ pub struct Prompt {
     pub files: Vec<ContextFile>,
     /// Which templates made it: the first 12 hexadecimal digits of the SHA-256 of their sources.
     pub template: String,
+    /// The way of work that the template is for.
+    pub kind: TemplateKind,
+    /// The most tokens that the template lets the first message have; None for any number.
+    pub budget: Option<usize>,
 }
 
 /// One message of a conversation.
@@ -97,11 +101,22 @@ impl Prompt {
     /// The first message for a task that is answered with whole files. `current` are those of the task's files that
     /// exist.
     pub fn new(task: &Task, context: &[ContextFile], current: &[ContextFile]) -> Result<Prompt> {
-        Prompt::with_form(task, context, current, Form::Whole)
+        Prompt::by(&Templates::default(), task, context, current)
+    }
+
+    /// The same by the template that is for such a task.
+    pub fn by(
+        templates: &Templates,
+        task: &Task,
+        context: &[ContextFile],
+        current: &[ContextFile],
+    ) -> Result<Prompt> {
+        Prompt::in_form(templates, task, context, current, Form::Whole)
     }
 
     /// The first message for a task that is answered in this form.
-    pub fn with_form(
+    pub fn in_form(
+        templates: &Templates,
         task: &Task,
         context: &[ContextFile],
         current: &[ContextFile],
@@ -122,8 +137,9 @@ impl Prompt {
             fence: fence(least, current.iter().map(|file| file.content.as_str()).chain(given)),
             language: language.to_owned(),
         };
-        let content = render(
-            "prompt.md",
+        let kind = templates.choose(task, !current.is_empty());
+        let content = templates.render(
+            kind,
             context! {
                 task_id => &task.id,
                 description => objective(task),
@@ -144,23 +160,21 @@ impl Prompt {
         let file =
             |path: &String| ContextFile { path: path.clone(), content: content(path).unwrap_or_default() };
         let files = task.files.iter().map(file).collect();
-        Ok(Prompt { messages, reply, form, files, template: digest(&[TEMPLATE, RETRY]) })
+        let (template, budget) = (templates.digest(kind), templates.budget(kind));
+        Ok(Prompt { messages, reply, form, files, template, kind, budget })
     }
 
     /// The conversation after a failed attempt: what the model replied, and what came of it.
     pub fn retry(&self, reply: &str, feedback: &Feedback) -> Result<Prompt> {
         let output = feedback.output.trim_end_matches('\n');
-        let content = render(
-            "retry.md",
-            context! {
-                reason => &feedback.reason,
-                command => &feedback.command,
-                output => output,
-                several => !self.reply.files.is_empty(),
-                form => self.form.name(),
-                fence => fence(3, [output]),
-            },
-        )?;
+        let content = templates::render_retry(context! {
+            reason => &feedback.reason,
+            command => &feedback.command,
+            output => output,
+            several => !self.reply.files.is_empty(),
+            form => self.form.name(),
+            fence => fence(3, [output]),
+        })?;
         let mut messages = self.messages.clone();
         messages.push(PromptMessage { role: Role::Assistant, content: reply.to_owned() });
         messages.push(PromptMessage { role: Role::User, content });
@@ -261,49 +275,6 @@ fn fence<'a>(least: usize, texts: impl IntoIterator<Item = &'a str>) -> String {
 
 fn longest_run(text: &str) -> usize {
     text.split(|c| c != '`').map(str::len).max().unwrap_or(0)
-}
-
-fn render(name: &str, values: minijinja::Value) -> Result<String> {
-    let template = environment().get_template(name).and_then(|template| template.render(values));
-    template
-        .map(|text| text.trim_end_matches('\n').to_owned())
-        .map_err(|error| Error::Template(error.to_string()))
-}
-
-/// Templates by what they say, so that attempts before and after a change can be told apart.
-fn digest(sources: &[&str]) -> String {
-    let mut hash = Sha256::new();
-    for source in sources {
-        // The length in front keeps two sources from being one with the same text.
-        hash.update((source.len() as u64).to_le_bytes());
-        hash.update(source);
-    }
-    hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
-}
-
-const TEMPLATE: &str = include_str!("../templates/prompt.md");
-const RETRY: &str = include_str!("../templates/retry.md");
-
-fn environment() -> &'static Environment<'static> {
-    static ENVIRONMENT: OnceLock<Environment<'static>> = OnceLock::new();
-    ENVIRONMENT.get_or_init(|| {
-        let mut made = Environment::new();
-        let syntax = SyntaxConfig::builder()
-            .trim_blocks(true)
-            .lstrip_blocks(true)
-            .keep_trailing_newline(false)
-            .build();
-        // The delimiters are the default ones, so this cannot fail; if it did, rendering would show it.
-        if let Ok(syntax) = syntax {
-            made.set_syntax(syntax);
-        }
-        made.set_auto_escape_callback(|_| AutoEscape::None);
-        made.set_undefined_behavior(UndefinedBehavior::Strict);
-        // The templates are part of the program; a test renders both.
-        let _ = made.add_template("prompt.md", TEMPLATE);
-        let _ = made.add_template("retry.md", RETRY);
-        made
-    })
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::time::Instant;
 use crate::edit::{Base, Change, EditFormat, Form, Guard};
 use crate::ledger::{By, Record, Status, TaskResult, Usage, Verdict};
 use crate::policy::{Decision, FailureClass, Outcome, Policy};
-use crate::prompt::{ContextFile, Feedback, Prompt};
+use crate::prompt::{ContextFile, Feedback, Prompt, Templates};
 use crate::task::Task;
 use crate::verify::{Limits, Verification};
 use crate::workspace::{Interrupted, MAX_FILE_BYTES, Snapshot, Transaction, Workspace};
@@ -37,6 +37,10 @@ pub struct Settings {
     pub tier: String,
     /// The form of the replies.
     pub edit_format: EditFormat,
+    /// The templates of prompts.
+    pub templates: Templates,
+    /// Rules by which the task is not to be done, and is refused.
+    pub refused_by: Option<String>,
 }
 
 impl Default for Settings {
@@ -49,6 +53,8 @@ impl Default for Settings {
             max_tokens: None,
             tier: "local".to_owned(),
             edit_format: EditFormat::Auto,
+            templates: Templates::default(),
+            refused_by: None,
         }
     }
 }
@@ -155,6 +161,17 @@ fn bases(snapshots: &[Snapshot]) -> Vec<Base<'_>> {
     snapshots.iter().map(|file| Base { path: &file.path, content: file.text() }).collect()
 }
 
+/// Holds a prompt to its template's budget, as far as the writer can count its tokens.
+fn within_budget(prompt: &Prompt, writer: &mut dyn Writer) -> Result<()> {
+    let Some(budget) = prompt.budget else { return Ok(()) };
+    match writer.tokens(prompt) {
+        Some(tokens) if tokens > budget => {
+            Err(Error::OverBudget { tokens, budget, template: prompt.kind.as_str() })
+        }
+        _ => Ok(()),
+    }
+}
+
 struct Run<'a> {
     task: &'a Task,
     workspace: &'a Workspace,
@@ -188,6 +205,9 @@ struct Failure {
 impl Run<'_> {
     /// The whole run. An error means that the task or its files cannot be worked on.
     fn all(&mut self, writer: Option<&mut dyn Writer>) -> Result<Outcome> {
+        if let Some(rules) = &self.settings.refused_by {
+            return Err(Error::NotEligible { rules: rules.clone() });
+        }
         let (files, limit) = (self.task.files.len(), self.task.policy.max_files());
         if files > limit {
             return Err(Error::TooManyFiles { files, limit });
@@ -236,7 +256,11 @@ impl Run<'_> {
             };
             let asked: &Prompt = match &mut prompt {
                 Some(prompt) => prompt,
-                empty => empty.insert(self.first_prompt(&context, transaction, feedback.take())?),
+                empty => {
+                    let first = self.first_prompt(&context, transaction, feedback.take())?;
+                    within_budget(&first, writer)?;
+                    empty.insert(first)
+                }
             };
             if let Some(next) = self.attempt(writer, options, asked, transaction)? {
                 prompt = Some(next);
@@ -256,7 +280,7 @@ impl Run<'_> {
             Some(ContextFile { path: snapshot.path.clone(), content })
         };
         let current: Vec<_> = transaction.base().iter().filter_map(current).collect();
-        let prompt = |form| Prompt::with_form(self.task, context, &current, form);
+        let prompt = |form| Prompt::in_form(&self.settings.templates, self.task, context, &current, form);
         match mechanical {
             // The code in its place is what a model would have replied, as a whole file.
             Some((content, feedback)) => {
@@ -306,5 +330,38 @@ impl Run<'_> {
             }
             _ => "no model was given, and the task does not carry its own code; name a model".to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::writer::{Reply, WriterError};
+
+    struct Counting(Option<usize>);
+
+    impl Writer for Counting {
+        fn draft(&mut self, _: &Prompt, _: DraftOptions) -> Result<Reply, WriterError> {
+            Ok(Reply::default())
+        }
+
+        fn tokens(&mut self, _: &Prompt) -> Option<usize> {
+            self.0
+        }
+    }
+
+    #[test]
+    fn a_prompt_keeps_to_its_templates_budget() {
+        let task = Task::of_text("Create tests for validateEmail", Some("a.test.js"));
+        let budgeted = Prompt::by(&Templates::by_category(), &task, &[], &[]).unwrap();
+        let budget = budgeted.budget.unwrap();
+        assert!(within_budget(&budgeted, &mut Counting(Some(budget))).is_ok());
+        assert!(within_budget(&budgeted, &mut Counting(None)).is_ok());
+        let error = within_budget(&budgeted, &mut Counting(Some(budget + 1))).unwrap_err().to_string();
+        let expected =
+            format!("the prompt has `{}` tokens, the budget of template `test` is `{budget}`", budget + 1);
+        assert!(error.starts_with(&expected), "{error}");
+        let code = Prompt::new(&task, &[], &[]).unwrap();
+        assert!(within_budget(&code, &mut Counting(Some(1 << 20))).is_ok());
     }
 }

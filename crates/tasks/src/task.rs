@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::command::Command;
+use crate::policy::Category;
 use crate::{Error, Result, path};
 
 /// The largest task file in bytes. Source files worth a task are far smaller.
@@ -61,6 +62,14 @@ pub struct Task {
     pub phase: Option<Phase>,
     /// Which rule decides whether a local model may do it.
     pub policy: Eligibility,
+    /// Tags, such as "SECURITY".
+    pub tags: Vec<String>,
+    /// What it is about, where the task says so.
+    pub category: Option<Category>,
+    /// Lines of code that it is expected to write.
+    pub estimated_lines: Option<usize>,
+    /// Modules that this code is expected to import.
+    pub imports: Option<usize>,
     /// What was read but not understood, such as unknown fields. Nothing is dropped without a word.
     pub warnings: Vec<String>,
 }
@@ -182,6 +191,36 @@ impl Task {
         }
     }
 
+    /// A task that is nothing but words, as the classifier sees one. It has no file unless one is given, and cannot
+    /// be run.
+    pub fn of_text(description: &str, file: Option<&str>) -> Task {
+        Task {
+            source: "text".to_owned(),
+            format: Format::Json,
+            id: "text".to_owned(),
+            title: None,
+            description: description.to_owned(),
+            file: file.unwrap_or_default().to_owned(),
+            files: file.map(str::to_owned).into_iter().collect(),
+            context: Vec::new(),
+            constraints: Vec::new(),
+            command: None,
+            code: None,
+            done_when: Vec::new(),
+            status: None,
+            model: None,
+            local_model: None,
+            complexity: None,
+            phase: None,
+            policy: Eligibility::Atomic,
+            tags: Vec::new(),
+            category: None,
+            estimated_lines: None,
+            imports: None,
+            warnings: Vec::new(),
+        }
+    }
+
     /// The task files that a path means: the file itself, or the tasks of a folder (not of folders in
     /// it), sorted by name. In a folder, files that are not tasks are passed over.
     pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
@@ -256,6 +295,13 @@ fn one_of<T: serde::de::DeserializeOwned>(file: &str, field: &str, value: &str, 
 
 const PHASES: &str = "setup, red, green, refactor, verify";
 const POLICIES: &str = "atomic, ticket";
+
+/// A category by its name; the error lists all of them.
+fn checked_category(file: &str, given: Option<String>) -> Result<Option<Category>> {
+    let Some(name) = given else { return Ok(None) };
+    let all = Category::all().iter().map(|category| category.as_str()).collect::<Vec<_>>().join(", ");
+    one_of(file, "category", &name.trim().replace([' ', '-'], "_"), &all).map(Some)
+}
 
 /// The task's name where the file does not give one.
 fn stem(label: &str) -> String {

@@ -9,6 +9,11 @@ pub trait Writer {
     /// Continues the prompt's conversation. The reply should have the prompt's shape; it is read in every
     /// reasonable form all the same.
     fn draft(&mut self, prompt: &Prompt, options: DraftOptions) -> Result<Reply, WriterError>;
+
+    /// How many tokens the prompt has, exactly; None if that is not known before it is sent.
+    fn tokens(&mut self, _prompt: &Prompt) -> Option<usize> {
+        None
+    }
 }
 
 /// How to draft.

@@ -40,6 +40,8 @@ fn matmul_of_every_type() {
         ([Q4_K, Q6_K, Q5_K], [40, 41, 43], 768),
         ([Q2_K, Q3_K, IQ4_XS], [2, 300, 9], 256),
         ([Q4_K, Q8_0, F16], [20, 33, 5], 1280),
+        // More inputs than any device takes at a time.
+        ([Q4_K, Q6_K, Q5_0], [20, 17, 3], 4352),
     ];
     every_device!(|cpu| {
         for (kinds, sizes, cols) in groups {

@@ -97,3 +97,113 @@ fn a_retry_goes_on_with_the_conversation() {
          Write the whole file again, corrected, in the same format."
     );
 }
+
+/// A task of some kind, with what its category's template says to the model.
+fn sample(words: &str, file: &str) -> Task {
+    let spec = serde_json::json!({ "task_id": "T-001", "description": words, "output_file": file });
+    Task::parse("t.json", &spec.to_string()).unwrap()
+}
+
+/// Covers S1-21, S1-22, S1-23, S1-24.
+#[test]
+fn each_template_is_tried_with_a_sample_task() {
+    let templates = Templates::by_category();
+    let current = [file("src/a.py", "x = 1\n")];
+    for (words, path, exists, kind, said) in [
+        ("Create formatCurrency util", "src/format.js", false, TemplateKind::Code, ""),
+        (
+            "Create tests for validateEmail",
+            "src/email.test.js",
+            false,
+            TemplateKind::Test,
+            "Write tests for the code",
+        ),
+        (
+            "Rename getFoo to getBar in utils",
+            "src/a.py",
+            true,
+            TemplateKind::Refactor,
+            "The behaviour stays exactly",
+        ),
+        (
+            "Write docstrings for all public methods",
+            "src/a.py",
+            true,
+            TemplateKind::Documentation,
+            "Say only what",
+        ),
+        (
+            "Add a --json flag to the list command",
+            "src/a.py",
+            true,
+            TemplateKind::Edit,
+            "keep every other line",
+        ),
+    ] {
+        let current = if exists { &current[..] } else { &[] };
+        let context = [file("src/b.py", "y = 2\n")];
+        let prompt = Prompt::by(&templates, &sample(words, path), &context, current).unwrap();
+        let text = &prompt.messages[0].content;
+        assert_eq!(prompt.kind, kind, "{words}");
+        assert_eq!(prompt.budget.is_some(), kind != TemplateKind::Code);
+        // The shape of S1-23 is the same in all.
+        let mut from = 0;
+        for heading in [
+            "# Task: T-001\n",
+            "## Objective\n",
+            "## Output File\n",
+            "## Context\n",
+            "## Output Format\n",
+            "Respond with ONLY the content of the file",
+            "## Example Output Structure\n```",
+        ] {
+            from += text[from..].find(heading).unwrap_or_else(|| panic!("{heading} in {text}"));
+        }
+        assert!(text.contains(said), "{text}");
+        assert_eq!(text.contains("## Guidance"), kind != TemplateKind::Code);
+        assert!(!text.contains("budget") && !text.contains("\n\n\n"), "{text}");
+    }
+}
+
+#[test]
+fn the_template_for_code_is_what_a_bundled_model_knows() {
+    let task = sample("Create tests for validateEmail", "src/email.test.js");
+    let fixed = Prompt::new(&task, &[], &[]).unwrap();
+    let same = Prompt::by(&Templates::default(), &task, &[], &[]).unwrap();
+    assert_eq!(fixed, same);
+    assert_eq!((fixed.kind, fixed.budget), (TemplateKind::Code, None));
+    let other = Prompt::by(&Templates::by_category(), &task, &[], &[]).unwrap();
+    assert_ne!(fixed.template, other.template);
+    assert_eq!(fixed.template.len(), 12);
+}
+
+/// Covers S1-21.
+#[test]
+fn files_stand_in_for_built_in_templates() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("test.md", "{# budget: 123 #}\nTests for {{ output_file }}: {{ description }}\n");
+    write("code.md", "{% extends \"prompt.md\" %}{% block guidance %}Be short.\n\n{% endblock %}");
+    let templates = Templates::load(folder.path()).unwrap();
+    let prompt = |words: &str, path: &str| Prompt::by(&templates, &sample(words, path), &[], &[]).unwrap();
+    let tests = prompt("Create tests for f", "f.test.js");
+    assert_eq!(tests.messages[0].content, "Tests for f.test.js: Create tests for f");
+    assert_eq!(tests.budget, Some(123));
+    assert!(
+        prompt("Create formatCurrency util", "a.js").messages[0]
+            .content
+            .contains("a.js\n\nBe short.\n\n## Output Format")
+    );
+    assert_eq!(templates.digest(TemplateKind::Edit), Templates::by_category().digest(TemplateKind::Edit));
+    assert_ne!(templates.digest(TemplateKind::Code), Templates::by_category().digest(TemplateKind::Code));
+    for bad in ["{% if %}", "{# budget: many #}", "{# budget: 0 #}"] {
+        write("edit.md", bad);
+        let error = Templates::load(folder.path()).unwrap_err().to_string();
+        assert!(error.starts_with("prompt template: `") && error.contains("edit.md"), "{error}");
+    }
+    write("edit.md", "{{ no_such_value }}");
+    let templates = Templates::load(folder.path()).unwrap();
+    let current = [file("a.js", "x\n")];
+    let task = sample("Add a --json flag", "a.js");
+    assert!(Prompt::by(&templates, &task, &[], &current).is_err());
+}

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::{
-    Eligibility, Format, PHASES, POLICIES, Task, bad, checked_command, checked_count, checked_files,
-    checked_id, checked_path, guarded_files,
+    Eligibility, Format, PHASES, POLICIES, Task, bad, checked_category, checked_command, checked_count,
+    checked_files, checked_id, checked_path, guarded_files,
 };
 use crate::Result;
 use crate::command::Command;
@@ -58,11 +58,15 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
         complexity: fields.text("complexity")?,
         phase,
         policy,
+        tags: fields.list("tags")?,
+        category: checked_category(file, fields.text("category")?)?,
+        estimated_lines: fields.number("estimated_lines")?,
+        imports: fields.number("imports")?,
         warnings,
     })
 }
 
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 17] = [
     "task_id",
     "description",
     "output_file",
@@ -76,6 +80,10 @@ const KNOWN: [&str; 13] = [
     "complexity",
     "tdd_phase",
     "policy",
+    "tags",
+    "category",
+    "estimated_lines",
+    "imports",
 ];
 
 struct Fields<'a> {
@@ -111,6 +119,18 @@ impl Fields<'_> {
             Some(Value::Array(items)) => strings(items)
                 .ok_or_else(|| self.wrong(field, "expected a list of strings; put each item in quotes")),
             Some(_) => Err(self.wrong(field, "expected a list of strings; write `[\"…\"]`")),
+        }
+    }
+
+    /// An optional whole number.
+    fn number(&self, field: &str) -> Result<Option<usize>> {
+        match self.map.get(field) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => {
+                value.as_u64().and_then(|number| usize::try_from(number).ok()).map(Some).ok_or_else(|| {
+                    self.wrong(field, "expected a whole number, 0 or more; write it without quotes")
+                })
+            }
         }
     }
 
@@ -195,6 +215,33 @@ mod tests {
             (r#""output_files":[]"#, "field `output_file`: it is missing"),
             (r#""output_files":["../a"]"#, "field `output_files`: path `../a`"),
             (r#""output_files":"a""#, "field `output_files`: expected a list"),
+        ] {
+            let error = with(fields).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_policies_ask_may_be_said() {
+        let with = |fields: &str| {
+            Task::parse(
+                "t.json",
+                &format!(r#"{{"task_id":"a","description":"b","output_file":"c",{fields}}}"#),
+            )
+        };
+        let task =
+            with(r#""tags":["ARCH"],"category":"multi-file","estimated_lines":30,"imports":0"#).unwrap();
+        assert_eq!(
+            (task.tags, task.estimated_lines, task.imports),
+            (vec!["ARCH".to_owned()], Some(30), Some(0))
+        );
+        assert_eq!(task.category, Some(crate::policy::Category::MultiFile));
+        assert!(task.warnings.is_empty());
+        for (fields, expected) in [
+            (r#""category":"x""#, "field `category`: `x` is not known; use one of reducer, hook"),
+            (r#""estimated_lines":-1"#, "field `estimated_lines`: expected a whole number"),
+            (r#""imports":"two""#, "field `imports`: expected a whole number"),
+            (r#""tags":"ARCH""#, "field `tags`: expected a list"),
         ] {
             let error = with(fields).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");

@@ -4,7 +4,8 @@ mod front;
 
 use super::{Code, Criterion, Eligibility, Format, PHASES, POLICIES, Place, Task};
 use super::{
-    bad, checked_command, checked_count, checked_files, checked_id, checked_path, guarded_files, one_of, stem,
+    bad, checked_category, checked_command, checked_count, checked_files, checked_id, checked_path,
+    guarded_files, one_of, stem,
 };
 use crate::Result;
 use crate::command::Command;
@@ -57,6 +58,10 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
         complexity: front.complexity,
         phase,
         policy,
+        tags: front.tags.unwrap_or_default(),
+        category: checked_category(file, front.category)?,
+        estimated_lines: front.estimated_lines,
+        imports: front.imports,
         warnings,
     })
 }

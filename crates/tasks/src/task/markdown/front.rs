@@ -20,6 +20,10 @@ pub(super) struct Front {
     pub(super) complexity: Option<String>,
     pub(super) tdd_phase: Option<String>,
     pub(super) policy: Option<String>,
+    pub(super) tags: Option<Vec<String>>,
+    pub(super) category: Option<String>,
+    pub(super) estimated_lines: Option<usize>,
+    pub(super) imports: Option<usize>,
     pub(super) output_file: Option<String>,
     pub(super) output_files: Option<Vec<String>>,
     pub(super) context_files: Option<Vec<String>>,
@@ -29,7 +33,7 @@ pub(super) struct Front {
     pub(super) unknown: Vec<String>,
 }
 
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 17] = [
     "name",
     "task_id",
     "id",
@@ -39,6 +43,10 @@ const KNOWN: [&str; 13] = [
     "complexity",
     "tdd_phase",
     "policy",
+    "tags",
+    "category",
+    "estimated_lines",
+    "imports",
     "output_file",
     "output_files",
     "context_files",

@@ -1,0 +1,229 @@
+//! `coder check`: local or cloud, and every rule that decided. No model is asked and nothing is written.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use coder_tasks::Task;
+use coder_tasks::ledger::Routed;
+use coder_tasks::policy::{
+    BUILT_IN, Judgement, Route, Says, Surroundings, Tables, judge, judge_text, listing,
+};
+use serde::Serialize;
+
+use crate::failure::{Failure, Outcome};
+use crate::output::Output;
+
+/// Say whether tasks are for a local model or for the cloud, by which rules
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct CheckArgs {
+    /// Task files (Markdown or JSON), or folders of them
+    #[arg(value_name = "TASK", required_unless_present_any = ["describe", "show_policy"])]
+    tasks: Vec<PathBuf>,
+    /// Classify these words in place of a task file
+    #[arg(long, value_name = "TEXT", conflicts_with = "tasks")]
+    describe: Option<String>,
+    /// The file that the words are about
+    #[arg(long, value_name = "FILE", requires = "describe")]
+    file: Option<String>,
+    /// The folder that the tasks would change, where tests of their files are looked for
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    working_dir: PathBuf,
+    /// Thresholds, categories and cues in place of the built-in ones
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Print the built-in policy, to be changed and given to --policy
+    #[arg(long)]
+    show_policy: bool,
+    /// Print JSON: one object, or a list for several tasks
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "Examples:
+  coder check task.md
+  coder check plan/                              two lists: for a local model, and not
+  coder check task.json --json | jq '.rules[] | select(.verdict == \"cloud\")'
+  coder check --describe 'Add login button'
+
+A JSON task is held to the policy `atomic` (one file, at most 50 lines and 2 imports, a test), a Markdown task to
+`ticket` (complexity not high, no tag ARCH or SECURITY, at most 3 files); a task may name its policy, and say `tags`,
+`category`, `estimated_lines` and `imports`.
+Exit code 0 if all tasks are local, 1 if not.";
+
+/// One task, judged.
+#[derive(Serialize)]
+struct Checked<'a> {
+    task_id: &'a str,
+    file: &'a str,
+    #[serde(flatten)]
+    judgement: &'a Judgement,
+}
+
+pub(crate) fn run(args: CheckArgs) -> Outcome {
+    let mut out = Output::new();
+    if args.show_policy {
+        return Ok(out.text(BUILT_IN)?);
+    }
+    let loaded = args.policy.as_deref().map(Tables::load).transpose()?;
+    let tables = chosen(&loaded);
+    let judged = match &args.describe {
+        Some(words) => {
+            let file = args.file.as_deref();
+            vec![(Task::of_text(words, file), judge_text(words, file, tables))]
+        }
+        None => args.judged(tables)?,
+    };
+    let several = judged.len() > 1 || args.tasks.iter().any(|path| path.is_dir());
+    let checked: Vec<Checked<'_>> = judged
+        .iter()
+        .map(|(task, judgement)| Checked { task_id: &task.id, file: &task.file, judgement })
+        .collect();
+    match (args.json, several, checked.first()) {
+        (true, false, Some(one)) => out.json(one)?,
+        (true, ..) => out.json(&checked)?,
+        (false, ..) => {
+            for one in &checked {
+                out.text(&explained(one))?;
+            }
+            if several {
+                out.text(&format!("{}\n", listing(&judged)))?;
+            }
+        }
+    }
+    let local = judged.iter().all(|(_, judgement)| judgement.route == Route::Local);
+    if local { Ok(()) } else { Err(Failure::quiet(1)) }
+}
+
+/// The user's tables, or the built-in ones.
+fn chosen(loaded: &Option<Tables>) -> &Tables {
+    match loaded {
+        Some(tables) => tables,
+        None => Tables::built_in(),
+    }
+}
+
+impl CheckArgs {
+    fn judged(&self, tables: &Tables) -> Outcome<Vec<(Task, Judgement)>> {
+        let mut judged = Vec::new();
+        for path in &self.tasks {
+            for task in Task::load_all(path)? {
+                let judgement = judge(&task, &surroundings(&task, &self.working_dir), tables);
+                judged.push((task, judgement));
+            }
+        }
+        match (judged.is_empty(), self.tasks.first()) {
+            (true, Some(path)) => Err(Failure::new(format!("`{}`: no task files in it", path.display()))),
+            _ => Ok(judged),
+        }
+    }
+}
+
+/// What `coder run` does about tasks that are not for a local model.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Eligibility (see coder check)")]
+pub(crate) struct EligibilityArgs {
+    /// Leave out tasks that are not for a local model: they end as refused [default: a warning]
+    #[arg(long)]
+    only_eligible: bool,
+    /// Do them without a warning
+    #[arg(long, conflicts_with = "only_eligible")]
+    force_local: bool,
+    /// Thresholds, categories and cues in place of the built-in ones
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+}
+
+impl EligibilityArgs {
+    /// Judges a task that is about to run in a folder. If it is not to be done, why; what is to be said is said.
+    pub(crate) fn refusal(&self, task: &Task, folder: &Path, routed: &[Routed]) -> Outcome<Option<String>> {
+        let loaded = self.policy.as_deref().map(Tables::load).transpose()?;
+        let tables = chosen(&loaded);
+        let around = Surroundings { routed: routed.to_vec(), ..surroundings(task, folder) };
+        let judgement = judge(task, &around, tables);
+        if judgement.route == Route::Local || self.force_local {
+            return Ok(None);
+        }
+        let against = judgement.against().map(|ruling| format!("{} ({})", ruling.rule, ruling.requirement));
+        let rules = against.collect::<Vec<_>>().join(", ");
+        if !self.only_eligible {
+            eprintln!("warning: {}: not for a local model by {rules}; `coder check` says more", task.id);
+            return Ok(None);
+        }
+        Ok(Some(rules))
+    }
+}
+
+/// What the policies ask beside the task, as far as it can be seen in the folder that the task would change.
+pub(crate) fn surroundings(task: &Task, folder: &Path) -> Surroundings {
+    let test =
+        tests_of(&task.file).into_iter().find(|test| *test != task.file && folder.join(test).is_file());
+    Surroundings { existing_test: test, ..Surroundings::default() }
+}
+
+/// Where a file's test lies by the customs of the languages.
+fn tests_of(file: &str) -> Vec<String> {
+    let (folder, name) = file.rsplit_once('/').unwrap_or(("", file));
+    let (stem, ending) = name.rsplit_once('.').unwrap_or((name, ""));
+    let beside = |name: String| if folder.is_empty() { name } else { format!("{folder}/{name}") };
+    vec![
+        beside(format!("{stem}.test.{ending}")),
+        beside(format!("{stem}.spec.{ending}")),
+        beside(format!("{stem}_test.{ending}")),
+        beside(format!("test_{stem}.{ending}")),
+        beside(format!("__tests__/{stem}.test.{ending}")),
+        beside(format!("tests/test_{stem}.{ending}")),
+        format!("tests/{stem}.{ending}"),
+        format!("tests/test_{stem}.{ending}"),
+        format!("tests/{stem}_test.{ending}"),
+        format!("test/{stem}.test.{ending}"),
+        format!("spec/{stem}_spec.{ending}"),
+    ]
+}
+
+/// A task in a line, and its rules in one each.
+fn explained(one: &Checked<'_>) -> String {
+    let Judgement { route, model, policy, classification, rules, .. } = one.judgement;
+    let place = match route {
+        Route::Local => "local".to_string(),
+        Route::Cloud => format!("cloud ({model})"),
+    };
+    let policy = format!("{policy:?}").to_lowercase();
+    let (category, kind) = (classification.category.as_str(), classification.kind.as_str());
+    let mut text = format!("{}: {place}, {kind}, {category}, policy {policy}\n", one.task_id);
+    for ruling in rules {
+        let verdict = match ruling.verdict {
+            Says::Local => "local",
+            Says::Cloud => "cloud",
+            Says::Note => "note",
+            Says::Overruled => "(cloud)",
+        };
+        text += &format!("  {verdict:<8}{:<12}{}: {}\n", ruling.rule, ruling.requirement, ruling.fact);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_are_found_where_languages_put_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let task = |file: &str| Task::of_text("x", Some(file));
+        let found = |file: &str| surroundings(&task(file), folder.path()).existing_test;
+        for (file, test) in [
+            ("src/a.js", "src/a.test.js"),
+            ("src/b.ts", "src/__tests__/b.test.ts"),
+            ("c.py", "tests/test_c.py"),
+            ("src/d.rs", "tests/d.rs"),
+            ("pkg/e.go", "pkg/e_test.go"),
+        ] {
+            assert_eq!(found(file), None);
+            let path = folder.path().join(test);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+            assert_eq!(found(file).as_deref(), Some(test));
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! `coder check`: local or cloud, and why.
+
+use serde_json::Value;
+
+use crate::support::{coder, folder, json, output, stderr, stdout, text};
+
+const LOCAL: &str = r#"{"task_id": "T-001", "description": "Write a function `clamp` that limits `x`.",
+    "output_file": "src/clamp.js", "test_command": "npx vitest run"}"#;
+const CLOUD: &str = r#"{"task_id": "T-002", "description": "Create complex hook", "output_file": "src/useTable.js",
+    "test_command": "npx vitest run"}"#;
+
+/// Covers S1-40, S1-50.
+#[test]
+fn the_exit_code_says_where_a_task_belongs_and_the_rules_say_why() {
+    let folder = folder(&[("local.json", LOCAL), ("cloud.json", CLOUD)]);
+    let local = output(&["check", text(folder.path().join("local.json"))]);
+    assert_eq!(local.status.code(), Some(0), "{}", stdout(&local));
+    assert!(stdout(&local).starts_with("T-001: local, FEAT, utility, policy atomic\n"), "{}", stdout(&local));
+    let cloud = output(&["check", text(folder.path().join("cloud.json"))]);
+    assert_eq!(cloud.status.code(), Some(1));
+    let said = stdout(&cloud);
+    assert!(said.starts_with("T-002: cloud (sonnet), FEAT, hook, policy atomic\n"), "{said}");
+    assert!(said.contains("  cloud   category    S1-26, S1-35: `hook`"), "{said}");
+    for rule in ["lines", "imports", "files", "stateless", "test", "task-type"] {
+        assert!(said.contains(&format!(" {rule} ")), "{rule}: {said}");
+    }
+    let mut command = coder(&["check", text(folder.path().join("cloud.json")), "--json"]);
+    let value: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+    assert_eq!(
+        (&value["task_id"], &value["route"], &value["policy"]),
+        (&"T-002".into(), &"cloud".into(), &"atomic".into())
+    );
+    assert_eq!(value["classification"]["category"], "hook");
+    let rules = value["rules"].as_array().unwrap();
+    assert!(rules.iter().any(|rule| rule["verdict"] == "cloud" && rule["requirement"] == "S1-26, S1-35"));
+}
+
+/// Covers S1-27.
+#[test]
+fn a_folder_is_a_decomposition() {
+    let folder = folder(&[("a.json", LOCAL), ("b.json", CLOUD)]);
+    let shown = output(&["check", text(folder.path())]);
+    assert_eq!(shown.status.code(), Some(1));
+    let said = stdout(&shown);
+    let lists = said.split_once("### Delegable to Local Model\n").unwrap().1;
+    assert_eq!(
+        lists,
+        "1. T-001: `src/clamp.js` Write a function `clamp` that limits `x`. [~25 lines]\n\n\
+         ### Requires Claude\n2. T-002: `src/useTable.js` Create complex hook [~60 lines]\n"
+    );
+}
+
+/// Covers S2-18.
+#[test]
+fn words_alone_are_classified() {
+    let value = json(&["check", "--describe", "Add login button", "--json"]);
+    assert_eq!(value["classification"]["kind"], "FEAT");
+    assert_eq!(value["route"], "local");
+    assert_eq!(output(&["check"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_policy_of_ones_own_holds_in_place_of_the_built_in_one() {
+    let built_in = stdout(&output(&["check", "--show-policy"]));
+    let folder = folder(&[
+        ("task.json", LOCAL),
+        ("same.yaml", &built_in),
+        ("strict.yaml", &built_in.replacen("lines: 50", "lines: 5", 1)),
+        ("bad.yaml", "atomic: {}"),
+    ]);
+    let check = |policy: &str| {
+        let task = text(folder.path().join("task.json"));
+        output(&["check", task, "--policy", text(folder.path().join(policy))])
+    };
+    assert_eq!(check("same.yaml").status.code(), Some(0));
+    let strict = check("strict.yaml");
+    assert_eq!(strict.status.code(), Some(1));
+    assert!(
+        stdout(&strict).contains("cloud   lines       S1-25: 25 lines estimated, at most 5"),
+        "{}",
+        stdout(&strict)
+    );
+    let bad = check("bad.yaml");
+    assert_eq!(bad.status.code(), Some(1));
+    assert!(stderr(&bad).starts_with("error: policy tables `"), "{}", stderr(&bad));
+}
+
+/// Covers S1-33.
+#[test]
+fn a_run_warns_and_leaves_tasks_out_only_where_asked() {
+    let task = r#"{"task_id": "T-003", "description": "Find out why the nightly build fails", "output_file": "a.py"}"#;
+    let folder = folder(&[("task.json", task)]);
+    let args = |extra: &'static str| {
+        let task = text(folder.path().join("task.json"));
+        let root = text(folder.path());
+        let mut all = vec!["run", task, "--working-dir", root, "--model", "/nonexistent", "--no-ledger"];
+        all.extend(["--output-format", "json", extra].iter().filter(|arg| !arg.is_empty()));
+        output(&all)
+    };
+    let outcome = |output: &std::process::Output| {
+        let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+        value["outcome"].as_str().unwrap().to_string()
+    };
+    let warned = args("");
+    assert!(
+        stderr(&warned).contains("warning: T-003: not for a local model by category (S0-37, S0-40)"),
+        "{}",
+        stderr(&warned)
+    );
+    assert_eq!(outcome(&warned), "unavailable");
+    let forced = args("--force-local");
+    assert!(!stderr(&forced).contains("not for a local model"), "{}", stderr(&forced));
+    let refused = args("--only-eligible");
+    assert_eq!((outcome(&refused).as_str(), refused.status.code()), ("refused", Some(1)));
+    assert!(
+        stdout(&refused).contains("the task is not for a local model by category"),
+        "{}",
+        stdout(&refused)
+    );
+}
