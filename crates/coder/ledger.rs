@@ -1,7 +1,6 @@
 //! Where the ledger is, and what a run writes into it. A ledger that cannot be written costs a warning, never a run.
 
 use std::cell::Cell;
-use std::env;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -153,9 +152,5 @@ pub(crate) fn now() -> Millis {
 
 /// `coder` in the user's state folder, which need not be there.
 pub(crate) fn state_folder() -> Option<PathBuf> {
-    let state = env::var_os("XDG_STATE_HOME")
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute())
-        .or_else(|| Some(env::home_dir()?.join(".local/state")))?;
-    Some(state.join("coder"))
+    coder_tasks::workspace::default_state().ok()
 }

@@ -18,6 +18,7 @@ mod failure;
 mod fit;
 mod interrupt;
 mod ledger;
+mod live;
 mod logits;
 mod machine;
 mod models;
@@ -52,6 +53,7 @@ struct Cli {
 
 const EXAMPLES: &str = "Examples:
   coder run task.md                              draft the edit, write it, verify it
+  coder run plan/ --jobs 4                       a folder of tasks, in git worktrees, one commit each
   coder check task.md                            is it one for a local model, and why
   coder undo                                     take the last task back
   coder ask --user 'Explain mmap in one line'    one question, one answer

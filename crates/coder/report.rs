@@ -1,6 +1,6 @@
 //! What came of tasks, for people and for programs.
 
-use coder_tasks::{Outcome, TaskResult};
+use coder_tasks::{Finished, Outcome, TaskResult};
 use serde::Serialize;
 
 use crate::writer::Decoded;
@@ -8,7 +8,7 @@ use crate::writer::Decoded;
 /// All results of one command. Rates are of finished tasks.
 #[derive(Serialize)]
 pub(crate) struct Report<'a> {
-    results: &'a [TaskResult],
+    results: &'a [Finished],
     summary: Summary,
 }
 
@@ -33,10 +33,10 @@ struct Summary {
 
 impl<'a> Report<'a> {
     /// Counts.
-    pub(crate) fn new(results: &'a [TaskResult], decoded: Decoded, seconds: f64) -> Self {
+    pub(crate) fn new(results: &'a [Finished], decoded: Decoded, seconds: f64) -> Self {
         let mut summary =
             Summary { tasks: results.len(), decode_tok_s: decoded.tok_s(), seconds, ..Summary::default() };
-        for result in results {
+        for result in results.iter().map(|finished| &finished.result) {
             let count = match result.outcome {
                 Outcome::Complete if !result.verified => &mut summary.unverified,
                 Outcome::Complete if result.attempts <= 1 => &mut summary.first_attempt,
@@ -91,7 +91,8 @@ pub(crate) fn line(result: &TaskResult) -> String {
     format!("{line}, {:.1} s", result.seconds)
 }
 
-fn word(outcome: Outcome) -> &'static str {
+/// The word for an outcome, which is that of the JSON.
+pub(crate) fn word(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Complete => "complete",
         Outcome::Blocked => "blocked",
@@ -106,8 +107,8 @@ mod tests {
     use super::*;
     use coder_tasks::{Status, Usage};
 
-    fn result(outcome: Outcome, attempts: usize, verified: bool) -> TaskResult {
-        TaskResult {
+    fn result(outcome: Outcome, attempts: usize, verified: bool) -> Finished {
+        let result = TaskResult {
             status: if outcome == Outcome::Complete { Status::Success } else { Status::Failed },
             file: "f.py".into(),
             error: String::new(),
@@ -122,7 +123,8 @@ mod tests {
             backup: None,
             verified,
             history: Vec::new(),
-        }
+        };
+        Finished { result, commit: None, resumed: false }
     }
 
     #[test]
@@ -143,6 +145,6 @@ mod tests {
             "5 tasks: 1 verified at the first attempt, 1 verified after a retry, 1 written without a verification, \
              1 blocked, 1 not done; 5.0 s"
         );
-        assert_eq!(line(&results[1]), "T-001: complete, f.py, attempt 2, 10 tokens, 1.0 s");
+        assert_eq!(line(&results[1].result), "T-001: complete, f.py, attempt 2, 10 tokens, 1.0 s");
     }
 }

@@ -1,23 +1,28 @@
 //! `coder run`: from task files to verified edits.
 
-use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use coder_tasks::{EditFormat, Policy, Progress, Settings, Task, TaskResult, Workspace, run_task};
+use coder_tasks::plan::is_repository;
+use coder_tasks::workspace::default_state;
+use coder_tasks::{
+    Conduct, Crew, EditFormat, Event, Plan, Policy, Settings, Task, TaskResult, Writer, run_plan,
+};
 use serde_json::json;
 
 use crate::args::ModelArgs;
 use crate::check::EligibilityArgs;
 use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
-use crate::ledger::{LedgerArgs, Recorder};
+use crate::ledger::{LedgerArgs, Recorder, Recording};
+use crate::live::Live;
 use crate::output::{Output, Plain};
 use crate::prompting::PromptArgs;
 use crate::report::{self, Report};
-use crate::undo;
-use crate::writer::{LocalWriter, Stop};
+use crate::writer::{LocalWriter, Stop, Turn};
 
 /// Do tasks: draft the edit, write it with a backup, let the task's command decide
 #[derive(Args, Debug)]
@@ -27,7 +32,7 @@ pub(crate) struct RunArgs {
     #[arg(value_name = "TASK", required_unless_present = "task_file")]
     tasks: Vec<PathBuf>,
     /// The same as TASK
-    #[arg(long, value_name = "TASK")]
+    #[arg(long, visible_alias = "task", value_name = "TASK")]
     task_file: Vec<PathBuf>,
     /// The folder that the tasks may change, and where their commands run
     #[arg(long, value_name = "FOLDER", default_value = ".")]
@@ -51,7 +56,25 @@ pub(crate) struct RunArgs {
     /// files where they are small or new, else diff
     #[arg(long, value_name = "FORM", default_value = "auto")]
     edit_format: Form,
-    /// Where journals and old contents are kept [default: coder in $XDG_STATE_HOME or ~/.local/state]
+    /// Each task in a git worktree of its own, outside of the checkout, and with one commit of its own; the checkout
+    /// takes the commits at the end. Without it, tasks run one after the other in the folder itself
+    #[arg(long, visible_alias = "auto-commits")]
+    commit: bool,
+    /// Tasks at work at the same time; in a git repository, more than 1 means --commit
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: u16,
+    /// With --commit: work although there are changes that are not committed. They stay out of the plan, and are there
+    /// afterwards as they were
+    #[arg(long)]
+    stash: bool,
+    /// Go on with a run of the same plan that was killed, stopped, or not complete; what is done is not done again
+    #[arg(long)]
+    resume: bool,
+    /// Forget such a run, and what it did that the checkout does not have yet
+    #[arg(long, conflicts_with = "resume")]
+    restart: bool,
+    /// Where journals, old contents, records of plans and their worktrees are kept [default: coder in
+    /// $XDG_STATE_HOME or ~/.local/state]
     #[arg(long, value_name = "FOLDER")]
     state_dir: Option<PathBuf>,
     /// Same seed, same edits
@@ -74,6 +97,8 @@ const EXAMPLES: &str = "Examples:
   coder run task.md
   coder run tasks/ --working-dir ../worktree --output-format json
   coder run task.json --model qwen2.5-coder-7b.gguf --attempts 3
+  coder run plan/ --jobs 4
+  coder run plan/ --jobs 4 --resume
 
 A task file says which file to write, what it should be, and which command must succeed:
 
@@ -84,6 +109,9 @@ A task file says which file to write, what it should be, and which command must 
 
   ## Verification
   Run: cargo test --offline --quiet
+
+A folder of tasks is a plan. Its order comes from `batches.md` in it, or from `depends_on` in the tasks; else they are
+one wave. Tasks of a wave may run at the same time, unless they touch the same file.
 
 Old content is kept outside of the folder; coder undo brings it back. If no attempt passes, the files are as they
 were before, also after a crash.
@@ -118,112 +146,186 @@ enum Format {
 
 pub(crate) fn run(args: RunArgs) -> Outcome {
     let begin = Instant::now();
-    let paths: Vec<&PathBuf> = args.tasks.iter().chain(&args.task_file).collect();
-    let (tasks, workspace) = match open(&paths, &args.working_dir, args.state_dir.as_deref()) {
-        Ok(opened) => opened,
-        Err(failure) => {
-            if args.output_format == Format::Json {
-                let error = failure.reason();
-                let refused = json!({ "status": "failed", "file": "", "error": error, "outcome": "refused" });
-                Output::new().json(&refused)?;
-            }
-            return Err(failure);
-        }
-    };
+    let prepared = args.plan().and_then(|plan| Ok((args.conduct(&plan)?, plan)));
+    let (conduct, plan) = prepared.or_else(|failure| args.refuse(failure))?;
     let interrupt = Interrupt::install()?;
     let stop = Stop::default();
     let during = interrupt.during({
         let stop = stop.clone();
         move || stop.now()
     });
+    let writer = Mutex::new(LocalWriter::new(&args.model, stop.clone()));
     let recorder =
         if args.no_ledger { Recorder::none() } else { Recorder::open(&args.ledger, &args.working_dir) };
-    let routed = recorder.routed();
-    let mut writer = LocalWriter::new(&args.model, stop.clone());
-    let mut settings = settings(&args);
+    let settings = args.settings(&plan, &writer, &recorder)?;
+    let several = args.is_several(&plan);
+    let screen = Screen::new(&plan, several, args.output_format, &recorder);
+    let crew = Crew {
+        settings: &|task| settings[task.id.as_str()].clone(),
+        writer: &|task| Some(Box::new(Turn::new(&writer, task)) as Box<dyn Writer>),
+        observe: &|task, event| screen.observe(&plan.tasks[task], event),
+        cancel: stop.flag(),
+    };
+    let results = run_plan(&plan, &args.working_dir, &conduct, &crew);
+    let results = screen.close(results.map_err(Failure::from)).or_else(|failure| args.refuse(failure))?;
+    let decoded = writer.lock().unwrap_or_else(PoisonError::into_inner).decoded;
+    let report = Report::new(&results, decoded, begin.elapsed().as_secs_f64());
     let mut out = Output::new();
-    let mut results = Vec::new();
-    for task in &tasks {
-        task.warnings.iter().for_each(|warning| eprintln!("note: {}: {warning}", task.source));
-        settings.verify.output_bytes = writer.prepare(task);
-        settings.templates = args.prompts.templates(writer.is_bundled(), &args.working_dir)?;
-        settings.refused_by = args.eligibility.refusal(task, &args.working_dir, &routed)?;
-        let recording = recorder.begin(task);
-        let mut tell = observe(task);
-        let mut observe = |progress: &Progress<'_>| {
-            recording.see(progress);
-            tell(progress);
-        };
-        let result = run_task(task, &workspace, Some(&mut writer), &settings, &mut observe, stop.flag());
-        recording.finish(&result);
-        if args.output_format == Format::Text {
-            show(&mut out, &result)?;
-        }
-        results.push(result);
-        if during.happened() {
-            break;
-        }
-    }
-    let report = Report::new(&results, writer.decoded, begin.elapsed().as_secs_f64());
-    let several = tasks.len() > 1 || paths.iter().any(|path| path.is_dir());
-    match (args.output_format, several) {
-        (Format::Text, true) => out.line(&report.line())?,
-        (Format::Text, false) => {}
-        (Format::Json, true) => out.json(&report)?,
-        (Format::Json, false) => out.json(&results[0])?,
+    match (args.output_format, several, results.first()) {
+        (Format::Text, true, _) => out.line(&report.line())?,
+        (Format::Text, false, _) => {}
+        (Format::Json, false, Some(result)) => out.json(result)?,
+        (Format::Json, ..) => out.json(&report)?,
     }
     if during.happened() {
         return Err(Failure::interrupted());
     }
-    let complete = results.iter().all(|result| result.outcome == coder_tasks::Outcome::Complete);
+    let complete = results.len() == plan.tasks.len() && results.iter().all(|result| result.is_complete());
     if complete { Ok(()) } else { Err(Failure::quiet(1)) }
 }
 
-fn settings(args: &RunArgs) -> Settings {
-    let attempts = if args.no_retry { 1 } else { args.attempts };
-    let mut settings = Settings {
-        policy: Policy { attempts, seed: args.seed, ..Policy::default() },
-        max_tokens: args.max_tokens,
-        edit_format: args.edit_format.into(),
-        ..Settings::default()
-    };
-    settings.verify.time = Duration::from_secs(args.timeout);
-    settings
-}
-
-/// All tasks, read before the first one is begun, and the folder they work in.
-fn open(paths: &[&PathBuf], working_dir: &Path, state_dir: Option<&Path>) -> Outcome<(Vec<Task>, Workspace)> {
-    let mut tasks = Vec::new();
-    for path in paths {
+impl RunArgs {
+    fn paths(&self) -> Vec<PathBuf> {
         // A task may be named as seen from the folder it works in.
-        let inside = working_dir.join(path);
-        let path = if !path.exists() && inside.exists() { &inside } else { path };
-        let found = Task::load_all(path)?;
-        if found.is_empty() {
-            let problem = "no task files in it; a task is Markdown with `# Task:` or JSON with `task_id`";
-            return Err(Failure::new(format!("`{}`: {problem}", path.display())));
+        let place = |path: &PathBuf| {
+            let inside = self.working_dir.join(path);
+            if !path.exists() && inside.exists() { inside } else { path.clone() }
+        };
+        self.tasks.iter().chain(&self.task_file).map(place).collect()
+    }
+
+    /// All tasks, read before the first one is begun.
+    fn plan(&self) -> Outcome<Plan> {
+        let plan = Plan::load(&self.paths())?;
+        for task in &plan.tasks {
+            task.warnings.iter().for_each(|warning| eprintln!("note: {}: {warning}", task.source));
         }
-        tasks.extend(found);
+        if !plan.ticked.is_empty() {
+            eprintln!("note: ticked as done, and not done again: {}", plan.ticked.join(", "));
+        }
+        Ok(plan)
     }
-    Ok((tasks, undo::workspace(working_dir, state_dir)?))
+
+    /// Whether this is a plan, and not one task.
+    fn is_several(&self, plan: &Plan) -> bool {
+        plan.tasks.len() != 1 || self.paths().iter().any(|path| path.is_dir())
+    }
+
+    fn conduct(&self, plan: &Plan) -> Outcome<Conduct> {
+        let repository = is_repository(&self.working_dir);
+        if self.jobs > 1 && !repository {
+            eprintln!("note: --jobs needs a git repository; the tasks run one after the other");
+        }
+        let commit = self.commit || (self.jobs > 1 && repository);
+        let state = match &self.state_dir {
+            Some(folder) => folder.clone(),
+            None => default_state()?,
+        };
+        let full = |path: PathBuf| path.canonicalize().unwrap_or(path).display().to_string();
+        let name = self.paths().into_iter().map(full).collect::<Vec<_>>().join(" ");
+        Ok(Conduct {
+            name,
+            jobs: if commit { usize::from(self.jobs) } else { 1 },
+            commit,
+            state,
+            record: self.is_several(plan),
+            resume: self.resume,
+            restart: self.restart,
+            stash: self.stash,
+        })
+    }
+
+    /// The settings of each task, by its id.
+    fn settings<'p>(
+        &self,
+        plan: &'p Plan,
+        writer: &Mutex<LocalWriter<'_>>,
+        recorder: &Recorder,
+    ) -> Outcome<HashMap<&'p str, Settings>> {
+        let attempts = if self.no_retry { 1 } else { self.attempts };
+        let mut settings = Settings {
+            policy: Policy { attempts, seed: self.seed, ..Policy::default() },
+            max_tokens: self.max_tokens,
+            edit_format: self.edit_format.into(),
+            ..Settings::default()
+        };
+        settings.verify.time = Duration::from_secs(self.timeout);
+        let routed = recorder.routed();
+        let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut of = |task: &'p Task| {
+            settings.verify.output_bytes = writer.prepare(task);
+            settings.templates = self.prompts.templates(writer.is_bundled(), &self.working_dir)?;
+            settings.refused_by = self.eligibility.refusal(task, &self.working_dir, &routed)?;
+            Ok((task.id.as_str(), settings.clone()))
+        };
+        plan.tasks.iter().map(&mut of).collect()
+    }
+
+    /// A program that reads results is told as well why there are none.
+    fn refuse<T>(&self, failure: Failure) -> Outcome<T> {
+        if self.output_format == Format::Json {
+            let error = failure.reason();
+            let refused = json!({ "status": "failed", "file": "", "error": error, "outcome": "refused" });
+            Output::new().json(&refused)?;
+        }
+        Err(failure)
+    }
 }
 
-/// Tells a person at the terminal what is going on; tells everybody what went wrong in a former run.
-fn observe(task: &Task) -> impl FnMut(&Progress<'_>) {
-    let person = std::io::stderr().is_terminal();
-    let id = task.id.clone();
-    move |progress| match progress {
-        Progress::Interrupted(former) => eprintln!("{}", undo::interrupted(former)),
-        Progress::Failed { reason, .. } if person => eprintln!("{id}: failed: {}", first_line(reason)),
-        Progress::Drafting { attempt } if person => eprintln!("{id}: drafting, attempt {attempt}"),
-        Progress::Writing(file) if person => eprintln!("{id}: writing {file}"),
-        Progress::Verifying(command) if person => eprintln!("{id}: verifying with `{command}`"),
-        _ => {}
-    }
+/// What is shown and written down while tasks are at work: progress on standard error, a line for each result on
+/// standard output, attempts in the ledger.
+struct Screen<'a> {
+    live: Live,
+    format: Format,
+    recorder: &'a Recorder,
+    /// The tasks at work, by id.
+    recordings: Mutex<HashMap<String, Recording<'a>>>,
+    /// Where results go, or why they no longer can.
+    out: Mutex<Outcome<Output>>,
 }
 
-fn first_line(text: &str) -> String {
-    Plain::default().filter(text.lines().next().unwrap_or_default())
+impl<'a> Screen<'a> {
+    fn new(plan: &Plan, several: bool, format: Format, recorder: &'a Recorder) -> Self {
+        let live = Live::new(plan.tasks.len(), several);
+        Self { live, format, recorder, recordings: Mutex::default(), out: Mutex::new(Ok(Output::new())) }
+    }
+
+    fn observe(&self, task: &Task, event: &Event<'_>) {
+        self.record(task, event);
+        self.live.observe(&task.id, event);
+        if let (Event::Ended(finished), Format::Text) = (event, self.format) {
+            let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Ok(output) = &mut *out
+                && let Err(failure) = self.live.suspended(|| show(output, &finished.result))
+            {
+                *out = Err(failure);
+            }
+        }
+    }
+
+    fn record(&self, task: &Task, event: &Event<'_>) {
+        let mut recordings = self.recordings.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::Begun => drop(recordings.insert(task.id.clone(), self.recorder.begin(task))),
+            Event::Step(step) => {
+                recordings.get(&task.id).into_iter().for_each(|recording| recording.see(step))
+            }
+            Event::Again(_) => {}
+            Event::Ended(finished) => {
+                if let Some(recording) = recordings.remove(&task.id) {
+                    recording.finish(&finished.result);
+                }
+            }
+        }
+    }
+
+    /// Clears the progress. A reader of results that went away is an error only now: the tasks went on.
+    fn close<T>(self, results: Outcome<T>) -> Outcome<T> {
+        self.live.close();
+        let results = results?;
+        self.out.into_inner().unwrap_or_else(PoisonError::into_inner)?;
+        Ok(results)
+    }
 }
 
 /// One line for the result; what the command said last, if the task is not done.

@@ -87,24 +87,33 @@ impl<'a> LocalWriter<'a> {
         Self { model, stop, open: None, wanted: Ok(None), decoded: Decoded::default() }
     }
 
-    /// Chooses the model for a task: the command line's, else the task's, else the default. Returns how many bytes of
-    /// a failed command's output fit into the model's context, beside the task and two drafts.
+    /// Chooses the model for a task. Returns how many bytes of a failed command's output fit into the model's context,
+    /// beside the task and two drafts.
     pub(crate) fn prepare(&mut self, task: &Task) -> usize {
+        if let Some(name) = self.choose(task) {
+            eprintln!("note: {}: no model `{name}` here, taking {}", task.source, bundled::NAME);
+        }
+        // No token is shorter than a byte, and half of the context remains. A model that cannot be opened says so
+        // when it is asked for a draft.
+        self.context().map_or(FEEDBACK_BYTES, |context| (context / 2).min(FEEDBACK_BYTES))
+    }
+
+    /// The command line's model, else the task's, else the default. Returns the name that the task gives, if there is
+    /// no such model here.
+    fn choose<'t>(&mut self, task: &'t Task) -> Option<&'t str> {
+        let mut missing = None;
         self.wanted = match (&self.model.model, task.model.as_deref(), &task.local_model) {
             (Some(given), ..) => Ok(Some(given.clone())),
             (None, Some(alias), _) if CLOUD.contains(&alias) => Err(format!(
                 "the task asks for `{alias}`, which does not run on this machine; give it to a local model with --model"
             )),
             (None, _, Some(name)) if bundled::find(name).is_some() => Ok(Some(name.clone())),
-            (None, _, Some(name)) => {
-                eprintln!("note: {}: no model `{name}` here, taking {}", task.source, bundled::NAME);
+            (None, _, name) => {
+                missing = name.as_deref();
                 Ok(None)
             }
-            (None, ..) => Ok(None),
         };
-        // No token is shorter than a byte, and half of the context remains. A model that cannot be opened says so
-        // when it is asked for a draft.
-        self.context().map_or(FEEDBACK_BYTES, |context| (context / 2).min(FEEDBACK_BYTES))
+        missing
     }
 
     /// The context of the model for the task at hand, without loading it.
@@ -204,6 +213,33 @@ fn grammar(prompt: &Prompt) -> Grammar {
                 files().map(|file| Base { path: &file.path, content: Some(&file.content) }).collect();
             Grammar::Lark(edit::patch_lark(&bases))
         }
+    }
+}
+
+/// The one writer of this process, on behalf of one task: whoever drafts has it alone, while others verify.
+pub(crate) struct Turn<'a> {
+    writer: &'a Mutex<LocalWriter<'a>>,
+    task: Task,
+}
+
+impl<'a> Turn<'a> {
+    /// For a task.
+    pub(crate) fn new(writer: &'a Mutex<LocalWriter<'a>>, task: &Task) -> Self {
+        Self { writer, task: task.clone() }
+    }
+}
+
+impl Writer for Turn<'_> {
+    fn tokens(&mut self, prompt: &Prompt) -> Option<usize> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.choose(&self.task);
+        writer.tokens(prompt)
+    }
+
+    fn draft(&mut self, prompt: &Prompt, options: DraftOptions) -> Result<Reply, WriterError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.choose(&self.task);
+        writer.draft(prompt, options)
     }
 }
 

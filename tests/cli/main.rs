@@ -3,7 +3,9 @@
 mod ask;
 mod check;
 mod interruption;
+mod killed_plan;
 mod network;
+mod plan;
 mod quantize;
 mod run;
 mod stats;

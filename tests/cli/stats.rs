@@ -15,19 +15,30 @@ const FAIL: &str = r#"{"task_id": "T-001", "description": "Write a function `f` 
     "output_file": "f.py", "context_files": [], "constraints": [], "test_command": "false"}"#;
 
 /// A folder of tasks, and a state folder of its own.
-struct Place(TempDir);
+struct Place {
+    work: TempDir,
+    state: TempDir,
+}
 
 impl Place {
     fn new() -> Place {
-        Place(folder(&[("insert.md", INSERT), ("fail.json", FAIL), ("notes.txt", "two\n")]))
+        Place::of(&[("insert.md", INSERT), ("fail.json", FAIL), ("notes.txt", "two\n")])
+    }
+
+    fn of(files: &[(&str, &str)]) -> Place {
+        Place { work: folder(files), state: folder(&[]) }
     }
 
     fn path(&self, path: &str) -> &'static str {
-        text(self.0.path().join(path))
+        text(self.work.path().join(path))
+    }
+
+    fn state(&self, path: &str) -> &'static str {
+        text(self.state.path().join(path))
     }
 
     fn coder(&self, args: &[&str]) -> std::process::Output {
-        coder(args).env("XDG_STATE_HOME", self.path("state")).current_dir(self.0.path()).output().unwrap()
+        coder(args).env("XDG_STATE_HOME", self.state.path()).current_dir(self.work.path()).output().unwrap()
     }
 
     fn run(&self, args: &[&str]) -> std::process::Output {
@@ -105,7 +116,7 @@ fn prices_are_data() {
     let none = place.coder(&["stats"]);
     assert!(none.status.success());
     assert!(stdout(&none).starts_with("no data: no task has been run yet"), "{}", stdout(&none));
-    assert!(!Path::new(place.path("state/coder/ledger.db")).exists());
+    assert!(!Path::new(place.state("coder/ledger.db")).exists());
     assert_eq!(place.run(&["fail.json"]).status.code(), Some(1));
     let task = FAIL.replace("\"false\"", "\"true\"");
     fs::write(place.path("pass.json"), task).unwrap();
@@ -178,11 +189,11 @@ fn a_ledger_that_cannot_be_costs_a_warning() {
     assert!(stderr(&refused).contains("move it away"), "{}", stderr(&refused));
 
     // The program's own is kept under another name.
-    fs::create_dir_all(place.path("state/coder")).unwrap();
-    fs::copy(place.path("named.db"), place.path("state/coder/ledger.db")).unwrap();
+    fs::create_dir_all(place.state("coder")).unwrap();
+    fs::copy(place.path("named.db"), place.state("coder/ledger.db")).unwrap();
     let renewed = place.run(&["insert.md"]);
     assert!(renewed.status.success() && stderr(&renewed).contains("it is kept as"), "{}", stderr(&renewed));
-    let kept = fs::read_dir(place.path("state/coder")).unwrap().flatten();
+    let kept = fs::read_dir(place.state("coder")).unwrap().flatten();
     let kept: Vec<_> =
         kept.filter(|entry| entry.file_name().to_string_lossy().contains(".damaged-")).collect();
     let [kept] = &kept[..] else { panic!("one file is put aside: {kept:?}") };
@@ -209,11 +220,11 @@ fn the_help_defines_every_figure() {
 /// Covers S1-46, S1-47: bytes and tokens of context files, estimated or counted, and a budget.
 #[test]
 fn context_is_audited() {
-    let place = Place(folder(&[
+    let place = Place::of(&[
         (".claude/WORKFLOW.md", &"word ".repeat(800)),
         (".claude/context/a.md", "# A\n"),
         (".claude/.git/config", "not counted"),
-    ]));
+    ]);
     let bin = place.path(".claude/logo.png");
     fs::write(bin, [0xff, 0xfe, 0x00]).unwrap();
     let audit = |args: &[&str]| -> Value {

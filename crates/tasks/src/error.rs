@@ -260,6 +260,104 @@ pub enum Error {
     /// The model gave the same draft again and again, and it has failed already.
     #[error("the draft is the one that failed before; describe the task in other words or use another model")]
     SameDraft,
+    /// Two tasks of a plan have one id.
+    #[error("`{second}`: the id `{id}` is that of `{first}` too; give each task an id of its own")]
+    DuplicateTask {
+        /// The id.
+        id: String,
+        /// The task file that has it first.
+        first: String,
+        /// The task file that has it again.
+        second: String,
+    },
+    /// A plan speaks of a task that it does not have.
+    #[error("{place}: no task `{id}` in this plan; correct the id or add the task")]
+    UnknownTask {
+        /// The id.
+        id: String,
+        /// Who names it, such as "task `T-002`" or "`batches.md`, line 4".
+        place: String,
+    },
+    /// Tasks of a plan wait for each other.
+    #[error("tasks wait for each other: {}; remove one of these dependencies", tasks.iter().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(" → "))]
+    Cycle {
+        /// The ids in the order of their dependencies; the last one is the first one again.
+        tasks: Vec<String>,
+    },
+    /// The batches of a plan contradict its dependencies.
+    #[error("task `{task}` depends on `{on}`, which is not in an earlier batch; move one of them")]
+    LateDependency {
+        /// The task that depends.
+        task: String,
+        /// What it depends on.
+        on: String,
+    },
+    /// A task of a plan with batches is in none of them.
+    #[error(
+        "`{batches}` has no place for task `{task}` (`{source_file}`); add it to a batch, or remove its file"
+    )]
+    Unplanned {
+        /// The file of batches.
+        batches: String,
+        /// The task's id.
+        task: String,
+        /// The task's file.
+        source_file: String,
+    },
+    /// Git cannot be used here, or said no.
+    #[error("git {command}: {problem}")]
+    Git {
+        /// The subcommand.
+        command: String,
+        /// What it said, or the problem and the remedy.
+        problem: String,
+    },
+    /// The checkout has changes that are not committed.
+    #[error("`{}` {} not committed; commit, or keep the changes out of the plan with --stash", files.join("`, `"), if files.len() == 1 { "is" } else { "are" })]
+    Dirty {
+        /// The files, the first few.
+        files: Vec<String>,
+    },
+    /// A file that a task writes has changes of the user's in the checkout, or is not known to git.
+    #[error("`{path}` {problem}, and task `{task}` writes it; commit or remove it first")]
+    InTheWay {
+        /// The file.
+        path: String,
+        /// The task that writes it.
+        task: String,
+        /// What is the matter with it.
+        problem: &'static str,
+    },
+    /// The checkout is not where the plan began.
+    #[error(
+        "{problem}; the plan's commits are `{from}..{to}`: pick them by hand and forget the run with --restart, or go back and use --resume"
+    )]
+    Moved {
+        /// What is different.
+        problem: String,
+        /// The commit on which the plan stands.
+        from: String,
+        /// Its last commit.
+        to: String,
+    },
+    /// A former run in this folder was killed.
+    #[error(
+        "a run of `{plan}` was interrupted here with `{done}` tasks done; go on with `coder run {plan} --resume`, or drop its work with --restart"
+    )]
+    Unfinished {
+        /// The plan as it was named.
+        plan: String,
+        /// How many of its tasks were done.
+        done: usize,
+    },
+    /// The record of a former run cannot be understood.
+    #[error("`{}`: {problem}; forget that run with --restart", path.display())]
+    BadJournal {
+        /// The record.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The policy keeps a task from a local model, and nobody else is to do it.
     #[error(
         "the task is not for a local model by {rules}; divide it, correct what it says, or run it without `--only-eligible`"

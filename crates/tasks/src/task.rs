@@ -60,6 +60,8 @@ pub struct Task {
     pub complexity: Option<String>,
     /// The step of test-driven development.
     pub phase: Option<Phase>,
+    /// Ids of the tasks that must be complete before this one begins.
+    pub depends_on: Vec<String>,
     /// Which rule decides whether a local model may do it.
     pub policy: Eligibility,
     /// Tags, such as "SECURITY".
@@ -212,6 +214,7 @@ impl Task {
             local_model: None,
             complexity: None,
             phase: None,
+            depends_on: Vec::new(),
             policy: Eligibility::Atomic,
             tags: Vec::new(),
             category: None,
@@ -259,7 +262,7 @@ fn looks_like_task(file: &Path) -> bool {
     let ending = file.extension().and_then(|ending| ending.to_str()).unwrap_or("").to_ascii_lowercase();
     let known = matches!(ending.as_str(), "json" | "md" | "markdown");
     let small = std::fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_TASK_BYTES);
-    if !known || !small {
+    if !known || !small || crate::plan::is_batches(file) {
         return false;
     }
     let Ok(bytes) = std::fs::read(file) else { return false };
@@ -318,6 +321,17 @@ fn checked_id(file: &str, id: &str) -> Result<String> {
         ));
     }
     Ok(id.to_owned())
+}
+
+/// Ids out of lists with commas, each once.
+fn names<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for name in lines.into_iter().flat_map(|line| line.split(',')).map(str::trim) {
+        if !name.is_empty() && !found.iter().any(|known| known == name) {
+            found.push(name.to_owned());
+        }
+    }
+    found
 }
 
 /// The files that a task may change: in plain form, each once, at least one.

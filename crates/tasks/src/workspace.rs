@@ -25,6 +25,7 @@ use rustix::io::Errno;
 
 pub use recover::Interrupted;
 pub use state::default_state;
+pub(crate) use state::hold;
 pub use transaction::Transaction;
 pub use undo::Done;
 
@@ -254,6 +255,8 @@ fn open_dir(dir: &Dir, name: &str) -> rustix::io::Result<Dir> {
     rustix::fs::openat(dir, name, flags, Mode::empty()).map(|fd| Dir::from_std_file(File::from(fd)))
 }
 
+const A_FOLDER: &str = "it is a folder; name a file";
+
 const GIT_FOLDER: &str = "it is inside a git folder, which git alone writes; name a file of the checkout";
 
 /// Whether a folder is what `.git` usually is, under whatever name: the test that git itself makes.
@@ -271,7 +274,7 @@ fn regular(stat: &Stat, path: &str) -> Result<()> {
     let problem = match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => return Ok(()),
         FileType::Symlink => "it is a symbolic link; name the file by its real path",
-        FileType::Directory => "it is a folder; name a file",
+        FileType::Directory => A_FOLDER,
         _ => "it is a pipe, a socket or a device; name a regular file",
     };
     Err(Error::Path { path: path.to_owned(), problem })

@@ -104,6 +104,7 @@ pub enum Grouping {
     Language,
 }
 
+/// The period of S3-43.
 const MONTH: Millis = 30 * DAY;
 
 impl Stats {

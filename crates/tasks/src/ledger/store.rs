@@ -3,6 +3,8 @@
 //! An attempt is a row as soon as it has ended, so a killed run loses at most the attempt in progress.
 //! What the rows mean is not decided here.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -45,7 +47,8 @@ impl Ledger {
     pub fn open(path: &Path) -> Result<Ledger> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             let io = |source| Error::Io { path: folder.to_owned(), source };
-            std::fs::create_dir_all(folder).map_err(io)?;
+            // What somebody works on is nobody else's business.
+            DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io)?;
         }
         Ledger::with(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
     }

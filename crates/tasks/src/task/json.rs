@@ -57,6 +57,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
         local_model: fields.text("local_model")?,
         complexity: fields.text("complexity")?,
         phase,
+        depends_on: fields.names("depends_on")?,
         policy,
         tags: fields.list("tags")?,
         category: checked_category(file, fields.text("category")?)?,
@@ -66,7 +67,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
     })
 }
 
-const KNOWN: [&str; 17] = [
+const KNOWN: [&str; 18] = [
     "task_id",
     "description",
     "output_file",
@@ -79,6 +80,7 @@ const KNOWN: [&str; 17] = [
     "local_model",
     "complexity",
     "tdd_phase",
+    "depends_on",
     "policy",
     "tags",
     "category",
@@ -119,6 +121,14 @@ impl Fields<'_> {
             Some(Value::Array(items)) => strings(items)
                 .ok_or_else(|| self.wrong(field, "expected a list of strings; put each item in quotes")),
             Some(_) => Err(self.wrong(field, "expected a list of strings; write `[\"…\"]`")),
+        }
+    }
+
+    /// Ids, as a list or as one string with commas.
+    fn names(&self, field: &str) -> Result<Vec<String>> {
+        match self.map.get(field) {
+            Some(Value::String(line)) => Ok(super::names([line.as_str()])),
+            _ => Ok(super::names(self.list(field)?.iter().map(String::as_str))),
         }
     }
 
@@ -180,6 +190,7 @@ mod tests {
       "estimate": 30
     }"#;
 
+    /// Covers S1-13, S1-15.
     #[test]
     fn a_specification_is_read() {
         let task = Task::parse("spec.json", SPEC).unwrap();

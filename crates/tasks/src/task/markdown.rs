@@ -57,6 +57,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
         local_model: front.local_model,
         complexity: front.complexity,
         phase,
+        depends_on: front.depends_on,
         policy,
         tags: front.tags.unwrap_or_default(),
         category: checked_category(file, front.category)?,

@@ -7,7 +7,7 @@ pub(super) fn step() -> std::io::Result<()> {
 }
 
 #[cfg(test)]
-pub(super) use fuse::{dies_after, lives, step};
+pub(super) use fuse::{acts_after, dies_after, lives, step};
 
 #[cfg(test)]
 mod fuse {
@@ -18,6 +18,13 @@ mod fuse {
         static LEFT: Cell<(u64, u64)> = const { Cell::new((u64::MAX, 0)) };
     }
 
+    type Act = Box<dyn FnOnce()>;
+
+    thread_local! {
+        /// What another program does, and the effect before which it does it.
+        static ACT: std::cell::RefCell<Option<(u64, Act)>> = const { std::cell::RefCell::new(None) };
+    }
+
     /// One effect more, or none ever again, as after `kill -9`: whoever cleans up is dead too.
     pub(crate) fn step() -> std::io::Result<()> {
         let (left, done) = LEFT.get();
@@ -25,6 +32,9 @@ mod fuse {
             return Err(std::io::Error::other("the test's run is dead"));
         }
         LEFT.set((left - 1, done + 1));
+        if let Some((_, act)) = ACT.with_borrow_mut(|act| act.take_if(|(at, _)| *at == done)) {
+            act();
+        }
         Ok(())
     }
 
@@ -33,10 +43,17 @@ mod fuse {
         LEFT.set((steps, 0));
     }
 
+    /// Another program acts between this thread's effects, after so many of them.
+    pub(crate) fn acts_after(steps: u64, act: impl FnOnce() + 'static) {
+        LEFT.set((u64::MAX, 0));
+        ACT.set(Some((steps, Box::new(act))));
+    }
+
     /// A new run begins; how many effects the one before had.
     pub(crate) fn lives() -> u64 {
         let (_, done) = LEFT.get();
         LEFT.set((u64::MAX, 0));
+        ACT.set(None);
         done
     }
 }

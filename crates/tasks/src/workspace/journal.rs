@@ -124,6 +124,11 @@ impl Log {
         Some(log)
     }
 
+    /// Whether the task may have given a file this content.
+    pub(super) fn wrote(&self, path: &str, sha256: &str) -> bool {
+        self.written.get(path).is_some_and(|contents| contents.iter().flatten().any(|other| other == sha256))
+    }
+
     /// A file before the task.
     pub(super) fn saved(&self, path: &str) -> Option<&Saved> {
         self.begin.files.iter().find(|saved| saved.path == path)

@@ -52,7 +52,8 @@ impl Workspace {
             match self.snapshot(path) {
                 // What stands there is the old content, or what the task wrote.
                 Ok(now) if is_ours(&now, saved, log) => {
-                    self.bring_back(state, saved)?;
+                    let written = |sha256: &str| log.wrote(path, sha256) || saved.is(sha256);
+                    self.bring_back(state, saved, written)?;
                     files.push(path.clone());
                 }
                 Ok(now) => left.push((now, saved)),

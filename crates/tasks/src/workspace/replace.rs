@@ -20,6 +20,17 @@ pub(super) struct Staged {
     file: File,
 }
 
+/// What stood in the place of a file that was put there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stood {
+    /// Nothing.
+    Nothing,
+    /// What [`Staged::old`] says.
+    Old,
+    /// The file system cannot exchange files, so what stood there is gone.
+    Unknown,
+}
+
 /// Prepares the file `name` in `dir`. `mode` are the permission bits; None leaves a new file to the umask.
 /// A file that exists keeps its owner and group where the system lets it.
 pub(super) fn stage(dir: &Dir, name: &str, bytes: &[u8], mode: Option<u32>) -> std::io::Result<Staged> {
@@ -41,19 +52,71 @@ pub(super) fn stage(dir: &Dir, name: &str, bytes: &[u8], mode: Option<u32>) -> s
 
 impl Staged {
     /// Puts the file in its place, such that at every moment it is the old or the new one, whole, even
-    /// after a power cut. A symbolic link in that place is replaced, not followed.
-    pub(super) fn place(mut self) -> std::io::Result<()> {
-        if let Some(temporary) = &self.temporary {
+    /// after a power cut. What stood there, if anything did, is in [`old`](Staged::old) until this is
+    /// dropped; a symbolic link in that place is exchanged, not followed.
+    pub(super) fn place(&mut self) -> std::io::Result<Stood> {
+        let Some(temporary) = &self.temporary else { return Ok(Stood::Unknown) };
+        let (dir, name) = (&self.dir, self.name.as_str());
+        let stood = loop {
             step()?;
-            rustix::fs::renameat(&self.dir, temporary.as_str(), &self.dir, self.name.as_str())?;
+            match rename(dir, temporary, name, How::Exchange) {
+                Ok(true) => break Stood::Old,
+                Ok(false) => break Stood::Unknown,
+                Err(Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+            step()?;
+            match rename(dir, temporary, name, How::New) {
+                Ok(_) => break Stood::Nothing,
+                // Somebody made one in this moment; it is exchanged like any other.
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+        };
+        if stood != Stood::Old {
             self.temporary = None;
         }
-        sync(&self.dir)
+        sync(&self.dir)?;
+        Ok(stood)
+    }
+
+    /// Takes back what [`place`](Staged::place) did.
+    pub(super) fn put_back(&mut self) -> std::io::Result<()> {
+        let (dir, name) = (&self.dir, self.name.as_str());
+        match &self.temporary {
+            Some(temporary) => {
+                step()?;
+                match rename(dir, temporary, name, How::Exchange) {
+                    // There was no new file, or it is gone.
+                    Err(Errno::NOENT) => {
+                        step()?;
+                        rename(dir, temporary, name, How::New)?;
+                        self.temporary = None;
+                    }
+                    done => drop(done?),
+                }
+                sync(dir)
+            }
+            None => remove(dir, name),
+        }
+    }
+
+    /// What stood in the place, under the temporary name that it has now.
+    pub(super) fn old(&self) -> Option<(&Dir, &str)> {
+        self.temporary.as_deref().map(|temporary| (&self.dir, temporary))
+    }
+
+    /// Removes what stood in the place.
+    pub(super) fn finish(mut self) -> std::io::Result<()> {
+        match self.temporary.take() {
+            Some(temporary) => remove(&self.dir, &temporary),
+            None => Ok(()),
+        }
     }
 }
 
 impl Drop for Staged {
-    /// What was not placed goes; if that fails, a later run sweeps it.
+    /// What is left under the temporary name goes; if that fails, a later run sweeps it.
     fn drop(&mut self) {
         if let Some(temporary) = &self.temporary {
             let _ = step().map(|()| rustix::fs::unlinkat(&self.dir, temporary.as_str(), AtFlags::empty()));
@@ -61,9 +124,54 @@ impl Drop for Staged {
     }
 }
 
+/// Moves the file `name` away, so that it can be looked at before it is gone; None if there is none.
+pub(super) fn take_away(dir: &Dir, name: &str) -> std::io::Result<Option<Staged>> {
+    let dir = dir.try_clone()?;
+    let (temporary, file) = create(&dir, Some(0o600))?;
+    let staged = Staged { dir, name: name.to_owned(), temporary: Some(temporary), file };
+    let Some((dir, temporary)) = staged.old() else { return Ok(None) };
+    step()?;
+    match rustix::fs::renameat(dir, name, dir, temporary) {
+        Ok(()) => {
+            sync(dir)?;
+            Ok(Some(staged))
+        }
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// How a file gets a name that may be taken.
+enum How {
+    /// The two change names; it is an error if the name is free.
+    Exchange,
+    /// It is an error if the name is taken.
+    New,
+}
+
+/// Renames within a folder; whether in that way. A system or file system that cannot gets the plain one,
+/// after which nothing stands under the old name.
+fn rename(dir: &Dir, from: &str, to: &str, how: How) -> rustix::io::Result<bool> {
+    #[cfg(target_os = "linux")]
+    {
+        let flags = match how {
+            How::Exchange => rustix::fs::RenameFlags::EXCHANGE,
+            How::New => rustix::fs::RenameFlags::NOREPLACE,
+        };
+        match rustix::fs::renameat_with(dir, from, dir, to, flags) {
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+            done => return done.map(|()| true),
+        }
+    }
+    let _ = how;
+    rustix::fs::renameat(dir, from, dir, to).map(|()| false)
+}
+
 /// Replaces or creates the file `name` in `dir` in one go.
 pub(super) fn replace(dir: &Dir, name: &str, bytes: &[u8], mode: Option<u32>) -> std::io::Result<()> {
-    stage(dir, name, bytes, mode)?.place()
+    let mut staged = stage(dir, name, bytes, mode)?;
+    staged.place()?;
+    staged.finish()
 }
 
 /// Removes a file; one that is not there counts as removed.

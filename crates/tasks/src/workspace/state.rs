@@ -242,7 +242,7 @@ fn make_private(folder: &Path) -> std::io::Result<()> {
 
 /// Takes the lock of a workspace. A process that is gone holds none, but a child that it was about to
 /// start may, for a moment.
-fn hold(path: &Path, workspace: &Path) -> Result<File> {
+pub(crate) fn hold(path: &Path, workspace: &Path) -> Result<File> {
     let io = |source| Error::Io { path: path.to_owned(), source };
     let mut file = OpenOptions::new()
         .read(true)

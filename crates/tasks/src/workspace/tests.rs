@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::fault::{dies_after, lives};
+use super::fault::{acts_after, dies_after, lives};
 use super::*;
 use crate::edit::Change;
 
@@ -34,7 +34,7 @@ fn changes() -> Vec<Change> {
 
 impl Bench {
     fn new() -> Bench {
-        let bench = Bench { folder: tempfile::tempdir().unwrap(), state: tempfile::tempdir().unwrap() };
+        let bench = Bench { folder: private(), state: private() };
         for (path, text, mode) in OLD {
             let path = bench.folder.path().join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -82,6 +82,12 @@ impl Bench {
         assert_eq!(self.journal(), None, "{what}");
         tree == new
     }
+}
+
+/// A folder in memory, where there is such a place: thousands of runs wait for a disk otherwise, and what
+/// a dead run leaves is the same.
+fn private() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
@@ -243,4 +249,45 @@ fn what_somebody_wrote_after_the_crash_is_left_and_told() {
     // It is in the history, so it can be undone on request.
     assert_eq!(workspace.undo(None, false).unwrap().files, ["a.py"]);
     assert_eq!(bench.tree(), old());
+}
+
+/// Another program writes a file between any two effects of a task that is taken back in the end, or of
+/// one that is done: what it wrote is in the folder or in the store.
+///
+/// Covers S1-55.
+#[test]
+fn what_another_program_writes_at_any_moment_is_not_lost() {
+    let mut refused = 0;
+    for (path, done) in [("a.py", true), ("a.py", false), ("gone.py", false), ("src/new/deep/b.py", false)] {
+        for steps in 0.. {
+            let bench = Bench::new();
+            let workspace = bench.workspace();
+            workspace.recover().unwrap();
+            let names: Vec<String> = changes().into_iter().map(|change| change.path).collect();
+            let file = bench.folder.path().join(path);
+            acts_after(steps, move || {
+                // Where the folder is not there yet, the other program has nowhere to write.
+                let _ = std::fs::write(file, "mine\n");
+            });
+            let mut transaction = workspace.begin("T-1", &names).unwrap();
+            let written = transaction.write(&changes());
+            refused += u32::from(matches!(written, Err(Error::Changed { .. })));
+            let ended = match done {
+                true => transaction.commit().map(drop),
+                false => transaction.abort(),
+            };
+            let acted = lives() > steps;
+            let refusal = matches!(written, Ok(()) | Err(Error::Changed { .. }));
+            assert!(refusal && ended.is_ok(), "`{path}` after {steps} effects: {written:?}, {ended:?}");
+            let all = files(bench.folder.path()).into_iter().chain(files(bench.state.path()));
+            let kept = all.filter(|file| std::fs::read(file).unwrap() == b"mine\n").count();
+            let nowhere = path.contains("new") && kept == 0;
+            assert!(!acted || kept > 0 || nowhere, "`{path}` after {steps} effects, done: {done}");
+            if !acted {
+                break;
+            }
+        }
+    }
+    println!("{refused} writes were refused");
+    assert!(refused > 20, "{refused}");
 }

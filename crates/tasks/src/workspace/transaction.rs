@@ -8,11 +8,14 @@
 use std::collections::BTreeSet;
 
 use super::journal::{After, Begin, Content, Entry, Saved, sha256};
-use super::replace::{Staged, remove, remove_folder, replace, stage};
+use super::replace::{Staged, Stood, remove_folder, stage, take_away};
 use super::state::{Journal, State};
 use super::{MAX_FILE_BYTES, Snapshot, Workspace};
 use crate::edit::Change;
 use crate::{Error, Result, path};
+
+/// The largest content of somebody else's that is kept when a file is brought back, in bytes.
+const MAX_KEPT_BYTES: u64 = 64 << 20;
 
 /// A task's hold on the files that it names: what they were, and the way back. Dropping it brings them back.
 #[derive(Debug)]
@@ -176,14 +179,41 @@ impl Transaction<'_> {
                 return Err(Error::Changed { path: target.path.clone() });
             }
         }
-        for (target, file) in staged {
-            self.placed.insert(target.path.clone());
-            match file {
-                Some(file) => file.place().map_err(self.workspace.io(&target.path))?,
-                None => self.workspace.remove(&target.path)?,
+        staged.into_iter().try_for_each(|(target, file)| self.place_one(target, file))
+    }
+
+    /// Puts one file in its place, or removes it, and looks at what really was replaced: what another
+    /// program wrote a moment ago comes back.
+    fn place_one(&mut self, target: &Target, file: Option<Staged>) -> Result<()> {
+        let io = self.workspace.io(&target.path);
+        let base = self.snapshot(&target.path)?.text().map(str::to_owned);
+        self.placed.insert(target.path.clone());
+        let (mut moved, stood) = match file {
+            Some(mut file) => {
+                let stood = file.place().map_err(&io)?;
+                (file, stood)
             }
+            None => {
+                let (folder, name) = path::split(&target.path);
+                let Some(dir) = self.workspace.folder(folder, &target.path)? else { return Ok(()) };
+                let Some(moved) = take_away(&dir, name).map_err(&io)? else { return Ok(()) };
+                (moved, Stood::Old)
+            }
+        };
+        let old =
+            moved.old().map(|(dir, name)| self.workspace.read_in(dir, name, &target.path, MAX_FILE_BYTES));
+        let same = match (stood, old) {
+            (Stood::Unknown, _) => true,
+            (_, Some(Ok(Some((before, 1))))) => Some(before.text) == base,
+            (Stood::Nothing, None) => base.is_none(),
+            _ => false,
+        };
+        if !same {
+            moved.put_back().map_err(&io)?;
+            self.placed.remove(&target.path);
+            return Err(Error::Changed { path: target.path.clone() });
         }
-        Ok(())
+        moved.finish().map_err(&io)
     }
 
     /// Brings every file back to its state at the beginning: bytes and mode, or no file and none of the
@@ -196,11 +226,10 @@ impl Transaction<'_> {
             let mut one = || -> Result<()> {
                 if self.placed.contains(&saved.path) {
                     let ours = |sha256: &str| self.written.contains(sha256) || saved.is(sha256);
-                    if let Some(bytes) = self.workspace.foreign(&saved.path, ours) {
-                        let (path, sha256) = (saved.path.clone(), state.save(&bytes)?);
+                    for sha256 in self.workspace.bring_back(state, saved, ours)? {
+                        let path = saved.path.clone();
                         state.append(&mut record.journal, &Entry::Displaced { path, sha256 })?;
                     }
-                    self.workspace.bring_back(state, saved)?;
                     self.placed.remove(&saved.path);
                 }
                 self.workspace.remove_folders(&saved.new_folders)
@@ -265,37 +294,61 @@ impl Drop for Transaction<'_> {
 }
 
 impl Workspace {
-    /// Brings a file back to what was saved. Does nothing where it is that already.
-    pub(super) fn bring_back(&self, state: &State, saved: &Saved) -> Result<()> {
-        let Some(before) = &saved.before else { return self.remove(&saved.path) };
+    /// Brings a file back to what was saved. Does nothing where it is that already. A content that is
+    /// neither the saved one nor `ours` is somebody else's: it is kept, and its names are the answer.
+    pub(super) fn bring_back(
+        &self,
+        state: &State,
+        saved: &Saved,
+        ours: impl Fn(&str) -> bool,
+    ) -> Result<Vec<String>> {
+        let io = self.io(&saved.path);
+        let (folder, name) = path::split(&saved.path);
+        let Some(before) = &saved.before else {
+            let Some(dir) = self.folder(folder, &saved.path)? else { return Ok(Vec::new()) };
+            let moved = take_away(&dir, name).map_err(&io)?;
+            let kept = moved.map(|moved| self.keep(state, &saved.path, moved, &ours));
+            return Ok(kept.transpose()?.flatten().into_iter().collect());
+        };
         if let Ok(now) = self.snapshot(&saved.path)
-            && now
-                .before
-                .is_some_and(|now| sha256(now.text.as_bytes()) == before.sha256 && now.mode == before.mode)
+            && now.before.is_some_and(|now| saved.is(&sha256(now.text.as_bytes())) && now.mode == before.mode)
         {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let text = state.load(&before.sha256)?;
-        let (folder, name) = path::split(&saved.path);
         let dir = self.create_folders(folder, &saved.path)?;
-        replace(&dir, name, text.as_bytes(), Some(before.mode)).map_err(self.io(&saved.path))
+        // Where files cannot be exchanged, this look before is all there is.
+        let seen = self.bytes_in(&dir, name, &saved.path, MAX_KEPT_BYTES).ok().flatten();
+        let seen = seen.map(|(bytes, _)| bytes).filter(|bytes| !ours(&sha256(bytes)));
+        let mut kept = seen.map(|bytes| state.save(&bytes)).transpose()?;
+        let mut staged = stage(&dir, name, text.as_bytes(), Some(before.mode)).map_err(&io)?;
+        staged.place().map_err(&io)?;
+        let found =
+            self.keep(state, &saved.path, staged, &ours)?.filter(|found| kept.as_ref() != Some(found));
+        Ok(kept.take().into_iter().chain(found).collect())
     }
 
-    /// The bytes of a regular file whose content is nobody's that is known; None for anything else.
-    fn foreign(&self, path: &str, known: impl Fn(&str) -> bool) -> Option<Vec<u8>> {
-        let (folder, name) = path::split(path);
-        let dir = self.folder(folder, path).ok()??;
-        let (bytes, _) = self.bytes_in(&dir, name, path, MAX_FILE_BYTES).ok()??;
-        (!known(&sha256(&bytes))).then_some(bytes)
-    }
-
-    /// Removes a file, if it is there.
-    fn remove(&self, path: &str) -> Result<()> {
-        let (folder, name) = path::split(path);
-        match self.folder(folder, path)? {
-            Some(dir) => remove(&dir, name).map_err(self.io(path)),
-            None => Ok(()),
-        }
+    /// Looks at what a file was exchanged for, keeps it in the store if it is somebody else's, and lets it go.
+    fn keep(
+        &self,
+        state: &State,
+        path: &str,
+        mut moved: Staged,
+        ours: impl Fn(&str) -> bool,
+    ) -> Result<Option<String>> {
+        let bytes = match moved.old().map(|(dir, name)| self.bytes_in(dir, name, path, MAX_KEPT_BYTES)) {
+            None => None,
+            Some(Ok(bytes)) => bytes.map(|(bytes, _)| bytes).filter(|bytes| !ours(&sha256(bytes))),
+            // A link, a pipe or the like holds nothing.
+            Some(Err(Error::Path { problem, .. })) if problem != super::A_FOLDER => None,
+            Some(Err(error)) => {
+                moved.put_back().map_err(self.io(path))?;
+                return Err(error);
+            }
+        };
+        let kept = bytes.map(|bytes| state.save(&bytes)).transpose()?;
+        moved.finish().map_err(self.io(path))?;
+        Ok(kept)
     }
 
     /// Removes folders that were made, innermost first. One in which something else appeared stays.

@@ -26,7 +26,7 @@ fn verdict(task: &Task) -> (Route, Vec<&'static str>) {
 
 const LOCAL_TASK: (Route, Vec<&str>) = (Route::Local, Vec::new());
 
-/// Covers S1-25.
+/// Covers S1-25, S1-54.
 #[test]
 fn an_atomic_task_keeps_every_limit() {
     assert_eq!(verdict(&spec("")), LOCAL_TASK);
@@ -97,7 +97,7 @@ fn a_task_is_local_unless_a_rule_says_otherwise() {
     assert_eq!(large.against().map(|ruling| ruling.rule).collect::<Vec<_>>(), ["size"]);
 }
 
-/// Covers S2-32.
+/// Covers S2-29, S2-32.
 #[test]
 fn a_ticket_keeps_every_limit() {
     let title = "Let the exporter write gzip";

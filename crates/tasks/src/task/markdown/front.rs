@@ -28,12 +28,35 @@ pub(super) struct Front {
     pub(super) output_files: Option<Vec<String>>,
     pub(super) context_files: Option<Vec<String>>,
     pub(super) constraints: Option<Vec<String>>,
+    /// A list or one string with commas, which is read apart.
+    #[serde(skip)]
+    pub(super) depends_on: Vec<String>,
     /// Warnings about fields that are not in this list.
     #[serde(skip)]
     pub(super) unknown: Vec<String>,
 }
 
-const KNOWN: [&str; 17] = [
+/// Ids as a list. Both forms ask for text, so that `001` does not become a number.
+#[derive(Deserialize)]
+struct List {
+    depends_on: Option<Vec<String>>,
+}
+
+/// Ids as one string.
+#[derive(Deserialize)]
+struct Line {
+    depends_on: Option<String>,
+}
+
+fn depends_on(yaml: &str) -> Result<Vec<String>, serde_saphyr::Error> {
+    let lines = match serde_saphyr::from_str::<List>(yaml) {
+        Ok(list) => list.depends_on.unwrap_or_default(),
+        Err(_) => serde_saphyr::from_str::<Line>(yaml)?.depends_on.into_iter().collect(),
+    };
+    Ok(crate::task::names(lines.iter().map(String::as_str)))
+}
+
+const KNOWN: [&str; 18] = [
     "name",
     "task_id",
     "id",
@@ -42,6 +65,7 @@ const KNOWN: [&str; 17] = [
     "local_model",
     "complexity",
     "tdd_phase",
+    "depends_on",
     "policy",
     "tags",
     "category",
@@ -73,6 +97,7 @@ pub(super) fn split(file: &str, lines: &[&str]) -> Result<(Front, usize)> {
         bad(file, format!("line {line}"), format!("frontmatter: {first}; write `field: value` lines"))
     };
     let mut front: Front = serde_saphyr::from_str(&yaml).map_err(wrong)?;
+    front.depends_on = depends_on(&yaml).map_err(wrong)?;
     let fields: BTreeMap<String, IgnoredAny> = serde_saphyr::from_str(&yaml).map_err(wrong)?;
     let unknown = fields.into_keys().filter(|field| !KNOWN.contains(&field.as_str()));
     front.unknown = unknown

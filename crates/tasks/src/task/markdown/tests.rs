@@ -47,6 +47,7 @@ Run: `cargo check -p server`
 - [x] cargo check passes
 ";
 
+/// Covers S0-02, S0-17, S0-18.
 #[test]
 fn every_section_is_read() {
     let task = Task::parse("plans/005.md", TASK).unwrap();

@@ -1,0 +1,119 @@
+//! Plans: several tasks, in which order they run, and running them.
+//!
+//! A plan is a folder of tasks. Their order comes from a file `batches.md` in it, or from what tasks
+//! say that they depend on, or else they make one wave in the order of their files. [`Plan`] is pure;
+//! [`run_plan`] does one, in place or in worktrees of git.
+
+mod batches;
+mod commit;
+mod conduct;
+mod git;
+mod in_place;
+mod in_worktrees;
+mod journal;
+mod landing;
+mod repository;
+mod trees;
+mod waves;
+
+use std::path::{Path, PathBuf};
+
+pub use commit::message;
+pub use conduct::{Conduct, Crew, Event, Finished, is_repository, run_plan};
+
+use crate::task::Task;
+use crate::{Error, Result};
+
+/// The name of the file that divides a plan into batches.
+const BATCHES: &str = "batches.md";
+
+/// The largest file of batches in bytes.
+const MAX_BATCHES_BYTES: u64 = 1 << 20;
+
+/// Tasks and the order in which they run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The tasks, in the order of their files.
+    pub tasks: Vec<Task>,
+    /// Which tasks, by their place in `tasks`, may run at the same time: no two of a wave write the same
+    /// file, none reads what another writes, and all that they depend on is in earlier waves.
+    pub waves: Vec<Vec<usize>>,
+    /// For each task, the tasks without which it does not begin.
+    pub needs: Vec<Vec<usize>>,
+    /// Ids of tasks that the file of batches has ticked as done; they are not among `tasks`.
+    pub ticked: Vec<String>,
+}
+
+impl Plan {
+    /// Reads the tasks of files and folders; the first bad one is an error. A folder may hold
+    /// `batches.md`. The batches of several folders follow one another.
+    pub fn load(paths: &[PathBuf]) -> Result<Plan> {
+        let mut tasks = Vec::new();
+        let mut batches = Vec::new();
+        for path in paths {
+            let found = Task::load_all(path)?;
+            if found.is_empty() {
+                let problem = "no task files in it; a task is Markdown with `# Task:` or JSON with `task_id`";
+                return Err(Error::BadTask {
+                    file: path.display().to_string(),
+                    at: "folder".to_owned(),
+                    problem: problem.to_owned(),
+                });
+            }
+            let file = path.join(BATCHES);
+            match path.is_dir() && file.is_file() {
+                true => batches.extend(batches::parse(&file.display().to_string(), &read(&file)?, &found)?),
+                // Without a file of batches, what came before does not hold it up.
+                false if !batches.is_empty() => batches.push(batches::Batch::of(&found)),
+                false => {}
+            }
+            tasks.extend(found);
+        }
+        Plan::arrange(tasks, &batches)
+    }
+
+    /// The order of tasks that have no batches.
+    pub fn new(tasks: Vec<Task>) -> Result<Plan> {
+        Plan::arrange(tasks, &[])
+    }
+
+    fn arrange(tasks: Vec<Task>, batches: &[batches::Batch]) -> Result<Plan> {
+        let ticked: Vec<String> = batches.iter().flat_map(|batch| batch.ticked.iter().cloned()).collect();
+        waves::unique(&tasks)?;
+        let known: Vec<String> = tasks.iter().map(|task| task.id.clone()).collect();
+        let tasks: Vec<Task> = tasks.into_iter().filter(|task| !ticked.contains(&task.id)).collect();
+        let depends = waves::dependencies(&tasks, &known)?;
+        let place = |id: &String| tasks.iter().position(|task| task.id == *id);
+        let batches: Vec<Vec<usize>> =
+            batches.iter().map(|batch| batch.ids.iter().filter_map(place).collect()).collect();
+        let (waves, needs) = match batches.is_empty() {
+            true => (waves::levels(&tasks, &depends)?, depends),
+            false => waves::batched(&tasks, &depends, &batches)?,
+        };
+        let waves = waves.into_iter().flat_map(|wave| waves::apart(&tasks, &wave)).collect();
+        Ok(Plan { tasks, waves, needs, ticked })
+    }
+}
+
+/// The files that a task may change.
+fn written(task: &Task) -> impl Iterator<Item = &String> {
+    task.files.iter()
+}
+
+/// Whether a file divides a plan into batches; it is no task then, whatever it holds.
+pub(crate) fn is_batches(file: &Path) -> bool {
+    file.file_name().is_some_and(|name| name.eq_ignore_ascii_case(BATCHES))
+}
+
+fn read(file: &Path) -> Result<String> {
+    let io = |source| Error::Io { path: file.to_owned(), source };
+    let bytes = std::fs::metadata(file).map_err(io)?.len();
+    if bytes > MAX_BATCHES_BYTES {
+        return Err(Error::TooLarge { path: file.display().to_string(), bytes, limit: MAX_BATCHES_BYTES });
+    }
+    String::from_utf8(std::fs::read(file).map_err(io)?)
+        .map_err(|_| Error::NotText { path: file.display().to_string() })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+//! A plan in place: its tasks one after the other, each seeing what those before it did.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use super::Plan;
+use super::conduct::{Board, Conduct, Crew, Event, Finished, not_done};
+use super::journal::{Begun, Done, Journal, Record, Stage, hex};
+use crate::Result;
+use crate::policy::Outcome;
+use crate::run::{Progress, run_task};
+use crate::task::Task;
+use crate::workspace::Workspace;
+
+pub(super) fn run(plan: &Plan, folder: &Path, conduct: &Conduct, crew: &Crew<'_>) -> Result<Vec<Finished>> {
+    let workspace = Workspace::open(folder, &conduct.state)?;
+    let mut book = Book::open(plan, &workspace, conduct, crew)?;
+    let mut board = Board::new(plan);
+    for task in plan.waves.iter().flatten().copied() {
+        if crew.cancel.load(Ordering::Relaxed) {
+            break;
+        }
+        if board.settle(task, &book.record.done, crew) {
+            continue;
+        }
+        let spec = &plan.tasks[task];
+        (crew.observe)(task, &Event::Begun);
+        book.begin(spec, &workspace)?;
+        let settings = (crew.settings)(spec);
+        let mut writer = (crew.writer)(spec);
+        let result = run_task(
+            spec,
+            &workspace,
+            writer.as_mut().map(|writer| &mut **writer as &mut dyn crate::Writer),
+            &settings,
+            &mut |step| (crew.observe)(task, &Event::Step(step)),
+            crew.cancel,
+        );
+        let finished = Finished::new(result, None);
+        book.end(spec, &finished)?;
+        board.enter(task, finished, crew);
+    }
+    book.close()?;
+    Ok(board.finished)
+}
+
+/// The record of the run, if one is kept.
+struct Book {
+    journal: Option<Journal>,
+    record: Record,
+}
+
+impl Book {
+    fn open(plan: &Plan, workspace: &Workspace, conduct: &Conduct, crew: &Crew<'_>) -> Result<Book> {
+        let mut record = Record {
+            plan: conduct.name.clone(),
+            base: String::new(),
+            branch: None,
+            head: String::new(),
+            stage: Stage::Running,
+            wave: None,
+            done: Vec::new(),
+            begun: None,
+        };
+        if !conduct.record {
+            return Ok(Book { journal: None, record });
+        }
+        let (journal, _) = Journal::open(&conduct.state, workspace.path())?;
+        if conduct.resume
+            && !conduct.restart
+            && let Some(former) = journal.read()?.filter(|former| former.base.is_empty())
+        {
+            record.done = former.done;
+            // What a killed task left half done is taken back first.
+            for interrupted in workspace.recover()? {
+                (crew.observe)(0, &Event::Step(&Progress::Interrupted(&interrupted)));
+            }
+            let begun = former.begun.and_then(|begun| {
+                let spec = plan.tasks.iter().find(|task| task.id == begun.id)?;
+                Some((spec, begun))
+            });
+            if let Some((spec, begun)) = begun
+                && changed(&begun, workspace)?
+            {
+                // Files of a killed task are as they were unless it was complete; only the entry was missing.
+                let mut result = not_done(spec, Outcome::Complete, String::new());
+                (result.attempts, result.verified) = (1, spec.command.is_some());
+                result.files = super::written(spec).cloned().collect();
+                record.done.push(Done::new(spec, &result, None));
+            }
+        }
+        journal.write(&record)?;
+        Ok(Book { journal: Some(journal), record })
+    }
+
+    fn begin(&mut self, task: &Task, workspace: &Workspace) -> Result<()> {
+        let Some(journal) = &self.journal else { return Ok(()) };
+        // A file that cannot be read is the task's own error to tell.
+        let hash = |path: &String| {
+            let snapshot = workspace.snapshot(path).ok()?;
+            Some((path.clone(), snapshot.text().map(|text| hex(text.as_bytes()))))
+        };
+        let files = super::written(task).filter_map(hash).collect();
+        self.record.begun = Some(Begun { id: task.id.clone(), files });
+        journal.write(&self.record)
+    }
+
+    fn end(&mut self, task: &Task, finished: &Finished) -> Result<()> {
+        let Some(journal) = &self.journal else { return Ok(()) };
+        if finished.is_complete() {
+            self.record.done.push(Done::new(task, &finished.result, None));
+        }
+        self.record.begun = None;
+        journal.write(&self.record)
+    }
+
+    /// The record stays: who asks to go on with a plan that is complete must get no second one.
+    fn close(mut self) -> Result<()> {
+        let Some(journal) = &self.journal else { return Ok(()) };
+        self.record.stage = Stage::Ended;
+        journal.write(&self.record)
+    }
+}
+
+/// Whether a file of a task that was killed is different from what it was before the task.
+fn changed(begun: &Begun, workspace: &Workspace) -> Result<bool> {
+    for (path, before) in &begun.files {
+        let now = workspace.snapshot(path)?;
+        if now.text().map(|text| hex(text.as_bytes())) != *before {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

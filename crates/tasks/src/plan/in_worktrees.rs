@@ -1,0 +1,398 @@
+//! A plan in worktrees: tasks of a wave at the same time, merged in order, one commit each.
+//!
+//! The user's checkout is not touched before the end. Each task works in a worktree of the commit that its
+//! wave begins from, with one job that of the task before it. Its commit holds the files that the task
+//! changed and nothing else, whatever its command left behind; it is made on top of those merged before
+//! it, and verified again there if they are new to it. Commits have no name until the checkout takes them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+
+use super::Plan;
+use super::conduct::{Board, Conduct, Crew, Event, Finished};
+use super::journal::{Done, Journal, Record, Stage};
+use super::landing::{self, Landing};
+use super::repository::Repository;
+use super::trees::{Tree, Trees};
+use crate::ledger::{Status, TaskResult};
+use crate::policy::Outcome;
+use crate::run::{Progress, run_task};
+use crate::verify::{self, Exit};
+use crate::workspace::Workspace;
+use crate::{Error, Result};
+
+pub(super) fn run(
+    plan: &Plan,
+    folder: &Path,
+    mut repository: Repository,
+    conduct: &Conduct,
+    crew: &Crew<'_>,
+) -> Result<Vec<Finished>> {
+    let (journal, children) = Journal::open(&conduct.state, &repository.root)?;
+    repository.git.hold(children);
+    let trees = Trees::open(&repository, &journal.path("trees"))?;
+    landing::clear(&repository.git_dir)?;
+    let workspace = Workspace::open(folder, &conduct.state)?;
+    let files = journal.path("files");
+    super::trees::remove_folder(&files)?;
+    let site = Site {
+        plan,
+        conduct,
+        crew,
+        repository: &repository,
+        workspace: &workspace,
+        trees: &trees,
+        files: files.clone(),
+    };
+    let record = site.begin(&journal)?;
+    let index = journal.path("index");
+    clear(&index);
+    let mut work =
+        Work { site: &site, journal: &journal, record, board: Board::new(plan), index, merged: vec![] };
+    for (number, wave) in plan.waves.iter().enumerate() {
+        if crew.cancel.load(Ordering::Relaxed) {
+            break;
+        }
+        work.wave(number, wave)?;
+    }
+    work.land()?;
+    let Work { board: Board { finished, .. }, index, .. } = work;
+    // The record stays: who asks to go on with a plan that is complete must get no second one.
+    clear(&index);
+    super::trees::remove_folder(&files)?;
+    let _ = std::fs::remove_dir(journal.path("trees"));
+    Ok(finished)
+}
+
+/// Removes an index and its lock. What cannot be removed is overwritten, or said by git.
+fn clear(index: &Path) {
+    let _ = std::fs::remove_file(index);
+    let _ = std::fs::remove_file(index.with_extension("lock"));
+}
+
+/// What all threads share.
+struct Site<'a, 'c> {
+    plan: &'a Plan,
+    conduct: &'a Conduct,
+    crew: &'a Crew<'c>,
+    repository: &'a Repository,
+    /// The user's checkout.
+    workspace: &'a Workspace,
+    trees: &'a Trees<'a>,
+    /// The state folder of workspaces in worktrees, which is worth nothing after them.
+    files: PathBuf,
+}
+
+/// What the merging thread alone knows.
+struct Work<'a, 'c> {
+    site: &'a Site<'a, 'c>,
+    journal: &'a Journal,
+    record: Record,
+    board: Board<'a>,
+    /// An index for making commits.
+    index: PathBuf,
+    /// Tasks of the present wave that are merged.
+    merged: Vec<usize>,
+}
+
+/// A task that was worked at, and its worktree.
+struct Ran<'a> {
+    task: usize,
+    result: TaskResult,
+    tree: Tree<'a>,
+    /// The commit that the worktree began from.
+    base: String,
+}
+
+/// What came of merging.
+enum Joined {
+    /// The commit; None if the task changed nothing.
+    Merged(Option<String>),
+    /// Why not.
+    Refused(String),
+    Cancelled,
+}
+
+impl Site<'_, '_> {
+    /// The record that this run goes on with, after the checkout was looked at.
+    fn begin(&self, journal: &Journal) -> Result<Record> {
+        let former = match journal.read() {
+            Err(Error::BadJournal { .. }) if self.conduct.restart => None,
+            read => read?.filter(|former| !former.base.is_empty()),
+        };
+        let former = match former {
+            Some(former) if former.stage == Stage::Landing => Some(self.end_landing(journal, former)?),
+            former => former,
+        };
+        let (head, branch) = (self.repository.head()?, self.repository.branch()?);
+        let former = former.filter(|_| !self.conduct.restart);
+        let mut record = match former {
+            Some(former) if former.stage == Stage::Running => self.go_on(former, &head, branch.as_ref())?,
+            Some(former) if self.conduct.resume && former.plan == self.conduct.name => former,
+            _ => Record {
+                plan: self.conduct.name.clone(),
+                base: head.clone(),
+                branch: None,
+                head: head.clone(),
+                stage: Stage::Running,
+                wave: None,
+                done: Vec::new(),
+                begun: None,
+            },
+        };
+        if record.stage == Stage::Ended || record.head == record.base {
+            // Nothing of the plan waits for the checkout, so it may be anywhere.
+            (record.base, record.head, record.wave) = (head.clone(), head, None);
+        }
+        (record.stage, record.branch) = (Stage::Running, branch);
+        self.repository.check(&self.plan.tasks, &record.base, self.conduct.stash)?;
+        journal.write(&record)?;
+        Ok(record)
+    }
+
+    /// A former run was killed while it brought the checkout to its last commit.
+    fn end_landing(&self, journal: &Journal, former: Record) -> Result<Record> {
+        // First back to whole files: the landing's own transaction may have been cut off.
+        for interrupted in self.workspace.recover()? {
+            (self.crew.observe)(0, &Event::Step(&Progress::Interrupted(&interrupted)));
+        }
+        Landing::prepare(self.repository, self.workspace, &former.base, &former.head)?.land()?;
+        let record = Record { base: former.head.clone(), stage: Stage::Ended, ..former };
+        journal.write(&record)?;
+        Ok(record)
+    }
+
+    /// A former run was killed while tasks were at work.
+    fn go_on(&self, former: Record, head: &str, branch: Option<&String>) -> Result<Record> {
+        if !self.conduct.resume || former.plan != self.conduct.name {
+            return Err(Error::Unfinished { plan: former.plan, done: former.done.len() });
+        }
+        let moved = |problem: String| {
+            Err(Error::Moved { problem, from: former.base.clone(), to: former.head.clone() })
+        };
+        if former.head != former.base && former.base != head {
+            return moved(format!("`HEAD` is `{head}` now"));
+        }
+        if former.head != former.base && former.branch.as_ref() != branch {
+            return moved(format!("the branch is `{}` now", branch.map_or("none", String::as_str)));
+        }
+        Ok(former)
+    }
+
+    /// Works at a task in a new worktree.
+    fn work(&self, task: usize, base: &str) -> Result<Ran<'_>> {
+        (self.crew.observe)(task, &Event::Begun);
+        let tree = self.trees.add(base)?;
+        let result = self.attempt(task, &tree)?;
+        Ok(Ran { task, result, tree, base: base.to_owned() })
+    }
+
+    fn attempt(&self, task: usize, tree: &Tree<'_>) -> Result<TaskResult> {
+        let spec = &self.plan.tasks[task];
+        let workspace = Workspace::open(&tree.folder(), &self.files)?;
+        let settings = (self.crew.settings)(spec);
+        let mut writer = (self.crew.writer)(spec);
+        let result = run_task(
+            spec,
+            &workspace,
+            writer.as_mut().map(|writer| &mut **writer as &mut dyn crate::Writer),
+            &settings,
+            &mut |step| (self.crew.observe)(task, &Event::Step(step)),
+            self.crew.cancel,
+        );
+        // The old content is in the repository; the worktree's copy goes with it.
+        Ok(TaskResult { backup: None, ..result })
+    }
+
+    /// Runs the commands of tasks in a worktree; why one of them does not approve.
+    fn verify(&self, tasks: &[usize], tree: &Tree<'_>) -> Result<Option<Joined>> {
+        let mut seen: Vec<&[String]> = Vec::new();
+        for task in tasks.iter().map(|task| &self.plan.tasks[*task]) {
+            let Some(command) = task.command.as_ref().filter(|command| !seen.contains(&&*command.argv))
+            else {
+                continue;
+            };
+            seen.push(&command.argv);
+            let limits = (self.crew.settings)(task).verify;
+            let ran = verify::run(&command.argv, &tree.folder(), &limits, self.crew.cancel)?;
+            if ran.exit == Exit::Cancelled {
+                return Ok(Some(Joined::Cancelled));
+            }
+            if !ran.passed() {
+                let (line, id) = (&command.line, &task.id);
+                let reason = format!("after the merge, `{line}` of task `{id}` fails: {}", ran.exit);
+                return Ok(Some(Joined::Refused(reason)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Work<'_, '_> {
+    /// Does the tasks of a wave that are to be done.
+    fn wave(&mut self, number: usize, wave: &[usize]) -> Result<()> {
+        let (site, done) = (self.site, self.record.done.clone());
+        let mut open = Vec::new();
+        self.merged.clear();
+        for task in wave {
+            if !self.board.settle(*task, &done, site.crew) {
+                open.push(*task);
+            } else if self.board.is_complete(*task) {
+                self.merged.push(*task);
+            }
+        }
+        if site.conduct.jobs <= 1 {
+            for task in open {
+                if site.crew.cancel.load(Ordering::Relaxed) {
+                    break;
+                }
+                let head = self.record.head.clone();
+                self.merge(site.work(task, &head)?)?;
+            }
+            return Ok(());
+        }
+        let base = match &self.record.wave {
+            Some((former, base)) if *former == number => base.clone(),
+            _ if open.is_empty() => return Ok(()),
+            _ => {
+                self.record.wave = Some((number, self.record.head.clone()));
+                self.journal.write(&self.record)?;
+                self.record.head.clone()
+            }
+        };
+        self.together(&open, &base)
+    }
+
+    /// Works at tasks in several threads, and merges here, in order.
+    fn together(&mut self, open: &[usize], base: &str) -> Result<()> {
+        let site = self.site;
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            let (sender, receiver) = channel();
+            for _ in 0..site.conduct.jobs.min(open.len()) {
+                let (sender, next) = (sender.clone(), &next);
+                scope.spawn(move || {
+                    while !site.crew.cancel.load(Ordering::Relaxed) {
+                        let place = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(task) = open.get(place) else { break };
+                        // The receiver is gone if merging failed; then nobody needs another task.
+                        if sender.send((place, site.work(*task, base))).is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+            drop(sender);
+            let (mut early, mut turn) = (BTreeMap::new(), 0);
+            for (place, ran) in receiver {
+                early.insert(place, ran);
+                while let Some(ran) = early.remove(&turn) {
+                    turn += 1;
+                    self.merge(ran?)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Puts a task's work on top of what is merged. If it does not fit there, the task is done once more,
+    /// on that.
+    fn merge(&mut self, mut ran: Ran<'_>) -> Result<()> {
+        let task = ran.task;
+        let mut commit = None;
+        let mut again = false;
+        while ran.result.outcome == Outcome::Complete {
+            match self.join(&ran)? {
+                Joined::Merged(made) => {
+                    self.merged.push(task);
+                    self.record.done.push(Done::new(&self.site.plan.tasks[task], &ran.result, made.clone()));
+                    if let Some(made) = &made {
+                        self.record.head = made.clone();
+                    }
+                    self.journal.write(&self.record)?;
+                    commit = made;
+                    break;
+                }
+                Joined::Refused(reason) if !again => {
+                    again = true;
+                    (self.site.crew.observe)(task, &Event::Again(&reason));
+                    ran.base = self.record.head.clone();
+                    ran.tree.reset(&ran.base)?;
+                    let before = std::mem::replace(&mut ran.result, self.site.attempt(task, &ran.tree)?);
+                    add(&mut ran.result, before);
+                }
+                Joined::Refused(reason) => undone(&mut ran.result, Outcome::Blocked, reason),
+                Joined::Cancelled => undone(&mut ran.result, Outcome::Cancelled, "cancelled".to_owned()),
+            }
+        }
+        let Ran { result, tree, .. } = ran;
+        drop(tree);
+        self.board.enter(task, Finished::new(result, commit), self.site.crew);
+        Ok(())
+    }
+
+    /// Makes the commit, and verifies it where it is more than what was verified.
+    fn join(&self, ran: &Ran<'_>) -> Result<Joined> {
+        let site = self.site;
+        let spec = &site.plan.tasks[ran.task];
+        let repository = site.repository;
+        let workspace = Workspace::open(&ran.tree.folder(), &site.files)?;
+        let mut files = Vec::new();
+        for path in &ran.result.files {
+            let other = self.record.done.iter().rev().take(self.merged.len());
+            let other = other.filter(|done| ran.base != self.record.head && done.files.contains(path)).next();
+            if let Some(other) = other {
+                return Ok(Joined::Refused(format!("task `{}` changed `{path}` at the same time", other.id)));
+            }
+            let before = workspace.snapshot(path)?.before;
+            let content = before.map(|before| (before.mode & 0o100 != 0, before.text));
+            files.push((format!("{}{path}", repository.prefix), content));
+        }
+        let message = super::message(spec);
+        let Some(commit) = repository.commit(&self.record.head, &files, &message, &self.index)? else {
+            return Ok(Joined::Merged(None));
+        };
+        if site.conduct.jobs > 1 && !self.merged.is_empty() {
+            ran.tree.reset(&commit)?;
+            let mut tasks = self.merged.clone();
+            tasks.push(ran.task);
+            if let Some(refused) = site.verify(&tasks, &ran.tree)? {
+                return Ok(refused);
+            }
+        }
+        Ok(Joined::Merged(Some(commit)))
+    }
+
+    /// Brings the checkout to the last commit.
+    fn land(&mut self) -> Result<()> {
+        if self.record.head != self.record.base {
+            let (from, to) = (self.record.base.clone(), self.record.head.clone());
+            let landing = Landing::prepare(self.site.repository, self.site.workspace, &from, &to)?;
+            self.record.stage = Stage::Landing;
+            self.journal.write(&self.record)?;
+            landing.land()?;
+            self.record.base = to;
+        }
+        self.record.stage = Stage::Ended;
+        self.journal.write(&self.record)
+    }
+}
+
+/// What both tries of a task took.
+fn add(result: &mut TaskResult, before: TaskResult) {
+    result.usage += before.usage;
+    result.cost_usd += before.cost_usd;
+    result.seconds += before.seconds;
+    result.attempts += before.attempts;
+    result.history.splice(0..0, before.history);
+}
+
+fn undone(result: &mut TaskResult, outcome: Outcome, error: String) {
+    result.status = Status::Failed;
+    result.outcome = outcome;
+    result.error = error;
+    result.files.clear();
+    result.verified = false;
+}

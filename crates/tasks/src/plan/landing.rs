@@ -1,0 +1,172 @@
+//! Brings the user's checkout from one commit to the next, so that a killed run can be gone on with.
+//!
+//! Git's own checkout would not do: killed in the middle it leaves torn files and a locked index. Here
+//! every file is replaced whole, and the index is a finished copy that is linked to the lock's name. What
+//! the user has changed meanwhile is never overwritten. Each step may be done twice.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::repository::{Difference, Repository, refused};
+use crate::edit::Change;
+use crate::workspace::Workspace;
+use crate::{Error, Result};
+
+/// The way from one commit to another.
+pub(super) struct Landing<'a> {
+    repository: &'a Repository,
+    workspace: &'a Workspace,
+    from: &'a str,
+    to: &'a str,
+    differences: Vec<Difference>,
+    /// Those whose file does not have its new content yet.
+    left: Vec<usize>,
+}
+
+impl<'a> Landing<'a> {
+    /// Looks at the checkout. An error means that it is not as `from` or `to` has it where they differ;
+    /// nothing was changed.
+    pub(super) fn prepare(
+        repository: &'a Repository,
+        workspace: &'a Workspace,
+        from: &'a str,
+        to: &'a str,
+    ) -> Result<Landing<'a>> {
+        let found = repository.head()?;
+        if found != from && found != to {
+            let problem = format!("`HEAD` is `{found}` now");
+            return Err(Error::Moved { problem, from: from.to_owned(), to: to.to_owned() });
+        }
+        let differences = repository.differences(from, to)?;
+        let mut landing = Landing { repository, workspace, from, to, differences, left: Vec::new() };
+        landing.left = landing.look()?;
+        Ok(landing)
+    }
+
+    /// Which files do not have their new content.
+    fn look(&self) -> Result<Vec<usize>> {
+        let mut paths = String::new();
+        let mut present = Vec::new();
+        for difference in &self.differences {
+            let there = self.workspace.snapshot(self.inside(difference)?)?.before.is_some();
+            if there {
+                paths += &difference.path;
+                paths.push('\n');
+            }
+            present.push(there);
+        }
+        let call = self.repository.git.call(["hash-object", "--stdin-paths"]).input(paths.as_bytes());
+        let hashes = call.text()?;
+        let mut hashes = hashes.lines();
+        let mut left = Vec::new();
+        for (at, (difference, there)) in self.differences.iter().zip(present).enumerate() {
+            let found = if there { hashes.next() } else { None };
+            let new = difference.new.as_ref().map(|(_, object)| object.as_str());
+            if found == new {
+                continue;
+            }
+            if found != difference.old.as_deref() {
+                return Err(Error::Changed { path: difference.path.clone() });
+            }
+            left.push(at);
+        }
+        Ok(left)
+    }
+
+    /// The path as the workspace has it.
+    fn inside<'d>(&self, difference: &'d Difference) -> Result<&'d str> {
+        let path = &difference.path;
+        path.strip_prefix(&self.repository.prefix).ok_or_else(|| Error::Path {
+            path: path.clone(),
+            problem: "a commit of the plan changes it, and it is outside of the working directory",
+        })
+    }
+
+    /// Files, index, branch: in this order.
+    pub(super) fn land(&self) -> Result<()> {
+        let mut changes = Vec::new();
+        for difference in self.left.iter().map(|at| &self.differences[*at]) {
+            let content = match &difference.new {
+                Some(_) => {
+                    let name = format!("{}:{}", self.to, difference.path);
+                    let bytes = self.repository.git.call(["cat-file", "--filters", &name]).bytes()?;
+                    let text = String::from_utf8(bytes);
+                    Some(text.map_err(|_| Error::NotText { path: difference.path.clone() })?)
+                }
+                None => None,
+            };
+            changes.push(Change { path: self.inside(difference)?.to_owned(), content });
+        }
+        let paths: Vec<String> = changes.iter().map(|change| change.path.clone()).collect();
+        let mut transaction = self.workspace.begin("landing", &paths)?;
+        transaction.write(&changes)?;
+        transaction.commit()?;
+        self.index()?;
+        if self.repository.head()? != self.to {
+            let reason = "coder: plan";
+            let call = self.repository.git.call(["update-ref", "-m", reason, "HEAD", self.to, self.from]);
+            call.bytes()?;
+        }
+        Ok(())
+    }
+
+    /// Gives the entries of the changed files to the index, and leaves the others as they are, also what the
+    /// user has staged.
+    fn index(&self) -> Result<()> {
+        let folder = &self.repository.git_dir;
+        let [index, lock, copy] = ["index", "index.lock", COPY].map(|name| folder.join(name));
+        let io = |source| Error::Io { path: index.clone(), source };
+        clear(folder)?;
+        if index.exists() {
+            fs::copy(&index, &copy).map_err(io)?;
+        }
+        let mut entries = String::new();
+        for difference in &self.differences {
+            entries += &match &difference.new {
+                Some((mode, object)) => format!("{mode} {object}\t{}\0", difference.path),
+                None => format!("0 {}\t{}\0", "0".repeat(self.to.len()), difference.path),
+            };
+        }
+        let git = &self.repository.git;
+        let call = git.call(["update-index", "-z", "--index-info"]).variable("GIT_INDEX_FILE", &copy);
+        call.input(entries.as_bytes()).bytes()?;
+        // So that the next `git status` need not read the files; it may say no, about other files.
+        git.call(["update-index", "-q", "--refresh"]).variable("GIT_INDEX_FILE", &copy).succeeds()?;
+        fs::File::open(&copy).and_then(|file| file.sync_all()).map_err(io)?;
+        match fs::hard_link(&copy, &lock) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                let _ = fs::remove_file(&copy);
+                return Err(refused(
+                    "update-index",
+                    "another git is at work here (`index.lock`); use --resume later",
+                ));
+            }
+            Err(error) => return Err(io(error)),
+        }
+        fs::rename(&lock, &index).map_err(io)?;
+        fs::remove_file(&copy).map_err(io)?;
+        fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
+    }
+}
+
+/// The finished index before it has its name.
+const COPY: &str = "coder-index";
+
+/// Removes what a killed run left beside the index. A lock is ours if it is the same file as our copy.
+pub(super) fn clear(git_dir: &Path) -> Result<()> {
+    let [lock, copy] = ["index.lock", COPY].map(|name| git_dir.join(name));
+    let inode = |path: &PathBuf| fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
+    let ours = inode(&copy).is_some() && inode(&copy) == inode(&lock);
+    let names = [format!("{COPY}.lock"), COPY.to_owned()].map(|name| git_dir.join(name));
+    for path in ours.then_some(lock).into_iter().chain(names) {
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::Io { path, source });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

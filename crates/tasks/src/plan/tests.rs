@@ -1,0 +1,132 @@
+use super::*;
+
+fn task(id: &str, file: &str, more: &str) -> Task {
+    let text = format!("---\nid: {id}\n{more}\n---\n# Task: Do {id}\n\n## File\n{file}\n");
+    Task::parse(&format!("plan/{id}.md"), &text).unwrap()
+}
+
+fn ids(plan: &Plan) -> Vec<Vec<&str>> {
+    plan.waves.iter().map(|wave| wave.iter().map(|task| &*plan.tasks[*task].id).collect()).collect()
+}
+
+fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    files.iter().for_each(|(name, text)| std::fs::write(folder.path().join(name), text).unwrap());
+    folder
+}
+
+/// A task file that is called after its number and writes a file of its own.
+fn file(name: &str) -> String {
+    format!("# Task: Do {name}\n\n## File\n{name}.py\n")
+}
+
+#[test]
+fn tasks_without_an_order_are_one_wave() {
+    let plan = Plan::new(vec![task("a", "a.py", ""), task("b", "b.py", ""), task("c", "c.py", "")]).unwrap();
+    assert_eq!(ids(&plan), [["a", "b", "c"]]);
+    assert_eq!(Plan::new(vec![]).unwrap().waves.len(), 0);
+}
+
+/// Covers S2-32.
+#[test]
+fn dependencies_make_waves() {
+    let tasks = vec![
+        task("d", "d.py", "depends_on: [b, c]"),
+        task("a", "a.py", ""),
+        task("b", "b.py", "depends_on: a"),
+        task("c", "c.py", "depends_on: \"a, x\""),
+        task("x", "x.py", "depends_on:"),
+    ];
+    let plan = Plan::new(tasks).unwrap();
+    assert_eq!(ids(&plan), [vec!["a", "x"], vec!["b", "c"], vec!["d"]]);
+    assert_eq!(plan.needs[0], [2, 3]);
+    let numbered =
+        Task::parse("t.md", "---\ndepends_on: [001, 2]\n---\n# Task: x\n\n## File\na.py\n").unwrap();
+    assert_eq!(numbered.depends_on, ["001", "2"]);
+    let one = Task::parse("t.md", "---\ndepends_on: 001\n---\n# Task: x\n\n## File\na.py\n").unwrap();
+    assert_eq!(one.depends_on, ["001"]);
+    let json = r#"{"task_id":"j","description":"b","output_file":"c","depends_on":["a", "b"]}"#;
+    assert_eq!(Task::parse("j.json", json).unwrap().depends_on, ["a", "b"]);
+}
+
+#[test]
+fn what_cannot_be_ordered_is_an_error_that_names_both() {
+    let circle = vec![
+        task("a", "a.py", ""),
+        task("b", "b.py", "depends_on: [a, d]"),
+        task("c", "c.py", "depends_on: b"),
+        task("d", "d.py", "depends_on: c"),
+    ];
+    let error = Plan::new(circle).unwrap_err();
+    assert!(error.to_string().contains("`b` → `d` → `c` → `b`"), "{error}");
+    let own = Plan::new(vec![task("a", "a.py", "depends_on: a")]).unwrap_err();
+    assert!(matches!(&own, Error::Cycle { tasks } if *tasks == ["a", "a"]), "{own}");
+    let unknown = Plan::new(vec![task("a", "a.py", "depends_on: z")]).unwrap_err().to_string();
+    assert!(unknown.contains("`z`") && unknown.contains("`a`"), "{unknown}");
+    let twice =
+        Plan::new(vec![task("a", "a.py", ""), Task { source: "b.md".into(), ..task("a", "b.py", "") }]);
+    let twice = twice.unwrap_err().to_string();
+    assert!(twice.contains("`a`") && twice.contains("`plan/a.md`") && twice.contains("`b.md`"), "{twice}");
+}
+
+#[test]
+fn tasks_that_touch_one_file_are_in_different_waves() {
+    let tasks = vec![
+        task("a", "src/x.py", ""),
+        task("b", "src/X.py", ""),
+        task("reads", "z.py", "context_files: [src/x.py]"),
+        task("free", "y.py", ""),
+        task("c", "src/x.py", ""),
+    ];
+    let plan = Plan::new(tasks).unwrap();
+    assert_eq!(ids(&plan), [vec!["a", "free"], vec!["b"], vec!["reads", "c"]]);
+}
+
+/// Covers S0-23.
+#[test]
+fn batches_are_read_in_a_persons_form() {
+    let text = "# Batches\n\nSome words.\n\n## Batch 1 (parallel)\n- [ ] 001.md: the first\n  - 009 is not a task\n\
+                - [ ] `002` and more\n\n### Notes\n- nothing\n\n## Wave 2\n| Task | Title |\n|---|:---|\n\
+                | 003 | Three |\n| [004](004.md) | Four |\n\n## Batch 3: last\n1. Task 005, with words\n\n## Phase 4\n* 006, 007\n";
+    let names = ["001", "002", "003", "004", "005", "006", "007"];
+    let mut files: Vec<(String, String)> =
+        names.iter().map(|name| (format!("{name}.md"), file(name))).collect();
+    files.push(("batches.md".into(), text.into()));
+    let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (&**name, &**text)).collect();
+    let plan = Plan::load(&[folder(&files).path().to_owned()]).unwrap();
+    assert_eq!(ids(&plan), [vec!["001", "002"], vec!["003", "004"], vec!["005"], vec!["006", "007"]]);
+    assert_eq!(plan.needs[4], [0, 1, 2, 3]);
+    assert!(plan.ticked.is_empty());
+}
+
+#[test]
+fn a_ticked_task_is_done() {
+    let second = file("b").replace("# Task", "---\ndepends_on: a\n---\n# Task");
+    let batches = "## Batch 1\n- [x] a\n## Batch 2\n- [ ] b\n";
+    let folder = folder(&[("a.md", &file("a")), ("b.md", &second), ("batches.md", batches)]);
+    let plan = Plan::load(&[folder.path().to_owned()]).unwrap();
+    assert_eq!((ids(&plan), plan.ticked.clone()), (vec![vec!["b"]], vec!["a".to_owned()]));
+    assert_eq!(plan.needs, [Vec::<usize>::new()]);
+}
+
+#[test]
+fn batches_that_contradict_the_tasks_are_errors() {
+    let late = file("a").replace("# Task", "---\ndepends_on: b\n---\n# Task");
+    for (first, batches, expected) in [
+        (&file("a"), "## Batch 1\n- a\n- c\n", "line 3: no task `c`"),
+        (&file("a"), "## Batch 1\n- a\n", "no place for task `b`"),
+        (&file("a"), "## Batch 1\n- a\n- b\n## Batch 2\n- a\n", "the id `a`"),
+        (&late, "## Batch 1\n- a\n- b\n", "`a` depends on `b`"),
+        (&late, "## Batch 1\n- a\n## Batch 2\n- b\n", "`a` depends on `b`"),
+    ] {
+        let folder = folder(&[("a.md", first), ("b.md", &file("b")), ("batches.md", batches)]);
+        let error = Plan::load(&[folder.path().to_owned()]).unwrap_err().to_string();
+        assert!(error.contains(expected), "{batches}: {error}");
+    }
+}
+
+#[test]
+fn a_folder_without_tasks_is_an_error() {
+    let error = Plan::load(&[folder(&[("batches.md", "## Batch 1\n")]).path().to_owned()]).unwrap_err();
+    assert!(error.to_string().contains("no task files"), "{error}");
+}

@@ -1,0 +1,97 @@
+//! Going on with a plan that was stopped, and one run at a time.
+
+use std::sync::Mutex;
+
+use coder_tasks::{Conduct, Error, Finished, Task};
+
+use crate::repository::{Repository, after, insert, whole};
+
+fn plan() -> [Task; 3] {
+    let second = whole("b", "b.txt", "b", "test -e go");
+    [insert("a", "a.txt", "new"), second, after(whole("c", "c.txt", "c", "grep -q b b.txt"), &["b"])]
+}
+
+#[test]
+fn a_plan_that_is_not_complete_is_gone_on_with() {
+    let repository = Repository::new(&[("a.txt", "a\n")]);
+    let first = repository.run(&plan(), &repository.conduct(2)).unwrap();
+    assert_eq!(first.iter().filter(|result| result.is_complete()).count(), 1);
+    assert_eq!(repository.subjects().len(), 2);
+    repository.write("go", "");
+    repository.git(&["add", "go"]);
+    repository.git(&["commit", "--quiet", "--message", "now it may"]);
+    repository.events.lock().unwrap().clear();
+    let resumed = Conduct { resume: true, ..repository.conduct(2) };
+    let second = repository.run(&plan(), &resumed).unwrap();
+    assert!(second.iter().all(Finished::is_complete), "{second:#?}");
+    assert_eq!(*repository.events.lock().unwrap(), ["a ended", "b begun", "b ended", "c begun", "c ended"]);
+    let done = second.iter().find(|result| result.resumed).unwrap();
+    assert_eq!((&*done.result.task_id, &done.commit), ("a", &first[0].commit));
+    assert_eq!((done.result.attempts, done.result.verified), (1, true));
+    assert_eq!(repository.read("a.txt"), "new\na\n");
+    repository.assert_clean("refs/heads/main");
+}
+
+#[test]
+fn a_task_that_says_something_else_now_is_done_again() {
+    let repository = Repository::new(&[("a.txt", "a\n")]);
+    repository.run(&plan(), &repository.conduct(1)).unwrap();
+    let mut changed = plan().to_vec();
+    changed[0] = insert("a", "a.txt", "newer");
+    changed.truncate(1);
+    let resumed = Conduct { resume: true, ..repository.conduct(1) };
+    let results = repository.run(&changed, &resumed).unwrap();
+    assert!(!results[0].resumed && results[0].is_complete());
+    assert_eq!(repository.read("a.txt"), "newer\nnew\na\n");
+}
+
+#[test]
+fn one_run_at_a_time() {
+    let repository = Repository::new(&[("a.txt", "a\n")]);
+    let inner = Mutex::new(None);
+    let tasks = [insert("t", "a.txt", "new")];
+    let meddle = |words: &str| {
+        if words == "t begun" {
+            let mine = repository.conduct(1);
+            let again = repository.run_in(&repository.root(), &tasks, &mine, &|_| {});
+            *inner.lock().unwrap() = Some(again.unwrap_err());
+        }
+    };
+    repository.run_in(&repository.root(), &tasks, &repository.conduct(1), &meddle).unwrap();
+    let error = inner.into_inner().unwrap().unwrap();
+    assert!(matches!(error, Error::Busy { .. }), "{error}");
+    repository.assert_clean("refs/heads/main");
+}
+
+/// Covers S0-28.
+#[test]
+fn a_plan_in_place_is_gone_on_with_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let repository = Repository::new(&[]);
+    let in_place = Conduct { commit: false, resume: true, ..repository.conduct(1) };
+    std::fs::write(folder.path().join("a.txt"), "a\n").unwrap();
+    let first = repository.run_in(folder.path(), &plan(), &in_place, &|_| {}).unwrap();
+    assert_eq!(first.iter().filter(|result| result.is_complete()).count(), 1);
+    std::fs::write(folder.path().join("go"), "").unwrap();
+    let second = repository.run_in(folder.path(), &plan(), &in_place, &|_| {}).unwrap();
+    assert!(second.iter().all(Finished::is_complete), "{second:#?}");
+    assert_eq!(std::fs::read_to_string(folder.path().join("a.txt")).unwrap(), "new\na\n");
+    repository.assert_no_strays_in_the_state();
+}
+
+/// A plan may be killed after its last step; who then goes on with it must not do it twice.
+#[test]
+fn a_complete_plan_is_not_done_twice() {
+    let repository = Repository::new(&[("a.txt", "a\n")]);
+    let tasks = [insert("x", "a.txt", "new"), insert("y", "a.txt", "newer")];
+    let in_place = Conduct { commit: false, ..repository.conduct(1) };
+    for conduct in [repository.conduct(2), in_place] {
+        let repository = Repository::new(&[("a.txt", "a\n")]);
+        let conduct = Conduct { state: repository.state(), ..conduct };
+        repository.run(&tasks, &conduct).unwrap();
+        let resumed = Conduct { resume: true, ..conduct };
+        let results = repository.run(&tasks, &resumed).unwrap();
+        assert!(results.iter().all(|result| result.resumed && result.is_complete()), "{results:#?}");
+        assert_eq!(repository.read("a.txt"), "newer\nnew\na\n");
+    }
+}

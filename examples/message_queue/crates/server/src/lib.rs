@@ -1,0 +1,3 @@
+//! A server with one queue.
+
+pub mod routes;

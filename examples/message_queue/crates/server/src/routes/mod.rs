@@ -1,0 +1,3 @@
+//! What can be asked of the server.
+
+pub mod message_queue;

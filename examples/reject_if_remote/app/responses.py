@@ -1,0 +1,3 @@
+# app/responses.py
+def forbid(text):
+    return "Error: " + text

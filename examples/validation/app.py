@@ -1,0 +1,7 @@
+"""Says what the names say."""
+
+from utils.names import getFoo
+
+
+def main(names):
+    return getFoo(names)

@@ -1,0 +1,3 @@
+# utils/names.py
+def getFoo(names):
+    return ", ".join(names)
