@@ -189,7 +189,7 @@ fn timed<T>(mut work: impl FnMut() -> T) -> f64 {
 
 /// A reply of tokens that are drawn without any model, each mask timed.
 fn babble(tokenizer: &Tokenizer, grammar: &Grammar, random: &mut Random, masks: &mut Times) -> String {
-    let mut matcher = Matcher::within(tokenizer, grammar, 600).expect("a grammar that compiles");
+    let mut matcher = Matcher::within(tokenizer, grammar, 250).expect("a grammar that compiles");
     let mut tokens = Vec::new();
     loop {
         tokens.extend(matcher.forced().expect("forced tokens"));
@@ -239,8 +239,8 @@ fn the_constraint_is_fast() {
     let mut blocks = 0;
     for content in &contents {
         let grammar = Grammar::Edit(edits(content));
-        builds.0.push(timed(|| Matcher::within(&tokenizer, &grammar, 600)));
-        for _ in 0..4 {
+        builds.0.push(timed(|| Matcher::within(&tokenizer, &grammar, 250)));
+        for _ in 0..2 {
             blocks += apply(content, &babble(&tokenizer, &grammar, &mut random, &mut masks));
         }
     }
