@@ -30,7 +30,7 @@ pub(crate) struct RunArgs {
     #[arg(value_name = "TASK", required_unless_present = "task_file")]
     tasks: Vec<PathBuf>,
     /// The same as TASK
-    #[arg(long, value_name = "TASK")]
+    #[arg(long, visible_alias = "task", value_name = "TASK")]
     task_file: Vec<PathBuf>,
     /// The folder that the tasks may change, and where their commands run
     #[arg(long, value_name = "FOLDER", default_value = ".")]

@@ -41,7 +41,7 @@ fn outcomes(all: &Value) -> Vec<(&str, &str)> {
     results.map(|one| (one["task_id"].as_str().unwrap(), one["outcome"].as_str().unwrap())).collect()
 }
 
-/// Covers S0-02, S0-17, S0-18, S0-20.
+/// Covers S0-02, S0-17, S0-18, S0-20, S0-28.
 #[test]
 fn the_task_file_of_line_280() {
     let folder = copy_of("examples/message_queue");
@@ -49,7 +49,11 @@ fn the_task_file_of_line_280() {
     let before = fs::read_to_string(&file).unwrap();
     assert_eq!(before.lines().count(), 279);
     let state = tempfile::tempdir().unwrap();
-    let (code, result) = run(folder.path(), state.path(), &[text(folder.path().join("task.md"))]);
+    let (code, result) = run(
+        folder.path(),
+        state.path(),
+        &["--task-file", text(folder.path().join("task.md")), "--model", "/nonexistent"],
+    );
     assert_eq!(code, Some(0), "{result}");
     assert_eq!((&result["tier"], &result["usage"]["completion_tokens"]), (&"mechanical".into(), &0.into()));
     let after = fs::read_to_string(&file).unwrap();
@@ -99,12 +103,12 @@ fn the_plan_of_nine_tasks() {
     assert!(tests.unwrap().status.success());
 }
 
-/// Covers S1-36, S1-37, S1-38, S1-39, S1-40.
+/// Covers S1-05, S1-36, S1-37, S1-38, S1-39, S1-40.
 #[test]
 fn the_five_validation_cases() {
     let folder = copy_of("examples/validation");
     let state = tempfile::tempdir().unwrap();
-    let (code, all) = run(folder.path(), state.path(), &[text(folder.path().join("plan"))]);
+    let (code, all) = run(folder.path(), state.path(), &["--task", text(folder.path().join("plan"))]);
     assert_eq!(code, Some(1), "{all}");
     assert_eq!(
         outcomes(&all),
@@ -184,6 +188,7 @@ fn progress_is_plain_lines_where_nobody_looks() {
     assert!(stdout(&output).ends_with(" s\n") && stdout(&output).lines().count() == 3, "{}", stdout(&output));
 }
 
+/// Covers S0-11.
 #[test]
 fn a_plan_that_cannot_begin_is_refused_with_the_remedy() {
     let circle = FIRST.replace("# Task", "---\ndepends_on: 1\n---\n# Task");

@@ -341,9 +341,9 @@ impl Work<'_, '_> {
         let workspace = Workspace::open(&ran.tree.folder(), &site.files)?;
         let mut files = Vec::new();
         for path in &ran.result.files {
-            let other = self.record.done.iter().rev().take(self.merged.len());
-            let other = other.filter(|done| ran.base != self.record.head && done.files.contains(path)).next();
-            if let Some(other) = other {
+            let mut others = self.record.done.iter().rev().take(self.merged.len());
+            let is_new = ran.base != self.record.head;
+            if let Some(other) = others.find(|done| is_new && done.files.contains(path)) {
                 return Ok(Joined::Refused(format!("task `{}` changed `{path}` at the same time", other.id)));
             }
             let before = workspace.snapshot(path)?.before;

@@ -63,7 +63,6 @@ fn one_run_at_a_time() {
     repository.assert_clean("refs/heads/main");
 }
 
-/// Covers S0-28.
 #[test]
 fn a_plan_in_place_is_gone_on_with_too() {
     let folder = tempfile::tempdir().unwrap();

@@ -139,6 +139,7 @@ fn a_draft_that_failed_is_asked_for_again_and_not_verified_again() {
     assert!(result.error.contains("failed before"), "{}", result.error);
 }
 
+/// Covers S0-20.
 #[test]
 fn given_code_needs_no_model() {
     let folder = Folder::new(&[("a.py", "a = 1\nb = 1\n")]);
