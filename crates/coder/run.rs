@@ -254,6 +254,7 @@ impl RunArgs {
         let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut of = |task: &'p Task| {
             settings.verify.output_bytes = writer.prepare(task);
+            settings.context = self.prompts.context();
             settings.templates = self.prompts.templates(writer.is_bundled(), &self.working_dir)?;
             settings.refused_by = self.eligibility.refusal(task, &self.working_dir, &routed)?;
             Ok((task.id.as_str(), settings.clone()))

@@ -366,7 +366,19 @@ pub enum Error {
         /// The rules that keep it away, with their requirements.
         rules: String,
     },
-    /// A prompt has more tokens than its template's budget; nothing is cut off.
+    /// A task names more context files than may be shown, and this one has no summary that could stand for it.
+    #[error(
+        "`{files}` context files, `{limit}` are shown whole, and `{path}` is not summarised; name fewer, or allow more with `--context-files`"
+    )]
+    TooManyContextFiles {
+        /// How many the task names.
+        files: usize,
+        /// How many are shown whole.
+        limit: usize,
+        /// The first one that is too many.
+        path: String,
+    },
+    /// A prompt has more tokens than its template's budget, even with its context files summarised.
     #[error(
         "the prompt has `{tokens}` tokens, the budget of template `{template}` is `{budget}`; show less context, or raise the budget in the template"
     )]

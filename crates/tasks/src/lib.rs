@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod command;
+pub mod context;
 pub mod edit;
 mod error;
 pub mod language;
@@ -14,6 +15,8 @@ pub mod plan;
 pub mod policy;
 pub mod prompt;
 pub mod run;
+pub mod symbols;
+pub mod syntax;
 pub mod task;
 pub mod verify;
 pub mod workspace;

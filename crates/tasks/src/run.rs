@@ -10,15 +10,16 @@ mod draft;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use crate::context::{self, Context, ContextRules, Detail};
 use crate::edit::{Base, Change, EditFormat, Form, Guard};
 use crate::ledger::{By, Record, Status, TaskResult, Usage, Verdict};
 use crate::policy::{Decision, FailureClass, Outcome, Policy};
 use crate::prompt::{ContextFile, Feedback, Prompt, Templates};
 use crate::task::Task;
 use crate::verify::{Limits, Verification};
-use crate::workspace::{Interrupted, MAX_FILE_BYTES, Snapshot, Transaction, Workspace};
+use crate::workspace::{Interrupted, Snapshot, Transaction, Workspace};
 use crate::writer::{DraftOptions, Writer};
-use crate::{Error, Result, path};
+use crate::{Error, Result};
 
 /// Settings of a run.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,8 +30,8 @@ pub struct Settings {
     pub verify: Limits,
     /// Limits of the guards on a model's draft.
     pub guard: Guard,
-    /// The most bytes of all context files together.
-    pub context_bytes: u64,
+    /// What of its context files a prompt shows.
+    pub context: ContextRules,
     /// The most tokens of a reply; None leaves it to the writer.
     pub max_tokens: Option<usize>,
     /// What the writer is called in results.
@@ -49,7 +50,7 @@ impl Default for Settings {
             policy: Policy::default(),
             verify: Limits::default(),
             guard: Guard::default(),
-            context_bytes: 256 << 10,
+            context: ContextRules::default(),
             max_tokens: None,
             tier: "local".to_owned(),
             edit_format: EditFormat::Auto,
@@ -116,6 +117,7 @@ pub fn run_task(
         cancel,
         history: vec![],
         refused: vec![],
+        summarised: vec![],
         left: Left::default(),
     };
     let ended = run.all(writer);
@@ -182,6 +184,8 @@ struct Run<'a> {
     /// Changes that the command has refused.
     refused: Vec<Vec<Change>>,
     left: Left,
+    /// Context files that the prompt shows by their symbols.
+    summarised: Vec<String>,
 }
 
 /// What a run leaves behind.
@@ -233,7 +237,7 @@ impl Run<'_> {
         transaction: &mut Transaction<'_>,
         mut writer: Option<&mut dyn Writer>,
     ) -> Result<Outcome> {
-        let context = self.context()?;
+        let mut context = context::gather(self.task, self.workspace, &self.settings.context, Detail::Full)?;
         let mut feedback = None;
         if let Some(code) = self.task.code.as_ref().filter(|code| self.is_mechanical(code, transaction)) {
             feedback = self.mechanical(code, transaction)?;
@@ -257,9 +261,8 @@ impl Run<'_> {
             let asked: &Prompt = match &mut prompt {
                 Some(prompt) => prompt,
                 empty => {
-                    let first = self.first_prompt(&context, transaction, feedback.take())?;
-                    within_budget(&first, writer)?;
-                    empty.insert(first)
+                    let context = std::mem::take(&mut context);
+                    empty.insert(self.budgeted(context, writer, transaction, feedback.take())?)
                 }
             };
             if let Some(next) = self.attempt(writer, options, asked, transaction)? {
@@ -291,22 +294,25 @@ impl Run<'_> {
         }
     }
 
-    fn context(&self) -> Result<Vec<ContextFile>> {
-        let limit = self.settings.context_bytes;
-        let mut files = Vec::new();
-        let mut bytes = 0;
-        for path in self.task.context.iter().filter(|path| !self.task.files.contains(path)) {
-            if path::is_secret(path) {
-                return Err(Error::Secret { path: path.clone() });
-            }
-            let content = self.workspace.read(path, limit.min(MAX_FILE_BYTES))?;
-            bytes += content.len() as u64;
-            if bytes > limit {
-                return Err(Error::TooLarge { path: "context files".to_owned(), bytes, limit });
-            }
-            files.push(ContextFile { path: path.clone(), content });
+    /// The first prompt. Where it has more tokens than its template allows, all context files are shown by their
+    /// symbols; if that is not enough, the task is refused.
+    fn budgeted(
+        &mut self,
+        context: Context,
+        writer: &mut dyn Writer,
+        transaction: &Transaction<'_>,
+        mechanical: Option<(String, Feedback)>,
+    ) -> Result<Prompt> {
+        self.summarised = context.summarised;
+        let prompt = self.first_prompt(&context.files, transaction, mechanical.clone())?;
+        if within_budget(&prompt, writer).is_ok() {
+            return Ok(prompt);
         }
-        Ok(files)
+        let shorter = context::gather(self.task, self.workspace, &self.settings.context, Detail::Symbols)?;
+        self.summarised = shorter.summarised;
+        let prompt = self.first_prompt(&shorter.files, transaction, mechanical)?;
+        within_budget(&prompt, writer)?;
+        Ok(prompt)
     }
 
     fn cancelled(&self) -> bool {

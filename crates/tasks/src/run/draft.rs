@@ -78,6 +78,7 @@ impl Run<'_> {
         (self.observe)(&Progress::Drafting { attempt: options.attempt });
         let began = Instant::now();
         let drafted = self.draft(writer, &mut options, prompt, transaction.base());
+        let summarised = self.summarised.clone();
         let draft = |model| Draft {
             tier: self.settings.tier.clone(),
             model,
@@ -90,8 +91,14 @@ impl Run<'_> {
             Err(error) => {
                 let seconds = began.elapsed().as_secs_f64();
                 let draft = Some(draft(String::new()));
-                let record =
-                    Record { by: By::Model, draft, usage: error.usage, seconds, ..Record::default() };
+                let record = Record {
+                    by: By::Model,
+                    draft,
+                    usage: error.usage,
+                    seconds,
+                    summarised,
+                    ..Record::default()
+                };
                 let feedback =
                     Feedback { reason: error.message, command: String::new(), output: String::new() };
                 self.failed(record, Failure { class: error.class, feedback, verification: None });
@@ -101,7 +108,8 @@ impl Run<'_> {
         (self.observe)(&Progress::Drafted { usage, seconds });
         let lines = changes.as_ref().map_or(0, |changes| lines_added(transaction.base(), changes));
         let draft = Some(draft(model));
-        let record = Record { by: By::Model, draft, usage, seconds, cost_usd, lines, ..Record::default() };
+        let record =
+            Record { by: By::Model, draft, usage, seconds, cost_usd, lines, summarised, ..Record::default() };
         let applied = match changes {
             Ok(changes) => self.apply(transaction, &changes)?,
             Err(error) => Err(Failure {
