@@ -44,6 +44,8 @@ pub struct Record {
     pub cost_usd: f64,
     /// Lines of the new content that the old one does not have; 0 if there was no content.
     pub lines: u64,
+    /// Context files that its prompt showed by their symbols, and not whole.
+    pub summarised: Vec<String>,
     /// The verification, if it came so far.
     pub verification: Option<Verification>,
 }
