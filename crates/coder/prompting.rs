@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use coder_tasks::Templates;
+use coder_tasks::context::{ContextRules, Others};
 
 use crate::failure::Outcome;
 
@@ -18,9 +19,21 @@ pub(crate) struct PromptArgs {
     /// templates [default: .coder/templates in the working folder]
     #[arg(long, value_name = "FOLDER")]
     templates: Option<PathBuf>,
+    /// Context files that are shown whole; further ones are shown by their symbols: signatures, types and comments
+    #[arg(long, value_name = "N", default_value_t = ContextRules::default().files)]
+    context_files: usize,
+    /// Refuse a task with more or longer context files, in place of showing them by their symbols
+    #[arg(long)]
+    no_summaries: bool,
 }
 
 impl PromptArgs {
+    /// What of its context files a prompt shows.
+    pub(crate) fn context(&self) -> ContextRules {
+        let others = if self.no_summaries { Others::Refuse } else { Others::Summarise };
+        ContextRules { files: self.context_files, others, ..ContextRules::default() }
+    }
+
     /// The templates for a task. The bundled model knows one, that for code, and gets others only from --templates.
     pub(crate) fn templates(&self, bundled: bool, working_dir: &Path) -> Outcome<Templates> {
         let own = working_dir.join(FOLDER);
@@ -50,11 +63,11 @@ mod tests {
             let task = Task::of_text("Write unit tests for clamp", None);
             args.templates(bundled, folder.path()).unwrap().choose(&task, false).as_str()
         };
-        let none = PromptArgs { templates: None };
+        let none = PromptArgs { templates: None, context_files: 2, no_summaries: false };
         assert_eq!((chosen(&none, true), chosen(&none, false)), ("code", "test"));
-        let given = PromptArgs { templates: Some(folder.path().to_owned()) };
+        let given = PromptArgs { templates: Some(folder.path().to_owned()), ..none.clone() };
         assert_eq!(chosen(&given, true), "test");
-        let missing = PromptArgs { templates: Some(folder.path().join("none")) };
+        let missing = PromptArgs { templates: Some(folder.path().join("none")), ..none.clone() };
         assert!(missing.templates(true, folder.path()).is_err());
         // The working folder's own.
         std::fs::create_dir_all(folder.path().join(FOLDER)).unwrap();

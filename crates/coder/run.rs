@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use coder_tasks::plan::is_repository;
 use coder_tasks::workspace::default_state;
-use coder_tasks::{Conduct, Crew, Event, Plan, Policy, Settings, Task, TaskResult, Writer, run_plan};
+use coder_tasks::{
+    Conduct, Crew, EditFormat, Event, Plan, Policy, Settings, Task, TaskResult, Writer, run_plan,
+};
 use serde_json::json;
 
 use crate::args::ModelArgs;
@@ -51,6 +53,10 @@ pub(crate) struct RunArgs {
     /// Tokens that a reply may have, for which there must be room [default: up to 4096]
     #[arg(long, value_name = "N")]
     max_tokens: Option<usize>,
+    /// How replies write edits: whole files, diff (search/replace blocks, which always fit), patch, or auto: whole
+    /// files where they are small or new, else diff
+    #[arg(long, value_name = "FORM", default_value = "auto")]
+    edit_format: Form,
     /// Each task in a git worktree of its own, outside of the checkout, and with one commit of its own; the checkout
     /// takes the commits at the end. Without it, tasks run one after the other in the folder itself
     #[arg(long, visible_alias = "auto-commits")]
@@ -116,6 +122,26 @@ one wave. Tasks of a wave may run at the same time, unless they touch the same f
 Old content is kept outside of the folder; coder undo brings it back. If no attempt passes, the files are as they
 were before, also after a crash.
 Exit code 0 if every task is complete, 1 if not, 130 after Ctrl-C.";
+
+/// How replies write edits.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+enum Form {
+    Auto,
+    Whole,
+    Diff,
+    Patch,
+}
+
+impl From<Form> for EditFormat {
+    fn from(form: Form) -> Self {
+        match form {
+            Form::Auto => EditFormat::Auto,
+            Form::Whole => EditFormat::Whole,
+            Form::Diff => EditFormat::Diff,
+            Form::Patch => EditFormat::Patch,
+        }
+    }
+}
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
@@ -228,6 +254,7 @@ impl RunArgs {
             max_tokens: self.max_tokens,
             sandbox: self.sandbox.open()?,
             approvals: crate::sandbox::approvals(),
+            edit_format: self.edit_format.into(),
             ..Settings::default()
         };
         self.sandbox.approve(&plan.tasks, &settings.approvals)?;
@@ -236,6 +263,7 @@ impl RunArgs {
         let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut of = |task: &'p Task| {
             settings.verify.output_bytes = writer.prepare(task);
+            settings.context = self.prompts.context();
             settings.templates = self.prompts.templates(writer.is_bundled(), &self.working_dir)?;
             settings.refused_by = self.eligibility.refusal(task, &self.working_dir, &routed)?;
             Ok((task.id.as_str(), settings.clone()))

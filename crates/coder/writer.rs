@@ -5,8 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use coder_engine::{
-    Canceller, Engine, Event, Finish, Grammar, Limit, Message, Request, SamplerOptions, Summary,
+    Canceller, EditFile, EditGrammar, Engine, Event, Finish, Grammar, Limit, Message, Request,
+    SamplerOptions, Summary,
 };
+use coder_tasks::edit::{self, Base, Form};
+use coder_tasks::prompt::ContextFile;
 use coder_tasks::{DraftOptions, FailureClass, Prompt, Reply, Task, Usage, Writer, WriterError};
 
 use crate::args::ModelArgs;
@@ -192,7 +195,25 @@ fn request(request: Request, context: usize, prompt: &Prompt, options: DraftOpti
     let room = context.saturating_sub(request.prompt.len());
     let most = if options.attempt == 1 { MAX_TOKENS.min(room / 2) } else { MAX_TOKENS };
     let limit = options.max_tokens.map_or(Limit::UpTo(most.max(1)), Limit::Require);
-    request.sampler(sampler).limit(limit).grammar(Grammar::Lark(prompt.reply.lark()))
+    request.sampler(sampler).limit(limit).grammar(grammar(prompt))
+}
+
+/// What the reply must look like. Search/replace blocks also fit the files, whatever the model thinks.
+fn grammar(prompt: &Prompt) -> Grammar {
+    let files = || prompt.files.iter();
+    match prompt.form {
+        Form::Whole => Grammar::Lark(prompt.reply.lark()),
+        Form::Diff { marker } => {
+            let file =
+                |file: &ContextFile| EditFile { path: file.path.clone(), content: file.content.clone() };
+            Grammar::Edit(EditGrammar { files: files().map(file).collect(), marker })
+        }
+        Form::Patch => {
+            let bases: Vec<Base<'_>> =
+                files().map(|file| Base { path: &file.path, content: Some(&file.content) }).collect();
+            Grammar::Lark(edit::patch_lark(&bases))
+        }
+    }
 }
 
 /// The one writer of this process, on behalf of one task: whoever drafts has it alone, while others verify.

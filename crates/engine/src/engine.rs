@@ -65,7 +65,8 @@ impl Engine {
         let max_tokens = self.check(&request)?;
         let sampler = Sampler::new(&request.sampler, self.0.info.vocab)?;
         let matcher = match &request.grammar {
-            Some(grammar) => Some(Matcher::new(&self.0.tokenizer, grammar)?),
+            // The last token is left for the end of the text, which says that the answer is complete.
+            Some(grammar) => Some(Matcher::within(&self.0.tokenizer, grammar, max_tokens - 1)?),
             None => None,
         };
         let (events, receiver) = mpsc::channel();

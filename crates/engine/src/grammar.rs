@@ -1,15 +1,18 @@
 //! Grammars: what an answer must look like, and which tokens may come next.
 //!
-//! Owns the translation into `llguidance` and the state of one answer. It does not sample.
+//! Owns the translation into `llguidance`, the form of edits, and the state of one answer. It does not sample.
 
+mod edit;
+mod guided;
 mod schema;
 
-use std::sync::Arc;
+use llguidance::api::TopLevelGrammar;
+use llguidance::toktrie::SimpleVob;
 
-use llguidance::ParserFactory;
-use llguidance::api::{ParserLimits, TopLevelGrammar};
-use llguidance::toktrie::{InferenceCapabilities, SimpleVob, TokEnv};
-
+use self::edit::EditMatcher;
+pub use self::edit::{EditFile, EditGrammar};
+pub(crate) use self::guided::Compiler;
+use self::guided::GuidedMatcher;
 use crate::{Error, Result, Tokenizer};
 
 /// What an answer must look like, from its first byte to its last.
@@ -23,6 +26,8 @@ pub enum Grammar {
     Regex(String),
     /// A context-free grammar in llguidance's dialect of Lark, from its rule `start`.
     Lark(String),
+    /// Search/replace blocks that apply to these files, whatever the model's weights are.
+    Edit(EditGrammar),
 }
 
 /// Which tokens may come next: one bit each.
@@ -52,6 +57,20 @@ impl Mask {
         &self.words
     }
 
+    /// Allows a token, if there is one.
+    fn allow(&mut self, token: Option<u32>) {
+        if let Some(token) = token {
+            self.words[token as usize / 32] |= 1 << (token % 32);
+        }
+    }
+
+    /// Takes a token out, if there is one.
+    fn forbid(&mut self, token: Option<u32>) {
+        if let Some(token) = token {
+            self.words[token as usize / 32] &= !(1 << (token % 32));
+        }
+    }
+
     fn from_bits(bits: SimpleVob) -> Self {
         // The bits may have room for one more token than there are; that one is never set.
         Self { words: bits.into() }
@@ -66,17 +85,17 @@ const MAX_SOURCE: usize = 1 << 19;
 /// After each sampled token: [`accept`](Self::accept) it, then append what [`forced`](Self::forced) gives. The mask
 /// of the next token can be computed on another thread while the forward pass runs.
 pub struct Matcher {
-    inner: llguidance::Matcher,
-    env: TokEnv,
-    /// The mask of the current state, if it has been computed.
-    mask: Option<Mask>,
-    /// End-of-text tokens accepted after the grammar had already ended.
-    ends: usize,
+    body: Body,
+}
+
+enum Body {
+    Guided(Box<GuidedMatcher>),
+    Edit(Box<EditMatcher>),
 }
 
 impl std::fmt::Debug for Matcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Matcher").field("state", &self.inner.stop_reason()).finish_non_exhaustive()
+        f.debug_struct("Matcher").field("must_end", &self.must_end()).finish_non_exhaustive()
     }
 }
 
@@ -87,33 +106,33 @@ impl Matcher {
     /// [`Error::Grammar`] with the reason when the grammar does not compile, is too large, asks for something
     /// that cannot be guaranteed, or matches nothing at all: nothing is ever generated without its grammar.
     pub fn new(tokenizer: &Tokenizer, grammar: &Grammar) -> Result<Self> {
+        Self::within(tokenizer, grammar, usize::MAX)
+    }
+
+    /// The same for an answer of at most `limit` tokens, the end-of-text token not counted. Edits end within it;
+    /// the other grammars do not know how long their shortest answer is, so theirs may be cut off.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); also when `limit` is too small for any edit.
+    pub fn within(tokenizer: &Tokenizer, grammar: &Grammar, limit: usize) -> Result<Self> {
         let size = match grammar {
             Grammar::JsonSchema(value) => value.to_string().len(),
             Grammar::Regex(text) | Grammar::Lark(text) => text.len(),
+            Grammar::Edit(_) => 0,
         };
         if size > MAX_SOURCE {
             return Err(Error::Grammar(format!("it has `{size}` bytes; up to `{MAX_SOURCE}` are supported")));
         }
-        let grammar = match grammar {
+        let source = match grammar {
             Grammar::JsonSchema(value) => TopLevelGrammar::from_json_schema(schema::prepare(value)?),
             Grammar::Regex(regex) => TopLevelGrammar::from_regex(regex),
             Grammar::Lark(lark) => TopLevelGrammar::from_lark(lark.clone()),
+            Grammar::Edit(edit) => {
+                let body = EditMatcher::new(&tokenizer.trie_env()?, edit, limit)?;
+                return Ok(Self { body: Body::Edit(Box::new(body)) });
+            }
         };
-        let compiler = tokenizer.grammar_compiler()?;
-        let parser = compiler.factory.create_parser(grammar).map_err(failed)?;
-        let inner = llguidance::Matcher::new(Ok(parser));
-        if let Some(problem) = inner.get_error() {
-            return Err(failed(problem));
-        }
-        let env = compiler.factory.tok_env().clone();
-        let mut matcher = Self { inner, env, mask: None, ends: 0 };
-        let warnings = matcher.inner.grammar_warnings();
-        if !warnings.is_empty() {
-            // llguidance warns where it would only approximate.
-            return Err(failed(warnings.join("; ")));
-        }
-        matcher.mask()?;
-        Ok(matcher)
+        Ok(Self { body: Body::Guided(Box::new(GuidedMatcher::new(tokenizer, source)?)) })
     }
 
     /// Which tokens may come next. The model's end-of-text tokens are among them only when the answer may end here.
@@ -122,11 +141,10 @@ impl Matcher {
     /// # Errors
     /// [`Error::Grammar`] when the state has become too complex, or no token can continue.
     pub fn mask(&mut self) -> Result<&Mask> {
-        let mask = match self.mask.take() {
-            Some(mask) => mask,
-            None => Mask::from_bits(self.inner.compute_mask_or_eos().map_err(failed)?),
-        };
-        Ok(self.mask.insert(mask))
+        match &mut self.body {
+            Body::Guided(matcher) => matcher.mask(),
+            Body::Edit(matcher) => Ok(matcher.mask()),
+        }
     }
 
     /// Takes the token that was chosen. A refused token changes nothing.
@@ -134,23 +152,10 @@ impl Matcher {
     /// # Errors
     /// [`Error::Grammar`] when the grammar does not allow it.
     pub fn accept(&mut self, token: u32) -> Result<()> {
-        let refused = || Error::Grammar(format!("token `{token}` is not allowed here"));
-        let trie = self.env.tok_trie();
-        if token as usize >= trie.vocab_size() {
-            return Err(refused());
+        match &mut self.body {
+            Body::Guided(matcher) => matcher.accept(token),
+            Body::Edit(matcher) => matcher.accept(token),
         }
-        if self.must_end() {
-            if !trie.eos_tokens().contains(&token) || self.inner.is_error() {
-                return Err(refused());
-            }
-            self.ends += 1;
-            return Ok(());
-        }
-        if self.inner.try_consume_tokens(&[token]).map_err(failed)? == 0 {
-            return Err(refused());
-        }
-        self.mask = None;
-        Ok(())
     }
 
     /// The tokens that must come next, whatever the model thinks: append them without sampling.
@@ -159,17 +164,9 @@ impl Matcher {
     /// # Errors
     /// [`Error::Grammar`] when the state has become too complex.
     pub fn forced(&mut self) -> Result<Vec<u32>> {
-        if self.must_end() {
-            return Ok(Vec::new());
-        }
-        let tokens = self.inner.compute_ff_tokens();
-        if !tokens.is_empty() {
-            self.mask = None;
-            self.inner.consume_tokens(&tokens).map_err(failed)?;
-        }
-        match self.inner.get_error() {
-            Some(problem) => Err(failed(problem)),
-            None => Ok(tokens),
+        match &mut self.body {
+            Body::Guided(matcher) => matcher.forced(),
+            Body::Edit(matcher) => matcher.forced(),
         }
     }
 
@@ -178,57 +175,27 @@ impl Matcher {
     /// # Errors
     /// [`Error::Grammar`] when there are not so many.
     pub fn rollback(&mut self, n: usize) -> Result<()> {
-        let ends = n.min(self.ends);
-        self.ends -= ends;
-        if n > ends {
-            self.mask = None;
-            self.inner.rollback(n - ends).map_err(failed)?;
+        match &mut self.body {
+            Body::Guided(matcher) => matcher.rollback(n),
+            Body::Edit(matcher) => matcher.rollback(n),
         }
-        Ok(())
     }
 
     /// Whether the answer may end here.
     pub fn is_complete(&mut self) -> bool {
-        match self.must_end() {
-            true => self.inner.stop_reason().is_ok(),
-            false => self.inner.is_accepting().unwrap_or(false),
+        match &mut self.body {
+            Body::Guided(matcher) => matcher.is_complete(),
+            Body::Edit(matcher) => matcher.is_complete(),
         }
     }
 
     /// Whether the answer must end here: nothing but an end-of-text token can follow.
     pub fn must_end(&self) -> bool {
-        self.inner.is_stopped()
+        match &self.body {
+            Body::Guided(matcher) => matcher.must_end(),
+            Body::Edit(matcher) => matcher.must_end(),
+        }
     }
-}
-
-/// What all grammars of one vocabulary share; costly to make, so a tokenizer makes it once.
-pub(crate) struct Compiler {
-    factory: Arc<ParserFactory>,
-}
-
-impl Compiler {
-    pub(crate) fn new(env: &TokEnv) -> Result<Self> {
-        let capabilities = InferenceCapabilities { ff_tokens: true, ..InferenceCapabilities::default() };
-        let slices = llguidance::earley::SlicedBiasComputer::general_slices();
-        let mut factory = ParserFactory::new(env, capabilities, &slices).map_err(failed)?;
-        factory.quiet();
-        // llguidance's own limits bound time and memory of a hostile grammar at every step.
-        *factory.limits_mut() = ParserLimits { verbose_errors: false, ..ParserLimits::default() };
-        Ok(Self { factory: Arc::new(factory) })
-    }
-}
-
-impl std::fmt::Debug for Compiler {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Compiler").finish_non_exhaustive()
-    }
-}
-
-/// llguidance's reason without its debugging material.
-fn failed(reason: impl std::fmt::Display) -> Error {
-    let reason = format!("{reason:#}");
-    let end = ["<non-verbose/>", "<backtrace>", "<state>"].iter().filter_map(|mark| reason.find(mark)).min();
-    Error::Grammar(reason[..end.unwrap_or(reason.len())].trim_end().to_owned())
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ pub use device::{Device, OnCard};
 pub use engine::{Canceller, Completion, Engine, Generation};
 pub use error::{Error, Result};
 pub use gguf::Gguf;
-pub use grammar::{Grammar, Mask, Matcher};
+pub use grammar::{EditFile, EditGrammar, Grammar, Mask, Matcher};
 pub use load::{LoadProgress, ModelInfo, Options, Source, TextModel, available_memory};
 pub use quantize::{FileType, QuantizeOptions, QuantizeProgress, QuantizeReport, quantize};
 pub use request::{Event, Finish, Limit, Request, Summary, Timings, Token, Usage};

@@ -1,147 +1,76 @@
-//! From a reply to the new content of a file. Everything here is a pure function of text.
+//! From a reply to the new contents of files. Everything here is a pure function of text.
+//!
+//! A reply has one of three forms: whole files, search/replace blocks, or a patch envelope. It is read leniently, in
+//! whatever form it comes, and applied strictly: lines to be replaced must stand at exactly one place, edits must not
+//! touch one another's lines, and what cannot be applied beyond doubt is refused with the lines that were near.
 
+mod apply;
+mod blocks;
 mod files;
+mod form;
 mod guard;
 mod lines;
+mod near;
+mod patch;
 mod placeholder;
+mod target;
+mod whole;
 
 pub use files::parse_files;
+pub use form::{EditFormat, Form, marker};
 pub use guard::{Guard, check};
 pub use lines::{Style, insert, stands};
+pub use patch::lark as patch_lark;
+pub use whole::{Draft, parse};
 
 use crate::prompt::ReplyShape;
-use crate::{Error, Result, path};
+use crate::{Error, Result};
 
 /// What becomes of one file. A task's edit is a list of them, which are written together or not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The file's path in plain form.
+    /// Its path in plain form.
     pub path: String,
-    /// Its whole new content, byte for byte; None removes the file.
+    /// The new content, every byte of it; None deletes the file.
     pub content: Option<String>,
 }
 
-/// The content of a file as a reply gives it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Draft {
-    /// The path that stands with the fenced block, if one does.
-    pub path: Option<String>,
-    /// The whole content, its last line with an end.
-    pub content: String,
+/// A file that a reply may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Base<'a> {
+    /// Its path in plain form.
+    pub path: &'a str,
+    /// Its content as it was shown; None if it does not exist.
+    pub content: Option<&'a str>,
 }
 
-impl Draft {
-    /// Whether the draft is for this file; a draft without a path is.
-    pub fn is_for(&self, file: &str) -> Result<()> {
-        match &self.path {
-            Some(got) if path::relative(got).ok().as_deref() != Some(file) => {
-                Err(Error::WrongFile { got: got.clone(), expected: file.to_owned() })
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Reads a reply in every reasonable form of a whole file: the raw content, or one fenced block, with
-/// words around it or not, whose path may stand in the fence's line or on the line before.
+/// Reads a reply and gives the changes it makes to `files`, the only ones it may change. `form` is the form that was
+/// asked for and `shape` the fence of whole files; another form is read as well where it is one beyond doubt.
 ///
-/// A fence is a line that begins with at least three backticks, and with at least as many as the
-/// expected fence if the reply opens with that one; the line that closes it begins with as many and
-/// holds nothing else. Fences that are indented are content.
-pub fn parse(reply: &str, shape: &ReplyShape) -> Result<Draft> {
+/// Line ends, a byte order mark and whether the last line has an end stay as each file has them; lines that are not
+/// edited keep their bytes. A file that the reply leaves as it is makes no change.
+///
+/// # Errors
+/// Every way in which a reply can be no edit, or be one that does not fit these files; each says how to repair it.
+pub fn read(reply: &str, form: &Form, shape: &ReplyShape, files: &[Base<'_>]) -> Result<Vec<Change>> {
     let reply = reply.strip_prefix('\u{feff}').unwrap_or(reply);
-    let lines: Vec<&str> = reply.split_inclusive('\n').collect();
-    let first = lines.iter().position(|line| !is_blank(line)).ok_or(Error::EmptyReply)?;
-    // Prose is what Markdown consists of, so without the expected fence such a file is raw.
-    let raw_markdown = shape.language == "markdown" && fence_length(lines[first]) < Some(shape.fence.len());
-    let blocks = if raw_markdown { Vec::new() } else { blocks(&lines)? };
-    match blocks.as_slice() {
-        [] => Ok(Draft {
-            path: None,
-            content: unix_ends(reply.trim_end_matches(['\r', '\n', ' ', '\t'])) + "\n",
-        }),
-        [block] => {
-            let draft = block.draft(&lines);
-            if draft.content.lines().all(is_blank) {
-                return Err(Error::EmptyReply);
-            }
-            Ok(draft)
-        }
-        several => Err(Error::SeveralBlocks { count: several.len() }),
+    let lines: Vec<&str> = reply.split('\n').map(lines::key).collect();
+    let marker = form.marker();
+    // A file may hold what looks like an edit; a reply that begins with the expected fence is that file.
+    let whole =
+        *form == Form::Whole && reply.trim_start().starts_with(&format!("{}{}", shape.fence, shape.language));
+    if !whole && patch::begins(&lines) && !(blocks::begins(&lines) && matches!(form, Form::Diff { .. })) {
+        return patch::read(&lines, files);
     }
-}
-
-/// Lines of the fences, as indices.
-struct Block {
-    open: usize,
-    close: usize,
-}
-
-impl Block {
-    fn draft(&self, lines: &[&str]) -> Draft {
-        let before = self.open.checked_sub(1).map(|at| lines[at]);
-        let path = path_in_fence(lines[self.open]).or_else(|| before.and_then(path_in_line));
-        Draft { path, content: lines[self.open + 1..self.close].concat() }
+    if !whole && blocks::begins(&lines) {
+        return blocks::read(&lines, marker, files);
     }
-}
-
-fn blocks(lines: &[&str]) -> Result<Vec<Block>> {
-    let mut found = Vec::new();
-    let mut open: Option<(usize, usize)> = None;
-    for (at, line) in lines.iter().enumerate() {
-        let Some(length) = fence_length(line) else { continue };
-        match open {
-            None => open = Some((at, length)),
-            Some((start, needed)) if length >= needed && is_blank(line.trim_start_matches('`')) => {
-                found.push(Block { open: start, close: at });
-                open = None;
-            }
-            Some(_) => {}
-        }
+    let only_new = files.iter().all(|file| file.content.is_none_or(|content| content.trim().is_empty()));
+    if *form != Form::Whole && !(only_new && lines.iter().any(|line| line.starts_with("```"))) {
+        // Prose is no file, and a snippet in place of edits would take the file's place.
+        return Err(if reply.trim().is_empty() { Error::EmptyReply } else { Error::NoEdit });
     }
-    match open {
-        Some((start, _)) => Err(Error::OpenBlock { line: start + 1 }),
-        None => Ok(found),
-    }
-}
-
-/// How many backticks a line begins with, if it is a fence. Code between backticks on one line is not.
-fn fence_length(line: &str) -> Option<usize> {
-    let info = line.trim_start_matches('`');
-    let length = line.len() - info.len();
-    (length >= 3 && !info.contains('`')).then_some(length)
-}
-
-fn path_in_fence(line: &str) -> Option<String> {
-    let info = line.trim_start_matches('`').trim();
-    info.split([' ', ':', '='])
-        .map(|word| word.trim_matches(['"', '\'', '{', '}', '(', ')']))
-        .find_map(path_like)
-}
-
-/// The path on a line that holds nothing else, apart from marks and a word such as "File:".
-fn path_in_line(line: &str) -> Option<String> {
-    let line = line.trim().trim_start_matches(['#', '*', '-', ' ']);
-    let line =
-        ["File:", "file:", "Path:", "path:"].iter().find_map(|word| line.strip_prefix(word)).unwrap_or(line);
-    path_like(line.trim_matches(['*', '`', ':', ' ']))
-}
-
-/// A word that is a path beyond doubt: it has an ending of letters and digits, and no blanks.
-fn path_like(word: &str) -> Option<String> {
-    let (stem, ending) = word.rsplit_once('.')?;
-    let plain =
-        ending.len() <= 10 && !ending.is_empty() && ending.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    let known = !crate::language::of(word).is_empty() || word.contains('/');
-    (plain && known && !stem.is_empty() && !word.contains(char::is_whitespace)).then(|| word.to_owned())
-}
-
-fn is_blank(line: &str) -> bool {
-    line.bytes().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
-}
-
-fn unix_ends(text: &str) -> String {
-    text.replace("\r\n", "\n")
+    whole::read(reply, shape, files)
 }
 
 #[cfg(test)]

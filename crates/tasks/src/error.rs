@@ -167,6 +167,58 @@ pub enum Error {
         /// How many are allowed.
         limit: usize,
     },
+    /// A model's reply is neither a whole file nor edits.
+    #[error("the reply holds no edit; reply in the form that was asked for")]
+    NoEdit,
+    /// An edit is malformed.
+    #[error("line `{line}` of the reply: {problem}")]
+    BadEdit {
+        /// The line of the reply, 1-based.
+        line: usize,
+        /// What is wrong with it, and the remedy.
+        problem: &'static str,
+    },
+    /// The lines that an edit replaces are not in the file.
+    #[error(
+        "the edit on line `{line}` of the reply replaces lines that `{path}` does not have; copy them exactly{near}"
+    )]
+    NoMatch {
+        /// Which file.
+        path: String,
+        /// The line of the reply, 1-based.
+        line: usize,
+        /// The nearest lines of the file, numbered; "" where none is like them.
+        near: String,
+    },
+    /// The lines that an edit replaces stand at several places.
+    #[error(
+        "the edit on line `{line}` of the reply fits `{count}` places in `{path}`, from lines `{places}`; add neighbouring lines until it fits one"
+    )]
+    Ambiguous {
+        /// Which file.
+        path: String,
+        /// The line of the reply, 1-based.
+        line: usize,
+        /// How many places.
+        count: usize,
+        /// The first lines of them, 1-based.
+        places: String,
+    },
+    /// Two edits change the same lines.
+    #[error(
+        "the edits on lines `{first}` and `{second}` of the reply change the same lines of `{path}`; make them one"
+    )]
+    Overlap {
+        /// Which file.
+        path: String,
+        /// The line of one in the reply, 1-based.
+        first: usize,
+        /// The line of the other.
+        second: usize,
+    },
+    /// The edits replace lines by themselves.
+    #[error("the reply changes nothing; write what the lines shall become")]
+    NothingChanged,
     /// Code cannot be inserted there.
     #[error("cannot insert at line `{line}`: the file has `{lines}` lines, so the last place is line `{}`", lines + 1)]
     NoSuchLine {
@@ -348,7 +400,19 @@ pub enum Error {
         /// The rules that keep it away, with their requirements.
         rules: String,
     },
-    /// A prompt has more tokens than its template's budget; nothing is cut off.
+    /// A task names more context files than may be shown, and this one has no summary that could stand for it.
+    #[error(
+        "`{files}` context files, `{limit}` are shown whole, and `{path}` is not summarised; name fewer, or allow more with `--context-files`"
+    )]
+    TooManyContextFiles {
+        /// How many the task names.
+        files: usize,
+        /// How many are shown whole.
+        limit: usize,
+        /// The first one that is too many.
+        path: String,
+    },
+    /// A prompt has more tokens than its template's budget, even with its context files summarised.
     #[error(
         "the prompt has `{tokens}` tokens, the budget of template `{template}` is `{budget}`; show less context, or raise the budget in the template"
     )]

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod command;
+pub mod context;
 pub mod edit;
 mod error;
 pub mod language;
@@ -15,6 +16,7 @@ pub mod policy;
 pub mod prompt;
 pub mod run;
 pub mod stages;
+pub mod symbols;
 pub mod syntax;
 pub mod task;
 pub mod verify;
@@ -22,6 +24,7 @@ pub mod workspace;
 pub mod writer;
 
 pub use command::Command;
+pub use edit::{EditFormat, Form};
 pub use error::{Error, Result};
 pub use ledger::{Record, Status, TaskResult, Usage};
 pub use plan::{Conduct, Crew, Event, Finished, Plan, run_plan};

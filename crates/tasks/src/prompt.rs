@@ -8,6 +8,7 @@ mod templates;
 use minijinja::context;
 use serde::{Deserialize, Serialize};
 
+use crate::edit::Form;
 use crate::task::{Place, Task};
 use crate::{Result, language};
 
@@ -18,8 +19,12 @@ pub use templates::{TemplateKind, Templates};
 pub struct Prompt {
     /// What was said so far; the last message is the user's.
     pub messages: Vec<PromptMessage>,
-    /// The form of the reply.
+    /// The fences of the reply, where it has some.
     pub reply: ReplyShape,
+    /// The form of the reply.
+    pub form: Form,
+    /// The files that the reply may change as they were shown; new ones are empty.
+    pub files: Vec<ContextFile>,
     /// Which templates made it: the first 12 hexadecimal digits of the SHA-256 of their sources.
     pub template: String,
     /// The way of work that the template is for.
@@ -93,17 +98,29 @@ pub struct Feedback {
 }
 
 impl Prompt {
-    /// The first message for a task. `current` are those of the task's files that exist.
+    /// The first message for a task that is answered with whole files. `current` are those of the task's files that
+    /// exist.
     pub fn new(task: &Task, context: &[ContextFile], current: &[ContextFile]) -> Result<Prompt> {
         Prompt::by(&Templates::default(), task, context, current)
     }
 
-    /// The first message by the template that is for such a task.
+    /// The same by the template that is for such a task.
     pub fn by(
         templates: &Templates,
         task: &Task,
         context: &[ContextFile],
         current: &[ContextFile],
+    ) -> Result<Prompt> {
+        Prompt::in_form(templates, task, context, current, Form::Whole)
+    }
+
+    /// The first message for a task that is answered in this form.
+    pub fn in_form(
+        templates: &Templates,
+        task: &Task,
+        context: &[ContextFile],
+        current: &[ContextFile],
+        form: Form,
     ) -> Result<Prompt> {
         let language = language::of(&task.file);
         let mut shown: Vec<_> =
@@ -133,11 +150,18 @@ impl Prompt {
                 language => language,
                 comment => language::comment(language),
                 fence => &reply.fence,
+                form => form.name(),
+                marker => form.marker(),
             },
         )?;
         let messages = vec![PromptMessage { role: Role::User, content }];
+        let content =
+            |path: &String| current.iter().find(|file| file.path == *path).map(|file| file.content.clone());
+        let file =
+            |path: &String| ContextFile { path: path.clone(), content: content(path).unwrap_or_default() };
+        let files = task.files.iter().map(file).collect();
         let (template, budget) = (templates.digest(kind), templates.budget(kind));
-        Ok(Prompt { messages, reply, template, kind, budget })
+        Ok(Prompt { messages, reply, form, files, template, kind, budget })
     }
 
     /// The conversation after a failed attempt: what the model replied, and what came of it.
@@ -148,6 +172,7 @@ impl Prompt {
             command => &feedback.command,
             output => output,
             several => !self.reply.files.is_empty(),
+            form => self.form.name(),
             fence => fence(3, [output]),
         })?;
         let mut messages = self.messages.clone();

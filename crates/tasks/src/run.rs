@@ -10,16 +10,17 @@ mod draft;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crate::edit::{Change, Guard};
+use crate::context::{self, Context, ContextRules, Detail};
+use crate::edit::{Base, Change, EditFormat, Form, Guard};
 use crate::ledger::{By, Record, Status, TaskResult, Usage, Verdict};
 use crate::policy::{Decision, FailureClass, Outcome, Policy};
 use crate::prompt::{ContextFile, Feedback, Prompt, Templates};
 use crate::stages::{Stage, StageOutcome, Stages};
 use crate::task::Task;
 use crate::verify::{Approvals, Limits, Sandbox, Verification};
-use crate::workspace::{Interrupted, MAX_FILE_BYTES, Transaction, Workspace};
+use crate::workspace::{Interrupted, Snapshot, Transaction, Workspace};
 use crate::writer::{DraftOptions, Writer};
-use crate::{Error, Result, path};
+use crate::{Error, Result};
 
 /// Settings of a run.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,12 +35,14 @@ pub struct Settings {
     pub approvals: Approvals,
     /// Limits of the guards on a model's draft.
     pub guard: Guard,
-    /// The most bytes of all context files together.
-    pub context_bytes: u64,
+    /// What of its context files a prompt shows.
+    pub context: ContextRules,
     /// The most tokens of a reply; None leaves it to the writer.
     pub max_tokens: Option<usize>,
     /// What the writer is called in results.
     pub tier: String,
+    /// The form of the replies.
+    pub edit_format: EditFormat,
     /// The templates of prompts.
     pub templates: Templates,
     /// Rules by which the task is not to be done, and is refused.
@@ -54,9 +57,10 @@ impl Default for Settings {
             sandbox: Sandbox::default(),
             approvals: Approvals::default(),
             guard: Guard::default(),
-            context_bytes: 256 << 10,
+            context: ContextRules::default(),
             max_tokens: None,
             tier: "local".to_owned(),
+            edit_format: EditFormat::Auto,
             templates: Templates::default(),
             refused_by: None,
         }
@@ -121,6 +125,7 @@ pub fn run_task(
         history: vec![],
         refused: vec![],
         stages: Stages::default(),
+        summarised: vec![],
         left: Left::default(),
     };
     let ended = run.all(writer);
@@ -161,6 +166,11 @@ pub fn run_task(
     }
 }
 
+/// The files of a task, as a reply finds them.
+fn bases(snapshots: &[Snapshot]) -> Vec<Base<'_>> {
+    snapshots.iter().map(|file| Base { path: &file.path, content: file.text() }).collect()
+}
+
 /// Holds a prompt to its template's budget, as far as the writer can count its tokens.
 fn within_budget(prompt: &Prompt, writer: &mut dyn Writer) -> Result<()> {
     let Some(budget) = prompt.budget else { return Ok(()) };
@@ -184,6 +194,8 @@ struct Run<'a> {
     /// The stages of the present attempt.
     stages: Stages,
     left: Left,
+    /// Context files that the prompt shows by their symbols.
+    summarised: Vec<String>,
 }
 
 /// What a run leaves behind.
@@ -236,7 +248,7 @@ impl Run<'_> {
         transaction: &mut Transaction<'_>,
         mut writer: Option<&mut dyn Writer>,
     ) -> Result<Outcome> {
-        let context = self.context()?;
+        let mut context = context::gather(self.task, self.workspace, &self.settings.context, Detail::Full)?;
         let mut feedback = None;
         if let Some(code) = self.task.code.as_ref().filter(|code| self.is_mechanical(code, transaction)) {
             feedback = self.mechanical(code, transaction)?;
@@ -260,9 +272,8 @@ impl Run<'_> {
             let asked: &Prompt = match &mut prompt {
                 Some(prompt) => prompt,
                 empty => {
-                    let first = self.first_prompt(&context, transaction, feedback.take())?;
-                    within_budget(&first, writer)?;
-                    empty.insert(first)
+                    let context = std::mem::take(&mut context);
+                    empty.insert(self.budgeted(context, writer, transaction, feedback.take())?)
                 }
             };
             if let Some(next) = self.attempt(writer, options, asked, transaction)? {
@@ -278,35 +289,41 @@ impl Run<'_> {
         transaction: &Transaction<'_>,
         mechanical: Option<(String, Feedback)>,
     ) -> Result<Prompt> {
-        let current = |snapshot: &crate::workspace::Snapshot| {
+        let current = |snapshot: &Snapshot| {
             let content = snapshot.text()?.to_owned();
             Some(ContextFile { path: snapshot.path.clone(), content })
         };
         let current: Vec<_> = transaction.base().iter().filter_map(current).collect();
-        let prompt = Prompt::by(&self.settings.templates, self.task, context, &current)?;
+        let prompt = |form| Prompt::in_form(&self.settings.templates, self.task, context, &current, form);
         match mechanical {
-            // The code in its place is what a model would have replied.
-            Some((content, feedback)) => prompt.retry(&prompt.reply.wrap(&content), &feedback),
-            None => Ok(prompt),
+            // The code in its place is what a model would have replied, as a whole file.
+            Some((content, feedback)) => {
+                let prompt = prompt(Form::Whole)?;
+                prompt.retry(&prompt.reply.wrap(&content), &feedback)
+            }
+            None => prompt(self.settings.edit_format.form(&bases(transaction.base()))),
         }
     }
 
-    fn context(&self) -> Result<Vec<ContextFile>> {
-        let limit = self.settings.context_bytes;
-        let mut files = Vec::new();
-        let mut bytes = 0;
-        for path in self.task.context.iter().filter(|path| !self.task.files.contains(path)) {
-            if path::is_secret(path) {
-                return Err(Error::Secret { path: path.clone() });
-            }
-            let content = self.workspace.read(path, limit.min(MAX_FILE_BYTES))?;
-            bytes += content.len() as u64;
-            if bytes > limit {
-                return Err(Error::TooLarge { path: "context files".to_owned(), bytes, limit });
-            }
-            files.push(ContextFile { path: path.clone(), content });
+    /// The first prompt. Where it has more tokens than its template allows, all context files are shown by their
+    /// symbols; if that is not enough, the task is refused.
+    fn budgeted(
+        &mut self,
+        context: Context,
+        writer: &mut dyn Writer,
+        transaction: &Transaction<'_>,
+        mechanical: Option<(String, Feedback)>,
+    ) -> Result<Prompt> {
+        self.summarised = context.summarised;
+        let prompt = self.first_prompt(&context.files, transaction, mechanical.clone())?;
+        if within_budget(&prompt, writer).is_ok() {
+            return Ok(prompt);
         }
-        Ok(files)
+        let shorter = context::gather(self.task, self.workspace, &self.settings.context, Detail::Symbols)?;
+        self.summarised = shorter.summarised;
+        let prompt = self.first_prompt(&shorter.files, transaction, mechanical)?;
+        within_budget(&prompt, writer)?;
+        Ok(prompt)
     }
 
     fn cancelled(&self) -> bool {

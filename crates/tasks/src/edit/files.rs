@@ -1,6 +1,6 @@
 //! Replies that give several files, each whole.
 
-use super::{Draft, blocks};
+use super::whole::{Draft, blocks};
 use crate::{Error, Result, path};
 
 /// Reads a reply that holds one fenced block for each file that changes, with the file's path in the

@@ -44,6 +44,11 @@ impl Style {
     }
 }
 
+/// A line without its end. Carriage returns before it belong to it, so that a line is the same whatever its ends.
+pub(super) fn key(line: &str) -> &str {
+    line.strip_suffix('\n').unwrap_or(line).trim_end_matches('\r')
+}
+
 /// Puts code into a file such that its first line becomes line `line`, 1-based. One past the last line
 /// appends. The lines around it keep their bytes, and the code takes the file's line ends.
 pub fn insert(old: &str, code: &str, line: usize) -> Result<String> {

@@ -1,61 +1,247 @@
 use super::*;
 
-fn read(reply: &str) -> Result<Draft> {
-    parse(reply, &ReplyShape { files: vec![], fence: "```".into(), language: "python".into() })
+fn shape() -> ReplyShape {
+    ReplyShape { files: vec![], fence: "```".into(), language: "python".into() }
 }
 
-fn content(reply: &str) -> String {
-    read(reply).unwrap().content
+const DIFF: Form = Form::Diff { marker: 7 };
+
+/// The new content of `a.py`, which had this one.
+fn edit(old: &str, reply: &str) -> Result<String> {
+    let files = [Base { path: "src/a.py", content: Some(old) }];
+    let changes = read(reply, &DIFF, &shape(), &files)?;
+    assert_eq!(changes.len(), 1, "{changes:?}");
+    assert_eq!(changes[0].path, "src/a.py");
+    Ok(changes[0].content.clone().unwrap())
+}
+
+fn block(search: &str, replace: &str) -> String {
+    format!("<<<<<<< SEARCH\n{search}=======\n{replace}>>>>>>> REPLACE\n")
+}
+
+fn patch(body: &str) -> String {
+    format!("*** Begin Patch\n{body}*** End Patch")
+}
+
+/// Covers S0-11.
+#[test]
+fn blocks_replace_the_lines_they_name() {
+    let old = "import os\n\ndef f():\n    return 1\n\ndef g():\n    return 1\n";
+    let two =
+        block("import os\n", "import sys\n") + &block("def g():\n    return 1\n", "def g():\n    return 2\n");
+    let new = "import sys\n\ndef f():\n    return 1\n\ndef g():\n    return 2\n";
+    assert_eq!(edit(old, &two).unwrap(), new);
+    assert_eq!(edit("a\nb\nc\n", &block("b\n", "")).unwrap(), "a\nc\n");
+    assert_eq!(edit("a\n", &block("a\n", "")).unwrap(), "");
+    assert_eq!(edit("a\n\nb\n", &block("\n", "x\n\ny\n")).unwrap(), "a\nx\n\ny\nb\n");
 }
 
 #[test]
-fn every_form_of_a_whole_file() {
-    assert_eq!(content("```python\nx = 1\n```"), "x = 1\n");
-    assert_eq!(content("x = 1\ny = 2"), "x = 1\ny = 2\n");
-    assert_eq!(content("x = 1\r\n\n"), "x = 1\n");
-    assert_eq!(content("Here it is:\n\n```\nx = 1\n```\nDone.\n"), "x = 1\n");
-    assert_eq!(content("````python\na = '''\n```\n'''\n````\n"), "a = '''\n```\n'''\n");
-    assert_eq!(content("```python\n    ```\n```"), "    ```\n");
+fn what_stands_around_blocks_does_not_matter() {
+    let old = "a\nb\n";
+    let bare = "<<<<<<< SEARCH\na\n=======\nx\n>>>>>>> REPLACE";
+    for reply in [
+        bare.to_owned(),
+        format!("\u{feff}Sure:\n\nsrc/a.py\n```python\n{bare}\n```\nDone."),
+        format!("**src/a.py**\n{bare}\n"),
+        format!("```python src/a.py\n{bare}\n```"),
+        format!("### `./src/a.py`:\n\n{bare}"),
+        format!("a.py\n{bare}"),
+        format!("a/src/a.py\n{bare}"),
+        bare.replace('\n', "\r\n"),
+        bare.replace("SEARCH", "SEARCH  ").replace("=======", "======= ").replace("REPLACE", "REPLACE\t"),
+        bare.replace("SEARCH", "SEARCH src/a.py"),
+        bare.replace("<<<<<<<", "<<<<<").replace("=======", "=====").replace(">>>>>>>", ">>>>>"),
+        bare.replace("<<<<<<<", "<<<<<<<<<"),
+    ] {
+        assert_eq!(edit(old, &reply).unwrap(), "x\nb\n", "{reply:?}");
+    }
+    // Asked for whole files, answered with blocks.
+    let files = [Base { path: "src/a.py", content: Some(old) }];
+    let changes = read(bare, &Form::Whole, &shape(), &files).unwrap();
+    assert_eq!(changes[0].content.as_deref(), Some("x\nb\n"));
+}
+
+/// Covers S0-11.
+#[test]
+fn an_edit_that_fits_no_or_several_places_is_refused_with_the_lines_that_are_near() {
+    let old = "def add(a, b):\n    return a + b\n\ndef sub(a, b):\n    return a - b\n\nx = 1\ny = 2\nx = 1\n";
+    let error = edit(old, &block("def sub(a,b):\n    return a-b\n", "pass\n")).unwrap_err();
+    let Error::NoMatch { line: 1, near, .. } = &error else { panic!("{error}") };
+    assert!(near.contains("lines `4` to `5`:\ndef sub(a, b):\n    return a - b"), "{near}");
+    let error = edit(old, &("Well.\n".to_owned() + &block("x = 1\n", "x = 3\n"))).unwrap_err();
+    assert!(
+        matches!(&error, Error::Ambiguous { line: 2, count: 2, places, .. } if places == "7, 9"),
+        "{error}"
+    );
+    // A part of a line is no line, and blanks before it count.
+    assert!(matches!(edit(old, &block("return a + b\n", "x\n")), Err(Error::NoMatch { .. })));
+    assert!(matches!(edit(old, &block("y = \n", "x\n")), Err(Error::NoMatch { .. })));
+    // Overlapping edits have no order.
+    let both = block("y = 2\n", "y = 3\n") + &block("x = 1\ny = 2\n", "z\n");
+    assert!(matches!(edit(old, &both), Err(Error::Overlap { first: 1, second: 6, .. })));
+    let twice = block("y = 2\n", "y = 3\n").repeat(2);
+    assert!(matches!(edit(old, &twice), Err(Error::Overlap { .. })));
 }
 
 #[test]
-fn a_path_may_stand_with_the_fence() {
-    let path = |reply: &str| read(reply).unwrap().path;
-    assert_eq!(path("```python src/a.py\nx\n```").as_deref(), Some("src/a.py"));
-    assert_eq!(path("```src/a.py\nx\n```").as_deref(), Some("src/a.py"));
-    assert_eq!(path("```python:src/a.py\nx\n```").as_deref(), Some("src/a.py"));
-    assert_eq!(path("```python title=\"a.py\"\nx\n```").as_deref(), Some("a.py"));
-    assert_eq!(path("**src/a.py**\n```python\nx\n```").as_deref(), Some("src/a.py"));
-    assert_eq!(path("### File: `a.py`:\n```python\nx\n```").as_deref(), Some("a.py"));
-    assert_eq!(path("The new a.py:\n```python\nx\n```"), None);
-    assert_eq!(path("e.g.\n```python\nx\n```"), None);
-    assert_eq!(path("```python\nx\n```"), None);
+fn blanks_at_line_ends_are_ignored_only_if_that_is_unique() {
+    assert_eq!(edit("a  \nb\n", &block("a\n", "x\n")).unwrap(), "x\nb\n");
+    assert_eq!(edit("a  \na\n", &block("a\n", "x\n")).unwrap(), "a  \nx\n");
+    assert!(matches!(edit("a  \na \n", &block("a\n", "x\n")), Err(Error::Ambiguous { .. })));
 }
 
 #[test]
-fn a_path_must_be_the_tasks() {
-    let draft = read("```python ./src/a.py\nx\n```").unwrap();
-    assert!(draft.is_for("src/a.py").is_ok());
-    assert!(matches!(draft.is_for("src/b.py"), Err(Error::WrongFile { .. })));
-    assert!(matches!(
-        read("```python ../src/a.py\nx\n```").unwrap().is_for("src/a.py"),
-        Err(Error::WrongFile { .. })
-    ));
+fn broken_blocks_are_refused() {
+    for reply in [
+        "<<<<<<< SEARCH\na\n=======\nx\n",
+        "<<<<<<< SEARCH\na\nx\n>>>>>>> REPLACE\n",
+        "<<<<<<< SEARCH\na\n=======\nx\n=======\ny\n>>>>>>> REPLACE\n",
+        "<<<<<<< SEARCH\na\n=======\nx\n<<<<<<< SEARCH\nb\n=======\ny\n>>>>>>> REPLACE\n",
+        "<<<<<<< SEARCH\n=======\nx\n>>>>>>> REPLACE\n",
+    ] {
+        assert!(matches!(edit("a\nb\n", reply), Err(Error::BadEdit { .. })), "{reply}");
+    }
+    assert!(matches!(edit("a\n", "I cannot do that."), Err(Error::NoEdit)));
+    assert!(matches!(edit("a\n", "Do this:\n```python\nb\n```"), Err(Error::NoEdit)), "a snippet is no file");
+    assert!(matches!(edit("a\n", " \n"), Err(Error::EmptyReply)));
+    assert!(matches!(edit("a\n", &block("a\n", "a\n")), Err(Error::NothingChanged)));
+    let other = "src/b.py\n".to_owned() + &block("a\n", "x\n");
+    assert!(matches!(edit("a\n", &other), Err(Error::WrongFile { .. })));
+}
+
+/// Covers S0-11.
+#[test]
+fn bytes_that_are_not_edited_stay() {
+    for (old, new) in [
+        ("a\r\nb\r\nc\r\n", "a\r\nx\r\ny\r\nc\r\n"),
+        ("a\r\nb\nc\n", "a\r\nx\ny\nc\n"),
+        ("a\nb\r\nc", "a\nx\r\ny\r\nc"),
+        ("\u{feff}\ta\nb\n\tc", "\u{feff}\ta\nx\ny\n\tc"),
+        ("b", "x\ny"),
+        ("a\r\nb", "a\r\nx\r\ny"),
+        ("b\n\n\n", "x\ny\n\n\n"),
+        ("é\u{2028}\nb\n日本\u{1f600}\n", "é\u{2028}\nx\ny\n日本\u{1f600}\n"),
+    ] {
+        assert_eq!(edit(old, &block("b\n", "x\ny\n")).unwrap(), new, "{old:?}");
+    }
+    assert_eq!(edit("a\r\nb", &block("b\n", "")).unwrap(), "a");
+    assert_eq!(edit("\u{feff}a\nb\n", &block("a\n", "x\n")).unwrap(), "\u{feff}x\nb\n");
+    assert_eq!(edit("a\rb\r\r\nc\r\n", &block("a\rb\n", "x\n")).unwrap(), "x\r\nc\r\n");
 }
 
 #[test]
-fn what_is_no_file_is_refused() {
-    assert!(matches!(read(""), Err(Error::EmptyReply)));
-    assert!(matches!(read(" \n\t\r\n"), Err(Error::EmptyReply)));
-    assert!(matches!(read("```python\n\n```"), Err(Error::EmptyReply)));
-    assert!(matches!(read("```\na\n```\n```\nb\n```"), Err(Error::SeveralBlocks { count: 2 })));
-    assert!(matches!(read("Well:\n```python\nx = 1\n"), Err(Error::OpenBlock { line: 2 })));
+fn longer_delimiters_hold_what_looks_like_shorter_ones() {
+    let old = "<<<<<<< SEARCH\na\n=======\nb\n>>>>>>> REPLACE\n";
+    let marker = marker([old]);
+    assert_eq!(marker, 8);
+    let reply = "<<<<<<<< SEARCH\n=======\n========\n======\n>>>>>>> REPLACE x\n>>>>>>>> REPLACE";
+    let files = [Base { path: "a.md", content: Some(old) }];
+    let changes = read(reply, &Form::Diff { marker }, &shape(), &files).unwrap();
+    let new = "<<<<<<< SEARCH\na\n======\n>>>>>>> REPLACE x\nb\n>>>>>>> REPLACE\n";
+    assert_eq!(changes[0].content.as_deref(), Some(new));
 }
 
 #[test]
-fn a_markdown_file_keeps_its_own_blocks() {
-    let shape = ReplyShape { files: vec![], fence: "````".into(), language: "markdown".into() };
-    let raw = "# Title\n\n```sh\nls\n```\n";
-    assert_eq!(parse(raw, &shape).unwrap().content, raw);
-    assert_eq!(parse(&shape.wrap(raw), &shape).unwrap().content, raw);
+fn several_files_are_told_apart() {
+    let files = [
+        Base { path: "src/a.py", content: Some("a\nsame\n") },
+        Base { path: "src/b.py", content: Some("b\nsame\n") },
+        Base { path: "src/new.py", content: None },
+    ];
+    let made = |reply: &str| read(reply, &DIFF, &shape(), &files);
+    let reply = format!(
+        "src/b.py\n{}src/new.py\n{}src/a.py\n{}{}",
+        block("same\n", "x\n"),
+        block("", "n = 1\n"),
+        block("same\n", "y\n"),
+        block("a\n", "z\n")
+    );
+    let contents: Vec<_> =
+        made(&reply).unwrap().into_iter().map(|change| (change.path, change.content.unwrap())).collect();
+    let expected = [("src/a.py", "z\ny\n"), ("src/b.py", "b\nx\n"), ("src/new.py", "n = 1\n")];
+    assert_eq!(contents, expected.map(|(path, content)| (path.to_owned(), content.to_owned())));
+    assert_eq!(made(&block("b\n", "x\n")).unwrap()[0].path, "src/b.py");
+    assert!(matches!(made(&block("same\n", "x\n")), Err(Error::BadEdit { .. })));
+    assert!(matches!(made(&("src/new.py\n".to_owned() + &block("a\n", "x\n"))), Err(Error::NoMatch { .. })));
+    // Whole files, each with its path.
+    let whole = "src/a.py\n```python\nA\n```\nand\n```python src/new.py\nN\n```\n";
+    let named = ReplyShape { files: files.iter().map(|file| file.path.to_owned()).collect(), ..shape() };
+    let changes = read(whole, &Form::Whole, &named, &files).unwrap();
+    assert_eq!(changes[0], Change { path: "src/a.py".into(), content: Some("A\n".into()) });
+    assert_eq!(changes[1], Change { path: "src/new.py".into(), content: Some("N\n".into()) });
+}
+
+#[test]
+fn a_patch_does_the_same() {
+    let old = "import os\n\ndef f():\n    return 1\n\ndef g():\n    return 1\n";
+    let new = "import os\n\ndef f():\n    return 1\n\ndef g():\n    return 2\n";
+    for body in [
+        "*** Update File: src/a.py\n@@ def g():\n-    return 1\n+    return 2\n",
+        "*** Update File: ./src/a.py \n@@\n \n def g():\n-    return 1\n+    return 2\n",
+        "*** Update File: a.py\n\n def g():\n-    return 1\n+    return 2\n*** End of File\n",
+        "*** Update File: src/a.py\n@@\n-    return 1\n+    return 2\n*** End of File\n",
+        "*** Update File: src/a.py\n@@ -6,2 +6,2 @@ def g():\n-    return 1\n+    return 2\n\\ No newline at end of file\n",
+    ] {
+        assert_eq!(edit(old, &patch(body)).unwrap(), new, "{body}");
+        let fenced = format!("Here:\n```\n{}\n```\n", patch(body)).replace('\n', "\r\n");
+        assert_eq!(edit(old, &fenced).unwrap(), new, "{body}");
+    }
+    let insert = patch("*** Update File: src/a.py\n@@ def f():\n+    x = 1\n@@ import os\n+import sys\n");
+    let made = edit(old, &insert).unwrap();
+    assert!(made.starts_with("import os\nimport sys\n\ndef f():\n    x = 1\n    return 1\n"), "{made}");
+}
+
+#[test]
+fn a_patch_keeps_context_and_line_ends() {
+    let body = "*** Update File: src/a.py\n@@\n a\n-b\n+x\n+y\n c\n";
+    assert_eq!(edit("a  \r\nb\r\nc\t", &patch(body)).unwrap(), "a  \r\nx\r\ny\r\nc\t");
+    let end = "*** Update File: src/a.py\n@@\n+x\n*** End of File\n";
+    assert_eq!(edit("a\nb", &patch(end)).unwrap(), "a\nb\nx");
+}
+
+#[test]
+fn a_patch_adds_deletes_and_moves() {
+    let files = [
+        Base { path: "a.py", content: Some("a\n") },
+        Base { path: "b.py", content: Some("b\n") },
+        Base { path: "c.py", content: None },
+        Base { path: "d.py", content: None },
+    ];
+    let made = |body: &str| read(&patch(body), &Form::Patch, &shape(), &files);
+    let body = "*** Delete File: a.py\n*** Update File: b.py\n*** Move to: d.py\n@@\n-b\n+B\n*** Add File: c.py\n+c\n+\n+e\n\n";
+    let expected = [("a.py", None), ("b.py", None), ("c.py", Some("c\n\ne\n")), ("d.py", Some("B\n"))];
+    let changes: Vec<_> =
+        made(body).unwrap().into_iter().map(|change| (change.path, change.content)).collect();
+    assert_eq!(changes, expected.map(|(path, content)| (path.to_owned(), content.map(str::to_owned))));
+    for body in [
+        "*** Add File: a.py\n+x\n",
+        "*** Add File: c.py\nx\n",
+        "*** Add File: c.py\n",
+        "*** Delete File: c.py\n",
+        "*** Update File: c.py\n@@\n-x\n+y\n",
+        "*** Update File: a.py\n*** Move to: b.py\n@@\n-a\n+x\n",
+        "*** Update File: a.py\n@@\n-a\n+x\n*** Delete File: a.py\n",
+        "*** Update File: a.py\n@@\n+x\n",
+        "*** Update File: a.py\n@@\nx\n",
+        "x\n",
+    ] {
+        assert!(matches!(made(body), Err(Error::BadEdit { .. })), "{body}");
+    }
+    assert!(matches!(made("*** Update File: a.py\n@@\n-x\n+y\n"), Err(Error::NoMatch { .. })));
+    assert!(matches!(made("*** Update File: e.py\n@@\n-x\n+y\n"), Err(Error::WrongFile { .. })));
+    assert!(matches!(made("*** Update File: a.py\n@@\n a\n"), Err(Error::NothingChanged)));
+    let cut = "*** Begin Patch\n*** Update File: a.py\n@@\n-a\n+x\n";
+    assert!(matches!(read(cut, &Form::Patch, &shape(), &files), Err(Error::BadEdit { .. })));
+}
+
+#[test]
+fn a_patch_with_several_places_is_refused() {
+    let old = "def f():\n    return 1\ndef g():\n    return 1\n    return 1\n";
+    let body = |header: &str| {
+        patch(&format!("*** Update File: src/a.py\n@@{header}\n-    return 1\n+    return 2\n"))
+    };
+    assert!(matches!(edit(old, &body("")), Err(Error::Ambiguous { count: 3, .. })));
+    assert!(matches!(edit(old, &body(" def g():")), Err(Error::Ambiguous { count: 2, .. })));
+    assert!(matches!(edit(old, &body(" def h():")), Err(Error::Ambiguous { count: 3, .. })));
 }

@@ -79,6 +79,7 @@ impl Run<'_> {
         (self.observe)(&Progress::Drafting { attempt: options.attempt });
         let began = Instant::now();
         let drafted = self.draft(writer, &mut options, prompt, transaction.base());
+        let summarised = self.summarised.clone();
         let draft = |model| Draft {
             tier: self.settings.tier.clone(),
             model,
@@ -91,8 +92,14 @@ impl Run<'_> {
             Err(error) => {
                 let seconds = began.elapsed().as_secs_f64();
                 let draft = Some(draft(String::new()));
-                let record =
-                    Record { by: By::Model, draft, usage: error.usage, seconds, ..Record::default() };
+                let record = Record {
+                    by: By::Model,
+                    draft,
+                    usage: error.usage,
+                    seconds,
+                    summarised,
+                    ..Record::default()
+                };
                 let feedback =
                     Feedback { reason: error.message, command: String::new(), output: String::new() };
                 self.failed(record, Failure { class: error.class, feedback, verification: None });
@@ -102,7 +109,8 @@ impl Run<'_> {
         (self.observe)(&Progress::Drafted { usage, seconds });
         let lines = changes.as_ref().map_or(0, |changes| lines_added(transaction.base(), changes));
         let draft = Some(draft(model));
-        let record = Record { by: By::Model, draft, usage, seconds, cost_usd, lines, ..Record::default() };
+        let record =
+            Record { by: By::Model, draft, usage, seconds, cost_usd, lines, summarised, ..Record::default() };
         let applied = match changes {
             Ok(changes) => self.apply(transaction, &changes)?,
             Err(error) => Err(Failure {
@@ -162,27 +170,18 @@ impl Run<'_> {
     /// The changes that a reply asks for, in the style of the files that it changes, if they pass what can
     /// be found out before anything is written.
     fn read_draft(&mut self, text: &str, prompt: &Prompt, base: &[Snapshot]) -> Result<Vec<Change>> {
-        let (task, guard) = (self.task, &self.settings.guard);
+        let guard = &self.settings.guard;
         // A draft that is made anew is judged anew.
         self.stages.take();
-        let drafts = self.stages.pass(Stage::Parse, || match prompt.reply.files.as_slice() {
-            [] => {
-                let draft = edit::parse(text, &prompt.reply)?;
-                draft.is_for(&task.file)?;
-                Ok(vec![(task.file.clone(), draft.content)])
-            }
-            files => {
-                let drafts = edit::parse_files(text, files)?;
-                Ok(drafts.into_iter().filter_map(|draft| Some((draft.path?, draft.content))).collect())
-            }
-        })?;
-        let change = |(path, content): (String, String)| {
-            let old = base.iter().find(|snapshot| snapshot.path == path).and_then(Snapshot::text);
-            edit::check(old, &content, guard)?;
-            Ok(Change { path, content: Some(Style::of(old).apply(&content)) })
+        let changes = self
+            .stages
+            .pass(Stage::Parse, || edit::read(text, &prompt.form, &prompt.reply, &super::bases(base)))?;
+        let check = |Change { path, content }: &Change| {
+            let old = base.iter().find(|snapshot| snapshot.path == *path).and_then(Snapshot::text);
+            // A file that is deleted in so many words has lost nothing by accident.
+            content.as_deref().map_or(Ok(()), |content| edit::check(old, content, guard))
         };
-        let changes: Vec<Change> =
-            self.stages.pass(Stage::Guards, || drafts.into_iter().map(change).collect())?;
+        self.stages.pass(Stage::Guards, || changes.iter().try_for_each(check))?;
         self.judge_text(base, &changes)?;
         Ok(changes)
     }

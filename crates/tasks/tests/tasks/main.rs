@@ -3,6 +3,7 @@
 mod attempts;
 mod classifier;
 mod crash;
+mod edits;
 mod hostile;
 mod judged;
 mod ledger;

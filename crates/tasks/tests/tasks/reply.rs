@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use coder_tasks::ReplyShape;
-use coder_tasks::edit;
+use coder_tasks::edit::{self, Base, Form};
 use llguidance::api::TopLevelGrammar;
 use llguidance::{Matcher, ParserFactory};
 use proptest::prelude::*;
@@ -162,5 +162,30 @@ proptest! {
             prop_assert!(!draft.content.trim_matches([' ', '\t', '\r', '\n']).is_empty());
             prop_assert!(draft.content.ends_with('\n'));
         }
+    }
+}
+
+/// Covers S0-11.
+#[test]
+fn patches_of_the_shape_are_sentences_and_are_read_back() {
+    let files = [Base { path: "a.py", content: Some("a\nb\n") }, Base { path: "b.py", content: Some("") }];
+    let lark = edit::patch_lark(&files);
+    let accepts = |reply: &str| {
+        let mut matcher = Matcher::new(FACTORY.create_parser(TopLevelGrammar::from_lark(lark.clone())));
+        assert_eq!(matcher.get_error(), None, "{lark}");
+        let tokens: Vec<u32> = reply.bytes().map(u32::from).collect();
+        matcher.try_consume_tokens(&tokens).unwrap() == tokens.len() && matcher.is_accepting().unwrap()
+    };
+    let body = "*** Update File: a.py\n@@ a\n a\n-b\n+é\n*** Add File: b.py\n+x\n+\n";
+    let reply = format!("*** Begin Patch\n{body}*** End Patch");
+    assert!(accepts(&reply));
+    let files = [files[0], Base { content: None, ..files[1] }];
+    let changes = edit::read(&reply, &Form::Patch, &shape(3, "python"), &files).unwrap();
+    let contents: Vec<_> = changes.iter().map(|change| change.content.as_deref()).collect();
+    assert_eq!(contents, [Some("a\né\n"), Some("x\n\n")]);
+    for other in
+        ["", "*** Update File: c.py\n@@\n-b\n", "*** Update File: a.py\nb\n", "*** Add File: b.py\n x\n"]
+    {
+        assert!(!accepts(&format!("*** Begin Patch\n{other}*** End Patch")), "{other:?}");
     }
 }

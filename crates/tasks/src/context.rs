@@ -1,0 +1,172 @@
+//! Context files: at most two are shown whole, further ones and too long ones by their symbols (S1-56).
+//!
+//! Nothing is left out silently: a summary says in its first line that it is one, and the run's record names its file.
+
+use crate::prompt::ContextFile;
+use crate::symbols;
+use crate::task::Task;
+use crate::workspace::{MAX_FILE_BYTES, Workspace};
+use crate::{Error, Result, language, path};
+
+/// What of its context files a task's prompt shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContextRules {
+    /// How many files are shown whole, the first ones that the task names.
+    pub files: usize,
+    /// What becomes of the others.
+    pub others: Others,
+    /// The most bytes of all together.
+    pub bytes: u64,
+}
+
+/// What becomes of context files that are too many or too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    /// Their functions' bodies are left out.
+    Summarise,
+    /// The task is refused.
+    Refuse,
+}
+
+impl Default for ContextRules {
+    fn default() -> Self {
+        ContextRules { files: 2, others: Others::Summarise, bytes: 256 << 10 }
+    }
+}
+
+/// How much is to be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// As much as the rules allow.
+    Full,
+    /// Every file by its symbols, because the prompt would be too long.
+    Symbols,
+}
+
+/// The context files as a prompt shows them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Context {
+    /// In the order in which the task names them.
+    pub files: Vec<ContextFile>,
+    /// Paths of those that are shown by their symbols.
+    pub summarised: Vec<String>,
+}
+
+/// Reads a task's context files. Files that the task itself changes are not among them: they are shown anyway.
+pub fn gather(task: &Task, workspace: &Workspace, rules: &ContextRules, detail: Detail) -> Result<Context> {
+    let mut read = Vec::new();
+    for path in task.context.iter().filter(|path| !task.files.contains(path)) {
+        if path::is_secret(path) {
+            return Err(Error::Secret { path: path.clone() });
+        }
+        read.push(ContextFile { path: path.clone(), content: workspace.read(path, MAX_FILE_BYTES)? });
+    }
+    choose(read, rules, detail)
+}
+
+/// Which of the files are shown whole.
+fn choose(mut files: Vec<ContextFile>, rules: &ContextRules, detail: Detail) -> Result<Context> {
+    let count = files.len();
+    let mut short: Vec<bool> = vec![false; count];
+    for (at, file) in files.iter_mut().enumerate() {
+        let too_many = at >= rules.files;
+        if too_many && (rules.others == Others::Refuse || !symbols::knows(&file.path)) {
+            return Err(Error::TooManyContextFiles {
+                files: count,
+                limit: rules.files,
+                path: file.path.clone(),
+            });
+        }
+        if too_many || (detail == Detail::Symbols && rules.others == Others::Summarise) {
+            short[at] = shorten(file);
+        }
+    }
+    let total = |files: &[ContextFile]| files.iter().map(|file| file.content.len() as u64).sum::<u64>();
+    // The longest file that is still whole makes room for the others.
+    while total(&files) > rules.bytes {
+        let whole = (0..count).filter(|at| !short[*at] && symbols::knows(&files[*at].path));
+        let longest = whole.max_by_key(|at| files[*at].content.len());
+        match longest.filter(|_| rules.others == Others::Summarise) {
+            Some(at) if shorten(&mut files[at]) => short[at] = true,
+            _ => {
+                let path = "context files".to_owned();
+                return Err(Error::TooLarge { path, bytes: total(&files), limit: rules.bytes });
+            }
+        }
+    }
+    let summarised = files.iter().zip(&short).filter(|(_, short)| **short).map(|(file, _)| file.path.clone());
+    Ok(Context { summarised: summarised.collect(), files })
+}
+
+/// Puts a summary in place of a file's content; false if there is nothing to leave out.
+fn shorten(file: &mut ContextFile) -> bool {
+    let Some(summary) = symbols::summary(&file.path, &file.content) else { return false };
+    let comment = language::comment(language::of(&file.path));
+    let shown = summary.text.lines().count();
+    file.content = format!(
+        "{comment} Summary of {}: signatures, types and comments, {shown} of {} lines; `…` stands for a body.\n{}",
+        file.path, summary.lines, summary.text
+    );
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CODE: &str = "/// Adds.\npub fn add(a: i32) -> i32 {\n    let b = a;\n    b\n}\n";
+
+    fn file(path: &str, content: &str) -> ContextFile {
+        ContextFile { path: path.into(), content: content.into() }
+    }
+
+    fn three() -> Vec<ContextFile> {
+        vec![file("a.rs", CODE), file("b.rs", CODE), file("c.rs", CODE)]
+    }
+
+    /// Covers S1-56.
+    #[test]
+    fn two_files_are_whole_and_the_third_is_a_summary_that_says_so() {
+        let context = choose(three(), &ContextRules::default(), Detail::Full).unwrap();
+        assert_eq!(context.summarised, ["c.rs"]);
+        assert_eq!((context.files[0].content.as_str(), context.files[1].content.as_str()), (CODE, CODE));
+        assert_eq!(
+            context.files[2].content,
+            "// Summary of c.rs: signatures, types and comments, 2 of 5 lines; `…` stands for a body.\n\
+             /// Adds.\npub fn add(a: i32) -> i32 { … }\n"
+        );
+        let all = choose(three(), &ContextRules::default(), Detail::Symbols).unwrap();
+        assert_eq!(all.summarised, ["a.rs", "b.rs", "c.rs"]);
+    }
+
+    /// Covers S1-56.
+    #[test]
+    fn the_third_file_is_refused_where_asked_or_where_it_has_no_summary() {
+        let refuse = ContextRules { others: Others::Refuse, ..ContextRules::default() };
+        let error = choose(three(), &refuse, Detail::Full).unwrap_err().to_string();
+        assert!(error.starts_with("`3` context files, `2` are shown whole"), "{error}");
+        let mut files = three();
+        files[2] = file("notes.txt", "x");
+        let error = choose(files.clone(), &ContextRules::default(), Detail::Full).unwrap_err().to_string();
+        assert!(error.contains("`notes.txt`"), "{error}");
+        let more = ContextRules { files: 3, ..ContextRules::default() };
+        assert!(choose(files, &more, Detail::Full).unwrap().summarised.is_empty());
+    }
+
+    /// Covers S1-56.
+    #[test]
+    fn the_longest_file_is_summarised_when_all_are_too_long() {
+        let long = format!("pub fn long() {{\n{}}}\n", "    step();\n".repeat(100));
+        let files = vec![file("a.rs", CODE), file("long.rs", &long)];
+        let rules = ContextRules { bytes: 500, ..ContextRules::default() };
+        let context = choose(files.clone(), &rules, Detail::Full).unwrap();
+        assert_eq!(context.summarised, ["long.rs"]);
+        let tight = ContextRules { bytes: 50, ..rules };
+        assert!(matches!(
+            choose(files.clone(), &tight, Detail::Full),
+            Err(Error::TooLarge { limit: 50, .. })
+        ));
+        let refuse = ContextRules { others: Others::Refuse, ..rules };
+        assert!(matches!(choose(files, &refuse, Detail::Full), Err(Error::TooLarge { .. })));
+    }
+}

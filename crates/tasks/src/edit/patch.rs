@@ -1,0 +1,319 @@
+//! A patch envelope:
+//!
+//! ```text
+//! *** Begin Patch
+//! *** Update File: src/a.py
+//! @@ def add(a, b):
+//!      # context
+//! -    return a - b
+//! +    return a + b
+//! *** Add File: src/b.py
+//! +x = 1
+//! *** Delete File: src/c.py
+//! *** End Patch
+//! ```
+//!
+//! A hunk's place is where its context and removed lines stand; the text after `@@` is a line above it, which chooses
+//! among several places. Line numbers there are ignored: models cannot count.
+
+use super::apply::{Lines, Splice};
+use super::{Base, Change, target};
+use crate::{Error, Result};
+
+const BEGIN: &str = "*** Begin Patch";
+const END: &str = "*** End Patch";
+const END_OF_FILE: &str = "*** End of File";
+
+/// A Lark grammar for llguidance of patches that have this form. That their hunks fit the files it cannot promise:
+/// search/replace blocks can.
+pub fn lark(files: &[Base<'_>]) -> String {
+    const ANY: &str = r"[^\x00-\x08\x0A-\x1F\x7F-\u{9F}]";
+    let quoted = |text: String| serde_json::Value::String(text).to_string();
+    let lines = |head: &str, new: bool| -> String {
+        let wanted = files.iter().filter(|file| file.content.is_none_or(str::is_empty) == new);
+        let each: Vec<String> = wanted.map(|file| quoted(format!("{head} {}\n", file.path))).collect();
+        each.join(" | ")
+    };
+    let (updated, added) = (lines("*** Update File:", false), lines("*** Add File:", true));
+    let mut sections = Vec::new();
+    let mut rules = String::new();
+    for (name, heads, body) in [("UPDATED", updated, "hunk+"), ("ADDED", added, "PLUS+")] {
+        if !heads.is_empty() {
+            sections.push(format!("{name} {body}"));
+            rules += &format!("{name}: {heads}\n");
+        }
+    }
+    format!(
+        "start: \"*** Begin Patch\\n\" section+ \"*** End Patch\"\n\
+         section: {}\n\
+         {rules}\
+         hunk: HEAD LINE+\n\
+         HEAD: /@@( {ANY}*)?\\n/\n\
+         LINE: /[ +\\-]{ANY}*\\n/\n\
+         PLUS: /\\+{ANY}*\\n/\n",
+        sections.join(" | ")
+    )
+}
+
+struct Section<'a> {
+    file: usize,
+    action: Action,
+    /// `*** Move to:`, the file that takes the place of this one.
+    moved: Option<usize>,
+    hunks: Vec<Hunk<'a>>,
+    at: usize,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Action {
+    Update,
+    Add,
+    Delete,
+}
+
+#[derive(Default)]
+struct Hunk<'a> {
+    header: &'a str,
+    /// Each with its sign: ' ', '-' or '+'.
+    lines: Vec<(u8, &'a str)>,
+    /// The hunk reaches to the end of the file.
+    at_end: bool,
+    at: usize,
+}
+
+/// Whether a line opens an envelope.
+pub(super) fn begins(lines: &[&str]) -> bool {
+    lines.iter().any(|line| line.trim_end() == BEGIN)
+}
+
+/// What the patch makes of the files.
+pub(super) fn read(lines: &[&str], files: &[Base<'_>]) -> Result<Vec<Change>> {
+    let begin = lines.iter().position(|line| line.trim_end() == BEGIN).ok_or(Error::NoEdit)?;
+    let sections = parse(lines, begin, files)?;
+    let mut contents: Vec<Option<Option<String>>> = vec![None; files.len()];
+    for section in &sections {
+        let base = files[section.file].content;
+        if contents[section.file].is_some() || section.moved.is_some_and(|to| contents[to].is_some()) {
+            return Err(bad(section.at, "a file has two sections; make them one"));
+        }
+        let content = match (section.action, base) {
+            (Action::Add, None) => Some(added(section)?),
+            (Action::Add, Some(_)) => {
+                return Err(bad(section.at, "the file exists already; use `*** Update File:`"));
+            }
+            (_, None) => return Err(bad(section.at, "the file does not exist; use `*** Add File:`")),
+            (Action::Delete, Some(_)) if !section.hunks.is_empty() => {
+                return Err(bad(section.at, "a deleted file has no lines; remove them"));
+            }
+            (Action::Delete, Some(_)) => None,
+            (Action::Update, Some(text)) => Some(updated(section, files[section.file].path, text)?),
+        };
+        match section.moved {
+            Some(to) if files[to].content.is_some() => {
+                return Err(bad(section.at, "the file to move to exists already; choose another name"));
+            }
+            Some(to) => {
+                contents[section.file] = Some(None);
+                contents[to] = Some(content);
+            }
+            None => contents[section.file] = Some(content),
+        }
+    }
+    let changes: Vec<Change> = files
+        .iter()
+        .zip(contents)
+        .filter_map(|(file, content)| Some((file, content?)))
+        .filter(|(file, content)| file.content != content.as_deref())
+        .map(|(file, content)| Change { path: file.path.to_owned(), content })
+        .collect();
+    if changes.is_empty() { Err(Error::NothingChanged) } else { Ok(changes) }
+}
+
+fn parse<'a>(lines: &[&'a str], begin: usize, files: &[Base<'_>]) -> Result<Vec<Section<'a>>> {
+    let mut sections: Vec<Section<'a>> = Vec::new();
+    for (at, line) in lines.iter().enumerate().skip(begin + 1) {
+        let at = at + 1;
+        if line.trim_end() == END {
+            return Ok(sections);
+        }
+        if let Some((action, name)) = file_line(line) {
+            let file = target::resolve(name, files)?;
+            sections.push(Section { file, action, moved: None, hunks: Vec::new(), at });
+            continue;
+        }
+        let Some(section) = sections.last_mut() else {
+            if line.trim().is_empty() {
+                continue;
+            }
+            return Err(bad(
+                at,
+                "the patch begins with no `*** Update File:`, `*** Add File:` or `*** Delete File:`",
+            ));
+        };
+        body_line(section, line, at, files)?;
+    }
+    Err(bad(begin + 1, "the patch has no `*** End Patch`; the reply was cut off"))
+}
+
+fn body_line<'a>(section: &mut Section<'a>, line: &'a str, at: usize, files: &[Base<'_>]) -> Result<()> {
+    if let Some(name) = line.strip_prefix("*** Move to:") {
+        section.moved = Some(target::resolve(name, files)?);
+        return Ok(());
+    }
+    if let Some(header) = line.strip_prefix("@@") {
+        // "@@ -1,2 +1,3 @@ fn main" has the header after the second pair.
+        let header = header.rsplit_once("@@").map_or(header, |(_, header)| header).trim();
+        let numbers = header.starts_with('-') && header.contains(" +");
+        let header = if numbers { "" } else { header };
+        section.hunks.push(Hunk { header, at, ..Hunk::default() });
+        return Ok(());
+    }
+    if section.hunks.is_empty() {
+        if line.trim().is_empty() {
+            return Ok(());
+        }
+        section.hunks.push(Hunk { at, ..Hunk::default() });
+    }
+    let Some(hunk) = section.hunks.last_mut() else { return Ok(()) };
+    if line.trim_end() == END_OF_FILE {
+        hunk.at_end = true;
+        return Ok(());
+    }
+    match line.as_bytes().first() {
+        Some(sign @ (b' ' | b'-' | b'+')) => hunk.lines.push((*sign, &line[1..])),
+        // An empty line of context often loses its blank.
+        None => hunk.lines.push((b' ', "")),
+        // "\ No newline at end of file" says what the file itself says better.
+        Some(b'\\') => {}
+        Some(_) => return Err(bad(at, "a line of a patch begins with ` `, `-` or `+`; this one does not")),
+    }
+    Ok(())
+}
+
+fn file_line(line: &str) -> Option<(Action, &str)> {
+    [
+        ("*** Update File:", Action::Update),
+        ("*** Add File:", Action::Add),
+        ("*** Delete File:", Action::Delete),
+    ]
+    .into_iter()
+    .find_map(|(head, action)| Some((action, line.strip_prefix(head)?)))
+}
+
+/// The content of a new file.
+fn added(section: &Section<'_>) -> Result<String> {
+    let mut content = String::new();
+    let mut lines: Vec<_> = section.hunks.iter().flat_map(|hunk| &hunk.lines).collect();
+    // Blank lines between two sections are the envelope's.
+    while lines.last().is_some_and(|line| **line == (b' ', "")) {
+        lines.pop();
+    }
+    for (sign, line) in lines {
+        if !(*sign == b'+' || *sign == b' ' && line.is_empty()) {
+            return Err(bad(section.at, "every line of a new file begins with `+`"));
+        }
+        content.push_str(line);
+        content.push('\n');
+    }
+    if content.trim().is_empty() {
+        Err(bad(section.at, "the new file is empty; write its lines"))
+    } else {
+        Ok(content)
+    }
+}
+
+fn updated(section: &Section<'_>, path: &str, text: &str) -> Result<String> {
+    let lines = Lines::new(path, text);
+    let mut splices = Vec::new();
+    for hunk in &section.hunks {
+        let mut hunk_lines = hunk.lines.as_slice();
+        let changes = |lines: &[(u8, &str)]| lines.iter().any(|(sign, _)| *sign != b' ');
+        if !changes(hunk_lines) {
+            continue;
+        }
+        let mut place = place(hunk, hunk_lines, &lines);
+        // A blank line after a hunk may be the envelope's instead of the file's.
+        while place.is_err() && hunk_lines.last() == Some(&(b' ', "")) {
+            hunk_lines = &hunk_lines[..hunk_lines.len() - 1];
+            place = self::place(hunk, hunk_lines, &lines);
+        }
+        splices.extend(groups(hunk_lines, place?, hunk.at));
+    }
+    if splices.is_empty() && section.moved.is_none() {
+        return Err(Error::NothingChanged);
+    }
+    lines.splice(splices)
+}
+
+/// Where a hunk's first line stands, from 0.
+fn place(hunk: &Hunk<'_>, hunk_lines: &[(u8, &str)], lines: &Lines<'_>) -> Result<usize> {
+    let old: Vec<&str> = hunk_lines.iter().filter(|(sign, _)| *sign != b'+').map(|(_, line)| *line).collect();
+    let header = header(hunk, lines)?;
+    if old.is_empty() {
+        return match (header, hunk.at_end || lines.is_empty()) {
+            (None, true) => Ok(lines.len()),
+            (Some(header), false) => Ok(header + 1),
+            _ => {
+                Err(bad(hunk.at, "the hunk has no context, so its place is unknown; add the lines around it"))
+            }
+        };
+    }
+    let mut places = lines.places(&old);
+    if hunk.at_end && places.len() > 1 {
+        places.retain(|place| place + old.len() == lines.len());
+    }
+    if let Some(header) = header.filter(|_| places.len() > 1) {
+        places.retain(|place| *place >= header);
+    }
+    lines.only(&places, &old, hunk.at).map(|range| range.start)
+}
+
+/// The line of the file that the text after `@@` is, if there is such a text.
+fn header(hunk: &Hunk<'_>, lines: &Lines<'_>) -> Result<Option<usize>> {
+    if hunk.header.is_empty() {
+        return Ok(None);
+    }
+    let standing = lines.keys().iter().enumerate().filter(|(_, line)| line.trim() == hunk.header);
+    let places: Vec<usize> = standing.map(|(at, _)| at).collect();
+    match places.as_slice() {
+        // Where the context alone decides, the header need not.
+        [] if !hunk.lines.is_empty() => Ok(None),
+        places => {
+            lines.only(places, &[hunk.header], hunk.at).map(|range| Some(range.start)).or_else(|error| {
+                let decided = hunk.lines.iter().any(|(sign, _)| *sign != b'+');
+                if decided { Ok(None) } else { Err(error) }
+            })
+        }
+    }
+}
+
+/// The runs of removed and added lines of a hunk that stands at `place`; its context is not touched.
+fn groups<'a>(hunk: &[(u8, &'a str)], place: usize, at: usize) -> Vec<Splice<'a>> {
+    let mut splices: Vec<Splice<'a>> = Vec::new();
+    let mut line = place;
+    let mut open = false;
+    for (sign, text) in hunk {
+        if *sign == b' ' {
+            line += 1;
+            open = false;
+            continue;
+        }
+        if !open {
+            splices.push(Splice { lines: line..line, with: Vec::new(), at });
+            open = true;
+        }
+        let Some(splice) = splices.last_mut() else { continue };
+        match sign {
+            b'-' => {
+                line += 1;
+                splice.lines.end = line;
+            }
+            _ => splice.with.push(text),
+        }
+    }
+    splices
+}
+
+fn bad(line: usize, problem: &'static str) -> Error {
+    Error::BadEdit { line, problem }
+}
