@@ -103,7 +103,7 @@ fn the_plan_of_nine_tasks() {
     assert!(tests.unwrap().status.success());
 }
 
-/// Covers S1-05, S1-36, S1-37, S1-38, S1-39, S1-40.
+/// Covers S0-10, S1-05, S1-36, S1-37, S1-38, S1-39, S1-40.
 #[test]
 fn the_five_validation_cases() {
     let folder = copy_of("examples/validation");

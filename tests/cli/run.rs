@@ -83,6 +83,7 @@ fn a_bad_task_file_is_an_error_with_a_remedy() {
     assert_eq!(coder(&["run"]).output().unwrap().status.code(), Some(2));
 }
 
+/// Covers S1-03: a file is made from a reply of fixed form, and a command decides.
 #[test]
 fn the_readmes_example_is_written_by_the_bundled_model() {
     let folder = copy_of("examples/slugify");

@@ -31,6 +31,7 @@ fn logits_are_a_numpy_file() {
     assert!((difference / size).sqrt() < 0.1, "{}", (difference / size).sqrt());
 }
 
+/// Covers S0-14.
 #[test]
 fn bench_has_one_object_per_test() {
     let tests = json(&["bench", "-p", "8,16", "-n", "4", "--runs", "1", "--json"]);

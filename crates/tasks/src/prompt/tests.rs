@@ -12,6 +12,7 @@ fn file(path: &str, content: &str) -> ContextFile {
     ContextFile { path: path.into(), content: content.into() }
 }
 
+/// Covers S0-19: one message with what the task says.
 #[test]
 fn a_prompt_is_the_template_filled_in() {
     let prompt =

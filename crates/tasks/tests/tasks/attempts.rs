@@ -35,6 +35,7 @@ fn the_first_draft_passes() {
     assert_eq!((options.attempt, options.temperature, options.seed), (1, 0.0, 0));
 }
 
+/// Covers S1-30: what the command said goes back, once.
 #[test]
 fn the_exact_output_goes_back_once() {
     let folder = Folder::new(&[("a.py", "x = 1\n")]);
