@@ -11,7 +11,9 @@ use super::codes::Codes;
 use super::integers::Integers;
 use super::isa::{Isa, Kernel};
 use super::packed::{Mat, Part, Visit, chunk_bytes, layouts};
-use super::panel::{MOST_UNPACKED, Multiplied, Unpacked, packed, unpack, unpacked_bytes};
+use super::panel::{
+    Multiplied, UNPACKED, Unpacked, inputs_at_once, packed, panels_at_once, unpack, unpacked_bytes,
+};
 use super::parallel::{Disjoint, Workers, with_scratch};
 use super::quantized::{FEW, Quantized, RUN, TILE, Tile};
 use super::scales::Scales;
@@ -28,24 +30,8 @@ const STREAMED: Range<usize> = 32 << 10..128 << 10;
 /// Tasks of few rows for each thread, if they are not too small.
 const SHARES: usize = 8;
 
-/// Bytes of unpacked weights in a task of many rows, at most: they stay in a core's second cache.
-const UNPACKED: usize = 400 << 10;
-
-/// Inputs that are unpacked at a time, at most. Sums of more are taken up from memory again.
-const INPUTS: usize = 2048;
-
 /// Inputs that a tile of rows is multiplied with at a time: both stay in a core's first cache.
 const NEAR: usize = 512;
-
-/// Inputs that are unpacked at a time, of `cols`: whole chunks of every type, and about as many each time.
-fn inputs_at_once(cols: usize) -> usize {
-    cols.div_ceil(cols.div_ceil(INPUTS)).next_multiple_of(256)
-}
-
-/// Panels of a task of many rows, at most: an even number, because the matrix unit takes two at a time.
-fn panels_at_once(cols: usize) -> usize {
-    UNPACKED / (inputs_at_once(cols) / RUN * MOST_UNPACKED) / 2 * 2
-}
 
 /// What to multiply with what. Kept from step to step, so that nothing is allocated on the way.
 #[derive(Debug, Default)]

@@ -11,7 +11,7 @@
 use super::codes::Codes;
 use super::integers::{BYTES, Integers};
 use super::packed::chunk_bytes;
-use super::quantized::{Part, Record, Tile};
+use super::quantized::{Part, RUN, Record, Tile};
 use super::scales::Scales;
 use super::vector::{LANES, Lanes};
 
@@ -228,7 +228,23 @@ pub(super) const fn unpacked_bytes<S: Scales>() -> usize {
 }
 
 /// The most that [`unpacked_bytes`] is: two scales and two minima.
-pub(super) const MOST_UNPACKED: usize = 4 * FLOATS + 8 * BYTES;
+const MOST_UNPACKED: usize = 4 * FLOATS + 8 * BYTES;
+
+/// Bytes of unpacked weights in a task of many rows, at most: they stay in a core's second cache.
+pub(super) const UNPACKED: usize = 400 << 10;
+
+/// Inputs that are unpacked at a time, at most. Sums of more are taken up from memory again.
+const INPUTS: usize = 2048;
+
+/// Inputs that are unpacked at a time, of `cols`: whole chunks of every type, and about as many each time.
+pub(super) fn inputs_at_once(cols: usize) -> usize {
+    cols.div_ceil(cols.div_ceil(INPUTS)).next_multiple_of(256)
+}
+
+/// Panels of a task of many rows, at most: an even number, because the matrix unit takes two at a time.
+pub(super) fn panels_at_once(cols: usize) -> usize {
+    UNPACKED / (inputs_at_once(cols) / RUN * MOST_UNPACKED) / 2 * 2
+}
 
 /// Unpacks whole chunks of a panel into a run of [`Unpacked`] and [`Multiplied`]. With `signed`, codes have their
 /// bias taken off and are two's complement.
