@@ -1,6 +1,7 @@
 //! `coder doctor`: what this machine is, and which models it can run.
 
 use clap::Args;
+use coder_tasks::verify::Isolation;
 use serde_json::json;
 
 use crate::bundled;
@@ -8,6 +9,7 @@ use crate::failure::Outcome;
 use crate::machine::{Cuda, Memory, Processor};
 use crate::output::Output;
 use crate::published::{self, Fit, QUANTIZATIONS};
+use crate::sandbox;
 
 /// Show what this machine can run
 #[derive(Args, Debug)]
@@ -29,6 +31,7 @@ pub(crate) fn run(args: DoctorArgs) -> Outcome {
     let fits = memory.map_or(Ok(Vec::new()), |memory| published::all(memory.available_bytes))?;
     let cuda = Cuda::detect();
     let devices: &[_] = if cuda.works() { &["cpu", "cuda", "reference"] } else { &["cpu", "reference"] };
+    let sandbox = sandbox::detect();
     let mut out = Output::new();
     if args.json {
         let models: Vec<_> = fits.iter().collect();
@@ -39,6 +42,10 @@ pub(crate) fn run(args: DoctorArgs) -> Outcome {
             "memory": memory,
             "devices": devices,
             "cuda": cuda,
+            "sandbox": {
+                "works": matches!(sandbox.isolation, Isolation::On { .. }),
+                "means": sandbox::describe(&sandbox),
+            },
             "bundled": { "model": bundled::NAME, "bytes": bundled::bytes().len() },
             "models": models,
         }))?);
@@ -59,6 +66,7 @@ pub(crate) fn run(args: DoctorArgs) -> Outcome {
     for line in cuda.lines() {
         out.line(&format!("cuda     {line}"))?;
     }
+    out.line(&format!("sandbox  {}", sandbox::describe(&sandbox)))?;
     let megabytes = bundled::bytes().len() as f64 / 1e6;
     out.line(&format!("bundled  {}, {megabytes:.1} MB, always fits", bundled::NAME))?;
     table(&mut out, &fits)

@@ -30,6 +30,7 @@ mod published;
 mod quantize;
 mod report;
 mod run;
+mod sandbox;
 mod stats;
 mod table;
 mod text;
@@ -94,6 +95,12 @@ enum Command {
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
+    if let Some((_, [word, rest @ ..])) = args.split_first()
+        && word == sandbox::LAUNCHER
+    {
+        let rest: Vec<String> = rest.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        return coder_tasks::verify::launch(&rest);
+    }
     let outcome = match Cli::try_parse_from(&args) {
         Ok(cli) => dispatch(cli.command),
         Err(error) => {

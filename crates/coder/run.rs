@@ -22,6 +22,7 @@ use crate::live::Live;
 use crate::output::{Output, Plain};
 use crate::prompting::PromptArgs;
 use crate::report::{self, Report};
+use crate::sandbox::SandboxArgs;
 use crate::writer::{LocalWriter, Stop, Turn};
 
 /// Do tasks: draft the edit, write it with a backup, let the task's command decide
@@ -90,6 +91,8 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     prompts: PromptArgs,
     #[command(flatten)]
+    sandbox: SandboxArgs,
+    #[command(flatten)]
     model: ModelArgs,
 }
 
@@ -109,6 +112,9 @@ A task file says which file to write, what it should be, and which command must 
 
   ## Verification
   Run: cargo test --offline --quiet
+
+The command runs in a sandbox: it can write in the working directory only, and has no network. A line that
+needs a shell is written `Run (shell): a && b`, and runs once you have approved it with --approve-shell.
 
 A folder of tasks is a plan. Its order comes from `batches.md` in it, or from `depends_on` in the tasks; else they are
 one wave. Tasks of a wave may run at the same time, unless they touch the same file.
@@ -246,9 +252,12 @@ impl RunArgs {
         let mut settings = Settings {
             policy: Policy { attempts, seed: self.seed, ..Policy::default() },
             max_tokens: self.max_tokens,
+            sandbox: self.sandbox.open()?,
+            approvals: crate::sandbox::approvals(),
             edit_format: self.edit_format.into(),
             ..Settings::default()
         };
+        self.sandbox.approve(&plan.tasks, &settings.approvals)?;
         settings.verify.time = Duration::from_secs(self.timeout);
         let routed = recorder.routed();
         let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);

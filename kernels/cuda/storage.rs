@@ -240,7 +240,8 @@ pub(super) fn buf_bytes(rows: usize, cols: usize) -> u64 {
 /// Weights `[experts, out, in]`, the fields of their blocks in planes (see `planes`).
 #[derive(Debug)]
 pub struct Mat {
-    memory: Memory,
+    /// What the operand points into, for as long as it does.
+    _memory: Memory,
     operand: api::Matrix,
     pub(super) experts: usize,
     pub(super) out: usize,
@@ -249,7 +250,7 @@ pub struct Mat {
     pub(super) quantized: bool,
 }
 
-// SAFETY: the operand's pointers lead into `memory`, which is only read.
+// SAFETY: the operand's pointers lead into `_memory`, which is only read.
 unsafe impl Send for Mat {}
 
 impl Mat {
@@ -295,7 +296,7 @@ impl Mat {
             }
         }
         let float = |p: &QuantRows<'_>| matches!(p.kind(), BlockType::F32 | BlockType::F16 | BlockType::BF16);
-        Ok(Self { memory, operand, experts, out, cols, quantized: !parts.iter().all(float) })
+        Ok(Self { _memory: memory, operand, experts, out, cols, quantized: !parts.iter().all(float) })
     }
 
     pub(super) fn dense(&self, what: &'static str) -> Result<()> {
@@ -303,7 +304,6 @@ impl Mat {
     }
 
     pub(super) fn operand(&self) -> api::Matrix {
-        debug_assert!(self.memory.bytes() > 0 || self.out == 0);
         self.operand
     }
 }

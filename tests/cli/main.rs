@@ -8,6 +8,7 @@ mod network;
 mod plan;
 mod quantize;
 mod run;
+mod sandbox;
 mod stats;
 mod support;
 mod text;

@@ -23,6 +23,8 @@ fn the_main_job_opens_no_connection() {
     let output = strace.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let calls = fs::read_to_string(trace).unwrap();
-    let internet: Vec<_> = calls.lines().filter(|call| call.contains("AF_INET")).collect();
+    // The sandbox asks the kernel, by netlink, to switch on a loopback device of its own.
+    let internet: Vec<_> =
+        calls.lines().filter(|call| call.contains("AF_INET") && !call.contains("nlmsg")).collect();
     assert!(internet.is_empty(), "{internet:?}");
 }

@@ -1,4 +1,5 @@
-//! A command line as argv. There is no shell: what only a shell could do is an error here, early.
+//! A command line as argv. There is no shell unless the task says so: what only a shell could do is an
+//! error here, early.
 
 use serde::Serialize;
 
@@ -11,6 +12,8 @@ pub struct Command {
     pub line: String,
     /// Program and arguments, at least one word.
     pub argv: Vec<String>,
+    /// Whether a shell reads the line. It runs only if a person has approved exactly this line.
+    pub shell: bool,
 }
 
 impl Command {
@@ -23,7 +26,7 @@ impl Command {
         let fail = |problem: String| Error::Command { command: line.to_owned(), problem };
         if let Some(found) = shell_syntax(line) {
             return Err(fail(format!(
-                "`{found}` needs a shell, and commands run without one; quote it, or put the commands in a script"
+                "`{found}` needs a shell, and commands run without one; quote it, put the commands in a script, or write `Run (shell):`"
             )));
         }
         if line.contains('\0') {
@@ -40,8 +43,22 @@ impl Command {
             Some(program) if is_assignment(program) => Err(fail(format!(
                 "`{program}` sets a variable, which needs a shell, and commands run without one; use `env {program} …`"
             ))),
-            Some(_) => Ok(Command { line: line.to_owned(), argv }),
+            Some(_) => Ok(Command { line: line.to_owned(), argv, shell: false }),
         }
+    }
+
+    /// A line for `sh`, which a person has to approve before it runs.
+    pub fn shell(line: &str) -> Result<Command> {
+        let line = line.trim();
+        let fail = |problem: &str| Error::Command { command: line.to_owned(), problem: problem.to_owned() };
+        if line.is_empty() {
+            return Err(fail("it is empty; name a program"));
+        }
+        if line.contains('\0') {
+            return Err(fail("it holds a NUL byte; remove it"));
+        }
+        let argv = ["sh", "-c", line].map(str::to_owned).into();
+        Ok(Command { line: line.to_owned(), argv, shell: true })
     }
 
     /// A command from ready words, as a JSON list gives it; nothing in them is interpreted.
@@ -54,7 +71,7 @@ impl Command {
         if argv.iter().any(|word| word.contains('\0')) {
             return Err(fail("it holds a NUL byte; remove it"));
         }
-        Ok(Command { line, argv })
+        Ok(Command { line, argv, shell: false })
     }
 }
 
@@ -135,6 +152,15 @@ mod tests {
         for line in ["", "  ", "a 'b", "a \"b", "a \\", "''", "a '\0'"] {
             assert!(matches!(Command::parse(line), Err(Error::Command { .. })), "{line:?}");
         }
+    }
+
+    #[test]
+    fn a_line_for_a_shell_is_taken_whole() {
+        let command = Command::shell(" a && b > c ").unwrap();
+        assert_eq!((command.line.as_str(), command.shell), ("a && b > c", true));
+        assert_eq!(command.argv, ["sh", "-c", "a && b > c"]);
+        assert!(Command::shell(" ").is_err() && Command::shell("a\0").is_err());
+        assert!(!Command::parse("a").unwrap().shell);
     }
 
     #[test]

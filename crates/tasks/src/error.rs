@@ -260,6 +260,40 @@ pub enum Error {
     /// The model gave the same draft again and again, and it has failed already.
     #[error("the draft is the one that failed before; describe the task in other words or use another model")]
     SameDraft,
+    /// A task wants a shell for a line that nobody has approved.
+    #[error(
+        "command `{command}` is for a shell, and nobody has approved it; read it, then run once with `--approve-shell`"
+    )]
+    ShellNotApproved {
+        /// The line.
+        command: String,
+    },
+    /// A draft breaks the grammar of its language.
+    #[error("`{path}` has syntax errors:\n{errors}")]
+    Syntax {
+        /// Which file.
+        path: String,
+        /// Places, problems and lines.
+        errors: String,
+    },
+    /// A draft breaks one of the task's rules.
+    #[error("`{path}` breaks the rule \"{rule}\": {problem}")]
+    Constraint {
+        /// Which file.
+        path: String,
+        /// The rule, as the task has it.
+        rule: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Nothing keeps a command from the rest of the machine, and nobody said that it need not.
+    #[error(
+        "no sandbox for commands: {problem}; install bubblewrap, or allow them everything with `--no-sandbox`"
+    )]
+    NoSandbox {
+        /// Why there is none.
+        problem: String,
+    },
     /// Two tasks of a plan have one id.
     #[error("`{second}`: the id `{id}` is that of `{first}` too; give each task an id of its own")]
     DuplicateTask {

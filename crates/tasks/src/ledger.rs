@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use crate::policy::{FailureClass, Outcome};
+use crate::stages::StageOutcome;
 use crate::verify::Verification;
 
 pub use calendar::{date, since, timestamp, week};
@@ -42,6 +43,8 @@ pub struct Record {
     pub seconds: f64,
     /// US dollars that the writer cost.
     pub cost_usd: f64,
+    /// The stages that the attempt came to, in their order.
+    pub stages: Vec<StageOutcome>,
     /// Lines of the new content that the old one does not have; 0 if there was no content.
     pub lines: u64,
     /// Context files that its prompt showed by their symbols, and not whole.

@@ -15,8 +15,9 @@ use crate::edit::{Base, Change, EditFormat, Form, Guard};
 use crate::ledger::{By, Record, Status, TaskResult, Usage, Verdict};
 use crate::policy::{Decision, FailureClass, Outcome, Policy};
 use crate::prompt::{ContextFile, Feedback, Prompt, Templates};
+use crate::stages::{Stage, StageOutcome, Stages};
 use crate::task::Task;
-use crate::verify::{Limits, Verification};
+use crate::verify::{Approvals, Limits, Sandbox, Verification};
 use crate::workspace::{Interrupted, Snapshot, Transaction, Workspace};
 use crate::writer::{DraftOptions, Writer};
 use crate::{Error, Result};
@@ -26,8 +27,12 @@ use crate::{Error, Result};
 pub struct Settings {
     /// How often to try, and how.
     pub policy: Policy,
-    /// Limits of the verification command.
+    /// Limits of the commands of a task.
     pub verify: Limits,
+    /// What its commands are kept from. By default there is none, and then no command runs.
+    pub sandbox: Sandbox,
+    /// Which lines for a shell were approved.
+    pub approvals: Approvals,
     /// Limits of the guards on a model's draft.
     pub guard: Guard,
     /// What of its context files a prompt shows.
@@ -49,6 +54,8 @@ impl Default for Settings {
         Settings {
             policy: Policy::default(),
             verify: Limits::default(),
+            sandbox: Sandbox::default(),
+            approvals: Approvals::default(),
             guard: Guard::default(),
             context: ContextRules::default(),
             max_tokens: None,
@@ -117,6 +124,7 @@ pub fn run_task(
         cancel,
         history: vec![],
         refused: vec![],
+        stages: Stages::default(),
         summarised: vec![],
         left: Left::default(),
     };
@@ -183,6 +191,8 @@ struct Run<'a> {
     history: Vec<Record>,
     /// Changes that the command has refused.
     refused: Vec<Vec<Change>>,
+    /// The stages of the present attempt.
+    stages: Stages,
     left: Left,
     /// Context files that the prompt shows by their symbols.
     summarised: Vec<String>,
@@ -219,6 +229,7 @@ impl Run<'_> {
         for interrupted in self.workspace.recover()? {
             (self.observe)(&Progress::Interrupted(&interrupted));
         }
+        self.commands_may_run()?;
         let mut transaction = self.workspace.begin(&self.task.id, &self.task.files)?;
         let ended = self.attempts(&mut transaction, writer);
         let kept = self.task.files.iter().find_map(|file| transaction.backup(file));
@@ -328,12 +339,17 @@ impl Run<'_> {
     /// Why the run did not end complete.
     fn last_reason(&self) -> String {
         match self.history.last() {
-            Some(Record { verdict: Verdict::Failed { reason, .. }, verification, .. }) => {
-                match (verification, &self.task.command) {
-                    (Some(_), Some(command)) => format!("verification `{}` failed: {reason}", command.line),
-                    _ => reason.clone(),
-                }
+            Some(Record {
+                verdict: Verdict::Failed { reason, .. }, verification: Some(_), stages, ..
+            }) => {
+                let (what, command) = match stages.last() {
+                    Some(StageOutcome { stage: Stage::Lint, .. }) => ("lint", &self.task.lint),
+                    _ => ("verification", &self.task.command),
+                };
+                let line = command.as_ref().map_or("", |command| &command.line);
+                format!("{what} `{line}` failed: {reason}")
             }
+            Some(Record { verdict: Verdict::Failed { reason, .. }, .. }) => reason.clone(),
             _ => "no model was given, and the task does not carry its own code; name a model".to_owned(),
         }
     }

@@ -46,6 +46,8 @@ pub struct Task {
     pub constraints: Vec<String>,
     /// The command that decides whether the change works.
     pub command: Option<Command>,
+    /// The command that looks for faults of style before that.
+    pub lint: Option<Command>,
     /// The exact code, where the task carries it.
     pub code: Option<Code>,
     /// The criteria of "Done when".
@@ -207,6 +209,7 @@ impl Task {
             context: Vec::new(),
             constraints: Vec::new(),
             command: None,
+            lint: None,
             code: None,
             done_when: Vec::new(),
             status: None,
@@ -285,8 +288,9 @@ fn checked_path(file: &str, at: &str, given: &str) -> Result<String> {
     path::relative(given).map_err(|error| bad(file, at, error.to_string()))
 }
 
-fn checked_command(file: &str, at: &str, line: &str) -> Result<Command> {
-    Command::parse(line).map_err(|error| bad(file, at, error.to_string()))
+fn checked_command(file: &str, at: &str, line: &str, shell: bool) -> Result<Command> {
+    if shell { Command::shell(line) } else { Command::parse(line) }
+        .map_err(|error| bad(file, at, error.to_string()))
 }
 
 /// A value out of a fixed set, such as a phase; the error lists the set.

@@ -1,39 +1,91 @@
-//! Runs a verification command: no shell, a process group of its own, a time limit, an output limit.
+//! Runs a task's commands: without a shell, in a sandbox, within limits of time, output, memory, processes
+//! and disk space.
 //!
-//! What the command may do to the machine is not limited here; it runs with the rights of the caller,
-//! without the variables of the environment that look like secrets.
+//! A command is the child of a supervisor, which is this program again: it confines the command, watches
+//! it, and ends everything that comes from it. Only where no sandbox is wanted is the command a child
+//! of this process itself, with a process group of its own and the rights of the caller.
 
+mod approvals;
+#[cfg(target_os = "linux")]
+mod bubblewrap;
 mod capture;
+#[cfg(target_os = "linux")]
+mod confine;
+mod environment;
+#[cfg(target_os = "linux")]
+mod filter;
+mod guarded;
+mod launch;
+mod leash;
+mod message;
+#[cfg(target_os = "linux")]
+mod places;
+#[cfg(target_os = "linux")]
+mod processes;
+mod sandbox;
+#[cfg(target_os = "linux")]
+mod supervise;
 
 use std::io::{PipeReader, Read};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use serde::Serialize;
 
 use crate::{Error, Result};
+pub use approvals::Approvals;
 use capture::Capture;
+pub use guarded::Guarded;
+pub use launch::launch;
+use leash::Leash;
+pub use sandbox::{Isolation, Launcher, Means, Sandbox};
 
-/// Limits of a verification.
+/// The launcher's argument that makes it a supervisor.
+const SUPERVISE: &str = "supervise";
+/// The launcher's argument that makes it confine itself and become the command.
+const CONFINE: &str = "confine";
+/// The launcher's argument that makes it try to write a file.
+const PROBE: &str = "probe";
+
+/// Limits of a command. Those of memory, processes and disk space hold in a sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// How long the command may run.
     pub time: Duration,
     /// How many bytes of its output are kept, half from the start and half from the end.
     pub output_bytes: usize,
-    /// How long the process group has between SIGTERM and SIGKILL.
+    /// How many bytes it may print.
+    pub printed_bytes: u64,
+    /// How much memory all its processes together may hold.
+    pub memory_bytes: u64,
+    /// How many bytes all its processes together may write to disks.
+    pub written_bytes: u64,
+    /// How large a file may become.
+    pub file_bytes: u64,
+    /// How many processes it may consist of.
+    pub processes: usize,
+    /// How long the command has between SIGTERM and SIGKILL.
     pub grace: Duration,
 }
 
 impl Default for Limits {
-    /// 120 seconds, 8 KiB, 2 seconds.
+    /// 120 seconds, 8 KiB kept of 64 MiB, 4 GiB of memory, 8 GiB written in files of up to 2 GiB, 512
+    /// processes, 2 seconds.
     fn default() -> Self {
-        Limits { time: Duration::from_secs(120), output_bytes: 8 << 10, grace: Duration::from_secs(2) }
+        Limits {
+            time: Duration::from_secs(120),
+            output_bytes: 8 << 10,
+            printed_bytes: 64 << 20,
+            memory_bytes: 4 << 30,
+            written_bytes: 8 << 30,
+            file_bytes: 2 << 30,
+            processes: 512,
+            grace: Duration::from_secs(2),
+        }
     }
 }
 
@@ -66,6 +118,16 @@ pub enum Exit {
     TimedOut(u64),
     /// Stopped because the run was cancelled.
     Cancelled,
+    /// Stopped because it printed more than this many bytes.
+    Printed(u64),
+    /// Stopped because it held more than this many bytes of memory.
+    Memory(u64),
+    /// Stopped because it wrote more than this many bytes to disks.
+    Written(u64),
+    /// Stopped because it consisted of more than this many processes.
+    Processes(usize),
+    /// It changed these files, which are not the task's; they were brought back.
+    Meddled(Vec<String>),
     /// The program does not exist.
     NotFound(String),
     /// The program could not be started.
@@ -84,9 +146,18 @@ impl std::fmt::Display for Exit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Exit::Code(code) => write!(f, "exit status {code}"),
+            // SIGXFSZ has this number wherever Linux runs on what this is built for.
+            Exit::Signal(25) => write!(f, "killed by signal 25: a file grew over its limit"),
             Exit::Signal(signal) => write!(f, "killed by signal {signal}"),
             Exit::TimedOut(seconds) => write!(f, "no result within {seconds} seconds"),
             Exit::Cancelled => write!(f, "cancelled"),
+            Exit::Printed(limit) => write!(f, "stopped: it printed more than {limit} bytes"),
+            Exit::Memory(limit) => write!(f, "stopped: it used more than {limit} bytes of memory"),
+            Exit::Written(limit) => write!(f, "stopped: it wrote more than {limit} bytes to disk"),
+            Exit::Processes(limit) => write!(f, "stopped: it had more than {limit} processes"),
+            Exit::Meddled(files) => {
+                write!(f, "it changed `{}`, which it must leave alone; that was undone", files.join("`, `"))
+            }
             Exit::NotFound(program) => write!(f, "program `{program}` was not found"),
             Exit::NotStarted(problem) => write!(f, "not started: {problem}"),
         }
@@ -94,8 +165,17 @@ impl std::fmt::Display for Exit {
 }
 
 /// Runs `argv` in a folder. Only a failure of the machinery itself is an error; a command that cannot be
-/// started is a result.
-pub fn run(argv: &[String], dir: &Path, limits: &Limits, cancel: &AtomicBool) -> Result<Verification> {
+/// started is a result. Without a sandbox nothing is started.
+pub fn run(
+    argv: &[String],
+    dir: &Path,
+    sandbox: &Sandbox,
+    limits: &Limits,
+    cancel: &AtomicBool,
+) -> Result<Verification> {
+    if let Isolation::Missing(problem) = &sandbox.isolation {
+        return Err(Error::NoSandbox { problem: problem.clone() });
+    }
     let started = Instant::now();
     let ended = |exit, capture: Capture| {
         let (output, lines_kept, lines) = capture.finish();
@@ -108,30 +188,18 @@ pub fn run(argv: &[String], dir: &Path, limits: &Limits, cancel: &AtomicBool) ->
     };
     let io = |source| Error::Io { path: program.into(), source };
     let (reader, writer) = std::io::pipe().map_err(io)?;
-    let mut command = Command::new(program);
-    command.args(&argv[1..]).current_dir(dir).stdin(Stdio::null());
-    command.stdout(writer.try_clone().map_err(io)?).stderr(writer);
-    command.process_group(0);
-    for (name, _) in std::env::vars_os().filter(|(name, _)| is_secret(&name.to_string_lossy())) {
-        command.env_remove(name);
-    }
+    let (mut command, tether) = leash::command(argv, dir, sandbox, limits).map_err(io)?;
+    command.current_dir(dir).stdout(writer.try_clone().map_err(io)?).stderr(writer);
     let child = match command.spawn() {
         Ok(child) => child,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(ended(Exit::NotFound(program.clone()), capture));
-        }
-        Err(error) => return Ok(ended(Exit::NotStarted(format!("`{program}`: {error}")), capture)),
+        Err(error) => return tether.not_started(program, &error).map(|exit| ended(exit, capture)),
     };
+    let leash = tether.hold(&child);
     // The command holds the pipe's other end; without it the output would never be at an end.
     drop(command);
-    let (exit, capture) = Watch::new(child, reader, capture).map_err(io)?.run(limits, cancel).map_err(io)?;
+    let (exit, capture) =
+        Watch::new(child, leash, reader, capture).map_err(io)?.run(program, limits, cancel)?;
     Ok(ended(exit, capture))
-}
-
-/// Whether a variable's name says that its value is nobody's business.
-fn is_secret(name: &str) -> bool {
-    let name = name.to_ascii_uppercase();
-    ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL"].iter().any(|word| name.contains(word))
 }
 
 enum Event {
@@ -150,31 +218,33 @@ const DRAIN: Duration = Duration::from_millis(500);
 
 struct Watch {
     child: Child,
-    group: Option<Pid>,
+    leash: Leash,
     events: Receiver<Event>,
     capture: Capture,
+    printed: u64,
     open: bool,
     ended: bool,
 }
 
 impl Watch {
-    fn new(child: Child, reader: PipeReader, capture: Capture) -> std::io::Result<Watch> {
-        let (sender, events) = channel();
-        let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    fn new(child: Child, leash: Leash, reader: PipeReader, capture: Capture) -> std::io::Result<Watch> {
+        // A command that prints faster than this is kept waits for it.
+        let (sender, events) = sync_channel(64);
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let output = sender.clone();
         std::thread::Builder::new().name("verify-output".into()).spawn(move || read(reader, &output))?;
         std::thread::Builder::new().name("verify-wait".into()).spawn(move || {
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-            while let Some(pid) = group
+            while let Some(pid) = pid
                 && matches!(waitid(WaitId::Pid(pid), options), Err(rustix::io::Errno::INTR))
             {}
             // The receiver is gone if the machinery failed; then nobody needs to know.
             let _ = sender.send(Event::Ended);
         })?;
-        Ok(Watch { child, group, events, capture, open: true, ended: false })
+        Ok(Watch { child, leash, events, capture, printed: 0, open: true, ended: false })
     }
 
-    fn run(mut self, limits: &Limits, cancel: &AtomicBool) -> std::io::Result<(Exit, Capture)> {
+    fn run(mut self, program: &str, limits: &Limits, cancel: &AtomicBool) -> Result<(Exit, Capture)> {
         let deadline = Instant::now() + limits.time;
         let stopped = loop {
             if cancel.load(Ordering::Relaxed) {
@@ -183,31 +253,39 @@ impl Watch {
             if Instant::now() >= deadline {
                 break Some(Exit::TimedOut(limits.time.as_secs()));
             }
+            if self.printed > limits.printed_bytes {
+                break Some(Exit::Printed(limits.printed_bytes));
+            }
             self.next_event(deadline.min(Instant::now() + TICK));
             if self.ended {
                 break None;
             }
         };
         if stopped.is_some() {
-            self.signal(Signal::TERM);
+            self.leash.terminate();
             let patience = Instant::now() + limits.grace;
             while !self.ended && Instant::now() < patience {
                 self.next_event(patience);
             }
         }
         // What the command left running in the background ends with it.
-        self.signal(Signal::KILL);
+        self.leash.kill();
         let patience = Instant::now() + DRAIN;
         while (self.open || !self.ended) && Instant::now() < patience {
             self.next_event(patience);
         }
-        let status = self.child.wait()?;
-        Ok((stopped.unwrap_or_else(|| exit_of(status)), self.capture))
+        let io = |source| Error::Io { path: "the command".into(), source };
+        let status = self.child.wait().map_err(io)?;
+        let exit = self.leash.exit(program, status, limits)?;
+        Ok((stopped.unwrap_or(exit), self.capture))
     }
 
     fn next_event(&mut self, until: Instant) {
         match self.events.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Ok(Event::Output(bytes)) => self.capture.push(&bytes),
+            Ok(Event::Output(bytes)) => {
+                self.printed += bytes.len() as u64;
+                self.capture.push(&bytes);
+            }
             Ok(Event::OutputEnd) => self.open = false,
             Ok(Event::Ended) => self.ended = true,
             Err(RecvTimeoutError::Timeout) => {}
@@ -215,24 +293,9 @@ impl Watch {
             Err(RecvTimeoutError::Disconnected) => (self.open, self.ended) = (false, true),
         }
     }
-
-    fn signal(&self, signal: Signal) {
-        if let Some(group) = self.group {
-            // The group is empty if everything in it has ended, which is what is wanted.
-            let _ = kill_process_group(group, signal);
-        }
-    }
 }
 
-fn exit_of(status: ExitStatus) -> Exit {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => Exit::Code(code),
-        (None, Some(signal)) => Exit::Signal(signal),
-        (None, None) => Exit::NotStarted("it has no exit status".to_owned()),
-    }
-}
-
-fn read(mut reader: PipeReader, output: &Sender<Event>) {
+fn read(mut reader: PipeReader, output: &SyncSender<Event>) {
     let mut buffer = [0; 16 << 10];
     loop {
         match reader.read(&mut buffer) {

@@ -25,7 +25,7 @@ use rustix::io::Errno;
 
 pub use recover::Interrupted;
 pub use state::default_state;
-pub(crate) use state::hold;
+pub(crate) use state::{Held, hold};
 pub use transaction::Transaction;
 pub use undo::Done;
 

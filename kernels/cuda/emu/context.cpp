@@ -63,6 +63,7 @@ static int open(int32_t index, Device **device, DeviceInfo *info) {
   info->driver = info->runtime = 12040;
   info->total_bytes = info->free_bytes = m->total;
   wish = {};
+  if (info->major < 8) return failure(DEVICE_TOO_OLD, "the emulated device is too old");
   *device = reinterpret_cast<Device *>(m.release());
   return OK;
 }

@@ -1,8 +1,9 @@
 //! What does not fit together is an error, never a panic.
 
 use crate::rig::*;
+use coder_kernels::cuda::{self, Cuda};
 use coder_kernels::{
-    Backend, Batch, BlockType, Error, Heads, KvType, NO_SLOT, QkNorm, QuantRows, Result, Rope, Span,
+    Backend, Batch, BlockType, Error, Heads, KvType, NO_SLOT, QkNorm, QuantRows, Result, Rope, Span, Version,
 };
 
 const HEADS: Heads = Heads { q: 2, kv: 1, dim: 4 };
@@ -192,4 +193,19 @@ fn heads_that_do_not_fit() {
             "one row in use, two in the batch"
         );
     });
+}
+
+#[test]
+fn cards_that_cannot_be_used() {
+    let emulator = coder_cuda_emulator::library();
+    let open = |options: &cuda::Options| Cuda::open(emulator, options);
+    coder_cuda_emulator::next_device(7, 5, 8 << 30);
+    let old = open(&cuda::Options::default()).unwrap_err();
+    assert!(matches!(old, Error::DeviceTooOld { found: Version { major: 7, minor: 5 }, .. }), "{old}");
+    let third = open(&cuda::Options { index: 2, ..Default::default() }).unwrap_err();
+    assert!(matches!(third, Error::NoDevice { index: 2, found: 1 }), "{third}");
+    let small = open(&cuda::Options { memory_bytes: Some(1 << 20), ..Default::default() }).unwrap();
+    let left = (1 << 20) - small.used_bytes() as usize;
+    assert!(matches!(small.buf(left / 4096 + 1, 1024), Err(Error::OutOfMemory { .. })));
+    assert!(small.buf(1, 1024).is_ok(), "what does not fit takes nothing");
 }

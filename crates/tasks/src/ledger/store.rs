@@ -267,7 +267,8 @@ fn insert_attempt(
 /// Name, verdict and seconds of the stages that a record tells of.
 fn stages(record: &Record) -> Vec<(&str, &str, f64)> {
     let verdict = |passed| if passed { "passed" } else { "failed" };
-    record.verification.iter().map(|run| ("test", verdict(run.passed()), run.seconds)).collect()
+    let stages = record.stages.iter();
+    stages.map(|stage| (stage.stage.as_str(), verdict(stage.passed), stage.seconds)).collect()
 }
 
 /// SQLite has no numbers that are none.

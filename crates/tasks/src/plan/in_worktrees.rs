@@ -215,8 +215,10 @@ impl Site<'_, '_> {
                 continue;
             };
             seen.push(&command.argv);
-            let limits = (self.crew.settings)(task).verify;
-            let ran = verify::run(&command.argv, &tree.folder(), &limits, self.crew.cancel)?;
+            let settings = (self.crew.settings)(task);
+            settings.approvals.check(command)?;
+            let (sandbox, limits) = (&settings.sandbox, &settings.verify);
+            let ran = verify::run(&command.argv, &tree.folder(), sandbox, limits, self.crew.cancel)?;
             if ran.exit == Exit::Cancelled {
                 return Ok(Some(Joined::Cancelled));
             }

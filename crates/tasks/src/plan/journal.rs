@@ -14,13 +14,14 @@ use sha2::{Digest, Sha256};
 
 use crate::ledger::{TaskResult, Usage};
 use crate::task::Task;
+use crate::workspace::Held;
 use crate::{Error, Result, workspace};
 
 /// The folder of one checkout's plan, locked.
 #[derive(Debug)]
 pub(super) struct Journal {
     folder: PathBuf,
-    _lock: File,
+    _lock: Held,
 }
 
 /// How far a plan is.

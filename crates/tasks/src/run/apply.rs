@@ -1,13 +1,15 @@
 //! Writing an attempt's changes, and finding out whether they work.
 
-use super::{Failure, Progress, Run};
-use crate::Result;
+use super::{Failure, Progress, Run, Settings};
+use crate::command::Command;
 use crate::edit::Change;
 use crate::ledger::{Record, Verdict};
 use crate::policy::FailureClass;
 use crate::prompt::Feedback;
-use crate::verify::{self, Exit, Verification};
+use crate::stages::Stage;
+use crate::verify::{self, Exit, Guarded, Isolation, Verification};
 use crate::workspace::Transaction;
+use crate::{Error, Result};
 
 impl Run<'_> {
     /// Writes the changes, after a backup, and runs the command. On failure the files are as they were.
@@ -21,17 +23,51 @@ impl Run<'_> {
         }
         changes.iter().for_each(|change| (self.observe)(&Progress::Writing(&change.path)));
         transaction.write(changes)?;
-        let Some(command) = &self.task.command else { return Ok(Ok(None)) };
-        (self.observe)(&Progress::Verifying(&command.line));
-        let run = verify::run(&command.argv, self.workspace.path(), &self.settings.verify, self.cancel);
-        let verification = run?;
-        (self.observe)(&Progress::Verified(&verification));
-        if verification.passed() {
-            return Ok(Ok(Some(verification)));
+        let mut verification = None;
+        for (stage, command) in [(Stage::Lint, &self.task.lint), (Stage::Test, &self.task.command)] {
+            let Some(command) = command else { continue };
+            let ran = self.judge(stage, command)?;
+            if !ran.passed() {
+                transaction.restore()?;
+                return Ok(Err(self.disapproved(command, ran, changes)));
+            }
+            // A linter alone proves nothing.
+            verification = Some(ran).filter(|_| stage == Stage::Test);
         }
-        transaction.restore()?;
+        Ok(Ok(verification))
+    }
+
+    /// Whether the task's commands may run at all, found out before a model is asked.
+    pub(super) fn commands_may_run(&self) -> Result<()> {
+        for command in [&self.task.lint, &self.task.command].into_iter().flatten() {
+            self.settings.approvals.check(command)?;
+            if let Isolation::Missing(problem) = &self.settings.sandbox.isolation {
+                return Err(Error::NoSandbox { problem: problem.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs a command, and undoes what it did to files that judge the task.
+    fn judge(&mut self, stage: Stage, command: &Command) -> Result<Verification> {
+        (self.observe)(&Progress::Verifying(&command.line));
+        let Settings { sandbox, verify: limits, .. } = self.settings;
+        let root = self.workspace.path();
+        let guarded = Guarded::take(root, &self.task.files, &command.argv)?;
+        let ran = verify::run(&command.argv, root, sandbox, limits, self.cancel);
+        let meddled = guarded.restore()?;
+        let mut verification = ran?;
+        if !meddled.is_empty() {
+            verification.exit = Exit::Meddled(meddled);
+        }
+        self.stages.note(stage, verification.passed(), verification.seconds);
+        (self.observe)(&Progress::Verified(&verification));
+        Ok(verification)
+    }
+
+    fn disapproved(&mut self, command: &Command, verification: Verification, changes: &[Change]) -> Failure {
         if verification.exit == Exit::Cancelled {
-            return Ok(Err(cancelled(Some(verification))));
+            return cancelled(Some(verification));
         }
         let feedback = Feedback {
             reason: verification.exit.to_string(),
@@ -44,7 +80,7 @@ impl Run<'_> {
             Exit::NotFound(_) | Exit::NotStarted(_) => FailureClass::Setup,
             _ => FailureClass::Quality,
         };
-        Ok(Err(Failure { class, feedback, verification: Some(verification) }))
+        Failure { class, feedback, verification: Some(verification) }
     }
 
     pub(super) fn done(&mut self, mut record: Record, verification: Option<Verification>) {
@@ -53,7 +89,8 @@ impl Run<'_> {
         self.ended(record);
     }
 
-    fn ended(&mut self, record: Record) {
+    fn ended(&mut self, mut record: Record) {
+        record.stages = self.stages.take();
         (self.observe)(&Progress::Attempted(&record));
         self.history.push(record);
     }

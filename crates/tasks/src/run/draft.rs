@@ -7,6 +7,7 @@ use crate::edit::{self, Change, Style};
 use crate::ledger::{self, By, Draft, Record};
 use crate::policy::FailureClass;
 use crate::prompt::{Feedback, Prompt};
+use crate::stages::{self, Stage};
 use crate::task::{Code, Place};
 use crate::workspace::{Snapshot, Transaction};
 use crate::writer::{DraftOptions, Reply, Writer, WriterError};
@@ -166,15 +167,29 @@ impl Run<'_> {
         Ok((all, Err(Error::SameDraft)))
     }
 
-    /// The changes that a reply asks for, in the style of the files that it changes.
-    fn read_draft(&self, text: &str, prompt: &Prompt, base: &[Snapshot]) -> Result<Vec<Change>> {
-        let changes = edit::read(text, &prompt.form, &prompt.reply, &super::bases(base))?;
-        for Change { path, content } in &changes {
+    /// The changes that a reply asks for, in the style of the files that it changes, if they pass what can
+    /// be found out before anything is written.
+    fn read_draft(&mut self, text: &str, prompt: &Prompt, base: &[Snapshot]) -> Result<Vec<Change>> {
+        let guard = &self.settings.guard;
+        // A draft that is made anew is judged anew.
+        self.stages.take();
+        let changes = self
+            .stages
+            .pass(Stage::Parse, || edit::read(text, &prompt.form, &prompt.reply, &super::bases(base)))?;
+        let check = |Change { path, content }: &Change| {
             let old = base.iter().find(|snapshot| snapshot.path == *path).and_then(Snapshot::text);
             // A file that is deleted in so many words has lost nothing by accident.
-            content.as_deref().map_or(Ok(()), |content| edit::check(old, content, &self.settings.guard))?;
-        }
+            content.as_deref().map_or(Ok(()), |content| edit::check(old, content, guard))
+        };
+        self.stages.pass(Stage::Guards, || changes.iter().try_for_each(check))?;
+        self.judge_text(base, &changes)?;
         Ok(changes)
+    }
+
+    /// The stages that look at the text alone.
+    fn judge_text(&mut self, base: &[Snapshot], changes: &[Change]) -> Result<()> {
+        self.stages.pass(Stage::Syntax, || stages::syntax(base, changes))?;
+        self.stages.pass(Stage::Constraints, || stages::constraints(self.task, base, changes))
     }
 }
 

@@ -49,7 +49,8 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
         files,
         context,
         constraints: fields.list("constraints")?,
-        command: fields.command()?,
+        command: fields.command("test_command")?,
+        lint: fields.command("lint_command")?,
         code: None,
         done_when: Vec::new(),
         status: fields.text("status")?,
@@ -67,7 +68,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
     })
 }
 
-const KNOWN: [&str; 18] = [
+const KNOWN: [&str; 20] = [
     "task_id",
     "description",
     "output_file",
@@ -75,6 +76,8 @@ const KNOWN: [&str; 18] = [
     "context_files",
     "constraints",
     "test_command",
+    "lint_command",
+    "shell",
     "status",
     "model",
     "local_model",
@@ -158,14 +161,19 @@ impl Fields<'_> {
         checked_files(self.file, first.chain(listed))
     }
 
-    /// The test command: a line, or a list of words.
-    fn command(&self) -> Result<Option<Command>> {
-        if let Some(Value::Array(_)) = self.map.get("test_command") {
-            let command = Command::from_argv(self.list("test_command")?);
-            return command.map(Some).map_err(|error| self.wrong("test_command", &error.to_string()));
+    /// A command: a line, which `shell` leaves to a shell, or a list of words.
+    fn command(&self, field: &str) -> Result<Option<Command>> {
+        if let Some(Value::Array(_)) = self.map.get(field) {
+            let command = Command::from_argv(self.list(field)?);
+            return command.map(Some).map_err(|error| self.wrong(field, &error.to_string()));
         }
-        match self.text("test_command")? {
-            Some(line) => checked_command(self.file, "field `test_command`", &line).map(Some),
+        let shell = match self.map.get("shell") {
+            None | Some(Value::Null) => false,
+            Some(Value::Bool(shell)) => *shell,
+            Some(_) => return Err(self.wrong("shell", "expected true or false")),
+        };
+        match self.text(field)? {
+            Some(line) => checked_command(self.file, &format!("field `{field}`"), &line, shell).map(Some),
             None => Ok(None),
         }
     }

@@ -21,7 +21,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
     let mut constraints = front.constraints.clone().unwrap_or_default();
     constraints.extend(sections.bullets("constraints"));
     let done_when = sections.done_when();
-    let command = sections.command()?;
+    let Commands { test: command, lint } = sections.commands(front.shell.unwrap_or(false))?;
     let code = sections.code()?;
     let title = sections.title.clone().or_else(|| front.name.clone());
     let description = sections.description(title.as_deref(), prose);
@@ -50,6 +50,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
         context,
         constraints,
         command,
+        lint,
         code,
         done_when,
         status: front.status,
@@ -241,31 +242,43 @@ impl<'a> Sections<'a> {
         lines.into_iter().map(criterion).filter(|criterion| !criterion.text.is_empty()).collect()
     }
 
-    /// The command after "Run:", or in a fenced block where nothing stands after it.
-    fn command(&mut self) -> Result<Option<Command>> {
+    /// The commands after "Run:" and "Lint:", or the one in a fenced block where nothing stands after "Run:".
+    fn commands(&mut self, shell: bool) -> Result<Commands> {
         let Some(section) = self.take(|name| matches!(name, "verification" | "verify"))? else {
-            return Ok(None);
+            return Ok(Commands::default());
         };
-        let mut found: Vec<(usize, String)> = Vec::new();
-        for (number, line) in &section.lines {
-            let line = line.trim().trim_start_matches(['-', '*', ' ']);
-            if line.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("run:")) {
-                let command = line[4..].trim_start_matches('*').trim().trim_matches('`').trim();
-                found.push((*number, command.to_owned()));
-            }
-        }
-        found.retain(|(_, command)| !command.is_empty());
+        let labelled = |label: &str| -> Vec<(usize, bool, String)> {
+            let lines = section.lines.iter().filter_map(|(number, line)| {
+                let (in_shell, command) = after_label(line, label)?;
+                Some((*number, shell || in_shell, command.to_owned()))
+            });
+            lines.filter(|(_, _, command)| !command.is_empty()).collect()
+        };
+        let mut found = labelled("run");
         if let Some(block) = fenced(&section).filter(|_| found.is_empty()) {
             let lines = block.text.lines().zip(block.line + 1..);
             found.extend(
-                lines.map(|(line, number)| (number, line.trim().trim_start_matches("$ ").to_owned())),
+                lines.map(|(line, number)| (number, shell, line.trim().trim_start_matches("$ ").to_owned())),
             );
-            found.retain(|(_, command)| !command.is_empty());
+            found.retain(|(_, _, command)| !command.is_empty());
         }
-        match found.as_slice() {
-            [(line, command)] => checked_command(self.file, &format!("line {line}"), command).map(Some),
-            [] => Err(bad(self.file, format!("line {}", section.line), "no command; write `Run: <command>`")),
-            [(first, _), (line, _), ..] => Err(bad(
+        if found.is_empty() {
+            return Err(bad(
+                self.file,
+                format!("line {}", section.line),
+                "no command; write `Run: <command>`",
+            ));
+        }
+        Ok(Commands { test: self.one(&found)?, lint: self.one(&labelled("lint"))? })
+    }
+
+    fn one(&self, found: &[(usize, bool, String)]) -> Result<Option<Command>> {
+        match found {
+            [] => Ok(None),
+            [(line, shell, command)] => {
+                checked_command(self.file, &format!("line {line}"), command, *shell).map(Some)
+            }
+            [(first, ..), (line, ..), ..] => Err(bad(
                 self.file,
                 format!("line {line}"),
                 format!("a second command after line {first}; a task has one, put several in a script"),
@@ -302,6 +315,24 @@ impl<'a> Sections<'a> {
         parts.retain(|part| !part.is_empty());
         parts.join("\n\n")
     }
+}
+
+/// The commands of a task.
+#[derive(Default)]
+struct Commands {
+    test: Option<Command>,
+    lint: Option<Command>,
+}
+
+/// What stands after a label such as "Run:", and whether the label says that it is for a shell.
+fn after_label<'a>(line: &'a str, label: &str) -> Option<(bool, &'a str)> {
+    let line = line.trim().trim_start_matches(['-', '*', ' ']);
+    let start = line.get(..label.len())?;
+    let rest = line[label.len()..].trim_start();
+    let in_shell = rest.get(..7).is_some_and(|word| word.eq_ignore_ascii_case("(shell)"));
+    let rest = if in_shell { rest[7..].trim_start() } else { rest };
+    let command = rest.strip_prefix(':').filter(|_| start.eq_ignore_ascii_case(label))?;
+    Some((in_shell, command.trim_start_matches('*').trim().trim_matches('`').trim()))
 }
 
 const WHOLE_HEADINGS: [&str; 6] =

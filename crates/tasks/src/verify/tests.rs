@@ -2,7 +2,7 @@ use super::*;
 
 fn sh(script: &str, limits: &Limits) -> Verification {
     let argv = ["sh", "-c", script].map(str::to_owned);
-    run(&argv, Path::new("/"), limits, &AtomicBool::new(false)).unwrap()
+    run(&argv, Path::new("/"), &Sandbox::off(), limits, &AtomicBool::new(false)).unwrap()
 }
 
 fn short() -> Limits {
@@ -24,14 +24,15 @@ fn it_runs_in_the_folder_with_nothing_to_read() {
     let dir = tempfile::tempdir().unwrap();
     let here = dir.path().canonicalize().unwrap();
     let argv = ["sh", "-c", "pwd; cat"].map(str::to_owned);
-    let done = run(&argv, &here, &Limits::default(), &AtomicBool::new(false)).unwrap();
+    let done = run(&argv, &here, &Sandbox::off(), &Limits::default(), &AtomicBool::new(false)).unwrap();
     assert_eq!(done.output.trim(), here.to_str().unwrap());
 }
 
 #[test]
 fn a_missing_program_is_a_result() {
     let argv = ["no-such-program-anywhere".to_owned()];
-    let done = run(&argv, Path::new("/"), &Limits::default(), &AtomicBool::new(false)).unwrap();
+    let done =
+        run(&argv, Path::new("/"), &Sandbox::off(), &Limits::default(), &AtomicBool::new(false)).unwrap();
     assert_eq!(done.exit, Exit::NotFound(argv[0].clone()));
     assert!(done.exit.to_string().contains("`no-such-program-anywhere`"));
 }
@@ -78,14 +79,27 @@ fn what_stays_in_the_background_is_ended() {
 #[test]
 fn a_cancelled_command_ends() {
     let argv = ["sleep", "60"].map(str::to_owned);
-    let done = run(&argv, Path::new("/"), &Limits::default(), &AtomicBool::new(true)).unwrap();
+    let done =
+        run(&argv, Path::new("/"), &Sandbox::off(), &Limits::default(), &AtomicBool::new(true)).unwrap();
     assert_eq!(done.exit, Exit::Cancelled);
 }
 
 #[test]
 fn names_of_secrets_are_known() {
     for name in ["OPENAI_API_KEY", "gh_token", "DB_PASSWORD", "AWS_SECRET_ACCESS"] {
-        assert!(is_secret(name));
+        assert!(environment::is_secret(name));
     }
-    assert!(!is_secret("PATH") && !is_secret("HOME"));
+    assert!(!environment::is_secret("PATH") && !environment::is_secret("HOME"));
+}
+
+/// Covers S1-34.
+#[test]
+fn without_a_sandbox_nothing_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let argv = ["touch", "ran"].map(str::to_owned);
+    let refused = run(&argv, dir.path(), &Sandbox::default(), &Limits::default(), &AtomicBool::new(false));
+    let error = refused.unwrap_err();
+    assert!(matches!(error, Error::NoSandbox { .. }));
+    assert!(error.to_string().contains("`--no-sandbox`"), "{error}");
+    assert!(!dir.path().join("ran").exists());
 }

@@ -37,7 +37,7 @@ pub(super) struct State {
     path: PathBuf,
     objects: Dir,
     journals: Dir,
-    lock: File,
+    _lock: Held,
 }
 
 /// The journal of a transaction that has not ended.
@@ -76,7 +76,7 @@ impl State {
         std::fs::write(path.join("workspace"), workspace.as_os_str().as_encoded_bytes())
             .map_err(io(&path))?;
         sweep(&objects).map_err(io(&path))?;
-        Ok(State { path, objects, journals, lock: held })
+        Ok(State { path, objects, journals, _lock: held })
     }
 
     /// Keeps a content; it is on the disk when this returns.
@@ -210,13 +210,6 @@ impl State {
     }
 }
 
-impl Drop for State {
-    /// Closing the file is not enough: a child that another thread is just starting has it open as well.
-    fn drop(&mut self) {
-        let _ = rustix::fs::flock(&self.lock, FlockOperation::Unlock);
-    }
-}
-
 impl Journal {
     /// Its number.
     pub(super) fn number(&self) -> u64 {
@@ -240,9 +233,20 @@ fn make_private(folder: &Path) -> std::io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
+/// A lock, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Held(File);
+
+impl Drop for Held {
+    /// Closing the file is not enough: a child that another thread is just starting has it open as well.
+    fn drop(&mut self) {
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
 /// Takes the lock of a workspace. A process that is gone holds none, but a child that it was about to
 /// start may, for a moment.
-pub(crate) fn hold(path: &Path, workspace: &Path) -> Result<File> {
+pub(crate) fn hold(path: &Path, workspace: &Path) -> Result<Held> {
     let io = |source| Error::Io { path: path.to_owned(), source };
     let mut file = OpenOptions::new()
         .read(true)
@@ -272,5 +276,5 @@ pub(crate) fn hold(path: &Path, workspace: &Path) -> Result<File> {
         std::thread::sleep(Duration::from_millis(5));
     }
     file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(io)?;
-    Ok(file)
+    Ok(Held(file))
 }

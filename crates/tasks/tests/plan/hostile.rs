@@ -96,8 +96,11 @@ fn a_command_cannot_lead_git_elsewhere() {
         whole("v", "d.txt", "d", "true"),
     ];
     let results = repository.run(&tasks, &repository.conduct(3)).unwrap();
-    let complete = results.iter().filter(|result| result.is_complete()).count();
-    assert!(complete >= 2, "{results:#?}");
+    // What the command did to git's own files is found and undone; nothing else may be the reason.
+    for result in &results[..2] {
+        assert!(result.is_complete() || result.result.error.contains("`.git/config`"), "{result:#?}");
+    }
+    assert!(results[2].is_complete(), "{:#?}", results[2]);
     assert_eq!(repository.git(&["status", "--porcelain"]), "");
     assert_eq!(repository.git(&["worktree", "list", "--porcelain"]).matches("worktree ").count(), 1);
     assert!(!repository.state().join("ran").exists());

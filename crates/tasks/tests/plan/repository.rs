@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
-use coder_tasks::{Conduct, Crew, Error, Event, Finished, Plan, Settings, Task, run_plan};
+use coder_tasks::{Conduct, Crew, Error, Event, Finished, Plan, Sandbox, Settings, Task, run_plan};
 
 /// A repository with one commit, a state folder beside it, and the user's identity for git.
 pub(crate) struct Repository {
@@ -93,7 +93,7 @@ impl Repository {
     ) -> Result<Vec<Finished>, Error> {
         let plan = Plan::new(tasks.to_vec())?;
         let crew = Crew {
-            settings: &|_| Settings::default(),
+            settings: &|_| Settings { sandbox: Sandbox::off(), ..Settings::default() },
             writer: &|_| None,
             observe: &|task, event| {
                 let id = &plan.tasks[task].id;

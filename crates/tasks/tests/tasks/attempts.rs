@@ -4,9 +4,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::scripted::{Folder, Scripted, task};
+use crate::scripted::{Folder, Scripted, settings, task};
 use coder_tasks::ledger::Verdict;
-use coder_tasks::{FailureClass, Outcome, Role, Settings, Status, Task, WriterError};
+use coder_tasks::{FailureClass, Outcome, Role, Status, Task, WriterError};
 
 const GOOD: &str = "grep -q 'x = 2' a.py";
 
@@ -266,7 +266,7 @@ fn a_cancelled_run_restores() {
     let mut writer = Scripted::new(["x = 2"]);
     let flag = cancel.clone();
     writer.on_draft = Some(Box::new(move || flag.store(true, Ordering::Relaxed)));
-    let result = folder.run_with(&task("a.py", Some(GOOD)), Some(&mut writer), &Settings::default(), &cancel);
+    let result = folder.run_with(&task("a.py", Some(GOOD)), Some(&mut writer), &settings(), &cancel);
     assert_eq!((result.outcome, result.error.as_str()), (Outcome::Cancelled, "cancelled"));
     assert_eq!((result.status, result.backup), (Status::Failed, None));
     assert_eq!(folder.read("a.py"), "x = 1\n");
@@ -289,14 +289,7 @@ fn a_run_cancelled_while_verifying_restores() {
             cancel.store(true, Ordering::Relaxed);
         });
         let workspace = folder.workspace();
-        coder_tasks::run_task(
-            &test,
-            &workspace,
-            Some(&mut writer),
-            &Settings::default(),
-            &mut |_| {},
-            &cancel,
-        )
+        coder_tasks::run_task(&test, &workspace, Some(&mut writer), &settings(), &mut |_| {}, &cancel)
     });
     assert_eq!(result.outcome, Outcome::Cancelled);
     assert_eq!(folder.read("a.py"), "x = 1\n");

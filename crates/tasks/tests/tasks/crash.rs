@@ -5,9 +5,9 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use coder_tasks::{Policy, Settings, Task, Workspace};
+use coder_tasks::{EditFormat, Policy, Settings, Task, Workspace};
 
-use crate::scripted::{Folder, Scripted};
+use crate::scripted::{Folder, Scripted, settings};
 
 const FOLDER: &str = "CODER_TEST_CRASH_FOLDER";
 const STATE: &str = "CODER_TEST_CRASH_STATE";
@@ -30,7 +30,7 @@ fn victim() {
         let mut writer = Scripted { replies: [Ok(blocks.join("\n\n"))].into(), ..Scripted::default() };
         let mut tell = |_: &coder_tasks::Progress<'_>| std::io::stderr().write_all(b".").unwrap();
         let policy = Policy { attempts: 1, ..Policy::default() };
-        let settings = Settings { policy, ..Settings::default() };
+        let settings = Settings { policy, edit_format: EditFormat::Whole, ..settings() };
         let spec = serde_json::json!({
             "task_id": "T-1", "description": "Set x.", "output_files": FILES, "policy": "ticket",
             "test_command": ["sh", "-c", if round % 3 == 2 { "exit 1" } else { "exit 0" }],

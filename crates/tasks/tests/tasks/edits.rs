@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicBool;
 
-use crate::scripted::{Folder, Scripted, task};
+use crate::scripted::{Folder, Scripted, settings, task};
 use coder_tasks::edit::{self, Base, Form};
 use coder_tasks::{EditFormat, Outcome, ReplyShape, Settings};
 use proptest::prelude::*;
@@ -57,7 +57,7 @@ fn the_form_can_be_chosen() {
         (EditFormat::Whole, "```python\nx = 2\n```", "ONLY the content of the file"),
     ] {
         let folder = Folder::new(&[("a.py", "x = 1\n")]);
-        let settings = Settings { edit_format, ..Settings::default() };
+        let settings = Settings { edit_format, ..settings() };
         let mut writer = writer(&[reply]);
         let cancel = AtomicBool::new(false);
         let result = folder.run_with(&task("a.py", Some(GOOD)), Some(&mut writer), &settings, &cancel);

@@ -8,9 +8,9 @@ use std::sync::atomic::AtomicBool;
 use coder_tasks::ledger::{
     AttemptResult, Begin, By, Draft, Entry, Ledger, MECHANICAL, Record, TaskRow, Verdict,
 };
-use coder_tasks::{Error, FailureClass, Progress, Settings, TaskResult, Usage, run_task};
+use coder_tasks::{Error, FailureClass, Progress, TaskResult, Usage, run_task};
 
-use crate::scripted::{Folder, Scripted, task};
+use crate::scripted::{Folder, Scripted, settings, task};
 
 const LEDGER: &str = "CODER_TEST_LEDGER";
 const COUNT: &str = "CODER_TEST_LEDGER_COUNT";
@@ -62,7 +62,7 @@ fn run(ledger: &Ledger, folder: &Folder, replies: [&str; 2]) -> TaskResult {
     };
     let workspace = folder.workspace();
     let mut writer = Scripted::new(replies);
-    let settings = Settings::default();
+    let settings = settings();
     let cancel = AtomicBool::new(false);
     let result = run_task(&task, &workspace, Some(&mut writer), &settings, &mut observe, &cancel);
     ledger.finish(row, &result, 20).unwrap();

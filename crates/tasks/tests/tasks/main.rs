@@ -5,6 +5,7 @@ mod classifier;
 mod crash;
 mod edits;
 mod hostile;
+mod judged;
 mod ledger;
 mod paths;
 mod reply;

@@ -238,7 +238,7 @@ fn a_hostile_task_writes_nothing() {
     let workspace = folder.workspace_in("inside");
     let cancel = std::sync::atomic::AtomicBool::new(false);
     let mut writer = Scripted::new(["x = 1"]);
-    let settings = coder_tasks::Settings::default();
+    let settings = crate::scripted::settings();
     let result = coder_tasks::run_task(
         &task("out/a.py", None),
         &workspace,

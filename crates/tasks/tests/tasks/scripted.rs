@@ -5,8 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use coder_tasks::{
-    DraftOptions, Prompt, Reply, Settings, Task, TaskResult, Usage, Workspace, Writer, WriterError,
+    DraftOptions, Prompt, Reply, Sandbox, Settings, Task, TaskResult, Usage, Workspace, Writer, WriterError,
 };
+
+/// Settings of tests whose commands are their own: nothing is kept from them.
+pub(crate) fn settings() -> Settings {
+    Settings { sandbox: Sandbox::off(), ..Settings::default() }
+}
 
 /// Gives its replies in turn and remembers what it was asked.
 #[derive(Default)]
@@ -80,7 +85,7 @@ impl Folder {
     }
 
     pub(crate) fn run(&self, task: &Task, writer: Option<&mut Scripted>) -> TaskResult {
-        self.run_with(task, writer, &Settings::default(), &AtomicBool::new(false))
+        self.run_with(task, writer, &settings(), &AtomicBool::new(false))
     }
 
     pub(crate) fn run_with(

@@ -28,6 +28,7 @@ pub(super) struct Front {
     pub(super) output_files: Option<Vec<String>>,
     pub(super) context_files: Option<Vec<String>>,
     pub(super) constraints: Option<Vec<String>>,
+    pub(super) shell: Option<bool>,
     /// A list or one string with commas, which is read apart.
     #[serde(skip)]
     pub(super) depends_on: Vec<String>,
@@ -56,7 +57,7 @@ fn depends_on(yaml: &str) -> Result<Vec<String>, serde_saphyr::Error> {
     Ok(crate::task::names(lines.iter().map(String::as_str)))
 }
 
-const KNOWN: [&str; 18] = [
+const KNOWN: [&str; 19] = [
     "name",
     "task_id",
     "id",
@@ -75,6 +76,7 @@ const KNOWN: [&str; 18] = [
     "output_files",
     "context_files",
     "constraints",
+    "shell",
 ];
 
 /// The frontmatter, and how many lines it takes.

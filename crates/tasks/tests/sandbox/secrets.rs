@@ -1,0 +1,57 @@
+//! Commands that look for what lets one act in somebody's name.
+
+use std::process::Command;
+
+use coder_tasks::verify::Exit;
+
+use crate::support::{Ground, assert_exit, limits, sandboxes};
+
+/// Says that this process is the one with secrets in its environment.
+const HOLDER: &str = "CODER_TEST_HOLDER";
+
+/// Runs the command as a program whose environment holds secrets. Without the variable it is no test.
+#[test]
+fn holder() {
+    if std::env::var_os(HOLDER).is_none() {
+        return;
+    }
+    for (name, sandbox) in sandboxes() {
+        let ground = Ground::new();
+        let done = ground.sh(sandbox, "env; cat \"$HOME/.ssh/id\" \"$HOME/.netrc\"; exit 3", &limits());
+        assert_exit(&done, Exit::Code(3), name);
+        assert!(!done.output.contains("hunter2"), "{name}: {}", done.output);
+        assert!(done.output.contains("HOME=") && done.output.contains("PATH="), "{name}: {}", done.output);
+        // The environment of every process that it can see, those that watch it among them.
+        let script = "for p in /proc/[0-9]*; do tr '\\0' '\\n' < $p/environ; done 2>/dev/null; exit 4";
+        let done = ground.sh(sandbox, script, &limits());
+        assert_exit(&done, Exit::Code(4), name);
+        assert!(!done.output.contains("hunter2"), "{name}: {}", done.output);
+        let mut named = sandbox.clone();
+        named.variables.push("DATABASE_PASSWORD".to_owned());
+        assert!(ground.sh(&named, "env", &limits()).output.contains("hunter2"), "{name}");
+        let done = ground.sh(sandbox, "cat \"$HOME/plain\"", &limits());
+        assert_exit(&done, Exit::Code(0), name);
+    }
+}
+
+/// Covers S1-34.
+#[test]
+fn secrets_of_environment_and_home_are_not_seen() {
+    let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    std::fs::create_dir(home.path().join(".ssh")).unwrap();
+    for (path, text) in [(".ssh/id", "hunter2"), (".netrc", "hunter2"), ("plain", "plain")] {
+        std::fs::write(home.path().join(path), text).unwrap();
+    }
+    let done = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "secrets::holder", "--nocapture"])
+        .env("HOME", home.path())
+        .envs([
+            (HOLDER, "1"),
+            ("OPENAI_API_KEY", "hunter2"),
+            ("DATABASE_PASSWORD", "hunter2"),
+            ("ODD", "hunter2"),
+        ])
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&[done.stdout, done.stderr].concat()));
+}
