@@ -125,7 +125,8 @@ fn models() -> Vec<Engine> {
     if models.is_empty() { vec![bundled()] } else { models }
 }
 
-/// 1,000 of 1,000 replies parse and apply, at temperature 1.5, within a few tokens.
+/// 1,000 of 1,000 replies parse and apply, at temperature 1.5, within a few tokens. Random weights write until they
+/// must end, so these have one block each; the engine's own tests have replies of several.
 ///
 /// Covers S0-11.
 #[test]
@@ -156,7 +157,6 @@ fn a_thousand_edits_of_random_weights_apply() {
         "1000 of 1000 replies apply: {blocks} blocks, {tokens} tokens, files of {} lines on average",
         lines / 1000
     );
-    assert!(blocks > 1000, "some replies have several blocks");
 }
 
 /// Line ends and delimiters, a little more likely.
