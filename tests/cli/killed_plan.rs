@@ -11,6 +11,10 @@ use tempfile::TempDir;
 const KILLS: usize = 45;
 const COUNT: &str = "CODER_TEST_KILLS";
 
+/// What the tasks write.
+const WRITTEN: [&str; 6] =
+    ["long.txt", "src/two.txt", "src/deep/four.txt", "other.txt", "seven.txt", "src/deep/nine.txt"];
+
 /// Nine tasks in three batches: new files, insertions, two tasks on one file, one that runs into the other's file.
 fn files() -> Vec<(String, String)> {
     let task = |id: &str, file: &str, place: &str, code: &str| {
@@ -89,9 +93,14 @@ impl Place {
         command
     }
 
-    /// Runs for at most this long, then `kill -9`. Whether it was killed.
-    fn run_for(&self, time: Duration) -> bool {
+    /// Runs for at most this long after the start, or after the first change of a file, then `kill -9`. Whether it
+    /// was killed.
+    fn run_for(&self, time: Duration, from_change: bool) -> bool {
+        let before = self.lengths();
         let mut child = self.command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        while from_change && self.lengths() == before && child.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
         let begin = Instant::now();
         while begin.elapsed() < time {
             std::thread::yield_now();
@@ -100,6 +109,12 @@ impl Place {
         child.kill().unwrap();
         child.wait().unwrap();
         running
+    }
+
+    /// The length of each file that a task writes, where it is there.
+    fn lengths(&self) -> Vec<Option<u64>> {
+        let length = |path: &str| fs::metadata(self.work().join(path)).ok().map(|file| file.len());
+        WRITTEN.iter().map(|path| length(path)).collect()
     }
 
     /// Runs to the end; how long it took.
@@ -174,33 +189,29 @@ fn random(state: &mut u64) -> f64 {
     (*state >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// When to kill, as a part of the time that a whole run takes. In worktrees the checkout changes only at the end, so
-/// half of the moments are there.
-fn moment(commit: bool, state: &mut u64) -> f64 {
-    let late = commit && random(state) < 0.5;
-    let part = random(state);
-    if late { 0.7 + 0.35 * part } else { part }
-}
-
 fn killed_and_gone_on_with(commit: bool, kills: usize, seed: u64) {
     let place = Place::new(commit);
     let old = place.result();
-    let mut whole = place.finish();
+    let whole = place.finish();
     let new = place.result();
     assert_ne!(old, new);
     place.assert_nothing_left_over();
     let (mut state, mut done, mut landed) = (seed, 0, [0, 0]);
-    for round in 1.. {
-        if done >= kills {
-            break;
-        }
-        if round % 8 == 0 {
-            // Machines are not equally fast all the time.
-            whole = Place::new(commit).finish();
-        }
+    // Half of the moments count from the start, half from the first change of a file: in worktrees the checkout
+    // changes only at the end. How long each are is steered, because machines differ and change: longer after a kill,
+    // shorter after one that came too late.
+    let mut spans = [whole, whole / 10];
+    while done < kills {
         let place = Place::new(commit);
         // The second time or later is a kill of what goes on after a kill.
-        while place.run_for(whole.mul_f64(moment(commit, &mut state))) {
+        loop {
+            let from_change = random(&mut state) < 0.5;
+            let span = &mut spans[usize::from(from_change)];
+            let killed = place.run_for(span.mul_f64(random(&mut state)), from_change);
+            *span = span.mul_f64(if killed { 1.05 } else { 0.75 });
+            if !killed {
+                break;
+            }
             done += 1;
             place.assert_whole(&old, &new);
             landed[usize::from(place.result() != old)] += 1;
