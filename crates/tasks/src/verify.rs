@@ -8,6 +8,7 @@
 mod approvals;
 #[cfg(target_os = "linux")]
 mod bubblewrap;
+mod busy;
 mod capture;
 #[cfg(target_os = "linux")]
 mod confine;
@@ -190,7 +191,7 @@ pub fn run(
     let (reader, writer) = std::io::pipe().map_err(io)?;
     let (mut command, tether) = leash::command(argv, dir, sandbox, limits).map_err(io)?;
     command.current_dir(dir).stdout(writer.try_clone().map_err(io)?).stderr(writer);
-    let child = match command.spawn() {
+    let child = match busy::patiently(|| command.spawn()) {
         Ok(child) => child,
         Err(error) => return tether.not_started(program, &error).map(|exit| ended(exit, capture)),
     };

@@ -3,6 +3,7 @@
 //! All of it is irrevocable and inherited, so the order matters only in that nothing may be given up that
 //! a later step needs.
 
+use std::convert::Infallible;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -15,6 +16,7 @@ use landlock::{
 use rustix::process::{Resource, Rlimit, Signal};
 use rustix::thread::CapabilitySet;
 
+use super::busy::patiently;
 use super::filter;
 use super::message::{Confinement, Places, Step, receive, send};
 
@@ -30,10 +32,12 @@ pub(super) fn become_command() -> std::io::Result<()> {
     }
     send(&control, &Step::Confined)?;
     let argv = &confinement.argv;
-    let error = Command::new(&argv[0]).args(&argv[1..]).exec();
-    let step = match error.kind() {
-        std::io::ErrorKind::NotFound => Step::NotFound,
-        _ => Step::NotStarted(error.to_string()),
+    let mut command = Command::new(&argv[0]);
+    command.args(&argv[1..]);
+    let step = match patiently(|| Err::<Infallible, _>(command.exec())) {
+        Ok(never) => match never {},
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Step::NotFound,
+        Err(error) => Step::NotStarted(error.to_string()),
     };
     send(&control, &step)
 }
