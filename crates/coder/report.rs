@@ -71,7 +71,7 @@ impl<'a> Report<'a> {
 
 /// One task in one line.
 pub(crate) fn line(result: &TaskResult) -> String {
-    let outcome = word(result.outcome);
+    let outcome = result.outcome.as_str();
     let mut line = format!("{}: {outcome}, {}", result.task_id, result.file);
     let how = match (result.outcome, result.tier.as_deref(), result.attempts) {
         (Outcome::Complete, Some("mechanical"), _) => "applied as given".to_string(),
@@ -89,17 +89,6 @@ pub(crate) fn line(result: &TaskResult) -> String {
         line += &format!(", {} tokens", result.usage.completion_tokens);
     }
     format!("{line}, {:.1} s", result.seconds)
-}
-
-/// The word for an outcome, which is that of the JSON.
-pub(crate) fn word(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Complete => "complete",
-        Outcome::Blocked => "blocked",
-        Outcome::Unavailable => "unavailable",
-        Outcome::Refused => "refused",
-        Outcome::Cancelled => "cancelled",
-    }
 }
 
 #[cfg(test)]
@@ -124,7 +113,7 @@ mod tests {
             verified,
             history: Vec::new(),
         };
-        Finished { result, commit: None, resumed: false }
+        Finished { result, commit: None, resumed: false, integrated: None }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{coder, copy_of, folder, stderr, stdout, text};
+use crate::support::{coder, copy_of, folder, json, stderr, stdout, text};
 
 /// Runs in a folder with a state folder of its own; the exit code and the JSON.
 fn run(folder: &Path, state: &Path, args: &[&str]) -> (Option<i32>, Value) {
@@ -71,7 +71,7 @@ fn the_task_file_of_line_280() {
     assert!(after.starts_with(&before));
 }
 
-/// Covers S0-01, S0-23, S0-24, S0-29, S2-42.
+/// Covers S0-01, S0-23, S0-24, S0-29, S1-44, S2-42.
 #[test]
 fn the_plan_of_nine_tasks() {
     let folder = repository_of("examples/reject_if_remote");
@@ -101,6 +101,11 @@ fn the_plan_of_nine_tasks() {
     let tests =
         Command::new("python3").args(["-B", "-m", "unittest", "-q"]).current_dir(folder.path()).output();
     assert!(tests.unwrap().status.success());
+    let stats = json(&["stats", "--json", "--state-dir", text(state.path())]);
+    assert_eq!((&stats["counts"]["integrated"], &stats["counts"]["regressed"]), (&9.into(), &0.into()));
+    let metrics = stats["metrics"].as_array().unwrap();
+    let regressions = metrics.iter().find(|metric| metric["name"] == "regressions").unwrap();
+    assert_eq!((&regressions["id"], &regressions["value"]), (&"S1-44".into(), &0.0.into()));
 }
 
 /// Covers S0-10, S1-05, S1-36, S1-37, S1-38, S1-39, S1-40.

@@ -376,7 +376,7 @@ pub enum Error {
     },
     /// A former run in this folder was killed.
     #[error(
-        "a run of `{plan}` was interrupted here with `{done}` tasks done; go on with `coder run {plan} --resume`, or drop its work with --restart"
+        "a run of `{plan}` was interrupted here with `{done}` tasks done; go on with `coder run {plan} --commit --resume`, or drop its work with `--commit --restart`"
     )]
     Unfinished {
         /// The plan as it was named.

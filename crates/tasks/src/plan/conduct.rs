@@ -74,6 +74,9 @@ pub struct Finished {
     /// Whether a former run did it.
     #[serde(skip)]
     pub resumed: bool,
+    /// Whether the commands approve on top of what was merged before it; None where none was asked there.
+    #[serde(skip)]
+    pub integrated: Option<bool>,
 }
 
 /// Does a plan in a folder. The results are in the order in which the tasks were finished; tasks that a
@@ -102,7 +105,7 @@ pub fn is_repository(folder: &Path) -> bool {
 
 impl Finished {
     pub(super) fn new(result: TaskResult, commit: Option<String>) -> Finished {
-        Finished { result, commit, resumed: false }
+        Finished { result, commit, resumed: false, integrated: None }
     }
 
     /// What a former run did.
@@ -119,7 +122,7 @@ impl Finished {
             verified: done.verified,
             ..not_done(task, Outcome::Complete, String::new())
         };
-        Finished { result, commit: done.commit.clone(), resumed: true }
+        Finished { commit: done.commit.clone(), resumed: true, ..Finished::new(result, None) }
     }
 
     /// Whether it is complete.

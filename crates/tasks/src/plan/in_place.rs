@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 
 use super::Plan;
 use super::conduct::{Board, Conduct, Crew, Event, Finished, not_done};
-use super::journal::{Begun, Done, Journal, Record, Stage, hex};
-use crate::Result;
+use super::journal::{Begun, Done, Journal, Record, Stage};
 use crate::policy::Outcome;
 use crate::run::{Progress, run_task};
 use crate::task::Task;
-use crate::workspace::Workspace;
+use crate::workspace::{self, Workspace};
+use crate::{Error, Result};
 
 pub(super) fn run(plan: &Plan, folder: &Path, conduct: &Conduct, crew: &Crew<'_>) -> Result<Vec<Finished>> {
     let workspace = Workspace::open(folder, &conduct.state)?;
@@ -66,26 +66,36 @@ impl Book {
             return Ok(Book { journal: None, record });
         }
         let (journal, _) = Journal::open(&conduct.state, workspace.path())?;
+        let former = match journal.read() {
+            Err(Error::BadJournal { .. }) if conduct.restart => None,
+            read => read?,
+        };
+        // Commits of a run in worktrees that the checkout does not have: nothing else knows of them.
+        let waiting = |former: &&Record| former.head != former.base;
+        if let Some(Record { plan, done, .. }) = former.as_ref().filter(waiting) {
+            return Err(Error::Unfinished { plan: plan.clone(), done: done.len() });
+        }
         if conduct.resume
             && !conduct.restart
-            && let Some(former) = journal.read()?.filter(|former| former.base.is_empty())
+            && let Some(former) = former.filter(|former| former.base.is_empty())
         {
             record.done = former.done;
             // What a killed task left half done is taken back first.
-            for interrupted in workspace.recover()? {
-                (crew.observe)(0, &Event::Step(&Progress::Interrupted(&interrupted)));
+            let interrupted = workspace.recover()?;
+            for interrupted in &interrupted {
+                (crew.observe)(0, &Event::Step(&Progress::Interrupted(interrupted)));
             }
-            let begun = former.begun.and_then(|begun| {
+            let cut_off = |id: &String| interrupted.iter().any(|interrupted| interrupted.task_id == *id);
+            let begun = former.begun.filter(|begun| !cut_off(&begun.id)).and_then(|begun| {
                 let spec = plan.tasks.iter().find(|task| task.id == begun.id)?;
                 Some((spec, begun))
             });
             if let Some((spec, begun)) = begun
-                && changed(&begun, workspace)?
+                && let Some(files) = finished(&begun, workspace)?
             {
-                // Files of a killed task are as they were unless it was complete; only the entry was missing.
+                // The task was complete; only the entry was missing.
                 let mut result = not_done(spec, Outcome::Complete, String::new());
-                (result.attempts, result.verified) = (1, spec.command.is_some());
-                result.files = super::written(spec).cloned().collect();
+                (result.attempts, result.verified, result.files) = (1, spec.command.is_some(), files);
                 record.done.push(Done::new(spec, &result, None));
             }
         }
@@ -95,13 +105,8 @@ impl Book {
 
     fn begin(&mut self, task: &Task, workspace: &Workspace) -> Result<()> {
         let Some(journal) = &self.journal else { return Ok(()) };
-        // A file that cannot be read is the task's own error to tell.
-        let hash = |path: &String| {
-            let snapshot = workspace.snapshot(path).ok()?;
-            Some((path.clone(), snapshot.text().map(|text| hex(text.as_bytes()))))
-        };
-        let files = super::written(task).filter_map(hash).collect();
-        self.record.begun = Some(Begun { id: task.id.clone(), files });
+        let after = workspace.history()?.last().map_or(0, |done| done.number);
+        self.record.begun = Some(Begun { id: task.id.clone(), after });
         journal.write(&self.record)
     }
 
@@ -122,13 +127,11 @@ impl Book {
     }
 }
 
-/// Whether a file of a task that was killed is different from what it was before the task.
-fn changed(begun: &Begun, workspace: &Workspace) -> Result<bool> {
-    for (path, before) in &begun.files {
-        let now = workspace.snapshot(path)?;
-        if now.text().map(|text| hex(text.as_bytes())) != *before {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+/// The files that a task changed whose run was killed, if it was done by then.
+fn finished(begun: &Begun, workspace: &Workspace) -> Result<Option<Vec<String>>> {
+    let is = |done: &workspace::Done| {
+        let mine = done.number > begun.after && done.task_id == begun.id;
+        mine && done.undoes.is_none() && !done.undone
+    };
+    Ok(workspace.history()?.into_iter().rev().find(is).map(|done| done.files))
 }

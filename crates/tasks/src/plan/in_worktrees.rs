@@ -303,7 +303,7 @@ impl Work<'_, '_> {
     /// on that.
     fn merge(&mut self, mut ran: Ran<'_>) -> Result<()> {
         let task = ran.task;
-        let mut commit = None;
+        let (mut commit, mut integrated) = (None, None);
         let mut again = false;
         while ran.result.outcome == Outcome::Complete {
             match self.join(&ran)? {
@@ -314,11 +314,14 @@ impl Work<'_, '_> {
                         self.record.head = made.clone();
                     }
                     self.journal.write(&self.record)?;
+                    // Its command ran on exactly what the commit holds: before the merge if nothing was merged
+                    // since, else after it.
+                    integrated = made.as_ref().filter(|_| ran.result.verified).map(|_| true);
                     commit = made;
                     break;
                 }
                 Joined::Refused(reason) if !again => {
-                    again = true;
+                    (again, integrated) = (true, Some(false));
                     (self.site.crew.observe)(task, &Event::Again(&reason));
                     ran.base = self.record.head.clone();
                     ran.tree.reset(&ran.base)?;
@@ -331,7 +334,8 @@ impl Work<'_, '_> {
         }
         let Ran { result, tree, .. } = ran;
         drop(tree);
-        self.board.enter(task, Finished::new(result, commit), self.site.crew);
+        let finished = Finished { integrated, ..Finished::new(result, commit) };
+        self.board.enter(task, finished, self.site.crew);
         Ok(())
     }
 

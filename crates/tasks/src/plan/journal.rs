@@ -10,11 +10,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::ledger::{TaskResult, Usage};
 use crate::task::Task;
-use crate::workspace::Held;
+use crate::workspace::{Held, sha256};
 use crate::{Error, Result, workspace};
 
 /// The folder of one checkout's plan, locked.
@@ -40,7 +39,7 @@ pub(super) struct Record {
     pub(super) wave: Option<(usize, String)>,
     /// The tasks that are complete, in the order in which they were merged.
     pub(super) done: Vec<Done>,
-    /// The task at work in place, and its files as they were before.
+    /// The task at work in place.
     pub(super) begun: Option<Begun>,
 }
 
@@ -77,19 +76,22 @@ pub(super) struct Done {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Begun {
     pub(super) id: String,
-    /// Each file and the hash of its content, None where it did not exist.
-    pub(super) files: Vec<(String, Option<String>)>,
+    /// The last number in the workspace's history: what the task did has a greater one.
+    #[serde(default)]
+    pub(super) after: u64,
 }
 
 impl Journal {
     /// Opens and locks the journal of a checkout. Returns once the children of a killed run are gone, with
     /// the file that holds the own ones.
     pub(super) fn open(state: &Path, root: &Path) -> Result<(Journal, File)> {
-        let key = hex(root.as_os_str().as_encoded_bytes());
+        let key = sha256(root.as_os_str().as_encoded_bytes());
         let folder = state.join("plans").join(&key[..16]);
         let io = |source| Error::Io { path: folder.clone(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(io)?;
         let lock = workspace::hold(&folder.join("lock"), root)?;
+        // Who goes on with a plan that is complete does so soon.
+        workspace::prune_folders(&state.join("plans"), has_ended);
         let children = open_locked(&folder.join("children")).map_err(io)?;
         Ok((Journal { folder, _lock: lock }, children))
     }
@@ -124,6 +126,13 @@ impl Journal {
 }
 
 const RECORD: &str = "record.json";
+
+/// Whether the plan of a folder ended in good order.
+fn has_ended(folder: &Path) -> bool {
+    let record = fs::read(folder.join(RECORD)).ok();
+    let record = record.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
+    record.is_some_and(|record| record.stage == Stage::Ended)
+}
 
 /// Opens and locks a file, as soon as nobody else holds it.
 fn open_locked(path: &Path) -> std::io::Result<File> {
@@ -166,9 +175,5 @@ impl Done {
 pub(super) fn digest(task: &Task) -> String {
     let task = Task { source: String::new(), ..task.clone() };
     // A task is plain data, which is always JSON.
-    hex(&serde_json::to_vec(&task).unwrap_or_default())
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    sha256(&serde_json::to_vec(&task).unwrap_or_default())
 }

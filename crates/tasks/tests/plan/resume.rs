@@ -78,6 +78,40 @@ fn a_plan_in_place_is_gone_on_with_too() {
     repository.assert_no_strays_in_the_state();
 }
 
+/// A run in place may be killed between a task's last effect and the record of it, or before its first one.
+#[test]
+fn a_task_at_work_when_the_run_was_killed_is_done_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let repository = Repository::new(&[]);
+    let in_place = Conduct { commit: false, resume: true, ..repository.conduct(1) };
+    std::fs::write(folder.path().join("a.txt"), "a\n").unwrap();
+    repository.run_in(folder.path(), &plan(), &in_place, &|_| {}).unwrap();
+    let plans = std::fs::read_dir(repository.state().join("plans")).unwrap();
+    let record = plans.map(|plan| plan.unwrap().path().join("record.json")).next().unwrap();
+    let kill = |id: &str, after: u64| {
+        let mut read: serde_json::Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+        read["stage"] = "running".into();
+        read["begun"] = serde_json::json!({ "id": id, "after": after });
+        if id == "a" {
+            read["done"] = serde_json::json!([]);
+        }
+        std::fs::write(&record, read.to_string()).unwrap();
+        repository.run_in(folder.path(), &plan(), &in_place, &|_| {}).unwrap()
+    };
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    let results = kill("a", 0);
+    assert!(results[0].resumed && results[0].is_complete(), "{results:#?}");
+    assert_eq!(
+        (read("a.txt").as_str(), results[0].result.files.as_slice()),
+        ("new\na\n", &["a.txt".to_owned()][..])
+    );
+    // What somebody else writes into the task's file does not make it done.
+    std::fs::write(folder.path().join("b.txt"), "mine\n").unwrap();
+    let results = kill("b", 1);
+    assert!(!results[1].resumed && !results[1].is_complete(), "{results:#?}");
+    assert_eq!(read("b.txt"), "mine\n");
+}
+
 /// A plan may be killed after its last step; who then goes on with it must not do it twice.
 #[test]
 fn a_complete_plan_is_not_done_twice() {

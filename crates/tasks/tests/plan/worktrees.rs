@@ -19,6 +19,7 @@ fn each_task_has_a_worktree_and_a_commit() {
         let repository = Repository::new(&[("src/a.txt", "a\n"), ("README.md", "words\n")]);
         let results = repository.run(&tasks, &repository.conduct(jobs)).unwrap();
         assert_eq!(results.len(), 4, "{results:?}");
+        assert!(results.iter().all(|result| result.integrated == Some(true)), "{results:#?}");
         assert!(results.iter().all(|result| result.is_complete() && result.result.verified), "{results:#?}");
         assert_eq!(
             repository.subjects(),
@@ -78,6 +79,7 @@ fn what_fails_together_is_done_again_and_then_blocked() {
     assert_eq!(results[0].result.outcome, Outcome::Complete);
     assert_eq!(results[1].result.outcome, Outcome::Blocked, "{results:#?}");
     assert_eq!((results[1].commit.clone(), results[1].result.files.len()), (None, 0));
+    assert_eq!((results[0].integrated, results[1].integrated), (Some(true), Some(false)));
     assert!(!results[1].result.error.is_empty());
     let events = repository.events.lock().unwrap();
     assert!(
@@ -169,6 +171,13 @@ fn what_the_user_changes_meanwhile_is_kept_and_the_plan_can_land_later() {
     assert_eq!(repository.read("a.txt"), "mine\n");
     assert_eq!(repository.subjects(), ["first"]);
     repository.write("a.txt", "a\n");
+    // A run in place does not forget the commits that wait, whatever it is asked.
+    for (resume, restart) in [(false, false), (true, false), (false, true)] {
+        let in_place = coder_tasks::Conduct { commit: false, resume, restart, ..repository.conduct(1) };
+        let error = repository.run(&[whole("u", "u.txt", "u", "true")], &in_place).unwrap_err();
+        assert!(matches!(&error, Error::Unfinished { plan, done: 1 } if plan == "plan"), "{error}");
+        assert!(error.to_string().contains("`coder run plan --commit --resume`"), "{error}");
+    }
     let resumed = coder_tasks::Conduct { resume: true, ..repository.conduct(1) };
     let results = repository.run(&tasks, &resumed).unwrap();
     assert!(results[0].resumed && results[0].is_complete());
