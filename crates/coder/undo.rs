@@ -1,13 +1,14 @@
 //! `coder undo`: what a task changed is as it was before.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use coder_tasks::Workspace;
-use coder_tasks::workspace::{Done, Interrupted, default_state};
+use coder_tasks::workspace::{Done, Interrupted};
 
 use crate::failure::Outcome;
 use crate::output::Output;
+use crate::state::StateArgs;
 
 /// Take back what a task changed: the last one, or any
 #[derive(Args, Debug)]
@@ -25,9 +26,8 @@ pub(crate) struct UndoArgs {
     /// The folder that the task changed
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     working_dir: PathBuf,
-    /// Where journals and old contents are kept [default: coder in $XDG_STATE_HOME or ~/.local/state]
-    #[arg(long, value_name = "FOLDER")]
-    state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    state: StateArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -39,10 +39,11 @@ const EXAMPLES: &str = "Examples:
   coder undo T-001              one task, by its id
   coder undo 12                 the entry with this number; an undo is an entry too, so this can redo
 
-All files of a task are taken back, or none. A file that was changed since is an error, unless --force is given.";
+All files of a task are taken back, or none. A file that was changed since is an error, unless --force is given.
+The last 200 tasks of a folder can be taken back, undos among them.";
 
 pub(crate) fn run(args: UndoArgs) -> Outcome {
-    let workspace = workspace(&args.working_dir, args.state_dir.as_deref())?;
+    let workspace = Workspace::open(&args.working_dir, &args.state.folder()?)?;
     for former in workspace.recover()? {
         eprintln!("{}", interrupted(&former));
     }
@@ -60,15 +61,6 @@ pub(crate) fn run(args: UndoArgs) -> Outcome {
     }
     history.iter().try_for_each(|done| out.line(&line(done)))?;
     Ok(())
-}
-
-/// The folder that tasks may change, with its state where it belongs.
-pub(crate) fn workspace(folder: &Path, state: Option<&Path>) -> Outcome<Workspace> {
-    let state = match state {
-        Some(state) => state.to_owned(),
-        None => default_state()?,
-    };
-    Ok(Workspace::open(folder, &state)?)
 }
 
 /// What became of a run that was killed.

@@ -7,6 +7,7 @@
 
 mod fault;
 mod journal;
+mod prune;
 mod recover;
 mod replace;
 mod state;
@@ -23,6 +24,8 @@ use cap_std::fs::Dir;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+pub(crate) use journal::sha256;
+pub(crate) use prune::prune_folders;
 pub use recover::Interrupted;
 pub use state::default_state;
 pub(crate) use state::{Held, hold};
@@ -128,6 +131,11 @@ impl Workspace {
         Ok(Snapshot { path, before })
     }
 
+    /// Keeps a content that is about to be replaced in the store, for whoever misses it.
+    pub(crate) fn set_aside(&self, content: &[u8]) -> Result<()> {
+        self.state()?.save(content).map(drop)
+    }
+
     /// The state of this workspace. The first call takes the lock, and takes back what killed runs did.
     fn state(&self) -> Result<&State> {
         if let Some(state) = self.state.get() {
@@ -137,6 +145,8 @@ impl Workspace {
         if self.state.get().is_none() {
             let state = State::open(&self.states, &self.path)?;
             *interrupted = self.replay(&state)?;
+            // A store that is larger than it need be is no reason not to work.
+            let _ = state.prune();
             // Nobody else can have set it: the lock is held.
             let _ = self.state.set(state);
         }

@@ -2,9 +2,8 @@
 
 use std::path::PathBuf;
 
-use sha2::{Digest, Sha256};
-
 use crate::command::Command;
+use crate::workspace::sha256;
 use crate::{Error, Result};
 
 /// Approved lines: a folder with one file each, named by the line's hash and holding the line, so that a
@@ -43,9 +42,7 @@ impl Approvals {
     }
 
     fn file(&self, command: &Command) -> Option<PathBuf> {
-        let hash = Sha256::digest(command.line.as_bytes());
-        let name: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        self.folder.as_ref().map(|folder| folder.join(name))
+        self.folder.as_ref().map(|folder| folder.join(sha256(command.line.as_bytes())))
     }
 }
 

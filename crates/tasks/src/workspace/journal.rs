@@ -100,6 +100,25 @@ pub(super) fn entries(bytes: &[u8]) -> Vec<Entry> {
     bytes.split_inclusive(|byte| *byte == b'\n').map_while(whole).collect()
 }
 
+/// The contents in the store that a journal names.
+pub(super) fn contents(bytes: &[u8]) -> BTreeSet<String> {
+    let mut named = BTreeSet::new();
+    for entry in entries(bytes) {
+        match entry {
+            Entry::Begin(Begin { files, .. }) => {
+                named.extend(files.into_iter().filter_map(|file| Some(file.before?.sha256)));
+            }
+            Entry::Write { files } | Entry::Commit { files } => {
+                named.extend(files.into_iter().filter_map(|file| file.sha256));
+            }
+            Entry::Displaced { sha256, .. } => {
+                named.insert(sha256);
+            }
+        }
+    }
+    named
+}
+
 impl Log {
     /// Reads a journal; None if not even its beginning is whole, so nothing was written under it.
     pub(super) fn read(bytes: &[u8]) -> Option<Log> {
@@ -142,8 +161,8 @@ impl Saved {
     }
 }
 
-/// A content's name.
-pub(super) fn sha256(bytes: &[u8]) -> String {
+/// A content's name: its SHA-256 in hexadecimal digits.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

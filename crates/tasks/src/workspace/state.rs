@@ -14,6 +14,7 @@ use rustix::process::{Pid, test_kill_process};
 
 use super::fault::step;
 use super::journal::{Begin, Entry, Log, line, sha256};
+use super::prune::{is_gone, prune_folders};
 use super::replace::{lock, remove, replace, sweep, sync};
 use crate::{Error, Result};
 
@@ -35,7 +36,7 @@ const MAX_JOURNAL_BYTES: u64 = 16 << 20;
 #[derive(Debug)]
 pub(super) struct State {
     path: PathBuf,
-    objects: Dir,
+    pub(super) objects: Dir,
     journals: Dir,
     _lock: Held,
 }
@@ -76,6 +77,7 @@ impl State {
         std::fs::write(path.join("workspace"), workspace.as_os_str().as_encoded_bytes())
             .map_err(io(&path))?;
         sweep(&objects).map_err(io(&path))?;
+        prune_folders(&root.join("workspaces"), is_gone);
         Ok(State { path, objects, journals, _lock: held })
     }
 
@@ -166,6 +168,16 @@ impl State {
         remove(&self.journals, &format!("{number:08}.{OPEN}")).map_err(self.wrong())
     }
 
+    /// Removes journals of the history.
+    pub(super) fn unlink_done(&self, numbers: &[u64]) -> Result<()> {
+        for number in numbers {
+            step()
+                .and_then(|()| std::fs::remove_file(self.journal_path(*number, DONE)))
+                .map_err(self.wrong())?;
+        }
+        sync(&self.journals).map_err(self.wrong())
+    }
+
     /// The transactions that have not ended, and those that have, by their numbers.
     pub(super) fn numbers(&self) -> Result<Vec<(u64, bool)>> {
         let mut found = Vec::new();
@@ -204,7 +216,7 @@ impl State {
         self.path.join("journals").join(format!("{number:08}.{ending}"))
     }
 
-    fn wrong(&self) -> impl Fn(std::io::Error) -> Error + use<> {
+    pub(super) fn wrong(&self) -> impl Fn(std::io::Error) -> Error + use<> {
         let path = self.path.clone();
         move |source| Error::Io { path: path.clone(), source }
     }
@@ -218,7 +230,7 @@ impl Journal {
 }
 
 /// Endings of journals whose transaction has not ended, and of those whose has.
-const OPEN: &str = "open";
+pub(super) const OPEN: &str = "open";
 const DONE: &str = "done";
 
 /// A workspace's folder: its last name for people, and a checksum, because paths can be long.

@@ -291,3 +291,91 @@ fn what_another_program_writes_at_any_moment_is_not_lost() {
     println!("{refused} writes were refused");
     assert!(refused > 20, "{refused}");
 }
+
+/// A task that gives `a.py` a content of its own.
+fn done(workspace: &Workspace, number: usize) {
+    let content = Some(format!("a = {number}\n"));
+    let mut transaction = workspace.begin(&format!("T-{number}"), &["a.py".to_owned()]).unwrap();
+    transaction.write(&[Change { path: "a.py".to_owned(), content }]).unwrap();
+    transaction.commit().unwrap();
+}
+
+fn make_old(file: &Path) {
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(100 * 24 * 60 * 60);
+    std::fs::File::options().write(true).open(file).unwrap().set_modified(long_ago).unwrap();
+}
+
+#[test]
+fn only_the_last_tasks_can_be_undone_and_nothing_else_is_kept() {
+    let bench = Bench::new();
+    let workspace = bench.workspace();
+    let count = prune::KEPT + 3;
+    (1..=count).for_each(|number| done(&workspace, number));
+    drop(workspace);
+    let objects = || {
+        files(bench.state.path()).iter().filter(|path| path.parent().unwrap().ends_with("objects")).count()
+    };
+    assert_eq!(objects(), count + 1);
+    // A prune that dies after any effect is done by the next start.
+    for steps in 0..4 {
+        dies_after(steps);
+        let _ = bench.workspace().recover();
+        lives();
+    }
+    let workspace = bench.workspace();
+    let history = workspace.history().unwrap();
+    assert_eq!((history.len(), history[0].number, &*history[0].task_id), (prune::KEPT, 4, "T-4"));
+    assert_eq!(objects(), prune::KEPT + 1);
+    // The oldest one that is left: its old content is that of the last one that is gone.
+    workspace.undo(Some("T-4"), true).unwrap();
+    assert_eq!(std::fs::read_to_string(bench.folder.path().join("a.py")).unwrap(), "a = 3\n");
+    done(&workspace, 1000);
+    assert_eq!(workspace.history().unwrap().last().unwrap().number as usize, count + 2);
+}
+
+#[test]
+fn contents_that_no_task_names_stay_for_a_while() {
+    let bench = Bench::new();
+    let workspace = bench.workspace();
+    done(&workspace, 1);
+    let state = workspace.state().unwrap();
+    let kept = state.content_path(&state.save(b"what somebody wrote").unwrap());
+    drop(workspace);
+    bench.workspace().recover().unwrap();
+    assert!(kept.exists());
+    files(bench.state.path()).iter().for_each(|file| make_old(file));
+    let workspace = bench.workspace();
+    workspace.recover().unwrap();
+    assert!(!kept.exists());
+    assert_eq!(workspace.undo(None, false).unwrap().task_id, "T-1");
+}
+
+#[test]
+fn the_state_of_a_folder_that_is_gone_goes_unless_something_is_unfinished() {
+    let bench = Bench::new();
+    let used = |name: &str, steps: u64| {
+        let folder = bench.folder.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        let workspace = Workspace::open(&folder, bench.state.path()).unwrap();
+        workspace.recover().unwrap();
+        dies_after(steps);
+        let _ = workspace.begin("T-1", &["b.py".to_owned()]).and_then(|mut transaction| {
+            transaction.write(&[Change { path: "b.py".to_owned(), content: Some("b\n".to_owned()) }])?;
+            transaction.commit()
+        });
+        lives();
+        let state = workspace.state().unwrap().content_path("").ancestors().nth(1).unwrap().to_owned();
+        make_old(&state.join("lock"));
+        state
+    };
+    let (there, gone, unfinished, held) =
+        (used("there", u64::MAX), used("gone", u64::MAX), used("unfinished", 12), used("held", u64::MAX));
+    for name in ["gone", "unfinished", "held"] {
+        std::fs::remove_dir_all(bench.folder.path().join(name)).unwrap();
+    }
+    let lock = std::fs::File::options().write(true).open(held.join("lock")).unwrap();
+    lock.lock().unwrap();
+    bench.workspace().recover().unwrap();
+    assert!(there.exists() && unfinished.exists() && held.exists());
+    assert!(!gone.exists());
+}
