@@ -26,7 +26,10 @@ impl Run<'_> {
         let mut verification = None;
         for (stage, command) in [(Stage::Lint, &self.task.lint), (Stage::Test, &self.task.command)] {
             let Some(command) = command else { continue };
-            let ran = self.judge(stage, command)?;
+            let untouched = transaction.untouched();
+            let ran = self.judge(stage, command);
+            transaction.claim(untouched);
+            let ran = ran?;
             if !ran.passed() {
                 transaction.restore()?;
                 return Ok(Err(self.disapproved(command, ran, changes)));
@@ -55,7 +58,7 @@ impl Run<'_> {
         let root = self.workspace.path();
         let guarded = Guarded::take(root, &self.task.files, &command.argv)?;
         let ran = verify::run(&command.argv, root, sandbox, limits, self.cancel);
-        let meddled = guarded.restore()?;
+        let meddled = guarded.restore(&|content| self.workspace.set_aside(content))?;
         let mut verification = ran?;
         if !meddled.is_empty() {
             verification.exit = Exit::Meddled(meddled);

@@ -5,6 +5,7 @@
 //! are never followed.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -72,8 +73,8 @@ impl Guarded {
     }
 
     /// Brings back what has changed, and says what it was. What was made anew is removed where other
-    /// programs would run it.
-    pub fn restore(&self) -> Result<Vec<String>> {
+    /// programs would run it. A person may have saved it at the same time, so `keep` is given every content that goes.
+    pub fn restore(&self, keep: &dyn Fn(&[u8]) -> Result<()>) -> Result<Vec<String>> {
         let mut changed = Vec::new();
         if !self.had_git && self.root.join(".git").symlink_metadata().is_ok() {
             self.remove(".git")?;
@@ -81,6 +82,7 @@ impl Guarded {
         }
         for path in self.paths()? {
             if !self.kept.contains_key(&path) && (is_test_name(&path) || is_of_git(&path)) {
+                self.keep(&path, keep)?;
                 self.remove(&path)?;
                 changed.push(path);
             }
@@ -89,6 +91,7 @@ impl Guarded {
             if self.look(path, &mut 0)?.is_some_and(|now| now.is_like(kept)) {
                 continue;
             }
+            self.keep(path, keep)?;
             self.bring_back(path, kept)?;
             changed.push(path.clone());
         }
@@ -131,7 +134,11 @@ impl Guarded {
             Ok(meta) if meta.is_dir() => {}
             _ => return Ok(Vec::new()),
         }
-        let entries = std::fs::read_dir(&path).map_err(|source| Error::Io { path, source })?;
+        let entries = match std::fs::read_dir(&path) {
+            // What may not even be listed, such as a database's folder, a command of the same user cannot change.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(Vec::new()),
+            entries => entries.map_err(|source| Error::Io { path, source })?,
+        };
         Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
     }
 
@@ -143,11 +150,16 @@ impl Guarded {
         if meta.is_symlink() {
             return Ok(Some(Kept::Link(std::fs::read_link(&full).map_err(io)?)));
         }
-        // A pipe or a device in the place of a file is a change, and must not be opened.
+        // A pipe or a device in the place of a file is a change, and must not be opened; nor can an unreadable file be.
         if !meta.is_file() || self.is_through_link(path) {
             return Ok(Some(Kept::Link(PathBuf::new())));
         }
-        let mut file = std::fs::File::open(&full).map_err(io)?;
+        let mut file = match std::fs::File::open(&full) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                return Ok(Some(Kept::Link(PathBuf::new())));
+            }
+            opened => opened.map_err(io)?,
+        };
         let mode = meta.mode() & 0o7777;
         let size = usize::try_from(meta.len()).unwrap_or(usize::MAX);
         if size > *budget {
@@ -192,11 +204,21 @@ impl Guarded {
                 std::fs::write(&full, content).map_err(io)?;
                 std::fs::set_permissions(&full, std::fs::Permissions::from_mode(*mode)).map_err(io)
             }
+            // What could not be read cannot be brought back; that it changed is told.
             Kept::File { content: None, .. } => Ok(()),
+            Kept::Link(target) if target.as_os_str().is_empty() => Ok(()),
             Kept::Link(target) => {
                 self.remove(path)?;
                 std::os::unix::fs::symlink(target, &full).map_err(io)
             }
+        }
+    }
+
+    fn keep(&self, path: &str, keep: &dyn Fn(&[u8]) -> Result<()>) -> Result<()> {
+        let mut budget = MAX_KEPT;
+        match self.look(path, &mut budget)? {
+            Some(Kept::File { content: Some(content), .. }) => keep(&content),
+            _ => Ok(()),
         }
     }
 
@@ -275,7 +297,7 @@ mod tests {
         }
         let argv = ["sh".to_owned(), "check.sh".to_owned()];
         let take = || Guarded::take(root, &["tests/own.py".to_owned()], &argv).unwrap();
-        assert_eq!(take().restore().unwrap(), Vec::<String>::new());
+        assert_eq!(take().restore(&|_| Ok(())).unwrap(), Vec::<String>::new());
         let guarded = take();
         for path in ["tests/own.py", "src/a.py", "check.sh", ".git/config", ".git/hooks/x", "conftest.py"] {
             std::fs::write(root.join(path), "new").unwrap();
@@ -283,7 +305,14 @@ mod tests {
         // The folder of the tests is now somewhere else.
         std::fs::rename(root.join("tests"), root.join("old")).unwrap();
         std::os::unix::fs::symlink(outside.path(), root.join("tests")).unwrap();
-        let changed = guarded.restore().unwrap();
+        let kept = std::cell::Cell::new(0);
+        let keep = |content: &[u8]| {
+            assert_eq!(content, b"new");
+            kept.set(kept.get() + 1);
+            Ok(())
+        };
+        let changed = guarded.restore(&keep).unwrap();
+        assert_eq!(kept.get(), 4);
         assert_eq!(
             changed,
             [".git/config", ".git/hooks/x", "check.sh", "conftest.py", "tests/a.py", "tests/b.py"]
@@ -294,7 +323,25 @@ mod tests {
         }
         assert_eq!(std::fs::read_to_string(root.join("src/a.py")).unwrap(), "new");
         assert!(!root.join("conftest.py").exists() && !root.join(".git/hooks/x").exists());
-        assert_eq!(guarded.restore().unwrap(), Vec::<String>::new());
+        assert_eq!(guarded.restore(&keep).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_may_not_be_read_is_no_reason_not_to_work() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::create_dir_all(path("data/tests")).unwrap();
+        std::fs::write(path("test_a.py"), "x").unwrap();
+        let allow = |mode| {
+            for name in ["data", "test_a.py"] {
+                std::fs::set_permissions(path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+            }
+        };
+        allow(0);
+        let guarded = Guarded::take(dir.path(), &[], &[]);
+        let changed = guarded.and_then(|guarded| guarded.restore(&|_| Ok(())));
+        allow(0o700);
+        assert_eq!(changed.unwrap(), Vec::<String>::new());
     }
 
     #[test]
@@ -303,7 +350,7 @@ mod tests {
         let guarded = Guarded::take(dir.path(), &[], &[]).unwrap();
         std::fs::create_dir_all(dir.path().join(".git/hooks")).unwrap();
         std::fs::write(dir.path().join(".git/hooks/pre-commit"), "x").unwrap();
-        assert_eq!(guarded.restore().unwrap(), [".git"]);
+        assert_eq!(guarded.restore(&|_| Ok(())).unwrap(), [".git"]);
         assert!(!dir.path().join(".git").exists());
     }
 }

@@ -216,6 +216,22 @@ impl Transaction<'_> {
         moved.finish().map_err(&io)
     }
 
+    /// The task's files that were not written, and are as they were at the beginning.
+    pub fn untouched(&self) -> Vec<String> {
+        let same = |before: &&Snapshot| {
+            let now = self.workspace.snapshot(&before.path);
+            !self.placed.contains(&before.path) && now.is_ok_and(|now| now.text() == before.text())
+        };
+        self.base.iter().filter(same).map(|before| before.path.clone()).collect()
+    }
+
+    /// After a command of the task: those of its `untouched` files that are different now were changed by the command,
+    /// and are brought back with those that were written.
+    pub fn claim(&mut self, untouched: Vec<String>) {
+        let still = self.untouched();
+        self.placed.extend(untouched.into_iter().filter(|path| !still.contains(path)));
+    }
+
     /// Brings every file back to its state at the beginning: bytes and mode, or no file and none of the
     /// folders made for it. What somebody else wrote into it meanwhile is kept in the store.
     pub fn restore(&mut self) -> Result<()> {

@@ -51,6 +51,23 @@ fn all_files_of_a_reply_are_written_in_their_own_style() {
 
 /// Covers S1-39, S1-55.
 #[test]
+fn what_the_command_did_to_the_other_files_of_the_task_is_taken_back_too() {
+    let folder = folder();
+    let first = BOTH.split("\n\n").next().unwrap();
+    let mut writer = writer(&[first, BOTH]);
+    // A linter that rewrites, and a draft that left one of the files to it.
+    let command = format!("echo '# seen' >> use.py; echo '# seen' >> new.py; {RENAMED}");
+    let result = folder.run(&ticket(&["lib.py", "use.py", "new.py"], &command), Some(&mut writer));
+    assert_eq!((result.outcome, result.attempts), (Outcome::Complete, 2), "{}", result.error);
+    assert_eq!(folder.read("use.py"), "from lib import getBar\r\n# seen\n");
+    assert_eq!(folder.read("new.py"), "# seen\n");
+    folder.workspace().undo(None, false).unwrap();
+    assert_eq!(folder.read("use.py"), "from lib import getFoo\r\n");
+    assert_eq!(folder.tree(), ["lib.py", "other.py", "use.py"]);
+}
+
+/// Covers S1-39, S1-55.
+#[test]
 fn a_failed_attempt_leaves_no_file_changed() {
     let folder = folder();
     let both = BOTH.replace("use.py", "new/use.py");
