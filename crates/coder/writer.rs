@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use coder_engine::{
-    Canceller, EditFile, EditGrammar, Engine, Event, Finish, Grammar, Limit, Message, Request,
+    Canceller, EditFile, EditGrammar, Engine, Event, Finish, Grammar, Limit, Matcher, Message, Request,
     SamplerOptions, Summary,
 };
 use coder_tasks::edit::{self, Base, Form};
@@ -198,6 +198,14 @@ fn request(request: Request, context: usize, prompt: &Prompt, options: DraftOpti
     request.sampler(sampler).limit(limit).grammar(grammar(prompt))
 }
 
+/// The most tokens of a reply.
+fn most(request: &Request, context: usize) -> usize {
+    match request.limit {
+        Limit::Require(tokens) => tokens,
+        Limit::UpTo(tokens) => tokens.min(context.saturating_sub(request.prompt.len())),
+    }
+}
+
 /// What the reply must look like. Search/replace blocks also fit the files, whatever the model thinks.
 fn grammar(prompt: &Prompt) -> Grammar {
     let files = || prompt.files.iter();
@@ -236,6 +244,12 @@ impl Writer for Turn<'_> {
         writer.tokens(prompt)
     }
 
+    fn unfit(&mut self, prompt: &Prompt, options: DraftOptions) -> Option<String> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.choose(&self.task);
+        writer.unfit(prompt, options)
+    }
+
     fn draft(&mut self, prompt: &Prompt, options: DraftOptions) -> Result<Reply, WriterError> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         writer.choose(&self.task);
@@ -248,6 +262,20 @@ impl Writer for LocalWriter<'_> {
     fn tokens(&mut self, prompt: &Prompt) -> Option<usize> {
         let request = self.engine().ok()?.chat(&messages(prompt)).ok()?;
         Some(request.prompt.len())
+    }
+
+    /// Only search/replace blocks know how many tokens they take at the least.
+    fn unfit(&mut self, prompt: &Prompt, options: DraftOptions) -> Option<String> {
+        let Form::Diff { .. } = prompt.form else { return None };
+        let engine = self.engine().ok()?;
+        let context = engine.info().context;
+        let request = request(engine.chat(&messages(prompt)).ok()?, context, prompt, options);
+        // The last token is that which ends the text. A prompt that leaves no room is the draft's complaint.
+        let most = most(&request, context).checked_sub(1)?;
+        match Matcher::within(engine.tokenizer(), &grammar(prompt), most) {
+            Err(coder_engine::Error::Grammar(reason)) => Some(reason),
+            _ => None,
+        }
     }
 
     /// Every error says that the model could not be used; that its text is wrong, verification finds out.

@@ -72,6 +72,26 @@ fn several_tasks_have_a_summary() {
     assert!(stdout(&output).lines().count() >= 3, "{}", stdout(&output));
 }
 
+/// No part of the file stands in it once but nearly all of it, which is more than a reply may have.
+///
+/// Covers S0-11.
+#[test]
+fn where_no_edit_fits_into_the_tokens_whole_files_are_asked_for_and_a_note_says_so() {
+    let task = r#"{"task_id": "T-001", "description": "Write y.", "output_file": "notes.txt"}"#;
+    let folder = folder(&[("task.json", task), ("notes.txt", &"x\n".repeat(160))]);
+    let run = |form: &str| {
+        let mut command =
+            coder(&["run", "task.json", "--max-tokens", "64", "--no-retry", "--edit-format", form]);
+        command.current_dir(folder.path()).output().unwrap()
+    };
+    let said = stderr(&run("auto"));
+    let note = "note: T-001: whole files in place of edits: an edit may need";
+    assert!(said.contains(note), "{said}");
+    let asked = run("diff");
+    assert!(!stderr(&asked).contains("whole files"), "{}", stderr(&asked));
+    assert!(stdout(&asked).contains("unavailable"), "{}", stdout(&asked));
+}
+
 #[test]
 fn a_bad_task_file_is_an_error_with_a_remedy() {
     let folder = folder(&[("task.md", "nothing\n"), ("empty/readme.txt", "")]);

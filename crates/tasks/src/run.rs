@@ -74,6 +74,8 @@ pub enum Progress<'a> {
     Interrupted(&'a Interrupted),
     /// The task's own code is put in its place.
     Mechanical,
+    /// Whole files are asked for in place of edits, because replies cannot be held to these, for this reason.
+    WholeFiles(&'a str),
     /// A model is asked; which try, from 1.
     Drafting {
         /// The try.
@@ -273,7 +275,7 @@ impl Run<'_> {
                 Some(prompt) => prompt,
                 empty => {
                     let context = std::mem::take(&mut context);
-                    empty.insert(self.budgeted(context, writer, transaction, feedback.take())?)
+                    empty.insert(self.opening(context, writer, options, transaction, feedback.take())?)
                 }
             };
             if let Some(next) = self.attempt(writer, options, asked, transaction)? {
@@ -282,30 +284,51 @@ impl Run<'_> {
         }
     }
 
-    /// The prompt for the first try. If the task's own code failed already, the model is told how.
+    /// The prompt for the first try, in a form to which the writer can hold its replies. Who asks for a form gets no
+    /// other.
+    fn opening(
+        &mut self,
+        context: Context,
+        writer: &mut dyn Writer,
+        options: DraftOptions,
+        transaction: &Transaction<'_>,
+        mechanical: Option<(String, Feedback)>,
+    ) -> Result<Prompt> {
+        if mechanical.is_some() {
+            // The code in its place is what a model would have replied, as a whole file.
+            return self.budgeted(context, writer, transaction, mechanical, Form::Whole);
+        }
+        let form = self.settings.edit_format.form(&bases(transaction.base()));
+        let prompt = self.budgeted(context.clone(), writer, transaction, None, form)?;
+        if self.settings.edit_format != EditFormat::Auto || form == Form::Whole {
+            return Ok(prompt);
+        }
+        let Some(reason) = writer.unfit(&prompt, options) else { return Ok(prompt) };
+        (self.observe)(&Progress::WholeFiles(&reason));
+        self.budgeted(context, writer, transaction, None, Form::Whole)
+    }
+
+    /// A first prompt in this form. If the task's own code failed already, the model is told how.
     fn first_prompt(
         &self,
         context: &[ContextFile],
         transaction: &Transaction<'_>,
         mechanical: Option<(String, Feedback)>,
+        form: Form,
     ) -> Result<Prompt> {
         let current = |snapshot: &Snapshot| {
             let content = snapshot.text()?.to_owned();
             Some(ContextFile { path: snapshot.path.clone(), content })
         };
         let current: Vec<_> = transaction.base().iter().filter_map(current).collect();
-        let prompt = |form| Prompt::in_form(&self.settings.templates, self.task, context, &current, form);
+        let prompt = Prompt::in_form(&self.settings.templates, self.task, context, &current, form)?;
         match mechanical {
-            // The code in its place is what a model would have replied, as a whole file.
-            Some((content, feedback)) => {
-                let prompt = prompt(Form::Whole)?;
-                prompt.retry(&prompt.reply.wrap(&content), &feedback)
-            }
-            None => prompt(self.settings.edit_format.form(&bases(transaction.base()))),
+            Some((content, feedback)) => prompt.retry(&prompt.reply.wrap(&content), &feedback),
+            None => Ok(prompt),
         }
     }
 
-    /// The first prompt. Where it has more tokens than its template allows, all context files are shown by their
+    /// The same within its budget. Where it has more tokens than its template allows, all context files are shown by their
     /// symbols; if that is not enough, the task is refused.
     fn budgeted(
         &mut self,
@@ -313,15 +336,16 @@ impl Run<'_> {
         writer: &mut dyn Writer,
         transaction: &Transaction<'_>,
         mechanical: Option<(String, Feedback)>,
+        form: Form,
     ) -> Result<Prompt> {
         self.summarised = context.summarised;
-        let prompt = self.first_prompt(&context.files, transaction, mechanical.clone())?;
+        let prompt = self.first_prompt(&context.files, transaction, mechanical.clone(), form)?;
         if within_budget(&prompt, writer).is_ok() {
             return Ok(prompt);
         }
         let shorter = context::gather(self.task, self.workspace, &self.settings.context, Detail::Symbols)?;
         self.summarised = shorter.summarised;
-        let prompt = self.first_prompt(&shorter.files, transaction, mechanical)?;
+        let prompt = self.first_prompt(&shorter.files, transaction, mechanical, form)?;
         within_budget(&prompt, writer)?;
         Ok(prompt)
     }
@@ -350,6 +374,9 @@ impl Run<'_> {
                 format!("{what} `{line}` failed: {reason}")
             }
             Some(Record { verdict: Verdict::Failed { reason, .. }, .. }) => reason.clone(),
+            None if self.settings.policy.attempts == 0 => {
+                "no attempt is allowed, and the task does not carry its own code; allow one".to_owned()
+            }
             _ => "no model was given, and the task does not carry its own code; name a model".to_owned(),
         }
     }

@@ -14,6 +14,11 @@ pub trait Writer {
     fn tokens(&mut self, _prompt: &Prompt) -> Option<usize> {
         None
     }
+
+    /// Why a reply cannot be held to the prompt's form within its tokens; None if it can, or is held to none.
+    fn unfit(&mut self, _prompt: &Prompt, _options: DraftOptions) -> Option<String> {
+        None
+    }
 }
 
 /// How to draft.

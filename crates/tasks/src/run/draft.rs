@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{Failure, Progress, Run};
-use crate::edit::{self, Change, Style};
+use crate::edit::{self, Change, Form, Guard, Style};
 use crate::ledger::{self, By, Draft, Record};
 use crate::policy::FailureClass;
 use crate::prompt::{Feedback, Prompt};
@@ -170,7 +170,12 @@ impl Run<'_> {
     /// The changes that a reply asks for, in the style of the files that it changes, if they pass what can
     /// be found out before anything is written.
     fn read_draft(&mut self, text: &str, prompt: &Prompt, base: &[Snapshot]) -> Result<Vec<Change>> {
-        let guard = &self.settings.guard;
+        // An edit names every line that it takes away; only a whole file can lose some unsaid.
+        let shrink_from = match prompt.form {
+            Form::Whole => self.settings.guard.shrink_from,
+            Form::Diff { .. } | Form::Patch => usize::MAX,
+        };
+        let guard = Guard { shrink_from, ..self.settings.guard };
         // A draft that is made anew is judged anew.
         self.stages.take();
         let changes = self
@@ -179,7 +184,7 @@ impl Run<'_> {
         let check = |Change { path, content }: &Change| {
             let old = base.iter().find(|snapshot| snapshot.path == *path).and_then(Snapshot::text);
             // A file that is deleted in so many words has lost nothing by accident.
-            content.as_deref().map_or(Ok(()), |content| edit::check(old, content, guard))
+            content.as_deref().map_or(Ok(()), |content| edit::check(old, content, &guard))
         };
         self.stages.pass(Stage::Guards, || changes.iter().try_for_each(check))?;
         self.judge_text(base, &changes)?;

@@ -68,6 +68,54 @@ fn the_form_can_be_chosen() {
     }
 }
 
+/// Covers S0-11.
+#[test]
+fn whole_files_take_the_place_of_edits_that_cannot_be_held_to_unless_edits_are_wanted() {
+    let edit = "<<<<<<< SEARCH\nx = 1\n=======\nx = 2\n>>>>>>> REPLACE";
+    let whole = format!("```python\n{}```", large().replace("x = 1", "x = 2").replace('\r', ""));
+    for (edit_format, form, reply) in
+        [(EditFormat::Auto, Form::Whole, whole.as_str()), (EditFormat::Diff, Form::Diff { marker: 7 }, edit)]
+    {
+        let folder = Folder::new(&[("a.py", &large())]);
+        let mut writer = Scripted { unfit: Some("too few tokens".into()), ..writer(&[reply]) };
+        let mut notes = Vec::new();
+        let result = coder_tasks::run_task(
+            &task("a.py", Some(GOOD)),
+            &folder.workspace(),
+            Some(&mut writer),
+            &Settings { edit_format, ..settings() },
+            &mut |step| {
+                if let coder_tasks::Progress::WholeFiles(reason) = step {
+                    notes.push((*reason).to_owned());
+                }
+            },
+            &AtomicBool::new(false),
+        );
+        assert_eq!(result.outcome, Outcome::Complete, "{}", result.error);
+        assert_eq!(writer.asked[0].0.form, form);
+        assert_eq!(notes.len(), usize::from(form == Form::Whole));
+        assert_eq!(folder.read("a.py"), large().replace("x = 1", "x = 2"));
+    }
+}
+
+/// Covers S0-11, S1-55.
+#[test]
+fn an_edit_may_take_away_most_of_a_file_because_it_says_so() {
+    let lines = large().lines().map(|line| format!("{line}\n")).collect::<String>();
+    let folder = Folder::new(&[("a.py", &large())]);
+    let mut edit = writer(&[&format!("<<<<<<< SEARCH\n{lines}=======\nx = 2\n>>>>>>> REPLACE")]);
+    let result = folder.run(&task("a.py", Some(GOOD)), Some(&mut edit));
+    assert_eq!(result.outcome, Outcome::Complete, "{}", result.error);
+    assert_eq!(folder.read("a.py"), "x = 2\r\n");
+    let folder = Folder::new(&[("a.py", &large())]);
+    let settings = Settings { edit_format: EditFormat::Whole, ..settings() };
+    let mut whole = writer(&["```python\nx = 2\n```"; 2]);
+    let result =
+        folder.run_with(&task("a.py", Some(GOOD)), Some(&mut whole), &settings, &AtomicBool::new(false));
+    assert_eq!(result.outcome, Outcome::Blocked);
+    assert!(result.error.contains("has `1` lines where the file had `200`"), "{}", result.error);
+}
+
 /// Text that is likely to be an edit, or nearly one.
 fn piece() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![

@@ -18,6 +18,8 @@ pub(crate) fn settings() -> Settings {
 pub(crate) struct Scripted {
     pub(crate) replies: VecDeque<Result<String, WriterError>>,
     pub(crate) asked: Vec<(Prompt, DraftOptions)>,
+    /// Why it cannot be held to edits.
+    pub(crate) unfit: Option<String>,
     /// Called when it is asked, before it replies.
     pub(crate) on_draft: Option<Box<dyn Fn()>>,
 }
@@ -30,6 +32,10 @@ impl Scripted {
 }
 
 impl Writer for Scripted {
+    fn unfit(&mut self, _: &Prompt, _: DraftOptions) -> Option<String> {
+        self.unfit.clone()
+    }
+
     fn draft(&mut self, prompt: &Prompt, options: DraftOptions) -> Result<Reply, WriterError> {
         self.asked.push((prompt.clone(), options));
         if let Some(act) = &self.on_draft {
