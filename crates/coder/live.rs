@@ -10,7 +10,6 @@ use coder_tasks::{Event, Progress};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::output::Plain;
-use crate::report;
 use crate::undo;
 
 /// How often a line's spinner turns.
@@ -56,13 +55,16 @@ impl Live {
         match event {
             Event::Begun => self.begun(id),
             Event::Step(Progress::Interrupted(former)) => self.line(&undo::interrupted(former)),
+            Event::Step(Progress::WholeFiles(reason)) => {
+                self.line(&format!("note: {id}: whole files in place of edits: {}", first_line(reason)));
+            }
             Event::Step(Progress::Failed { reason, .. }) if self.bars.is_some() => {
                 self.line(&format!("{id}: failed: {}", first_line(reason)));
             }
             Event::Step(step) => self.step(id, step),
             Event::Again(reason) => self.line(&format!("{id}: again, {}", first_line(reason))),
             Event::Ended(finished) => {
-                let word = report::word(finished.result.outcome);
+                let word = finished.result.outcome.as_str();
                 let before = if finished.resumed { ", in a former run" } else { "" };
                 let over = self.ended(id);
                 if self.bars.is_none() && self.several {

@@ -1,7 +1,7 @@
 //! The tables of `coder stats`.
 
 use coder_escalate::Prices;
-use coder_tasks::ledger::{self, Entry, Group, LOCAL, Metric, Stats, Target, Unit, timestamp};
+use coder_tasks::ledger::{self, Entry, Group, Grouping, LOCAL, Metric, Stats, Target, Unit, timestamp};
 
 use crate::table::{self, Side};
 
@@ -37,15 +37,15 @@ pub(super) fn stats(stats: &Stats, prices: &Prices) -> Vec<String> {
     ));
     lines.push(money(stats, prices));
     lines.push(String::new());
-    lines.extend(groups("week of", &stats.weeks));
+    lines.extend(groups(Grouping::Week, &stats.weeks));
     lines.extend(trends(stats));
     lines
 }
 
 /// A line for each group.
-pub(super) fn groups(what: &str, groups: &[Group]) -> Vec<String> {
+pub(super) fn groups(by: Grouping, groups: &[Group]) -> Vec<String> {
     let head = [
-        what,
+        if by == Grouping::Week { "week of" } else { by.as_str() },
         "since",
         "tasks",
         "complete",

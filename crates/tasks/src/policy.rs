@@ -99,6 +99,35 @@ pub enum FailureClass {
     Cancelled,
 }
 
+impl Outcome {
+    /// Its name, in results and in the ledger.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Complete => "complete",
+            Outcome::Blocked => "blocked",
+            Outcome::Unavailable => "unavailable",
+            Outcome::Refused => "refused",
+            Outcome::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl FailureClass {
+    /// All of them.
+    pub const ALL: [FailureClass; 4] =
+        [FailureClass::Availability, FailureClass::Quality, FailureClass::Setup, FailureClass::Cancelled];
+
+    /// Its name, in results and in the ledger.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FailureClass::Availability => "availability",
+            FailureClass::Quality => "quality",
+            FailureClass::Setup => "setup",
+            FailureClass::Cancelled => "cancelled",
+        }
+    }
+}
+
 impl Policy {
     /// The next step after these attempts.
     pub fn next(&self, history: &[Record]) -> Decision {
@@ -150,6 +179,18 @@ mod tests {
 
     fn stop(outcome: Outcome) -> Decision {
         Decision::Stop { outcome }
+    }
+
+    #[test]
+    fn names_are_those_of_the_json() {
+        for outcome in
+            [Outcome::Complete, Outcome::Blocked, Outcome::Unavailable, Outcome::Refused, Outcome::Cancelled]
+        {
+            assert_eq!(serde_json::json!(outcome), outcome.as_str());
+        }
+        for class in FailureClass::ALL {
+            assert_eq!(serde_json::json!(class), class.as_str());
+        }
     }
 
     #[test]

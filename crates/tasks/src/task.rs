@@ -23,6 +23,27 @@ pub const MAX_FILES: usize = 64;
 /// The most context files that one task may name.
 pub const MAX_CONTEXT_FILES: usize = 64;
 
+/// Fields that both formats have.
+const FIELDS: [&str; 17] = [
+    "task_id",
+    "status",
+    "model",
+    "local_model",
+    "complexity",
+    "tdd_phase",
+    "depends_on",
+    "policy",
+    "tags",
+    "category",
+    "estimated_lines",
+    "imports",
+    "output_file",
+    "output_files",
+    "context_files",
+    "constraints",
+    "shell",
+];
+
 /// One change to one file or a few, and how to tell that it worked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Task {

@@ -106,9 +106,6 @@ fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
 
 /// A class that this program does not know says nothing about a model's work.
 fn class(name: Option<&str>) -> FailureClass {
-    let known = [FailureClass::Availability, FailureClass::Quality, FailureClass::Cancelled];
-    known
-        .into_iter()
-        .find(|class| Some(super::store::class_name(*class)) == name)
-        .unwrap_or(FailureClass::Setup)
+    let known = FailureClass::ALL.into_iter().find(|class| Some(class.as_str()) == name);
+    known.unwrap_or(FailureClass::Setup)
 }

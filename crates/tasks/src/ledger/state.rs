@@ -201,12 +201,12 @@ impl<'a> Layout<'a> {
     }
 }
 
-/// Versions are two numbers with a point between them; one that is no such thing is from before there were any. A
-/// later one stays.
+/// Of a version the first two numbers count; one that is no such thing is from before there were any. A later one
+/// stays.
 fn is_older(version: Option<&str>) -> bool {
     let numbers = |text: &str| -> Option<(u32, u32)> {
-        let (major, minor) = text.trim_matches('"').split_once('.')?;
-        Some((major.parse().ok()?, minor.parse().ok()?))
+        let mut parts = text.trim_matches('"').split('.').map(str::parse);
+        Some((parts.next()?.ok()?, parts.next().unwrap_or(Ok(0)).ok()?))
     };
     version.and_then(numbers) < numbers(VERSION)
 }

@@ -128,6 +128,34 @@ impl Stats {
 }
 
 impl Grouping {
+    /// All of them.
+    pub const ALL: [Grouping; 9] = [
+        Grouping::Session,
+        Grouping::Week,
+        Grouping::Day,
+        Grouping::Task,
+        Grouping::Tier,
+        Grouping::Model,
+        Grouping::Template,
+        Grouping::Category,
+        Grouping::Language,
+    ];
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Grouping::Session => "session",
+            Grouping::Week => "week",
+            Grouping::Day => "day",
+            Grouping::Task => "task",
+            Grouping::Tier => "tier",
+            Grouping::Model => "model",
+            Grouping::Template => "template",
+            Grouping::Category => "category",
+            Grouping::Language => "language",
+        }
+    }
+
     /// The groups of these tasks. Sessions, weeks, days and tasks are in the order of time, the others in that of
     /// their names.
     pub fn groups(self, entries: &[Entry]) -> Vec<Group> {

@@ -12,7 +12,6 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
 
 use super::entry::{Entry, MECHANICAL, Millis};
 use super::{By, Record, TaskResult, Verdict, read, schema};
-use crate::policy::{FailureClass, Outcome};
 use crate::{Error, Result};
 
 /// The ledger. Threads may share it.
@@ -151,7 +150,7 @@ impl Ledger {
                 params![
                     task.0,
                     now,
-                    outcome_name(result.outcome),
+                    result.outcome.as_str(),
                     result.verified,
                     finite(result.seconds),
                     result.error
@@ -213,7 +212,7 @@ fn insert_attempt(
     let (verdict, class, reason) = match &record.verdict {
         Verdict::Verified => ("verified", None, None),
         Verdict::Unverified => ("unverified", None, None),
-        Verdict::Failed { class, reason } => ("failed", Some(class_name(*class)), Some(reason)),
+        Verdict::Failed { class, reason } => ("failed", Some(class.as_str()), Some(reason)),
     };
     let tier = match record.by {
         By::Rule => MECHANICAL,
@@ -274,25 +273,6 @@ fn stages(record: &Record) -> Vec<(&str, &str, f64)> {
 /// SQLite has no numbers that are none.
 fn finite(number: f64) -> f64 {
     if number.is_finite() { number } else { 0.0 }
-}
-
-pub(super) fn class_name(class: FailureClass) -> &'static str {
-    match class {
-        FailureClass::Availability => "availability",
-        FailureClass::Quality => "quality",
-        FailureClass::Setup => "setup",
-        FailureClass::Cancelled => "cancelled",
-    }
-}
-
-fn outcome_name(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Complete => "complete",
-        Outcome::Blocked => "blocked",
-        Outcome::Unavailable => "unavailable",
-        Outcome::Refused => "refused",
-        Outcome::Cancelled => "cancelled",
-    }
 }
 
 /// Gives a damaged ledger and what belongs to it a name that nothing has. Its log may hold rows that are nowhere

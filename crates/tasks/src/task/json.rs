@@ -68,28 +68,8 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
     })
 }
 
-const KNOWN: [&str; 20] = [
-    "task_id",
-    "description",
-    "output_file",
-    "output_files",
-    "context_files",
-    "constraints",
-    "test_command",
-    "lint_command",
-    "shell",
-    "status",
-    "model",
-    "local_model",
-    "complexity",
-    "tdd_phase",
-    "depends_on",
-    "policy",
-    "tags",
-    "category",
-    "estimated_lines",
-    "imports",
-];
+/// Fields that a Markdown task has as sections.
+const KNOWN: [&str; 3] = ["description", "test_command", "lint_command"];
 
 struct Fields<'a> {
     file: &'a str,
@@ -179,7 +159,8 @@ impl Fields<'_> {
     }
 
     fn unknown(&self) -> Vec<String> {
-        let unknown = self.map.keys().filter(|key| !KNOWN.contains(&key.as_str()));
+        let known = |key: &&str| KNOWN.contains(key) || super::FIELDS.contains(key);
+        let unknown = self.map.keys().map(String::as_str).filter(|key| !known(key));
         unknown.map(|key| format!("field `{}` is not known and was not used", key.escape_debug())).collect()
     }
 }

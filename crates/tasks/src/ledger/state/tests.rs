@@ -97,7 +97,7 @@ fn what_is_no_state_is_not_touched() {
 #[test]
 fn versions_only_rise() {
     for (before, after) in
-        [("\"6.0\"", "6.1"), ("\"5.9\"", "6.1"), ("\"6.10\"", "6.10"), ("\"7.0\"", "7.0"), ("1", "6.1")]
+        [("\"6.0\"", "6.1"), ("\"6.10\"", "6.10"), ("\"6.2.1\"", "6.2.1"), ("\"7\"", "7"), ("1", "6.1")]
     {
         let (_folder, path) = file(Some(&format!("{{\"version\": {before}}}")));
         stats().export(&path, false).unwrap();

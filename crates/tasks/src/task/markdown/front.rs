@@ -57,27 +57,8 @@ fn depends_on(yaml: &str) -> Result<Vec<String>, serde_saphyr::Error> {
     Ok(crate::task::names(lines.iter().map(String::as_str)))
 }
 
-const KNOWN: [&str; 19] = [
-    "name",
-    "task_id",
-    "id",
-    "status",
-    "model",
-    "local_model",
-    "complexity",
-    "tdd_phase",
-    "depends_on",
-    "policy",
-    "tags",
-    "category",
-    "estimated_lines",
-    "imports",
-    "output_file",
-    "output_files",
-    "context_files",
-    "constraints",
-    "shell",
-];
+/// Other names of the task's id.
+const KNOWN: [&str; 2] = ["name", "id"];
 
 /// The frontmatter, and how many lines it takes.
 pub(super) fn split(file: &str, lines: &[&str]) -> Result<(Front, usize)> {
@@ -101,7 +82,8 @@ pub(super) fn split(file: &str, lines: &[&str]) -> Result<(Front, usize)> {
     let mut front: Front = serde_saphyr::from_str(&yaml).map_err(wrong)?;
     front.depends_on = depends_on(&yaml).map_err(wrong)?;
     let fields: BTreeMap<String, IgnoredAny> = serde_saphyr::from_str(&yaml).map_err(wrong)?;
-    let unknown = fields.into_keys().filter(|field| !KNOWN.contains(&field.as_str()));
+    let known = |field: &str| KNOWN.contains(&field) || crate::task::FIELDS.contains(&field);
+    let unknown = fields.into_keys().filter(|field| !known(field));
     front.unknown = unknown
         .map(|field| format!("field `{}` is not known and was not used", field.escape_debug()))
         .collect();
