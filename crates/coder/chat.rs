@@ -12,9 +12,9 @@ use crate::answer;
 use crate::args::{ModelArgs, SamplingArgs};
 use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
-use crate::ledger;
 use crate::output::Output;
 use crate::progress;
+use crate::state::state_folder;
 
 /// Talk with a model in the terminal
 #[derive(Args, Debug)]
@@ -187,7 +187,7 @@ impl Lines {
 
 /// `coder/history` in the user's state folder, which is made if need be.
 fn history_file() -> Option<PathBuf> {
-    let folder = ledger::state_folder()?;
+    let folder = state_folder()?;
     fs::create_dir_all(&folder).ok()?;
     Some(folder.join("history"))
 }

@@ -1,6 +1,7 @@
 //! `coder check`: local or cloud, and every rule that decided. No model is asked and nothing is written.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use coder_tasks::Task;
@@ -29,9 +30,8 @@ pub(crate) struct CheckArgs {
     /// The folder that the tasks would change, where tests of their files are looked for
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     working_dir: PathBuf,
-    /// Thresholds, categories and cues in place of the built-in ones
-    #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
+    #[command(flatten)]
+    policy: PolicyArgs,
     /// Print the built-in policy, to be changed and given to --policy
     #[arg(long)]
     show_policy: bool,
@@ -65,8 +65,8 @@ pub(crate) fn run(args: CheckArgs) -> Outcome {
     if args.show_policy {
         return Ok(out.text(BUILT_IN)?);
     }
-    let loaded = args.policy.as_deref().map(Tables::load).transpose()?;
-    let tables = chosen(&loaded);
+    let loaded = args.policy.tables()?;
+    let tables = loaded.as_deref().unwrap_or(Tables::built_in());
     let judged = match &args.describe {
         Some(words) => {
             let file = args.file.as_deref();
@@ -95,11 +95,18 @@ pub(crate) fn run(args: CheckArgs) -> Outcome {
     if local { Ok(()) } else { Err(Failure::quiet(1)) }
 }
 
-/// The user's tables, or the built-in ones.
-fn chosen(loaded: &Option<Tables>) -> &Tables {
-    match loaded {
-        Some(tables) => tables,
-        None => Tables::built_in(),
+/// By which tables tasks are judged.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PolicyArgs {
+    /// Thresholds, categories and cues in place of the built-in ones
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+}
+
+impl PolicyArgs {
+    /// The user's tables; None for the built-in ones.
+    pub(crate) fn tables(&self) -> Outcome<Option<Arc<Tables>>> {
+        Ok(self.policy.as_deref().map(Tables::load).transpose()?.map(Arc::new))
     }
 }
 
@@ -129,33 +136,34 @@ pub(crate) struct EligibilityArgs {
     /// Do them without a warning
     #[arg(long, conflicts_with = "only_eligible")]
     force_local: bool,
-    /// Thresholds, categories and cues in place of the built-in ones
-    #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) policy: PolicyArgs,
 }
 
 impl EligibilityArgs {
-    /// Judges a task that is about to run in a folder. If it is not to be done, why; what is to be said is said.
-    pub(crate) fn refusal(&self, task: &Task, folder: &Path, routed: &[Routed]) -> Outcome<Option<String>> {
-        let loaded = self.policy.as_deref().map(Tables::load).transpose()?;
-        let tables = chosen(&loaded);
-        let around = Surroundings { routed: routed.to_vec(), ..surroundings(task, folder) };
-        let judgement = judge(task, &around, tables);
+    /// Why a task is not to be done that was judged; None if it is. What is to be said is said.
+    pub(crate) fn refusal(&self, task: &Task, judgement: &Judgement) -> Option<String> {
         if judgement.route == Route::Local || self.force_local {
-            return Ok(None);
+            return None;
         }
         let against = judgement.against().map(|ruling| format!("{} ({})", ruling.rule, ruling.requirement));
         let rules = against.collect::<Vec<_>>().join(", ");
         if !self.only_eligible {
             eprintln!("warning: {}: not for a local model by {rules}; `coder check` says more", task.id);
-            return Ok(None);
+            return None;
         }
-        Ok(Some(rules))
+        Some(rules)
     }
 }
 
+/// Judges a task that is about to run in a folder, after what became of the tasks before it.
+pub(crate) fn judged(task: &Task, folder: &Path, routed: &[Routed], tables: &Tables) -> Judgement {
+    let around = Surroundings { routed: routed.to_vec(), ..surroundings(task, folder) };
+    judge(task, &around, tables)
+}
+
 /// What the policies ask beside the task, as far as it can be seen in the folder that the task would change.
-pub(crate) fn surroundings(task: &Task, folder: &Path) -> Surroundings {
+fn surroundings(task: &Task, folder: &Path) -> Surroundings {
     let test =
         tests_of(&task.file).into_iter().find(|test| *test != task.file && folder.join(test).is_file());
     Surroundings { existing_test: test, ..Surroundings::default() }

@@ -8,8 +8,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use coder_tasks::ledger::{Begin, Ledger, Millis, Record, Routed, SessionId, TaskRow};
-use coder_tasks::policy::{Route, Surroundings, Tables, judge};
-use coder_tasks::{Progress, Task, TaskResult};
+use coder_tasks::policy::{Judgement, Route};
+use coder_tasks::{Finished, Progress, Task};
+
+use crate::state::StateArgs;
 
 /// Tasks that the rule about escalations is shown: its window of local ones, with room for others between them.
 const LOOKED_AT: u32 = 500;
@@ -17,7 +19,7 @@ const LOOKED_AT: u32 = 500;
 /// Which ledger.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct LedgerArgs {
-    /// The file that every attempt is written down in [default: coder/ledger.db in the user's state folder]
+    /// The file that every attempt is written down in [default: ledger.db in the state folder]
     #[arg(long, value_name = "FILE")]
     pub(crate) ledger: Option<PathBuf>,
 }
@@ -38,15 +40,15 @@ pub(crate) struct Recording<'a> {
 
 impl LedgerArgs {
     /// The file; None if there is neither an argument nor a home.
-    pub(crate) fn path(&self) -> Option<PathBuf> {
-        self.ledger.clone().or_else(|| Some(state_folder()?.join("ledger.db")))
+    pub(crate) fn path(&self, state: &StateArgs) -> Option<PathBuf> {
+        self.ledger.clone().or_else(|| Some(state.folder().ok()?.join("ledger.db")))
     }
 }
 
 impl Recorder {
     /// Opens the ledger for a run in this folder. A damaged one is put aside, but not a file that the user named.
-    pub(crate) fn open(args: &LedgerArgs, folder: &Path) -> Self {
-        let Some(path) = args.path() else {
+    pub(crate) fn open(args: &LedgerArgs, state: &StateArgs, folder: &Path) -> Self {
+        let Some(path) = args.path(state) else {
             warn("there is no home folder for the ledger; name a file with --ledger");
             return Self::none();
         };
@@ -77,9 +79,8 @@ impl Recorder {
         Self { open: None, failed: AtomicBool::new(false) }
     }
 
-    /// A task begins.
-    pub(crate) fn begin(&self, task: &Task) -> Recording<'_> {
-        let judgement = judge(task, &Surroundings::default(), Tables::built_in());
+    /// A task begins, about which this was judged.
+    pub(crate) fn begin(&self, task: &Task, judgement: &Judgement) -> Recording<'_> {
         let begin = Begin {
             task_id: &task.id,
             file: &task.file,
@@ -132,11 +133,13 @@ impl Recording<'_> {
         }
     }
 
-    /// The task has ended.
-    pub(crate) fn finish(self, result: &TaskResult) {
-        if let Some(row) = self.row {
-            self.recorder.attempt(|ledger, _| ledger.finish(row, result, now()));
+    /// The task has ended, and is merged or not.
+    pub(crate) fn finish(self, finished: &Finished) {
+        let Some(row) = self.row else { return };
+        if let Some(passed) = finished.integrated {
+            self.recorder.attempt(|ledger, _| ledger.integrated(row, passed));
         }
+        self.recorder.attempt(|ledger, _| ledger.finish(row, &finished.result, now()));
     }
 }
 
@@ -148,9 +151,4 @@ fn warn(problem: impl Display) {
 pub(crate) fn now() -> Millis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
-}
-
-/// `coder` in the user's state folder, which need not be there.
-pub(crate) fn state_folder() -> Option<PathBuf> {
-    coder_tasks::workspace::default_state().ok()
 }

@@ -31,6 +31,7 @@ mod quantize;
 mod report;
 mod run;
 mod sandbox;
+mod state;
 mod stats;
 mod table;
 mod text;

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use coder_tasks::plan::is_repository;
-use coder_tasks::workspace::default_state;
+use coder_tasks::policy::{Judgement, Tables};
 use coder_tasks::{
     Conduct, Crew, EditFormat, Event, Plan, Policy, Settings, Task, TaskResult, Writer, run_plan,
 };
 use serde_json::json;
 
 use crate::args::ModelArgs;
-use crate::check::EligibilityArgs;
+use crate::check::{self, EligibilityArgs};
 use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
 use crate::ledger::{LedgerArgs, Recorder, Recording};
@@ -23,6 +23,7 @@ use crate::output::{Output, Plain};
 use crate::prompting::PromptArgs;
 use crate::report::{self, Report};
 use crate::sandbox::SandboxArgs;
+use crate::state::StateArgs;
 use crate::writer::{LocalWriter, Stop, Turn};
 
 /// Do tasks: draft the edit, write it with a backup, let the task's command decide
@@ -74,13 +75,11 @@ pub(crate) struct RunArgs {
     /// Forget such a run, and what it did that the checkout does not have yet
     #[arg(long, conflicts_with = "resume")]
     restart: bool,
-    /// Where journals, old contents, records of plans and their worktrees are kept [default: coder in
-    /// $XDG_STATE_HOME or ~/.local/state]
-    #[arg(long, value_name = "FOLDER")]
-    state_dir: Option<PathBuf>,
     /// Same seed, same edits
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    #[command(flatten)]
+    state: StateArgs,
     #[command(flatten)]
     ledger: LedgerArgs,
     /// Write nothing into the ledger (see coder stats)
@@ -161,15 +160,17 @@ pub(crate) fn run(args: RunArgs) -> Outcome {
         move || stop.now()
     });
     let writer = Mutex::new(LocalWriter::new(&args.model, stop.clone()));
-    let recorder =
-        if args.no_ledger { Recorder::none() } else { Recorder::open(&args.ledger, &args.working_dir) };
-    let settings = args.settings(&plan, &writer, &recorder)?;
+    let recorder = match args.no_ledger {
+        true => Recorder::none(),
+        false => Recorder::open(&args.ledger, &args.state, &args.working_dir),
+    };
+    let prepared = args.prepare(&plan, &writer, &recorder).or_else(|failure| args.refuse(failure))?;
     let several = args.is_several(&plan);
-    let screen = Screen::new(&plan, several, args.output_format, &recorder);
+    let screen = Screen::new(&prepared, several, args.output_format, &recorder);
     let crew = Crew {
-        settings: &|task| settings[task.id.as_str()].clone(),
+        settings: &|task| prepared[task.id.as_str()].settings.clone(),
         writer: &|task| Some(Box::new(Turn::new(&writer, task)) as Box<dyn Writer>),
-        observe: &|task, event| screen.observe(&plan.tasks[task], event),
+        observe: &|task, event| screen.observe(plan.tasks.get(task), event),
         cancel: stop.flag(),
     };
     let results = run_plan(&plan, &args.working_dir, &conduct, &crew);
@@ -223,10 +224,7 @@ impl RunArgs {
             eprintln!("note: --jobs needs a git repository; the tasks run one after the other");
         }
         let commit = self.commit || (self.jobs > 1 && repository);
-        let state = match &self.state_dir {
-            Some(folder) => folder.clone(),
-            None => default_state()?,
-        };
+        let state = self.state.beside(&self.working_dir)?;
         let full = |path: PathBuf| path.canonicalize().unwrap_or(path).display().to_string();
         let name = self.paths().into_iter().map(full).collect::<Vec<_>>().join(" ");
         Ok(Conduct {
@@ -241,13 +239,13 @@ impl RunArgs {
         })
     }
 
-    /// The settings of each task, by its id.
-    fn settings<'p>(
+    /// What each task begins with, by its id.
+    fn prepare<'p>(
         &self,
         plan: &'p Plan,
         writer: &Mutex<LocalWriter<'_>>,
         recorder: &Recorder,
-    ) -> Outcome<HashMap<&'p str, Settings>> {
+    ) -> Outcome<HashMap<&'p str, Prepared>> {
         let attempts = if self.no_retry { 1 } else { self.attempts };
         let mut settings = Settings {
             policy: Policy { attempts, seed: self.seed, ..Policy::default() },
@@ -259,14 +257,20 @@ impl RunArgs {
         };
         self.sandbox.approve(&plan.tasks, &settings.approvals)?;
         settings.verify.time = Duration::from_secs(self.timeout);
+        let own = self.eligibility.policy.tables()?;
+        let tables = own.as_deref().unwrap_or(Tables::built_in());
         let routed = recorder.routed();
         let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut of = |task: &'p Task| {
             settings.verify.output_bytes = writer.prepare(task);
             settings.context = self.prompts.context();
             settings.templates = self.prompts.templates(writer.is_bundled(), &self.working_dir)?;
-            settings.refused_by = self.eligibility.refusal(task, &self.working_dir, &routed)?;
-            Ok((task.id.as_str(), settings.clone()))
+            if let Some(tables) = &own {
+                settings.templates = settings.templates.clone().classified_by(tables.clone());
+            }
+            let judgement = check::judged(task, &self.working_dir, &routed, tables);
+            settings.refused_by = self.eligibility.refusal(task, &judgement);
+            Ok((task.id.as_str(), Prepared { settings: settings.clone(), judgement }))
         };
         plan.tasks.iter().map(&mut of).collect()
     }
@@ -282,12 +286,19 @@ impl RunArgs {
     }
 }
 
+/// What is known of a task before the first one is begun.
+struct Prepared {
+    settings: Settings,
+    judgement: Judgement,
+}
+
 /// What is shown and written down while tasks are at work: progress on standard error, a line for each result on
 /// standard output, attempts in the ledger.
 struct Screen<'a> {
     live: Live,
     format: Format,
     recorder: &'a Recorder,
+    prepared: &'a HashMap<&'a str, Prepared>,
     /// The tasks at work, by id.
     recordings: Mutex<HashMap<String, Recording<'a>>>,
     /// Where results go, or why they no longer can.
@@ -295,14 +306,23 @@ struct Screen<'a> {
 }
 
 impl<'a> Screen<'a> {
-    fn new(plan: &Plan, several: bool, format: Format, recorder: &'a Recorder) -> Self {
-        let live = Live::new(plan.tasks.len(), several);
-        Self { live, format, recorder, recordings: Mutex::default(), out: Mutex::new(Ok(Output::new())) }
+    fn new(
+        prepared: &'a HashMap<&'a str, Prepared>,
+        several: bool,
+        format: Format,
+        recorder: &'a Recorder,
+    ) -> Self {
+        let live = Live::new(prepared.len(), several);
+        let (recordings, out) = (Mutex::default(), Mutex::new(Ok(Output::new())));
+        Self { live, format, recorder, prepared, recordings, out }
     }
 
-    fn observe(&self, task: &Task, event: &Event<'_>) {
-        self.record(task, event);
-        self.live.observe(&task.id, event);
+    /// Something happens to a task, or to none: to what a former run left, where all tasks are ticked.
+    fn observe(&self, task: Option<&Task>, event: &Event<'_>) {
+        if let Some(task) = task {
+            self.record(task, event);
+        }
+        self.live.observe(task.map_or("", |task| &task.id), event);
         if let (Event::Ended(finished), Format::Text) = (event, self.format) {
             let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
             if let Ok(output) = &mut *out
@@ -316,14 +336,17 @@ impl<'a> Screen<'a> {
     fn record(&self, task: &Task, event: &Event<'_>) {
         let mut recordings = self.recordings.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
-            Event::Begun => drop(recordings.insert(task.id.clone(), self.recorder.begin(task))),
+            Event::Begun => {
+                let judgement = &self.prepared[task.id.as_str()].judgement;
+                recordings.insert(task.id.clone(), self.recorder.begin(task, judgement));
+            }
             Event::Step(step) => {
                 recordings.get(&task.id).into_iter().for_each(|recording| recording.see(step))
             }
             Event::Again(_) => {}
             Event::Ended(finished) => {
                 if let Some(recording) = recordings.remove(&task.id) {
-                    recording.finish(&finished.result);
+                    recording.finish(finished);
                 }
             }
         }

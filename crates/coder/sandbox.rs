@@ -8,7 +8,7 @@ use coder_tasks::verify::{Approvals, Isolation, Launcher};
 use coder_tasks::{Sandbox, Task};
 
 use crate::failure::{Failure, Outcome};
-use crate::ledger::state_folder;
+use crate::state::state_folder;
 
 /// How commands are confined.
 #[derive(Args, Clone, Debug, Default)]

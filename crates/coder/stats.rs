@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use coder_escalate::{Prices, Rung};
 use coder_tasks::Usage;
 use coder_tasks::ledger::{
@@ -15,6 +16,7 @@ use crate::args::read_text;
 use crate::failure::{Failure, Outcome};
 use crate::ledger::{LedgerArgs, now};
 use crate::output::Output;
+use crate::state::StateArgs;
 
 mod show;
 
@@ -29,8 +31,8 @@ pub(crate) struct StatsArgs {
     #[arg(long, value_name = "TIER", value_parser = tier)]
     tier: Option<String>,
     /// A line for each group of tasks in place of the metrics
-    #[arg(long, value_name = "WHAT", conflicts_with = "log")]
-    by: Option<By>,
+    #[arg(long, value_name = "WHAT", value_parser = grouping(), conflicts_with = "log")]
+    by: Option<Grouping>,
     /// The tasks themselves, oldest first; with --json with every attempt and stage
     #[arg(long)]
     log: bool,
@@ -55,6 +57,8 @@ pub(crate) struct StatsArgs {
     #[arg(long, value_name = "USD")]
     kwh_usd: Option<f64>,
     #[command(flatten)]
+    state: StateArgs,
+    #[command(flatten)]
     ledger: LedgerArgs,
 }
 
@@ -67,20 +71,6 @@ const EXAMPLES: &str = "Examples:
   coder stats --export                   writes .claude/implementer-state.json
 
 --help defines every figure.";
-
-/// What the tasks of a line have in common.
-#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-enum By {
-    Session,
-    Week,
-    Day,
-    Task,
-    Tier,
-    Model,
-    Template,
-    Category,
-    Language,
-}
 
 /// The whole of `--json`.
 #[derive(Serialize)]
@@ -101,7 +91,7 @@ const SCHEMA: u32 = 1;
 pub(crate) fn run(args: StatsArgs) -> Outcome {
     let now = now();
     let from = args.since.as_deref().map(|text| since(text, now)).transpose().map_err(Failure::new)?;
-    let path = args.ledger.path();
+    let path = args.ledger.path(&args.state);
     let ledger = path.as_deref().map_or(Ok(None), Ledger::look)?;
     let mut entries = ledger.map_or(Ok(Vec::new()), |ledger| ledger.entries(from.unwrap_or(i64::MIN)))?;
     if let Some(tier) = &args.tier {
@@ -129,7 +119,7 @@ pub(crate) fn run(args: StatsArgs) -> Outcome {
                 out.json(&Json { schema: SCHEMA, ledger, since, tier, prices, body })?;
             }
             Some(by) => {
-                let body = serde_json::json!({ "groups": by.grouping().groups(&entries) });
+                let body = serde_json::json!({ "groups": by.groups(&entries) });
                 out.json(&Json { schema: SCHEMA, ledger, since, tier, prices, body })?;
             }
             None => {
@@ -142,7 +132,7 @@ pub(crate) fn run(args: StatsArgs) -> Outcome {
     let lines = match args.by {
         _ if entries.is_empty() => vec![no_data(&args, ledger)],
         None if args.log => show::log(&entries),
-        Some(by) => show::groups(by.name(), &by.grouping().groups(&entries)),
+        Some(by) => show::groups(by, &by.groups(&entries)),
         None => show::stats(&Stats::of(&entries, &yardstick), &prices),
     };
     Ok(out.text(&(lines.join("\n") + "\n"))?)
@@ -206,34 +196,11 @@ fn tier(name: &str) -> Result<String, String> {
         .map_err(|error| format!("{error}, or {MECHANICAL}"))
 }
 
-impl By {
-    fn grouping(self) -> Grouping {
-        match self {
-            By::Session => Grouping::Session,
-            By::Week => Grouping::Week,
-            By::Day => Grouping::Day,
-            By::Task => Grouping::Task,
-            By::Tier => Grouping::Tier,
-            By::Model => Grouping::Model,
-            By::Template => Grouping::Template,
-            By::Category => Grouping::Category,
-            By::Language => Grouping::Language,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            By::Session => "session",
-            By::Week => "week of",
-            By::Day => "day",
-            By::Task => "task",
-            By::Tier => "tier",
-            By::Model => "model",
-            By::Template => "template",
-            By::Category => "category",
-            By::Language => "language",
-        }
-    }
+/// The names of groupings.
+fn grouping() -> impl TypedValueParser<Value = Grouping> {
+    let named = |name: String| Grouping::ALL.into_iter().find(|grouping| grouping.as_str() == name);
+    PossibleValuesParser::new(Grouping::ALL.map(Grouping::as_str))
+        .try_map(move |name| named(name).ok_or("no such group"))
 }
 
 /// The examples, and what every figure is.

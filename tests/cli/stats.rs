@@ -169,6 +169,44 @@ fn the_state_file_is_made_and_migrated() {
 }
 
 #[test]
+fn the_ledger_lies_in_the_state_folder() {
+    let place = Place::new();
+    let own = place.state("own");
+    assert!(place.run(&["insert.md", "--state-dir", own]).status.success());
+    assert!(Path::new(place.state("own/ledger.db")).exists());
+    assert!(!Path::new(place.state("coder/ledger.db")).exists());
+    assert_eq!(place.stats(&["--state-dir", own])["counts"]["tasks"], 1);
+    assert_eq!(place.stats(&[])["counts"]["tasks"], 0);
+    // A file that is named is taken wherever the folder is.
+    assert!(place.run(&["insert.md", "--state-dir", own, "--ledger", "named.db"]).status.success());
+    assert_eq!(place.stats(&["--ledger", "named.db"])["counts"]["tasks"], 1);
+    assert_eq!(place.stats(&["--state-dir", own])["counts"]["tasks"], 1);
+    let refused = place.run(&["insert.md", "--state-dir", "inside"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stdout(&refused).contains("is inside the working directory"), "{}", stdout(&refused));
+    assert!(!Path::new(place.path("inside")).exists());
+}
+
+#[test]
+fn a_policy_of_ones_own_says_the_category_in_the_ledger() {
+    let place = Place::new();
+    let built_in = stdout(&coder(&["check", "--show-policy"]).output().unwrap());
+    let own = built_in.replacen("\"reducer*\": 8", "\"reducer*\": 8\n      \"line\": 50", 1);
+    fs::write(place.path("own.yaml"), own).unwrap();
+    assert!(place.run(&["insert.md", "--policy", "own.yaml"]).status.success());
+    assert!(place.run(&["insert.md"]).status.success());
+    let groups = place.stats(&["--by", "category"])["groups"].clone();
+    let names: Vec<_> = groups.as_array().unwrap().iter().map(|group| group["name"].clone()).collect();
+    assert!(names.contains(&json!("reducer")) && names.len() == 2, "{names:?}");
+    fs::write(place.path("own.yaml"), "atomic: {}").unwrap();
+    let refused = place.run(&["insert.md", "--policy", "own.yaml"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let said: Value = serde_json::from_slice(&refused.stdout).unwrap();
+    assert!(said["error"].as_str().unwrap().starts_with("policy tables `own.yaml`: "), "{said}");
+    assert_eq!(coder(&["stats", "--by", "weather"]).output().unwrap().status.code(), Some(2));
+}
+
+#[test]
 fn a_ledger_that_cannot_be_costs_a_warning() {
     let place = Place::new();
     let blocked = place.run(&["insert.md", "--ledger", "/dev/null/ledger.db"]);

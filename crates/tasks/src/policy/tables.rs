@@ -16,7 +16,7 @@ pub const BUILT_IN: &str = include_str!("tables.yaml");
 pub type Cues = BTreeMap<Cue, i32>;
 
 /// Thresholds, categories, task types and cues.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Tables {
     /// The thresholds of the policy `atomic`.
@@ -159,7 +159,7 @@ pub enum Category {
 }
 
 /// What holds for a category.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct CategoryRules {
     /// Which one.

@@ -72,9 +72,11 @@ const RETRY: &str = include_str!("../../templates/retry.md");
 const MAX_BYTES: u64 = 64 << 10;
 
 /// The templates of a run: built in, or a user's in their place.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Templates {
     sources: Arc<BTreeMap<TemplateKind, String>>,
+    /// What tells the category of a task; None for the built-in tables.
+    tables: Option<Arc<Tables>>,
     /// Whether the task decides; else every prompt is made by `code`.
     by_category: bool,
 }
@@ -90,7 +92,7 @@ impl Templates {
     /// The built-in templates, chosen by what the task is.
     pub fn by_category() -> Templates {
         let sources = TemplateKind::ALL.into_iter().map(|kind| (kind, kind.built_in().to_owned()));
-        Templates { sources: Arc::new(sources.collect()), by_category: true }
+        Templates { sources: Arc::new(sources.collect()), tables: None, by_category: true }
     }
 
     /// The same with those of a folder in place of the built-in ones: `code.md`, `test.md`, `refactor.md`,
@@ -117,7 +119,12 @@ impl Templates {
             budget(&source).map_err(wrong)?;
             sources.insert(kind, source);
         }
-        Ok(Templates { sources: Arc::new(sources), by_category: true })
+        Ok(Templates { sources: Arc::new(sources), tables: None, by_category: true })
+    }
+
+    /// The same templates, for tasks whose category these tables tell.
+    pub fn classified_by(self, tables: Arc<Tables>) -> Templates {
+        Templates { tables: Some(tables), ..self }
     }
 
     /// The template for a task. `exists` says whether the task's file is there already.
@@ -126,8 +133,8 @@ impl Templates {
             return TemplateKind::Code;
         }
         let files: Vec<&str> = task.files.iter().map(String::as_str).collect();
-        let category =
-            task.category.unwrap_or_else(|| classify(Tables::built_in(), &task.description, &files).category);
+        let tables = self.tables.as_deref().unwrap_or(Tables::built_in());
+        let category = task.category.unwrap_or_else(|| classify(tables, &task.description, &files).category);
         match category {
             Category::Tests => TemplateKind::Test,
             Category::Documentation => TemplateKind::Documentation,

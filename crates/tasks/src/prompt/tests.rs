@@ -208,3 +208,16 @@ fn files_stand_in_for_built_in_templates() {
     let task = sample("Add a --json flag", "a.js");
     assert!(Prompt::by(&templates, &task, &[], &current).is_err());
 }
+
+#[test]
+fn tables_of_ones_own_choose_the_template() {
+    use crate::policy::{BUILT_IN, Tables};
+    let task = Task::of_text("Polish the knobs", Some("a.py"));
+    let at = BUILT_IN.find("  - name: tests\n").unwrap();
+    let own = BUILT_IN[at..].replacen("    cues:\n", "    cues:\n      \"knob*\": 50\n", 1);
+    let own = format!("{}{own}", &BUILT_IN[..at]);
+    let tables = std::sync::Arc::new(Tables::parse("own.yaml", &own).unwrap());
+    let templates = Templates::by_category();
+    assert_eq!(templates.choose(&task, false), TemplateKind::Code);
+    assert_eq!(templates.classified_by(tables).choose(&task, false), TemplateKind::Test);
+}
