@@ -35,6 +35,11 @@ impl Failure {
         Self::quiet(130)
     }
 
+    /// Whether nothing is to be said.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.line.is_none()
+    }
+
     /// The reason alone, to be said elsewhere.
     pub(crate) fn reason(&self) -> &str {
         self.line.as_deref().map_or("stopped", |line| line.strip_prefix("error: ").unwrap_or(line))

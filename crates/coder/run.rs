@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use coder_tasks::plan::is_repository;
 use coder_tasks::policy::{Judgement, Tables};
 use coder_tasks::{
-    Conduct, Crew, EditFormat, Event, Plan, Policy, Settings, Task, TaskResult, Writer, run_plan,
+    Conduct, Crew, EditFormat, Event, Finished, Plan, Policy, Settings, Task, TaskResult, Writer, run_plan,
 };
 use serde_json::json;
 
@@ -55,7 +55,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N")]
     max_tokens: Option<usize>,
     /// How replies write edits: whole files, diff (search/replace blocks, which always fit), patch, or auto: whole
-    /// files where they are small or new, else diff
+    /// files where they are small or new, or where no block fits into the tokens of a reply, else diff
     #[arg(long, value_name = "FORM", default_value = "auto")]
     edit_format: Form,
     /// Each task in a git worktree of its own, outside of the checkout, and with one commit of its own; the checkout
@@ -174,21 +174,21 @@ pub(crate) fn run(args: RunArgs) -> Outcome {
         cancel: stop.flag(),
     };
     let results = run_plan(&plan, &args.working_dir, &conduct, &crew);
-    let results = screen.close(results.map_err(Failure::from)).or_else(|failure| args.refuse(failure))?;
+    let told = screen.close();
+    let results = results.map_err(Failure::from).or_else(|failure| args.refuse(failure))?;
     let decoded = writer.lock().unwrap_or_else(PoisonError::into_inner).decoded;
     let report = Report::new(&results, decoded, begin.elapsed().as_secs_f64());
-    let mut out = Output::new();
-    match (args.output_format, several, results.first()) {
-        (Format::Text, true, _) => out.line(&report.line())?,
-        (Format::Text, false, _) => {}
-        (Format::Json, false, Some(result)) => out.json(result)?,
-        (Format::Json, ..) => out.json(&report)?,
-    }
+    let told = told.and_then(|()| args.print(&results, &report, several));
     if during.happened() {
         return Err(Failure::interrupted());
     }
     let complete = results.len() == plan.tasks.len() && results.iter().all(|result| result.is_complete());
-    if complete { Ok(()) } else { Err(Failure::quiet(1)) }
+    match told {
+        Err(failure) if !failure.is_quiet() => Err(failure),
+        // Whether the tasks are done does not depend on who listens.
+        _ if complete => Ok(()),
+        _ => Err(Failure::quiet(1)),
+    }
 }
 
 impl RunArgs {
@@ -275,6 +275,18 @@ impl RunArgs {
         plan.tasks.iter().map(&mut of).collect()
     }
 
+    /// What is said when all is over.
+    fn print(&self, results: &[Finished], report: &Report<'_>, several: bool) -> Outcome {
+        let mut out = Output::new();
+        match (self.output_format, several, results) {
+            (Format::Text, true, _) => out.line(&report.line())?,
+            (Format::Text, false, _) => {}
+            (Format::Json, false, [result, ..]) => out.json(result)?,
+            (Format::Json, ..) => out.json(report)?,
+        }
+        Ok(())
+    }
+
     /// A program that reads results is told as well why there are none.
     fn refuse<T>(&self, failure: Failure) -> Outcome<T> {
         if self.output_format == Format::Json {
@@ -353,11 +365,9 @@ impl<'a> Screen<'a> {
     }
 
     /// Clears the progress. A reader of results that went away is an error only now: the tasks went on.
-    fn close<T>(self, results: Outcome<T>) -> Outcome<T> {
+    fn close(self) -> Outcome {
         self.live.close();
-        let results = results?;
-        self.out.into_inner().unwrap_or_else(PoisonError::into_inner)?;
-        Ok(results)
+        self.out.into_inner().unwrap_or_else(PoisonError::into_inner).map(drop)
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::{coder, copy_of, folder, stderr, stdout, text};
+use crate::support::{STATE, coder, copy_of, folder, stderr, stdout, text};
 
 const INSERT: &str = "---\nname: insert\nmodel: local\n---\n# Task: Add a line\n\n## File to modify\nnotes.txt\n\n\
                       ## Code to add at line 2\n```\ntwo\n```\n\n## Verification\nRun: grep -q two notes.txt\n";
@@ -54,6 +54,20 @@ fn what_does_not_verify_is_taken_back() {
     assert_eq!(result["outcome"], "blocked");
     assert_ne!(result["error"], "");
     assert_eq!(fs::read_to_string(folder.path().join("f.py")).unwrap(), "# the old file\n");
+}
+
+#[test]
+fn the_exit_code_does_not_depend_on_who_reads_the_results() {
+    let failing = INSERT.replace("grep -q two notes.txt", "false");
+    let folder = folder(&[("good.md", INSERT), ("bad.md", &failing), ("notes.txt", "one\n")]);
+    for (task, code) in [("bad.md", 1), ("good.md", 0)] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_coder"));
+        command.args(["run", task, "--attempts", "0", "--no-ledger"]).env("XDG_STATE_HOME", STATE);
+        command.current_dir(folder.path()).stdout(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop(child.stdout.take());
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{task}");
+    }
 }
 
 #[test]
