@@ -20,7 +20,7 @@ pub(super) struct Landing<'a> {
     from: &'a str,
     to: &'a str,
     differences: Vec<Difference>,
-    /// Those whose file does not have its new content yet.
+    /// Those whose file does not have its new content and mode yet.
     left: Vec<usize>,
 }
 
@@ -44,32 +44,31 @@ impl<'a> Landing<'a> {
         Ok(landing)
     }
 
-    /// Which files do not have their new content.
+    /// Which files do not have their new content and mode.
     fn look(&self) -> Result<Vec<usize>> {
         let mut paths = String::new();
         let mut present = Vec::new();
         for difference in &self.differences {
-            let there = self.workspace.snapshot(self.inside(difference)?)?.before.is_some();
-            if there {
+            let there = self.workspace.snapshot(self.inside(difference)?)?.before;
+            if there.is_some() {
                 paths += &difference.path;
                 paths.push('\n');
             }
-            present.push(there);
+            present.push(there.map(|before| before.mode & 0o100 != 0));
         }
         let call = self.repository.git.call(["hash-object", "--stdin-paths"]).input(paths.as_bytes());
         let hashes = call.text()?;
         let mut hashes = hashes.lines();
         let mut left = Vec::new();
         for (at, (difference, there)) in self.differences.iter().zip(present).enumerate() {
-            let found = if there { hashes.next() } else { None };
+            let found = if there.is_some() { hashes.next() } else { None };
             let new = difference.new.as_ref().map(|(_, object)| object.as_str());
-            if found == new {
-                continue;
-            }
-            if found != difference.old.as_deref() {
+            if found != new && found != difference.old.as_deref() {
                 return Err(Error::Changed { path: difference.path.clone() });
             }
-            left.push(at);
+            if found != new || there.is_some_and(|program| program != difference.is_program()) {
+                left.push(at);
+            }
         }
         Ok(left)
     }
@@ -96,11 +95,12 @@ impl<'a> Landing<'a> {
                 }
                 None => None,
             };
-            changes.push(Change { path: self.inside(difference)?.to_owned(), content });
+            let change = Change { path: self.inside(difference)?.to_owned(), content };
+            changes.push((change, difference.is_program()));
         }
-        let paths: Vec<String> = changes.iter().map(|change| change.path.clone()).collect();
+        let paths: Vec<String> = changes.iter().map(|(change, _)| change.path.clone()).collect();
         let mut transaction = self.workspace.begin("landing", &paths)?;
-        transaction.write(&changes)?;
+        transaction.write_programs(&changes)?;
         transaction.commit()?;
         self.index()?;
         if self.repository.head()? != self.to {

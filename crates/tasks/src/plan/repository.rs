@@ -36,6 +36,16 @@ pub(super) struct Difference {
     pub(super) new: Option<(String, String)>,
 }
 
+impl Difference {
+    /// Whether the file is a program afterwards.
+    pub(super) fn is_program(&self) -> bool {
+        self.new.as_ref().is_some_and(|(mode, _)| mode == PROGRAM)
+    }
+}
+
+/// The mode of a file that can be run.
+const PROGRAM: &str = "100755";
+
 impl Repository {
     /// The repository around a folder; None if there is none.
     pub(super) fn open(folder: &Path) -> Result<Option<Repository>> {
@@ -167,7 +177,7 @@ impl Repository {
                 Some((executable, text)) => {
                     let call = self.git.call(["hash-object", "-w", "--stdin", "--path"]).arg(path);
                     let object = call.input(text.as_bytes()).text()?;
-                    let mode = if *executable { "100755" } else { "100644" };
+                    let mode = if *executable { PROGRAM } else { "100644" };
                     entries += &format!("{mode} {object}\t{path}\0");
                 }
                 None => entries += &format!("0 {}\t{path}\0", "0".repeat(parent.len())),

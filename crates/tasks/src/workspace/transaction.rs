@@ -103,6 +103,21 @@ impl Transaction<'_> {
         self.put(&targets)
     }
 
+    /// The same for files of which each shall be a program or not.
+    pub(crate) fn write_programs(&mut self, changes: &[(Change, bool)]) -> Result<()> {
+        let target = |(change, program): &(Change, bool)| {
+            let before = self.snapshot(&change.path)?.before.as_ref().map(|before| before.mode);
+            // Who may read it may run it. A new file that is no program is left to the umask.
+            let mode = match (before, *program) {
+                (before, true) => before.or(Some(0o644)).map(|mode| mode | (mode & 0o444) >> 2),
+                (before, false) => before.map(|mode| mode & !0o111),
+            };
+            Ok(Target { path: change.path.clone(), text: change.content.clone(), mode })
+        };
+        let targets = changes.iter().map(target).collect::<Result<Vec<_>>>()?;
+        self.put(&targets)
+    }
+
     pub(super) fn put(&mut self, targets: &[Target]) -> Result<()> {
         for (at, target) in targets.iter().enumerate() {
             self.snapshot(&target.path)?;

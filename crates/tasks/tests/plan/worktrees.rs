@@ -217,6 +217,28 @@ fn line_ends_and_modes_are_as_the_repository_wants_them() {
 }
 
 #[test]
+fn what_a_task_made_a_program_is_one_in_the_checkout_too() {
+    use std::os::unix::fs::PermissionsExt;
+    let script = "#!/bin/sh\nexit 0";
+    let repository = Repository::new(&[("old.sh", "#!/bin/sh\nexit 0\n")]);
+    let tasks = [
+        whole("new", "new.sh", script, "sh -c 'chmod +x new.sh && ./new.sh'"),
+        whole("old", "old.sh", "#!/bin/sh\nexit 0 # now", "sh -c 'chmod +x old.sh && ./old.sh'"),
+    ];
+    let results = repository.run(&tasks, &repository.conduct(2)).unwrap();
+    assert!(results.iter().all(coder_tasks::Finished::is_complete), "{results:#?}");
+    for name in ["new.sh", "old.sh"] {
+        assert!(repository.git(&["ls-tree", "HEAD", name]).starts_with("100755"), "{name}");
+        assert_ne!(
+            std::fs::metadata(repository.path(name)).unwrap().permissions().mode() & 0o100,
+            0,
+            "{name}"
+        );
+    }
+    repository.assert_clean("refs/heads/main");
+}
+
+#[test]
 fn places_where_a_plan_cannot_be_committed_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let repository = Repository::new(&[]);
