@@ -78,7 +78,8 @@ const STEPS: [&str; 1] = ["
 pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
     let failed = |error| understand(path, error);
     connection.busy_timeout(PATIENCE).map_err(failed)?;
-    let version = recognise(connection, path)?;
+    // In one transaction: another process may be making the tables, and half of that is no ledger.
+    let version = recognise(&*connection.transaction().map_err(failed)?, path)?;
     check(connection, path)?;
     if !connection.is_readonly(rusqlite::MAIN_DB).map_err(failed)? {
         write_ahead(connection).map_err(failed)?;
@@ -194,6 +195,19 @@ mod tests {
             assert_eq!(recognise(&connection, &path).unwrap(), STEPS.len());
             let kept = connection.query_row("SELECT count(*) FROM sessions", [], |row| row.get::<_, i64>(0));
             assert_eq!(kept.unwrap(), i64::from(version > 0));
+        }
+    }
+
+    #[test]
+    fn all_that_begin_a_ledger_at_once_have_it() {
+        for _ in 0..10 {
+            let folder = tempfile::tempdir().unwrap();
+            let path = fresh(folder.path());
+            let open = || prepare(&mut Connection::open(&path).unwrap(), &path);
+            std::thread::scope(|scope| {
+                let all: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();
+                all.into_iter().for_each(|one| one.join().unwrap().unwrap());
+            });
         }
     }
 
