@@ -109,5 +109,6 @@ pub(crate) fn finish(finish: &Finish) -> &'static str {
         Finish::StopString(_) => "stop_string",
         Finish::Length => "length",
         Finish::Cancelled => "cancelled",
+        Finish::Deadline => "deadline",
     }
 }

@@ -44,6 +44,10 @@ pub(crate) struct ModelArgs {
     /// Jinja file to use in place of the model's own chat template
     #[arg(long, value_name = "FILE")]
     pub(crate) chat_template: Option<PathBuf>,
+    /// A small model of the same family that guesses tokens for the large one to verify: the same answers, sooner where
+    /// it guesses well
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) draft: Option<String>,
 }
 
 impl ModelArgs {
@@ -60,6 +64,7 @@ impl ModelArgs {
         options.threads = self.threads.map(usize::from);
         options.isa = self.isa;
         options.chat_template = self.chat_template.clone();
+        options.draft = self.draft.as_deref().map(|name| bundled::source(Some(name))).transpose()?.map(|found| found.0);
         Ok((options, name))
     }
 }

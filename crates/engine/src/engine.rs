@@ -1,19 +1,24 @@
 //! The engine as its users see it: open, ask, read events.
 
-use crate::load::{self, LoadProgress, ModelInfo, Options};
+use crate::load::{self, LoadProgress, Loaded, ModelInfo, Options};
 use crate::prompt;
-use crate::scheduler::{Job, Scheduler};
+use crate::answer::Job;
+use crate::draft::DraftModel;
+use crate::scheduler::Capacity;
+use crate::speculation::MOST;
+use crate::step::{Order, Stepper};
 use crate::tokenizer::SpecialTokens;
 use crate::{
     ChatTemplate, Error, Event, Limit, Matcher, Message, Request, Result, Sampler, Summary, TextStream,
-    Token, Tokenizer,
+    Token, Tokenizer, Usage,
 };
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-/// A loaded model. Cheap to clone and to share between threads; requests wait for one another in order.
+/// A loaded model. Cheap to clone and to share between threads: answers to several requests grow side by side, each
+/// the same as if it were alone.
 ///
 /// ```no_run
 /// # fn main() -> coder_engine::Result<()> {
@@ -27,7 +32,10 @@ use std::time::Instant;
 pub struct Engine(Arc<Shared>);
 
 struct Shared {
-    jobs: Option<mpsc::Sender<Job>>,
+    orders: Option<mpsc::Sender<Order>>,
+    /// Requests that have not ended.
+    open: Arc<AtomicUsize>,
+    queue: usize,
     thread: Option<JoinHandle<()>>,
     tokenizer: Arc<Tokenizer>,
     template: Option<ChatTemplate>,
@@ -44,23 +52,48 @@ impl Engine {
     }
 
     /// The same, telling `progress` how far loading is.
-    pub fn open_with(options: &Options, progress: impl FnMut(LoadProgress)) -> Result<Self> {
-        let loaded = load::open(options, 1, progress)?;
-        let tokenizer = Arc::new(loaded.tokenizer);
-        let (jobs, queue) = mpsc::channel();
-        let scheduler = Scheduler::new(loaded.runner, loaded.blocks, options.chunk, tokenizer.clone());
+    pub fn open_with(options: &Options, mut progress: impl FnMut(LoadProgress)) -> Result<Self> {
+        let loaded = load::open(options, Self::logits(options), &mut progress)?;
+        Self::start(options, loaded, progress)
+    }
+
+    /// Rows of one step whose logits may be wanted.
+    pub(crate) fn logits(options: &Options) -> usize {
+        options.parallel.max(1 + MOST)
+    }
+
+    /// Starts the thread that runs a loaded model.
+    pub(crate) fn start(
+        options: &Options,
+        loaded: Loaded,
+        progress: impl FnMut(LoadProgress),
+    ) -> Result<Self> {
+        let (tokenizer, context) = (Arc::new(loaded.tokenizer), loaded.info.context);
+        let draft = DraftModel::open(options, &tokenizer, context, progress)?;
+        let (sender, received) = mpsc::channel();
+        let open = Arc::new(AtomicUsize::new(0));
+        let rows = options.chunk.min(context);
+        let capacity = Capacity { rows, sequences: options.parallel };
+        let stepper = Stepper::new(
+            (loaded.runner, loaded.blocks),
+            (capacity, Self::logits(options).min(rows)),
+            tokenizer.clone(),
+            draft,
+            open.clone(),
+        );
         let thread = std::thread::Builder::new()
             .name("coder-engine".into())
-            .spawn(move || scheduler.run(queue))
+            .spawn(move || stepper.run(received))
             .map_err(|source| Error::Io { path: "thread".into(), source })?;
         let (template, info) = (loaded.template, loaded.info);
-        Ok(Self(Arc::new(Shared { jobs: Some(jobs), thread: Some(thread), tokenizer, template, info })))
+        let (orders, thread, queue) = (Some(sender), Some(thread), options.queue);
+        Ok(Self(Arc::new(Shared { orders, open, queue, thread, tokenizer, template, info })))
     }
 
     /// Starts a generation. Everything about the request is checked before this returns.
     ///
     /// # Errors
-    /// [`Error::ContextTooLong`], [`Error::Grammar`], [`Error::Request`].
+    /// [`Error::ContextTooLong`], [`Error::Grammar`], [`Error::Request`]; [`Error::Busy`] when the queue is full.
     pub fn generate(&self, request: Request) -> Result<Generation> {
         let max_tokens = self.check(&request)?;
         let sampler = Sampler::new(&request.sampler, self.0.info.vocab)?;
@@ -79,13 +112,33 @@ impl Engine {
             matcher,
             show_special: request.show_special,
             ignore_end: request.ignore_end,
+            speculate: request.speculate,
+            priority: request.priority,
+            deadline: request.deadline,
             events,
             canceller: canceller.clone(),
             queued: Instant::now(),
         };
-        let jobs = self.0.jobs.as_ref().ok_or(Error::Stopped)?;
-        jobs.send(job).map_err(|_| Error::Stopped)?;
+        let count = |open| (open < self.0.queue).then_some(open + 1);
+        let counted = self.0.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, count);
+        counted.map_err(|open| Error::Busy { open })?;
+        self.send(Order::Job(Box::new(job)))?;
         Ok(Generation { events: receiver, canceller, ended: false })
+    }
+
+    fn send(&self, order: Order) -> Result<()> {
+        let orders = self.0.orders.as_ref().ok_or(Error::Stopped)?;
+        orders.send(order).map_err(|_| Error::Stopped)
+    }
+
+    /// What the engine has done and is doing. Waits for the step that is running.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub fn stats(&self) -> Result<Stats> {
+        let (reply, stats) = mpsc::channel();
+        self.send(Order::Stats(reply))?;
+        stats.recv().map_err(|_| Error::Stopped)
     }
 
     /// The tokens that the answer may have.
@@ -180,10 +233,54 @@ impl std::fmt::Debug for Engine {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        drop(self.jobs.take()); // the thread ends when nobody can send any more
+        drop(self.orders.take()); // the thread ends when nobody can send any more
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// What an engine has done since it was opened, and what it is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Stats {
+    /// Requests that ended.
+    pub ended: u64,
+    /// Requests that wait.
+    pub waiting: usize,
+    /// Requests whose answers grow.
+    pub running: usize,
+    /// Forward passes.
+    pub steps: u64,
+    /// Rows of all of them.
+    pub rows: u64,
+    /// Prompt tokens of the requests that ended.
+    pub prompt_tokens: u64,
+    /// How many of them were in the cache already.
+    pub cached_tokens: u64,
+    /// Answer tokens of the requests that ended.
+    pub completion_tokens: u64,
+    /// Tokens that were guessed and verified.
+    pub drafted_tokens: u64,
+    /// How many of them were right.
+    pub accepted_tokens: u64,
+    /// How often a request had to give its blocks to another, to start again later.
+    pub preemptions: u64,
+    /// Blocks of the key-value cache, of 32 tokens each.
+    pub blocks: usize,
+    /// Those that requests use.
+    pub blocks_used: usize,
+    /// Those that hold something, for requests to come or for those that run.
+    pub blocks_filled: usize,
+}
+
+impl Stats {
+    pub(crate) fn add(&mut self, usage: &Usage) {
+        self.ended += 1;
+        self.prompt_tokens += usage.prompt_tokens as u64;
+        self.cached_tokens += usage.cached_tokens as u64;
+        self.completion_tokens += usage.completion_tokens as u64;
+        self.drafted_tokens += usage.drafted_tokens as u64;
+        self.accepted_tokens += usage.accepted_tokens as u64;
     }
 }
 

@@ -147,6 +147,18 @@ pub enum Error {
     /// The device failed.
     #[error(transparent)]
     Device(#[from] coder_kernels::Error),
+    /// A step failed, and with it every answer that had rows in it.
+    #[error("the device failed: {reason}; open the engine again if it stays so")]
+    Failed {
+        /// What the device said.
+        reason: String,
+    },
+    /// As many requests as the engine takes at a time are open. Nothing was begun.
+    #[error("`{open}` requests are waiting or running, no more are taken; try again later, or open the engine with a longer queue")]
+    Busy {
+        /// Requests that have not ended.
+        open: usize,
+    },
     /// The engine's thread has ended; open the engine again.
     #[error("the engine has stopped; open it again")]
     Stopped,

@@ -85,6 +85,8 @@ impl Tensors<'_> {
 pub struct Room {
     /// Tokens of prompt and answer together.
     pub context: usize,
+    /// Tokens that the cache has room for, of all requests together; what the context takes if that is more.
+    pub cache: usize,
     /// How keys and values are stored.
     pub kv: KvType,
     /// Rows of one step.
@@ -95,7 +97,7 @@ pub struct Room {
 
 impl Room {
     pub(crate) fn limits(&self, logits: usize) -> Limits {
-        let slots = self.context.div_ceil(BLOCK) * BLOCK;
+        let slots = self.context.max(self.cache).div_ceil(BLOCK) * BLOCK;
         Limits { rows: self.rows, logits: logits.min(self.rows), slots, kv: self.kv }
     }
 }
@@ -258,7 +260,7 @@ pub fn largest_context(tensors: Tensors<'_>, room: &Room, memory: Memory) -> Res
     const STEP: usize = 256;
     let layers = tensors.config().layers;
     let fits = |context: usize| -> Result<bool> {
-        let plan = Plan::new(tensors, &Room { context, ..*room })?;
+        let plan = Plan::new(tensors, &Room { context, cache: context, ..*room })?;
         Ok(plan.bytes(layers, memory).card <= memory.bytes)
     };
     // The first number of steps that is too much is above `low` and at most `high`.

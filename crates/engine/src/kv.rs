@@ -1,214 +1,245 @@
-//! Who owns which block of the key-value cache.
+//! What lies in which block of the key-value cache, and who uses it.
 //!
-//! Pure bookkeeping: the numbers lie in the device's [`Backend::Kv`](coder_kernels::Backend::Kv). Blocks
-//! are counted references, so that sequences with a common beginning share its whole blocks; finished
-//! sequences stay until their blocks are needed, so that the next turn computes only what is new.
+//! Pure bookkeeping: the numbers lie in the device's [`Backend::Kv`](coder_kernels::Backend::Kv). A block that is
+//! computed as a whole is known by the key of its tokens and of all before them, and every sequence that begins like
+//! that shares it. Blocks that no sequence uses stay until they are needed, the least recently used go first; so the
+//! next turn of a conversation computes only what is new.
 
-use crate::sequence::Sequence;
+use crate::sequence::{Key, Sequence};
 use coder_kernels::BLOCK;
+use std::collections::{BTreeMap, HashMap};
 
-/// Blocks with reference counts.
-#[derive(Debug)]
-pub(crate) struct BlockPool {
-    refs: Vec<u32>,
-    free: Vec<u32>,
-}
-
-impl BlockPool {
-    pub(crate) fn new(blocks: usize) -> Self {
-        // Low numbers first: a short conversation then stays in few pages.
-        Self { refs: vec![0; blocks], free: (0..blocks as u32).rev().collect() }
-    }
-
-    fn take(&mut self) -> Option<u32> {
-        let block = self.free.pop()?;
-        self.refs[block as usize] = 1;
-        Some(block)
-    }
-
-    fn share(&mut self, block: u32) {
-        debug_assert!(self.refs[block as usize] > 0);
-        self.refs[block as usize] += 1;
-    }
-
-    fn release(&mut self, block: u32) {
-        let refs = &mut self.refs[block as usize];
-        debug_assert!(*refs > 0);
-        *refs -= 1;
-        if *refs == 0 {
-            self.free.push(block);
-        }
-    }
-}
-
-/// The block pool and the finished sequences that are still worth their blocks.
+/// The blocks of one device's cache.
 #[derive(Debug)]
 pub(crate) struct Cache {
-    pool: BlockPool,
-    /// Least recently used first. Every token of a kept sequence is computed.
-    kept: Vec<Sequence>,
+    blocks: Vec<Block>,
+    /// Blocks that hold nothing.
+    free: Vec<u32>,
+    /// Blocks that hold something and that no sequence uses, by the time of their last use.
+    idle: BTreeMap<u64, u32>,
+    /// Whole blocks.
+    whole: HashMap<Key, u32>,
+    /// What goes on from a key: whole blocks, and the beginnings of blocks that finished sequences left.
+    children: HashMap<Key, Vec<u32>>,
+    /// Keys of blocks that a sequence is going to compute, and how many do.
+    coming: HashMap<Key, usize>,
+    clock: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Block {
+    /// Sequences that use it.
+    refs: u32,
+    content: Option<Content>,
+    /// Its place in `idle`.
+    idle_since: u64,
+}
+
+/// What is known to lie in a block.
+#[derive(Clone, Debug)]
+struct Content {
+    parent: Key,
+    /// `None` while it is not whole.
+    key: Option<Key>,
+    tokens: Vec<u32>,
 }
 
 impl Cache {
     pub(crate) fn new(blocks: usize) -> Self {
-        Self { pool: BlockPool::new(blocks), kept: Vec::new() }
+        Self {
+            blocks: vec![Block::default(); blocks],
+            // Low numbers first: a short conversation then stays in few pages.
+            free: (0..blocks as u32).rev().collect(),
+            idle: BTreeMap::new(),
+            whole: HashMap::new(),
+            children: HashMap::new(),
+            coming: HashMap::new(),
+            clock: 0,
+        }
     }
 
-    /// A sequence for `prompt` whose longest known beginning is already computed. At least one token is
-    /// left to compute, because its logits are wanted.
-    pub(crate) fn admit(&mut self, prompt: Vec<u32>) -> Sequence {
-        let limit = prompt.len().saturating_sub(1);
-        let best = (0..self.kept.len())
-            .map(|i| (i, self.kept[i].common_prefix(&prompt).min(limit)))
-            .max_by_key(|&(_, common)| common);
-        let mut sequence = Sequence::new(prompt);
-        let Some((i, common)) = best else { return sequence };
-        let known = self.kept.remove(i);
-        if known.computed() - common < BLOCK {
-            self.take_over(known.into_blocks(), common, &mut sequence);
-        } else {
-            let shared = known.blocks()[..common / BLOCK].to_vec();
-            shared.iter().for_each(|&b| self.pool.share(b));
-            let computed = shared.len() * BLOCK;
-            sequence.adopt(shared, computed);
-            self.kept.push(known);
-        }
-        sequence
+    /// Blocks that a sequence can have.
+    pub(crate) fn available(&self) -> usize {
+        self.free.len() + self.idle.len()
     }
 
-    /// Takes over the blocks of a sequence that is not kept any more, up to `common` positions.
-    fn take_over(&mut self, mut blocks: Vec<u32>, common: usize, sequence: &mut Sequence) {
-        for b in blocks.drain(common.div_ceil(BLOCK)..) {
-            self.pool.release(b);
-        }
-        let mut computed = common;
-        // The block that will be written next must be ours alone.
-        if !common.is_multiple_of(BLOCK)
-            && let Some(&last) = blocks.last()
-            && self.pool.refs[last as usize] > 1
-        {
-            blocks.pop();
-            self.pool.release(last);
-            computed = blocks.len() * BLOCK;
-        }
-        sequence.adopt(blocks, computed);
+    /// Blocks that sequences use.
+    pub(crate) fn used(&self) -> usize {
+        self.blocks.len() - self.available()
     }
 
-    /// Makes room for `positions` positions, if need be at the expense of kept sequences. `false` if even
-    /// that is not enough; the sequence keeps what it has.
+    /// Blocks that sequences use, or that hold what a sequence left.
+    pub(crate) fn filled(&self) -> usize {
+        self.blocks.len() - self.free.len()
+    }
+
+    /// Leading whole blocks of the sequence that lie in the cache. At least one token is left to compute, because
+    /// its logits are wanted.
+    fn known(&self, sequence: &mut Sequence) -> usize {
+        let most = sequence.tokens().len().saturating_sub(1) / BLOCK;
+        (0..most).take_while(|&i| self.whole.contains_key(&sequence.key(i))).count()
+    }
+
+    /// Blocks that the sequence needs beyond those that others use already, for all of its tokens and one more.
+    pub(crate) fn wanted(&self, sequence: &mut Sequence) -> usize {
+        let known = self.known(sequence);
+        let all = (sequence.tokens().len() + 1).div_ceil(BLOCK);
+        let is_used = |key: &Key| self.blocks[self.whole[key] as usize].refs > 0;
+        all - (0..known).filter(|&i| is_used(&sequence.key(i))).count()
+    }
+
+    /// Whether another sequence is just about to compute a block that this one needs next.
+    pub(crate) fn is_coming(&self, sequence: &mut Sequence) -> bool {
+        let known = self.known(sequence);
+        (known + 1) * BLOCK < sequence.tokens().len() && self.coming.contains_key(&sequence.key(known))
+    }
+
+    /// Gives a sequence that has no blocks those that hold its beginning, and announces what it will compute.
+    pub(crate) fn admit(&mut self, sequence: &mut Sequence) {
+        debug_assert!(sequence.blocks().is_empty() && sequence.computed() == 0);
+        let known = self.known(sequence);
+        for i in 0..known {
+            let block = self.whole[&sequence.key(i)];
+            self.share(block);
+            sequence.push_block(block);
+        }
+        sequence.known = known;
+        sequence.mark_computed(known * BLOCK);
+        self.take_over(sequence);
+        sequence.announced = sequence.tokens().len() / BLOCK;
+        for i in known..sequence.announced {
+            *self.coming.entry(sequence.key(i)).or_default() += 1;
+        }
+    }
+
+    /// After the whole blocks that are shared, a block whose beginning fits is taken over and written from there on,
+    /// if no sequence uses it and nothing goes on from it: at most a block's tokens are lost to others.
+    fn take_over(&mut self, sequence: &mut Sequence) {
+        let (known, last) = (sequence.known, sequence.tokens().len() - 1);
+        let parent = sequence.parent(known);
+        let rest = &sequence.tokens()[known * BLOCK..last];
+        let Some(children) = self.children.get(&parent) else { return };
+        let fits = |&block: &u32| {
+            let Block { refs: 0, content: Some(content), .. } = &self.blocks[block as usize] else {
+                return None;
+            };
+            let is_leaf = content.key.is_none_or(|key| !self.children.contains_key(&key));
+            let common = content.tokens.iter().zip(rest).take_while(|(a, b)| a == b).count();
+            (is_leaf && common > 0).then_some((common, block))
+        };
+        let Some((common, block)) = children.iter().filter_map(fits).max() else { return };
+        self.share(block);
+        self.forget(block);
+        sequence.push_block(block);
+        sequence.mark_computed(known * BLOCK + common);
+    }
+
+    /// Makes room for `positions` positions, if need be at the expense of blocks that no sequence uses. `false` if
+    /// even that is not enough; the sequence keeps what it has.
     pub(crate) fn reserve(&mut self, sequence: &mut Sequence, positions: usize) -> bool {
         while sequence.blocks().len() * BLOCK < positions {
-            match self.pool.take() {
-                Some(block) => sequence.push_block(block),
-                None if self.kept.is_empty() => return false,
-                None => {
-                    let oldest = self.kept.remove(0);
-                    self.drop_blocks(oldest);
-                }
-            }
+            let Some(block) = self.free.pop().or_else(|| self.idle.pop_first().map(|(_, block)| block)) else {
+                return false;
+            };
+            self.forget(block);
+            self.blocks[block as usize].refs = 1;
+            sequence.push_block(block);
         }
         true
     }
 
-    /// Keeps what `sequence` has computed for a later prompt that begins like it.
-    pub(crate) fn retire(&mut self, mut sequence: Sequence) {
-        for block in sequence.forget_uncomputed() {
-            self.pool.release(block);
-        }
-        if sequence.computed() > 0 {
-            self.kept.push(sequence);
+    /// Notes that the sequence is computed up to `computed`: its whole blocks can be shared from now on.
+    pub(crate) fn computed(&mut self, sequence: &mut Sequence, computed: usize) {
+        sequence.mark_computed(computed);
+        while (sequence.known + 1) * BLOCK <= computed {
+            let i = sequence.known;
+            let (parent, key) = (sequence.parent(i), sequence.key(i));
+            let ours = sequence.blocks()[i];
+            if let Some(&known) = self.whole.get(&key) {
+                // Another sequence was first; the same tokens give the same bits, so one of the two is enough.
+                self.share(known);
+                sequence.blocks_mut()[i] = known;
+                self.release(ours);
+            } else {
+                let tokens = sequence.tokens()[i * BLOCK..(i + 1) * BLOCK].to_vec();
+                self.remember(ours, Content { parent, key: Some(key), tokens });
+            }
+            if i < sequence.announced {
+                self.no_longer_coming(key);
+            }
+            sequence.known += 1;
         }
     }
 
-    fn drop_blocks(&mut self, sequence: Sequence) {
-        for block in sequence.into_blocks() {
-            self.pool.release(block);
+    /// Takes back the blocks of a sequence and keeps what is computed in them for one that begins like it.
+    pub(crate) fn retire(&mut self, sequence: &mut Sequence) {
+        for i in sequence.known..sequence.announced {
+            self.no_longer_coming(sequence.key(i));
+        }
+        let (whole, computed) = (sequence.known, sequence.computed());
+        if whole * BLOCK < computed {
+            let (parent, tokens) = (sequence.parent(whole), sequence.tokens()[whole * BLOCK..computed].to_vec());
+            self.remember(sequence.blocks()[whole], Content { parent, key: None, tokens });
+        }
+        // The end is forgotten before the beginning, which more sequences have.
+        for block in sequence.release().into_iter().rev() {
+            self.release(block);
+        }
+    }
+
+    fn no_longer_coming(&mut self, key: Key) {
+        if let Some(count) = self.coming.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                self.coming.remove(&key);
+            }
+        }
+    }
+
+    fn share(&mut self, block: u32) {
+        let Block { refs, idle_since, .. } = &mut self.blocks[block as usize];
+        if *refs == 0 {
+            self.idle.remove(idle_since);
+        }
+        *refs += 1;
+    }
+
+    fn release(&mut self, block: u32) {
+        let Block { refs, content, idle_since } = &mut self.blocks[block as usize];
+        debug_assert!(*refs > 0);
+        *refs -= 1;
+        if *refs > 0 {
+            return;
+        }
+        if content.is_none() {
+            return self.free.push(block);
+        }
+        self.clock += 1;
+        *idle_since = self.clock;
+        self.idle.insert(self.clock, block);
+    }
+
+    fn remember(&mut self, block: u32, content: Content) {
+        self.children.entry(content.parent).or_default().push(block);
+        if let Some(key) = content.key {
+            self.whole.insert(key, block);
+        }
+        self.blocks[block as usize].content = Some(content);
+    }
+
+    fn forget(&mut self, block: u32) {
+        let Some(content) = self.blocks[block as usize].content.take() else { return };
+        if let Some(key) = content.key {
+            self.whole.remove(&key);
+        }
+        if let Some(children) = self.children.get_mut(&content.parent) {
+            children.retain(|&child| child != block);
+            if children.is_empty() {
+                self.children.remove(&content.parent);
+            }
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// Every block's count is the number of sequences that hold it, and free blocks are held by none.
-    fn check(cache: &Cache, live: &[Sequence]) {
-        let mut counts = vec![0u32; cache.pool.refs.len()];
-        for s in cache.kept.iter().chain(live) {
-            for &b in s.blocks() {
-                counts[b as usize] += 1;
-            }
-        }
-        assert_eq!(counts, cache.pool.refs);
-        assert_eq!(cache.pool.free.len(), counts.iter().filter(|&&c| c == 0).count());
-    }
-
-    fn compute(cache: &mut Cache, mut s: Sequence) -> Sequence {
-        let len = s.tokens().len();
-        assert!(cache.reserve(&mut s, len));
-        s.mark_computed(len);
-        s
-    }
-
-    #[test]
-    fn the_next_turn_computes_only_what_is_new() {
-        let mut cache = Cache::new(8);
-        let first: Vec<u32> = (0..40).collect();
-        let s = cache.admit(first.clone());
-        assert_eq!(s.computed(), 0);
-        let s = compute(&mut cache, s);
-        cache.retire(s);
-        let mut second = first.clone();
-        second.extend([7, 8, 9]);
-        let s = cache.admit(second);
-        assert_eq!(s.computed(), 40);
-        check(&cache, &[s]);
-    }
-
-    #[test]
-    fn a_branch_shares_whole_blocks_and_leaves_the_other_branch_alone() {
-        let mut cache = Cache::new(16);
-        let long: Vec<u32> = (0..200).collect();
-        let s = cache.admit(long.clone());
-        let s = compute(&mut cache, s);
-        cache.retire(s);
-        let mut branch = long[..70].to_vec();
-        branch.extend([9999; 10]);
-        let s = cache.admit(branch);
-        assert_eq!(s.computed(), 64);
-        check(&cache, std::slice::from_ref(&s));
-        cache.retire(s);
-        assert_eq!(cache.admit(long).computed(), 199);
-    }
-
-    #[test]
-    fn the_same_prompt_again_leaves_one_token_to_compute() {
-        let mut cache = Cache::new(4);
-        let prompt: Vec<u32> = (0..64).collect();
-        let s = cache.admit(prompt.clone());
-        let s = compute(&mut cache, s);
-        cache.retire(s);
-        assert_eq!(cache.admit(prompt).computed(), 63);
-    }
-
-    proptest! {
-        #[test]
-        fn blocks_are_never_lost_nor_shared_for_writing(
-            turns in prop::collection::vec((0u32..3, 1usize..120, 0u32..3), 1..60)
-        ) {
-            let mut cache = Cache::new(6);
-            for (a, len, b) in turns {
-                let mut prompt = vec![a; len];
-                prompt.extend(std::iter::repeat_n(b, len / 2));
-                let s = cache.admit(prompt);
-                check(&cache, std::slice::from_ref(&s));
-                prop_assert!(s.computed() < s.tokens().len());
-                let s = compute(&mut cache, s);
-                check(&cache, std::slice::from_ref(&s));
-                cache.retire(s);
-                check(&cache, &[]);
-            }
-        }
-    }
-}
+pub(crate) mod tests;

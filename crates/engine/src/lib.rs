@@ -7,12 +7,15 @@
 //! the forward pass, written once over [`coder_kernels::Backend`], and `reference` one more device for it; `device`
 //! chooses one, by `fit`'s plan of what a card has room for;
 //! `tokenizer`, `chat`, `prompt` and `text` go between text and tokens; `sampler` and `grammar` choose tokens;
-//! `kv`, `sequence`, `scheduler` and `step` decide what is computed when; `engine` is the outside.
+//! `kv`, `sequence` and `scheduler` decide what is computed when; `step` computes it and `answer` deals with what came
+//! of it, `speculation` and `draft` guess what will; `engine` is the outside.
 #![forbid(unsafe_code)]
 
+mod answer;
 mod chat;
 pub mod config;
 mod device;
+mod draft;
 mod engine;
 mod error;
 pub mod fit;
@@ -29,6 +32,7 @@ mod request;
 mod sampler;
 mod scheduler;
 mod sequence;
+mod speculation;
 mod step;
 mod text;
 mod tokenizer;
@@ -38,7 +42,7 @@ pub use chat::{ChatTemplate, Content, Message};
 pub use coder_kernels::{KvType, cpu::Isa, cuda::Library as CudaLibrary};
 pub use config::{Architecture, Config};
 pub use device::{Device, OnCard};
-pub use engine::{Canceller, Completion, Engine, Generation};
+pub use engine::{Canceller, Completion, Engine, Generation, Stats};
 pub use error::{Error, Result};
 pub use gguf::Gguf;
 pub use grammar::{EditFile, EditGrammar, Grammar, Mask, Matcher};

@@ -64,6 +64,15 @@ pub struct Options {
     pub isa: Option<Isa>,
     /// A chat template instead of the model's own: a file with Jinja source.
     pub chat_template: Option<PathBuf>,
+    /// Tokens that the key-value cache has room for, of all requests together and of those that ended. By default, and
+    /// at least, one context.
+    pub cache: Option<usize>,
+    /// Requests whose answers grow at the same time; others wait.
+    pub parallel: usize,
+    /// Requests that may be open at a time, waiting or running.
+    pub queue: usize,
+    /// A small model of the same vocabulary that guesses tokens for this one to verify.
+    pub draft: Option<Source>,
 }
 
 impl Options {
@@ -92,6 +101,10 @@ impl Options {
             threads: None,
             isa: None,
             chat_template: None,
+            cache: None,
+            parallel: 16,
+            queue: 1024,
+            draft: None,
         }
     }
 
@@ -110,10 +123,17 @@ impl Options {
             let problem = format!("`{context}` is not between 1 and the model's `{}`", config.context);
             return Err(Error::Request { field: "context", problem });
         }
-        if self.chunk == 0 {
-            return Err(Error::Request { field: "chunk", problem: "must be at least 1".into() });
+        for (field, value) in [("chunk", self.chunk), ("parallel", self.parallel), ("queue", self.queue)] {
+            if value == 0 {
+                return Err(Error::Request { field, problem: "must be at least 1".into() });
+            }
         }
-        Ok(Room { context, kv: self.kv, rows: self.chunk.min(context), graphs: self.graphs })
+        let cache = self.cache.unwrap_or(context);
+        if cache < context {
+            let problem = format!("`{cache}` tokens are less than the context of `{context}`; one request must fit");
+            return Err(Error::Request { field: "cache", problem });
+        }
+        Ok(Room { context, cache, kv: self.kv, rows: self.chunk.min(context), graphs: self.graphs })
     }
 
     pub(crate) fn open_cpu(&self) -> Cpu {

@@ -1,5 +1,9 @@
 //! Measuring a model without a conversation: its logits, its speed.
 
+mod requests;
+
+pub use requests::{Percentiles, RequestMeasurement, RequestPlan, RequestReport, requests};
+
 use crate::device::Device;
 use crate::load::{self, LoadProgress, LoadedWeights, ModelInfo, Options};
 use crate::sequence::Sequence;

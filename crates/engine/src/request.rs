@@ -1,6 +1,7 @@
 //! What a caller asks for, and what comes back.
 
 use crate::{Grammar, SamplerOptions};
+use std::time::Instant;
 
 /// How many tokens an answer may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,13 @@ pub struct Request {
     pub show_special: bool,
     /// Whether the answer goes on past the model's end-of-text token (benchmarks).
     pub ignore_end: bool,
+    /// Whether several tokens may be verified in one step where the text or a draft model suggests them. The answer
+    /// is the same, bit by bit; only its speed is not.
+    pub speculate: bool,
+    /// Requests of a higher number go first; of equal ones, the one that came first.
+    pub priority: i32,
+    /// When the answer ends at the latest, with [`Finish::Deadline`].
+    pub deadline: Option<Instant>,
 }
 
 impl Request {
@@ -43,6 +51,9 @@ impl Request {
             grammar: None,
             show_special: false,
             ignore_end: false,
+            speculate: true,
+            priority: 0,
+            deadline: None,
         }
     }
 
@@ -61,6 +72,18 @@ impl Request {
     /// The same with stop strings.
     pub fn stop(mut self, stop: Vec<String>) -> Self {
         self.stop = stop;
+        self
+    }
+
+    /// The same with another priority.
+    pub fn priority(mut self, priority: i32) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// The same with a deadline.
+    pub fn deadline(mut self, deadline: impl Into<Option<Instant>>) -> Self {
+        self.deadline = deadline.into();
         self
     }
 
@@ -114,6 +137,8 @@ pub enum Finish {
     Length,
     /// The caller cancelled.
     Cancelled,
+    /// The request's deadline passed: the answer is incomplete.
+    Deadline,
 }
 
 /// The end of a generation.
@@ -140,6 +165,12 @@ pub struct Usage {
     pub completion_tokens: usize,
     /// How many of them the grammar forced.
     pub forced_tokens: usize,
+    /// Tokens that were guessed and verified, right or wrong.
+    pub drafted_tokens: usize,
+    /// How many of them were right.
+    pub accepted_tokens: usize,
+    /// Forward passes with rows of this request.
+    pub passes: usize,
 }
 
 /// Seconds of one generation.

@@ -1,56 +1,213 @@
-//! The thread that owns runner, cache and queue: which request comes next.
+//! Which sequence gets how many rows of the next step.
 //!
-//! Requests run in the order in which they came, one at a time; `step` runs one.
+//! Pure logic over the block pool; it knows no device and no text. Sequences are served in the order of their
+//! priority, then of their arrival: that order is total, the first of it always gets what it needs, and so every
+//! sequence ends. What decodes goes before what reads its prompt; the rows that are left are shared evenly.
 
-use crate::engine::Canceller;
 use crate::kv::Cache;
-use crate::model::Runner;
-use crate::step;
-use crate::{Event, Matcher, Result, Sampler, TextStream, Tokenizer};
-use std::sync::{Arc, mpsc};
-use std::time::Instant;
+use crate::sequence::Sequence;
+use coder_kernels::BLOCK;
+use std::cmp::Reverse;
 
-/// A request that has been checked: nothing about it can fail any more but the device.
-pub(crate) struct Job {
-    pub(crate) prompt: Vec<u32>,
-    pub(crate) max_tokens: usize,
-    pub(crate) sampler: Sampler,
-    pub(crate) matcher: Option<Matcher>,
-    pub(crate) text: TextStream,
-    pub(crate) show_special: bool,
-    pub(crate) ignore_end: bool,
-    pub(crate) events: mpsc::Sender<Result<Event>>,
-    pub(crate) canceller: Canceller,
-    pub(crate) queued: Instant,
+/// What one step has room for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Capacity {
+    /// Rows.
+    pub(crate) rows: usize,
+    /// Sequences.
+    pub(crate) sequences: usize,
 }
 
-pub(crate) struct Scheduler {
-    pub(crate) runner: Box<dyn Runner>,
-    pub(crate) cache: Cache,
-    /// Rows of one prefill step.
-    pub(crate) chunk: usize,
-    pub(crate) tokenizer: Arc<Tokenizer>,
+/// Rows that read prompts while others decode: as many as keep the wait for the next token short, and enough that
+/// weights are read for many rows at once.
+const BESIDE: usize = 128;
+
+/// A sequence with at most this many tokens to compute decodes; one with more reads its prompt.
+const DECODING: usize = BLOCK;
+
+/// A sequence and what it is for.
+#[derive(Debug)]
+pub(crate) struct Entry<A> {
+    order: (Reverse<i32>, u64),
+    /// The tokens and where their keys and values lie.
+    pub(crate) sequence: Sequence,
+    /// Its owner's.
+    pub(crate) answer: A,
+    /// Rows of it in the next step; the rest of its pending tokens has to wait.
+    pub(crate) rows: usize,
 }
 
-impl Scheduler {
-    pub(crate) fn new(
-        runner: Box<dyn Runner>,
-        blocks: usize,
-        chunk: usize,
-        tokenizer: Arc<Tokenizer>,
-    ) -> Self {
-        Self { runner, cache: Cache::new(blocks), chunk, tokenizer }
+impl<A> Entry<A> {
+    /// Whether the next step computes all that is pending.
+    pub(crate) fn is_completed(&self) -> bool {
+        self.rows > 0 && self.rows == self.sequence.pending()
+    }
+}
+
+/// The sequences that wait, and those that have blocks.
+#[derive(Debug)]
+pub(crate) struct Scheduler<A> {
+    cache: Cache,
+    capacity: Capacity,
+    /// In order.
+    waiting: Vec<Entry<A>>,
+    /// In order.
+    running: Vec<Entry<A>>,
+    arrivals: u64,
+    preemptions: u64,
+}
+
+impl<A> Scheduler<A> {
+    pub(crate) fn new(blocks: usize, capacity: Capacity) -> Self {
+        let cache = Cache::new(blocks);
+        Self { cache, capacity, waiting: Vec::new(), running: Vec::new(), arrivals: 0, preemptions: 0 }
     }
 
-    /// Serves the queue until nobody can send to it any more.
-    pub(crate) fn run(mut self, queue: mpsc::Receiver<Job>) {
-        for job in queue {
-            let mut sequence = self.cache.admit(job.prompt.clone());
-            let events = job.events.clone();
-            let end = step::generate(&mut self, &mut sequence, job);
-            self.cache.retire(sequence);
-            // Nobody listens any more when the generation was dropped: then there is nobody to tell.
-            let _ = events.send(end.map(Event::Done));
+    /// The block pool, to be looked at.
+    pub(crate) fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// How often a sequence lost its blocks to another.
+    pub(crate) fn preemptions(&self) -> u64 {
+        self.preemptions
+    }
+
+    /// Sequences that wait for their first rows, or for their next after they lost their blocks.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// The sequences that have blocks, in order.
+    pub(crate) fn running(&self) -> &[Entry<A>] {
+        &self.running
+    }
+
+    /// The same, to be worked on.
+    pub(crate) fn running_mut(&mut self) -> &mut [Entry<A>] {
+        &mut self.running
+    }
+
+    /// Whether there is nothing to do.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.running.is_empty()
+    }
+
+    /// Lets a sequence wait for its turn. Its tokens and those that it will have must fit into the cache.
+    pub(crate) fn submit(&mut self, priority: i32, tokens: Vec<u32>, answer: A) {
+        self.arrivals += 1;
+        let order = (Reverse(priority), self.arrivals);
+        self.wait(Entry { order, sequence: Sequence::new(tokens), answer, rows: 0 });
+    }
+
+    fn wait(&mut self, entry: Entry<A>) {
+        let at = self.waiting.partition_point(|other| other.order < entry.order);
+        self.waiting.insert(at, entry);
+    }
+
+    /// Removes the sequences for which `is_over` says so, and gives them back; their blocks are kept for others.
+    pub(crate) fn withdraw(&mut self, mut is_over: impl FnMut(&mut A) -> bool) -> Vec<Entry<A>> {
+        let mut over: Vec<Entry<A>> = self.waiting.extract_if(.., |entry| is_over(&mut entry.answer)).collect();
+        let mut running: Vec<Entry<A>> =
+            self.running.extract_if(.., |entry| is_over(&mut entry.answer)).collect();
+        for entry in &mut running {
+            self.cache.retire(&mut entry.sequence);
+        }
+        over.extend(running);
+        over
+    }
+
+    /// Decides the next step: sets `rows` of every running sequence, and gives it the blocks for them. If anything
+    /// waits or runs, at least one row is computed.
+    pub(crate) fn plan(&mut self) {
+        self.admit();
+        self.share_rows();
+        let mut at = 0;
+        while at < self.running.len() {
+            let entry = &mut self.running[at];
+            let positions = entry.sequence.computed() + entry.rows;
+            if self.cache.reserve(&mut entry.sequence, positions) {
+                at += 1;
+            } else {
+                // The last in the order makes room, if need be this one itself.
+                self.preempt_last();
+            }
+        }
+    }
+
+    /// Gives running sequence `at` blocks for `drafts` rows behind its planned ones, as far as there are any to be
+    /// had without taking one from another sequence; how many rows have a place.
+    pub(crate) fn place_drafts(&mut self, at: usize, drafts: usize) -> usize {
+        let Entry { sequence, rows, .. } = &mut self.running[at];
+        let planned = sequence.computed() + *rows;
+        self.cache.reserve(sequence, planned + drafts);
+        (sequence.blocks().len() * BLOCK - planned).min(drafts)
+    }
+
+    /// Notes that running sequence `at` is computed up to `computed`.
+    pub(crate) fn computed(&mut self, at: usize, computed: usize) {
+        self.cache.computed(&mut self.running[at].sequence, computed);
+    }
+
+    /// Lets sequences that wait have blocks, in order.
+    fn admit(&mut self) {
+        let mut at = 0;
+        while at < self.waiting.len() {
+            // What those that run have yet to take, with one block more to grow, is not to be had.
+            let room = |sequence: &Sequence| (sequence.tokens().len() + BLOCK).div_ceil(BLOCK);
+            let promised = |entry: &Entry<A>| room(&entry.sequence).saturating_sub(entry.sequence.blocks().len());
+            let promised: usize = self.running.iter().map(promised).sum();
+            let entry = &mut self.waiting[at];
+            if self.cache.is_coming(&mut entry.sequence) {
+                // What another one computes just now need not be computed twice; who comes after may go first.
+                at += 1;
+                continue;
+            }
+            let wanted = self.cache.wanted(&mut entry.sequence) + promised;
+            let has_room = self.running.is_empty()
+                || (self.running.len() < self.capacity.sequences && wanted <= self.cache.available());
+            if has_room {
+                let mut entry = self.waiting.remove(at);
+                self.cache.admit(&mut entry.sequence);
+                let at = self.running.partition_point(|other| other.order < entry.order);
+                self.running.insert(at, entry);
+            } else if self.running.last().is_some_and(|last| last.order.0 > entry.order.0) {
+                self.preempt_last();
+                at = 0;
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// The last in the order loses its blocks and waits again; what it had computed stays as long as there is room.
+    fn preempt_last(&mut self) {
+        let Some(mut entry) = self.running.pop() else { return };
+        self.cache.retire(&mut entry.sequence);
+        entry.rows = 0;
+        self.preemptions += 1;
+        self.wait(entry);
+    }
+
+    fn share_rows(&mut self) {
+        let mut left = self.capacity.rows;
+        let mut reading = 0;
+        for entry in &mut self.running {
+            let pending = entry.sequence.pending();
+            entry.rows = if pending <= DECODING { pending.min(left) } else { 0 };
+            reading += usize::from(pending > DECODING);
+            left -= entry.rows;
+        }
+        if left < self.capacity.rows {
+            left = left.min(BESIDE);
+        }
+        for entry in self.running.iter_mut().filter(|entry| entry.sequence.pending() > DECODING) {
+            entry.rows = entry.sequence.pending().min(left.div_ceil(reading));
+            left -= entry.rows;
+            reading -= 1;
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,14 @@
 //! One sequence: its tokens, how many of them the cache holds, and in which blocks.
 
-use coder_kernels::{BLOCK, Batch, Span};
+use coder_kernels::{BLOCK, Batch, NO_SLOT, Span};
+use sha2::{Digest, Sha256};
+
+/// Names the contents of a block and of every block before it in its sequence: SHA-256 of the key of the block before
+/// and the block's tokens. Equal keys are equal beginnings.
+pub(crate) type Key = [u8; 32];
+
+/// The key before the first block.
+pub(crate) const ROOT: Key = [0; 32];
 
 /// Tokens `[0, computed)` have their keys and values in `blocks`.
 #[derive(Clone, Debug)]
@@ -8,11 +16,17 @@ pub(crate) struct Sequence {
     tokens: Vec<u32>,
     computed: usize,
     blocks: Vec<u32>,
+    /// Of the whole blocks, as far as they were asked for.
+    keys: Vec<Key>,
+    /// Leading blocks that the cache knows by their keys.
+    pub(crate) known: usize,
+    /// Leading whole blocks that were announced to the cache.
+    pub(crate) announced: usize,
 }
 
 impl Sequence {
     pub(crate) fn new(tokens: Vec<u32>) -> Self {
-        Self { tokens, computed: 0, blocks: Vec::new() }
+        Self { tokens, computed: 0, blocks: Vec::new(), keys: Vec::new(), known: 0, announced: 0 }
     }
 
     pub(crate) fn tokens(&self) -> &[u32] {
@@ -25,6 +39,10 @@ impl Sequence {
 
     pub(crate) fn blocks(&self) -> &[u32] {
         &self.blocks
+    }
+
+    pub(crate) fn blocks_mut(&mut self) -> &mut Vec<u32> {
+        &mut self.blocks
     }
 
     /// Tokens that still have to go through the model.
@@ -45,42 +63,59 @@ impl Sequence {
         self.computed = computed;
     }
 
-    /// Starts from blocks that hold the first `computed` tokens already.
-    pub(crate) fn adopt(&mut self, blocks: Vec<u32>, computed: usize) {
-        debug_assert!(self.blocks.is_empty() && computed <= blocks.len() * BLOCK);
-        self.blocks = blocks;
-        self.computed = computed;
+    /// The key of whole block `block`.
+    pub(crate) fn key(&mut self, block: usize) -> Key {
+        while self.keys.len() <= block {
+            let first = self.keys.len() * BLOCK;
+            let mut hash = Sha256::new_with_prefix(self.keys.last().unwrap_or(&ROOT));
+            for token in &self.tokens[first..first + BLOCK] {
+                hash.update(token.to_le_bytes());
+            }
+            self.keys.push(hash.finalize().into());
+        }
+        self.keys[block]
     }
 
-    /// Length of the common beginning of what is computed here and `prompt`.
-    pub(crate) fn common_prefix(&self, prompt: &[u32]) -> usize {
-        self.tokens[..self.computed].iter().zip(prompt).take_while(|(a, b)| a == b).count()
+    /// The key of what comes before block `block`.
+    pub(crate) fn parent(&mut self, block: usize) -> Key {
+        if block == 0 { ROOT } else { self.key(block - 1) }
     }
 
-    /// Drops the tokens that are not computed and gives back the blocks that held none of the others.
-    pub(crate) fn forget_uncomputed(&mut self) -> Vec<u32> {
-        self.tokens.truncate(self.computed);
-        self.blocks.split_off(self.computed.div_ceil(BLOCK))
+    /// Replaces all tokens from `at` on; what was computed from there on counts no more.
+    pub(crate) fn rewrite(&mut self, at: usize, tokens: &[u32]) {
+        self.tokens.truncate(at);
+        self.tokens.extend_from_slice(tokens);
+        self.computed = self.computed.min(at);
+        self.keys.truncate(at / BLOCK);
+        debug_assert!(self.known <= at / BLOCK, "a block that others may read would be written");
     }
 
-    pub(crate) fn into_blocks(self) -> Vec<u32> {
-        self.blocks
+    /// Forgets that anything was computed, and gives back the blocks.
+    pub(crate) fn release(&mut self) -> Vec<u32> {
+        (self.computed, self.known, self.announced) = (0, 0, 0);
+        std::mem::take(&mut self.blocks)
     }
 
     /// The next `rows` pending tokens as a batch of their own; the last row's logits are wanted if it is
     /// the sequence's last token. The blocks must reach that far.
     pub(crate) fn batch(&self, rows: usize) -> Batch {
-        let range = self.computed..self.computed + rows;
-        let span = Span { first: 0, rows: rows as u32, blocks: self.blocks.clone() };
-        let slots =
-            range.clone().map(|p| span.slot(p).map_or(coder_kernels::NO_SLOT, |s| s as u32)).collect();
-        let logits = if range.end == self.tokens.len() { vec![rows as u32 - 1] } else { Vec::new() };
-        Batch {
-            tokens: self.tokens[range.clone()].to_vec(),
-            positions: range.map(|p| p as u32).collect(),
-            slots,
-            spans: vec![span],
-            logits,
+        let mut batch = Batch::default();
+        self.append_to(&mut batch, rows, &[]);
+        if rows > 0 && rows == self.pending() {
+            batch.logits.push(rows as u32 - 1);
         }
+        batch
+    }
+
+    /// Appends the next `rows` pending tokens and after them `drafts`, which are only supposed, as the rows of one
+    /// span. The blocks must reach that far.
+    pub(crate) fn append_to(&self, batch: &mut Batch, rows: usize, drafts: &[u32]) {
+        let (first, positions) = (batch.rows(), self.computed..self.computed + rows + drafts.len());
+        let span = Span { first: first as u32, rows: positions.len() as u32, blocks: self.blocks.clone() };
+        batch.tokens.extend_from_slice(&self.tokens[self.computed..self.computed + rows]);
+        batch.tokens.extend_from_slice(drafts);
+        batch.slots.extend(positions.clone().map(|p| span.slot(p).map_or(NO_SLOT, |slot| slot as u32)));
+        batch.positions.extend(positions.map(|p| p as u32));
+        batch.spans.push(span);
     }
 }

@@ -1,146 +1,223 @@
-//! One generation: prefill in chunks, then token by token. The grammar's mask is computed while the
-//! forward pass runs; tokens that the grammar forces are appended without sampling.
+//! The thread that owns runner, cache and requests: one step after another, each with rows of many sequences.
 
-use crate::scheduler::{Job, Scheduler};
-use crate::sequence::Sequence;
-use crate::{Error, Event, Finish, History, Result, Sampled, Summary, Timings, Token, Usage};
+use crate::answer::{Answer, Job};
+use crate::draft::DraftModel;
+use crate::engine::Stats;
+use crate::model::Runner;
+use crate::scheduler::{Capacity, Entry, Scheduler};
+use crate::speculation::{Costs, MOST};
+use crate::{Error, Tokenizer};
+use coder_kernels::Batch;
+use rayon::prelude::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
-/// Runs `job` on `sequence` to its end; events go to the job's listener.
-pub(crate) fn generate(scheduler: &mut Scheduler, sequence: &mut Sequence, job: Job) -> Result<Summary> {
-    let started = Instant::now();
-    let usage = Usage {
-        prompt_tokens: sequence.tokens().len(),
-        cached_tokens: sequence.computed(),
-        ..Usage::default()
-    };
-    let mut answer = Answer { scheduler, sequence, job, usage, prefilled: None };
-    let finish = answer.run()?;
-    let prefilled = answer.prefilled.unwrap_or_else(Instant::now);
-    let timings = Timings {
-        queue_s: started.duration_since(answer.job.queued).as_secs_f64(),
-        prefill_s: prefilled.duration_since(started).as_secs_f64(),
-        decode_s: prefilled.elapsed().as_secs_f64(),
-    };
-    let text = answer.job.text.finish();
-    Ok(Summary { text, finish, usage: answer.usage, timings })
+/// What the engine's users ask of its thread.
+pub(crate) enum Order {
+    Job(Box<Job>),
+    Stats(mpsc::Sender<Stats>),
 }
 
-struct Answer<'a> {
-    scheduler: &'a mut Scheduler,
-    sequence: &'a mut Sequence,
-    job: Job,
-    usage: Usage,
-    /// When the first logits were there.
-    prefilled: Option<Instant>,
+/// The state of the thread.
+pub(crate) struct Stepper {
+    runner: Box<dyn Runner>,
+    scheduler: Scheduler<Answer>,
+    tokenizer: Arc<Tokenizer>,
+    draft: Option<DraftModel>,
+    capacity: Capacity,
+    /// Logits rows of one step.
+    logits: usize,
+    costs: Costs,
+    stats: Stats,
+    /// Requests that have not ended, shared with those who make them.
+    open: Arc<AtomicUsize>,
 }
 
-impl Answer<'_> {
-    fn run(&mut self) -> Result<Finish> {
+impl Stepper {
+    pub(crate) fn new(
+        (runner, blocks): (Box<dyn Runner>, usize),
+        (capacity, logits): (Capacity, usize),
+        tokenizer: Arc<Tokenizer>,
+        draft: Option<DraftModel>,
+        open: Arc<AtomicUsize>,
+    ) -> Self {
+        let stats = Stats { blocks, ..Stats::default() };
+        let scheduler = Scheduler::new(blocks, capacity);
+        Self { runner, scheduler, tokenizer, draft, capacity, logits, costs: Costs::default(), stats, open }
+    }
+
+    /// Serves requests until nobody can send any more and all have ended.
+    pub(crate) fn run(mut self, orders: mpsc::Receiver<Order>) {
         loop {
-            if let Some(finish) = self.append_forced()? {
-                return Ok(finish);
+            if self.scheduler.is_idle() {
+                match orders.recv() {
+                    Ok(order) => self.take(order),
+                    Err(mpsc::RecvError) => return,
+                }
             }
-            let Some(sampled) = self.sample()? else { return Ok(Finish::Cancelled) };
-            if self.ends(sampled.token) {
-                return Ok(Finish::Stop);
+            while let Ok(order) = orders.try_recv() {
+                self.take(order);
             }
-            if let Some(matcher) = &mut self.job.matcher {
-                matcher.accept(sampled.token)?;
-            }
-            if let Some(finish) = self.append(sampled, false) {
-                return Ok(finish);
+            self.end_what_is_over();
+            if !self.scheduler.is_idle() {
+                self.step();
+                self.end_what_is_over();
             }
         }
     }
 
-    fn ends(&self, token: u32) -> bool {
-        !self.job.ignore_end && self.scheduler.tokenizer.is_end(token)
+    fn take(&mut self, order: Order) {
+        match order {
+            Order::Job(job) => {
+                let (answer, tokens) = Answer::begin(*job, self.tokenizer.clone());
+                self.scheduler.submit(answer.priority(), tokens, answer);
+            }
+            Order::Stats(reply) => {
+                let _ = reply.send(self.stats());
+            }
+        }
     }
 
-    /// Appends the tokens that the grammar allows as the only ones, or notices that it allows none.
-    fn append_forced(&mut self) -> Result<Option<Finish>> {
-        let Some(matcher) = &mut self.job.matcher else { return Ok(None) };
-        if matcher.must_end() {
-            return Ok(Some(Finish::Stop));
+    fn stats(&self) -> Stats {
+        let cache = self.scheduler.cache();
+        Stats {
+            waiting: self.scheduler.waiting(),
+            running: self.scheduler.running().len(),
+            preemptions: self.scheduler.preemptions(),
+            blocks_used: cache.used(),
+            blocks_filled: cache.filled(),
+            ..self.stats
         }
-        for token in matcher.forced()? {
-            if self.ends(token) {
-                return Ok(Some(Finish::Stop));
-            }
-            let forced = Sampled { token, logprob: 0.0, top: Vec::new() };
-            if let Some(finish) = self.append(forced, true) {
-                return Ok(Some(finish));
-            }
-        }
-        let stopped = self.job.matcher.as_ref().is_some_and(|m| m.must_end());
-        Ok(stopped.then_some(Finish::Stop))
     }
 
-    /// Appends a token of the answer and tells the listener; gives the reason if the answer ends here.
-    fn append(&mut self, sampled: Sampled, forced: bool) -> Option<Finish> {
-        let Sampled { token, logprob, top } = sampled;
-        self.sequence.push(token);
-        self.usage.completion_tokens += 1;
-        self.usage.forced_tokens += usize::from(forced);
-        let tokenizer = &self.scheduler.tokenizer;
-        let hidden = !self.job.show_special && tokenizer.is_special(token);
-        let bytes = if hidden { &[] } else { tokenizer.token_bytes(token) };
-        let text = self.job.text.push(bytes);
-        let event = Event::Token(Token { id: token, text, logprob, top, forced });
-        if self.job.events.send(Ok(event)).is_err() {
-            return Some(Finish::Cancelled); // the generation was dropped
+    fn end_what_is_over(&mut self) {
+        let now = Instant::now();
+        for Entry { answer, .. } in self.scheduler.withdraw(|answer| answer.is_over(now)) {
+            // Before the listener is told, so that it finds room for its next request.
+            self.open.fetch_sub(1, Ordering::AcqRel);
+            self.stats.add(&answer.finish());
         }
-        if let Some(stop) = self.job.text.stopped() {
-            return Some(Finish::StopString(stop.to_owned()));
-        }
-        (self.usage.completion_tokens >= self.job.max_tokens).then_some(Finish::Length)
     }
 
-    /// Computes every pending token and samples from the last one's logits; `None` if cancelled.
-    fn sample(&mut self) -> Result<Option<Sampled>> {
-        loop {
-            if self.job.canceller.is_cancelled() {
-                return Ok(None);
+    /// Plans a step, runs it and deals out what came of it.
+    fn step(&mut self) {
+        self.scheduler.plan();
+        for entry in self.scheduler.running_mut() {
+            entry.answer.clear_drafts();
+            if entry.rows > 0 {
+                entry.answer.start(entry.sequence.computed());
             }
-            let pending = self.sequence.pending();
-            let rows = pending.min(self.scheduler.chunk);
-            let end = self.sequence.computed() + rows;
-            if !self.scheduler.cache.reserve(self.sequence, end) {
-                let requested = self.job.max_tokens;
-                return Err(Error::ContextTooLong { prompt: end, requested, context: end - rows });
+        }
+        self.guess();
+        let batch = self.batch();
+        let _span = tracing::trace_span!("step", rows = batch.rows(), sequences = batch.spans.len()).entered();
+        let began = Instant::now();
+        let (runner, running) = (&mut self.runner, self.scheduler.running_mut());
+        let constrained = running.iter().any(|entry| entry.answer.is_constrained());
+        let masks = || {
+            let completed = running.par_iter_mut().filter(|entry| entry.is_completed());
+            completed.for_each(|entry| entry.answer.prepare_masks());
+        };
+        let logits = match constrained {
+            false => runner.step(&batch),
+            true => rayon::join(|| runner.step(&batch), masks).0,
+        };
+        self.costs.observe(batch.rows(), began.elapsed().as_secs_f64());
+        self.stats.steps += 1;
+        self.stats.rows += batch.rows() as u64;
+        match logits {
+            Ok(logits) => deal(&mut self.scheduler, logits, batch.logits.len()),
+            Err(error) => {
+                let reason = error.to_string();
+                for entry in self.scheduler.running_mut() {
+                    entry.answer.fail(Error::Failed { reason: reason.clone() });
+                }
             }
-            let batch = self.sequence.batch(rows);
-            let runner = &mut self.scheduler.runner;
-            if rows < pending {
-                runner.step(&batch)?;
-                self.sequence.mark_computed(end);
-                self.tell_prefill(end);
+        }
+    }
+
+    /// Supposes tokens behind those that are pending, as many as are worth their rows on this device.
+    fn guess(&mut self) {
+        let Self { scheduler, costs, capacity, logits, draft, .. } = self;
+        let entries = scheduler.running();
+        let mut rows: usize = entries.iter().map(|entry| entry.rows).sum();
+        let sure = entries.iter().filter(|entry| entry.is_completed()).count();
+        let mut wanted = sure;
+        for at in 0..scheduler.running().len() {
+            let entry = &mut scheduler.running_mut()[at];
+            if !entry.is_completed() {
                 continue;
             }
-            let (logits, mask) = match &mut self.job.matcher {
-                None => (runner.step(&batch), None),
-                Some(matcher) => {
-                    let (logits, mask) = rayon::join(|| runner.step(&batch), || matcher.mask());
-                    (logits, Some(mask?))
+            let (sequence, answer) = (&entry.sequence, &mut entry.answer);
+            let most = answer.most_drafts().min(capacity.rows - rows).min(*logits - wanted).min(MOST);
+            let mut guesses = answer.look_up(sequence, most);
+            let depth = costs.best_depth((rows, sure), guesses.len(), answer.probability(), 0.0);
+            guesses.truncate(depth);
+            if let Some(model) = draft.as_mut().filter(|_| depth == 0 && most > 0) {
+                answer.guessed_by_model();
+                let depth = costs.best_depth((rows, sure), most, answer.probability(), model.seconds());
+                match model.guess(sequence, depth) {
+                    Ok(by_model) => guesses = by_model,
+                    Err(error) => {
+                        // Answers do not depend on it.
+                        tracing::warn!(%error, "the draft model failed and is not asked any more");
+                        *draft = None;
+                    }
                 }
-            };
-            let logits = logits?;
-            self.sequence.mark_computed(end);
-            self.prefilled.get_or_insert_with(Instant::now);
-            let (prompt, generated) = self.sequence.tokens().split_at(self.usage.prompt_tokens);
-            let history = History { prompt, generated };
-            let sampled = self.job.sampler.sample(logits, mask, history)?;
-            if self.usage.completion_tokens == 0 {
-                self.tell_prefill(end);
             }
-            return Ok(Some(sampled));
+            if let Err(error) = answer.suppose(&guesses, most) {
+                answer.clear_drafts();
+                answer.fail(error);
+            }
+            let drafts = answer.drafts().tokens.len();
+            let placed = scheduler.place_drafts(at, drafts);
+            let drafts = scheduler.running_mut()[at].answer.drafts_mut();
+            drafts.truncate(placed);
+            rows += drafts.tokens.len();
+            wanted += drafts.wanted.len() - 1;
         }
     }
 
-    fn tell_prefill(&self, computed: usize) {
-        let total = self.usage.prompt_tokens;
-        // A listener that is gone is noticed with the next token.
-        let _ = self.job.events.send(Ok(Event::Prefill { done: computed.min(total), total }));
+    fn batch(&self) -> Batch {
+        let mut batch = Batch::default();
+        for entry in self.scheduler.running().iter().filter(|entry| entry.rows > 0) {
+            let first = (batch.rows() + entry.rows - 1) as u32;
+            let completed = entry.is_completed();
+            let drafts = entry.answer.drafts();
+            entry.sequence.append_to(&mut batch, entry.rows, &drafts.tokens);
+            if completed {
+                batch.logits.extend(drafts.wanted.iter().map(|&before| first + before as u32));
+            }
+        }
+        batch
+    }
+}
+
+/// Deals out the logits of a step, `[rows, vocab]`, to the sequences that it completed.
+fn deal(scheduler: &mut Scheduler<Answer>, logits: &[f32], rows: usize) {
+    let vocab = logits.len().checked_div(rows).unwrap_or(0);
+    let mut rest = logits;
+    let mut work = Vec::new();
+    for entry in scheduler.running_mut().iter_mut().filter(|entry| entry.rows > 0) {
+        let wanted = if entry.is_completed() { entry.answer.drafts().wanted.len() } else { 0 };
+        let (own, others) = rest.split_at(wanted * vocab);
+        rest = others;
+        work.push((entry, own));
+    }
+    let settle = |(entry, logits): (&mut Entry<Answer>, &[f32])| {
+        let planned = entry.sequence.computed() + entry.rows;
+        if entry.answer.is_first() {
+            entry.answer.tell_prefill(planned);
+        }
+        match logits {
+            [] => planned,
+            logits => planned + entry.answer.settle(&mut entry.sequence, logits),
+        }
+    };
+    let computed: Vec<usize> = work.into_par_iter().map(settle).collect();
+    let with_rows = (0..scheduler.running().len()).filter(|&at| scheduler.running()[at].rows > 0);
+    for (at, computed) in with_rows.collect::<Vec<_>>().into_iter().zip(computed) {
+        scheduler.computed(at, computed);
     }
 }

@@ -1,0 +1,147 @@
+use super::*;
+use crate::kv::tests::{assert_nothing_coming, check};
+
+const CAPACITY: Capacity = Capacity { rows: 64, sequences: 4 };
+
+/// Computes what was planned; gives every sequence that is computed one more token.
+fn step(scheduler: &mut Scheduler<usize>) -> Vec<(usize, usize)> {
+    scheduler.plan();
+    let rows: Vec<_> = scheduler.running().iter().map(|entry| (entry.answer, entry.rows)).collect();
+    for at in 0..scheduler.running().len() {
+        let entry = &mut scheduler.running_mut()[at];
+        let computed = entry.sequence.computed() + entry.rows;
+        let completed = entry.is_completed();
+        scheduler.computed(at, computed);
+        if completed {
+            scheduler.running_mut()[at].sequence.push(7);
+        }
+    }
+    rows
+}
+
+/// Tokens that have nothing in common with another number's.
+fn tokens(number: u32, len: usize) -> Vec<u32> {
+    (0..len as u32).map(|i| number * 10_000 + i).collect()
+}
+
+#[test]
+fn decoding_goes_before_reading_and_readers_share_what_is_left() {
+    let mut scheduler = Scheduler::new(100, CAPACITY);
+    scheduler.submit(0, tokens(1, 20), 1);
+    assert_eq!(step(&mut scheduler), [(1, 20)]);
+    scheduler.submit(0, tokens(2, 200), 2);
+    scheduler.submit(0, tokens(3, 200), 3);
+    assert_eq!(step(&mut scheduler), [(1, 1), (2, 32), (3, 31)]);
+}
+
+#[test]
+fn a_common_beginning_is_computed_once() {
+    let mut scheduler = Scheduler::new(100, CAPACITY);
+    for number in 1..=3 {
+        scheduler.submit(0, [tokens(9, 64), tokens(number, 10)].concat(), number as usize);
+    }
+    scheduler.submit(0, tokens(4, 40), 4);
+    // The second and the third wait for the first; the fourth does not.
+    assert_eq!(step(&mut scheduler), [(1, 32), (4, 32)]);
+    assert_eq!(step(&mut scheduler), [(1, 42), (4, 8)]);
+    assert_eq!(step(&mut scheduler), [(1, 1), (2, 10), (3, 10), (4, 1)]);
+}
+
+#[test]
+fn a_higher_priority_takes_the_place_of_a_lower_one() {
+    let mut scheduler = Scheduler::new(8, CAPACITY);
+    scheduler.submit(0, tokens(1, 200), 1);
+    step(&mut scheduler);
+    scheduler.submit(0, tokens(2, 200), 2);
+    assert_eq!(step(&mut scheduler), [(1, 64)], "no room for two");
+    scheduler.submit(1, tokens(3, 200), 3);
+    assert_eq!(step(&mut scheduler), [(3, 64)]);
+    assert_eq!(scheduler.preemptions(), 1);
+}
+
+#[test]
+fn when_blocks_run_out_the_last_one_starts_again() {
+    let mut scheduler = Scheduler::new(4, CAPACITY);
+    scheduler.submit(0, tokens(1, 30), 1);
+    scheduler.submit(0, tokens(2, 30), 2);
+    step(&mut scheduler);
+    let mut lengths = std::collections::BTreeMap::new();
+    for _ in 0..70 {
+        for (number, rows) in step(&mut scheduler) {
+            *lengths.entry(number).or_insert(0) += rows;
+        }
+    }
+    assert!(scheduler.preemptions() >= 1);
+    assert_eq!(lengths[&1], 70, "the first never waits");
+}
+
+/// A hundred thousand operations on one scheduler with a cache that is far too small.
+#[test]
+fn no_block_is_lost_and_every_sequence_ends() {
+    let mut state = 1u64;
+    let mut random = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    // A sequence has at most 8 blocks.
+    let (blocks, longest) = (10, 8 * BLOCK);
+    let mut scheduler: Scheduler<usize> = Scheduler::new(blocks, Capacity { rows: 48, sequences: 5 });
+    // Of every sequence: how long it will be, and whether it ended.
+    let mut goals: Vec<usize> = Vec::new();
+    let (mut submitted, mut ended, mut operations) = (0, 0, 0);
+    while operations < 100_000 || ended < submitted {
+        operations += 1;
+        assert!(operations < 200_000, "`{}` never end", submitted - ended);
+        match random(8) {
+            0 | 1 if operations < 100_000 && scheduler.waiting() < 50 => {
+                let len = 1 + random(longest as u64 / 2) as usize;
+                // Few different beginnings, so that much is shared.
+                let family = random(4) as u32;
+                let own = random(len as u64 + 1) as usize;
+                let text = [&tokens(family, len - own)[..], &tokens(10 + goals.len() as u32 % 50, own)].concat();
+                goals.push(len + 1 + random((longest - len) as u64) as usize);
+                scheduler.submit(random(3) as i32 - 1, text, goals.len() - 1);
+                submitted += 1;
+            }
+            2 => {
+                let unlucky = random(goals.len().max(1) as u64) as usize;
+                ended += scheduler.withdraw(|&mut number| number == unlucky).len();
+            }
+            _ => {
+                let busy = !scheduler.is_idle();
+                scheduler.plan();
+                let rows: usize = scheduler.running().iter().map(|entry| entry.rows).sum();
+                assert!(rows <= 48 && (rows > 0) == busy, "{rows} rows, busy {busy}");
+                for at in 0..scheduler.running().len() {
+                    let entry = &scheduler.running()[at];
+                    let (completed, rows) = (entry.is_completed(), entry.rows);
+                    let wanted = if completed { random(6) as usize } else { 0 };
+                    let drafts = scheduler.place_drafts(at, wanted);
+                    let right = random(drafts as u64 + 1) as usize;
+                    let entry = &mut scheduler.running_mut()[at];
+                    let end = entry.sequence.computed() + rows + right;
+                    assert!(end <= entry.sequence.blocks().len() * BLOCK);
+                    if completed {
+                        // The drafts that were right, and what is sampled after them.
+                        let number = entry.answer as u32;
+                        (0..=right).for_each(|_| entry.sequence.push(number));
+                    }
+                    scheduler.computed(at, end);
+                }
+                let long: Vec<usize> = scheduler
+                    .running()
+                    .iter()
+                    .filter(|entry| entry.sequence.tokens().len() >= goals[entry.answer])
+                    .map(|entry| entry.answer)
+                    .collect();
+                ended += scheduler.withdraw(|number| long.contains(number)).len();
+            }
+        }
+        assert!(scheduler.running().len() <= 5);
+        check(scheduler.cache(), scheduler.running().iter().map(|entry| &entry.sequence));
+    }
+    assert_eq!(scheduler.cache().used(), 0);
+    assert_nothing_coming(scheduler.cache());
+    println!("{submitted} sequences, {} preemptions", scheduler.preemptions());
+    assert!(submitted > 2_000 && scheduler.preemptions() > 1_000);
+}
