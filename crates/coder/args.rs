@@ -64,7 +64,8 @@ impl ModelArgs {
         options.threads = self.threads.map(usize::from);
         options.isa = self.isa;
         options.chat_template = self.chat_template.clone();
-        options.draft = self.draft.as_deref().map(|name| bundled::source(Some(name))).transpose()?.map(|found| found.0);
+        options.draft =
+            self.draft.as_deref().map(|name| bundled::source(Some(name))).transpose()?.map(|found| found.0);
         Ok((options, name))
     }
 }

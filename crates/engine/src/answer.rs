@@ -180,7 +180,11 @@ impl Answer {
 
     /// Guesses that could be of use at most: the last token comes from the last row's logits.
     pub(crate) fn most_drafts(&self) -> usize {
-        if self.job.speculate { self.job.max_tokens.saturating_sub(self.usage.completion_tokens + 1) } else { 0 }
+        if self.job.speculate {
+            self.job.max_tokens.saturating_sub(self.usage.completion_tokens + 1)
+        } else {
+            0
+        }
     }
 
     /// What may follow by the text itself, at most `most` tokens.

@@ -43,8 +43,13 @@ impl DraftModel {
         let differs = (0..size as u32).find(|&id| tokenizer.token_bytes(id) != other.token_bytes(id));
         if other.vocab_size() != size || differs.is_some() {
             let problem = match differs {
-                Some(id) => format!("its token `{id}` is another one than the model's; use one of the same family"),
-                None => format!("has `{}` tokens, the model `{size}`; use one of the same family", other.vocab_size()),
+                Some(id) => {
+                    format!("its token `{id}` is another one than the model's; use one of the same family")
+                }
+                None => format!(
+                    "has `{}` tokens, the model `{size}`; use one of the same family",
+                    other.vocab_size()
+                ),
             };
             return Err(Error::Request { field: "draft", problem });
         }
@@ -88,7 +93,8 @@ impl DraftModel {
                 self.sequence.push(best);
                 if rows == 1 {
                     let seconds = began.elapsed().as_secs_f64();
-                    self.seconds = if self.seconds == 0.0 { seconds } else { 0.8 * self.seconds + 0.2 * seconds };
+                    self.seconds =
+                        if self.seconds == 0.0 { seconds } else { 0.8 * self.seconds + 0.2 * seconds };
                 }
             }
         }

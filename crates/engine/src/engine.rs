@@ -1,9 +1,9 @@
 //! The engine as its users see it: open, ask, read events.
 
-use crate::load::{self, LoadProgress, Loaded, ModelInfo, Options};
-use crate::prompt;
 use crate::answer::Job;
 use crate::draft::DraftModel;
+use crate::load::{self, LoadProgress, Loaded, ModelInfo, Options};
+use crate::prompt;
 use crate::scheduler::Capacity;
 use crate::speculation::MOST;
 use crate::step::{Order, Stepper};

@@ -154,7 +154,9 @@ pub enum Error {
         reason: String,
     },
     /// As many requests as the engine takes at a time are open. Nothing was begun.
-    #[error("`{open}` requests are waiting or running, no more are taken; try again later, or open the engine with a longer queue")]
+    #[error(
+        "`{open}` requests are waiting or running, no more are taken; try again later, or open the engine with a longer queue"
+    )]
     Busy {
         /// Requests that have not ended.
         open: usize,

@@ -138,7 +138,8 @@ impl Cache {
     /// even that is not enough; the sequence keeps what it has.
     pub(crate) fn reserve(&mut self, sequence: &mut Sequence, positions: usize) -> bool {
         while sequence.blocks().len() * BLOCK < positions {
-            let Some(block) = self.free.pop().or_else(|| self.idle.pop_first().map(|(_, block)| block)) else {
+            let Some(block) = self.free.pop().or_else(|| self.idle.pop_first().map(|(_, block)| block))
+            else {
                 return false;
             };
             self.forget(block);
@@ -178,7 +179,8 @@ impl Cache {
         }
         let (whole, computed) = (sequence.known, sequence.computed());
         if whole * BLOCK < computed {
-            let (parent, tokens) = (sequence.parent(whole), sequence.tokens()[whole * BLOCK..computed].to_vec());
+            let (parent, tokens) =
+                (sequence.parent(whole), sequence.tokens()[whole * BLOCK..computed].to_vec());
             self.remember(sequence.blocks()[whole], Content { parent, key: None, tokens });
         }
         // The end is forgotten before the beginning, which more sequences have.

@@ -130,7 +130,8 @@ impl Options {
         }
         let cache = self.cache.unwrap_or(context);
         if cache < context {
-            let problem = format!("`{cache}` tokens are less than the context of `{context}`; one request must fit");
+            let problem =
+                format!("`{cache}` tokens are less than the context of `{context}`; one request must fit");
             return Err(Error::Request { field: "cache", problem });
         }
         Ok(Room { context, cache, kv: self.kv, rows: self.chunk.min(context), graphs: self.graphs })

@@ -107,7 +107,8 @@ impl<A> Scheduler<A> {
 
     /// Removes the sequences for which `is_over` says so, and gives them back; their blocks are kept for others.
     pub(crate) fn withdraw(&mut self, mut is_over: impl FnMut(&mut A) -> bool) -> Vec<Entry<A>> {
-        let mut over: Vec<Entry<A>> = self.waiting.extract_if(.., |entry| is_over(&mut entry.answer)).collect();
+        let mut over: Vec<Entry<A>> =
+            self.waiting.extract_if(.., |entry| is_over(&mut entry.answer)).collect();
         let mut running: Vec<Entry<A>> =
             self.running.extract_if(.., |entry| is_over(&mut entry.answer)).collect();
         for entry in &mut running {
@@ -155,7 +156,8 @@ impl<A> Scheduler<A> {
         while at < self.waiting.len() {
             // What those that run have yet to take, with one block more to grow, is not to be had.
             let room = |sequence: &Sequence| (sequence.tokens().len() + BLOCK).div_ceil(BLOCK);
-            let promised = |entry: &Entry<A>| room(&entry.sequence).saturating_sub(entry.sequence.blocks().len());
+            let promised =
+                |entry: &Entry<A>| room(&entry.sequence).saturating_sub(entry.sequence.blocks().len());
             let promised: usize = self.running.iter().map(promised).sum();
             let entry = &mut self.waiting[at];
             if self.cache.is_coming(&mut entry.sequence) {

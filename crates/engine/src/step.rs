@@ -111,7 +111,8 @@ impl Stepper {
         }
         self.guess();
         let batch = self.batch();
-        let _span = tracing::trace_span!("step", rows = batch.rows(), sequences = batch.spans.len()).entered();
+        let _span =
+            tracing::trace_span!("step", rows = batch.rows(), sequences = batch.spans.len()).entered();
         let began = Instant::now();
         let (runner, running) = (&mut self.runner, self.scheduler.running_mut());
         let constrained = running.iter().any(|entry| entry.answer.is_constrained());

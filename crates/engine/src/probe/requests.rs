@@ -254,10 +254,7 @@ fn run(engine: &Engine, requests: Vec<Request>) -> Result<(Vec<Completion>, Vec<
 
 /// An engine whose model says what a script says, after it has computed what it would have said itself; and the
 /// request that the script answers: all of the time is real, only the choice is not the model's.
-fn scripted_edit(
-    options: &Options,
-    progress: impl FnMut(LoadProgress),
-) -> Result<(Engine, Request)> {
+fn scripted_edit(options: &Options, progress: impl FnMut(LoadProgress)) -> Result<(Engine, Request)> {
     let vocabulary = load::TextModel::open(&options.source)?.tokenizer;
     let encode = |text: &str| vocabulary.encode(text, SpecialTokens::Plain);
     let prompt = encode(&format!("{}\nThe same file with the five calls corrected:\n", source(false)))?;
@@ -280,7 +277,8 @@ fn source(changed: bool) -> String {
     let mut lines = Vec::new();
     for i in 0..25 {
         let (a, b, c) = (name(i), name(i / 3 + 1), name(i * i + 2));
-        let call = if changed && i % 5 == 2 { format!("checked_{b}(&{c}, limit)?") } else { format!("{b}(&{c})") };
+        let call =
+            if changed && i % 5 == 2 { format!("checked_{b}(&{c}, limit)?") } else { format!("{b}(&{c})") };
         lines.extend([
             format!("/// The {a} of `{b}`, at most {} of them.", 3 * i + 4),
             format!("pub fn {a}_{b}_{i}({c}: &str, limit: usize) -> Result<usize> {{"),

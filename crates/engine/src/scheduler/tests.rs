@@ -98,7 +98,8 @@ fn no_block_is_lost_and_every_sequence_ends() {
                 // Few different beginnings, so that much is shared.
                 let family = random(4) as u32;
                 let own = random(len as u64 + 1) as usize;
-                let text = [&tokens(family, len - own)[..], &tokens(10 + goals.len() as u32 % 50, own)].concat();
+                let text =
+                    [&tokens(family, len - own)[..], &tokens(10 + goals.len() as u32 % 50, own)].concat();
                 goals.push(len + 1 + random((longest - len) as u64) as usize);
                 scheduler.submit(random(3) as i32 - 1, text, goals.len() - 1);
                 submitted += 1;
