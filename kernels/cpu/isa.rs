@@ -83,6 +83,18 @@ impl Isa {
         return false;
     }
 
+    /// Rows of activations up to which weights are unpacked in registers, again for every few of them: cheaper up to
+    /// here than to unpack them once into the cache and to take them up from there.
+    pub(super) fn few(self) -> usize {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => 64,
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => 16,
+            _ => 8,
+        }
+    }
+
     /// Whether products are fused with sums. All instruction sets that fuse give the same bits.
     pub fn fused(self) -> bool {
         self.0 != Set::Portable || Lanes::FUSED

@@ -15,7 +15,7 @@ use super::panel::{
     Multiplied, UNPACKED, Unpacked, inputs_at_once, packed, panels_at_once, unpack, unpacked_bytes,
 };
 use super::parallel::{Disjoint, Workers, with_scratch};
-use super::quantized::{FEW, Quantized, RUN, TILE, Tile};
+use super::quantized::{Quantized, RUN, TILE, Tile};
 use super::scales::Scales;
 use super::storage::Routes;
 use super::vector::LANES;
@@ -103,14 +103,14 @@ impl Work {
     }
 
     /// Cuts the product into tasks.
-    fn cut(&mut self, w: &Mat, threads: usize) {
+    fn cut(&mut self, w: &Mat, threads: usize, few: usize) {
         self.tasks.clear();
         let bytes = self.runs.len() * w.parts.iter().map(|p| p.panels * p.panel_bytes).sum::<usize>();
         let streamed = (bytes / (SHARES * threads)).clamp(STREAMED.start, STREAMED.end);
         for (r, run) in self.runs.iter().enumerate() {
             for (p, part) in w.parts.iter().enumerate() {
                 let share = part.panels.div_ceil(if self.runs.len() < 2 * threads { 4 * threads } else { 1 });
-                let most = if run.pairs.len() <= FEW {
+                let most = if run.pairs.len() <= few {
                     streamed.div_ceil(part.panel_bytes)
                 } else {
                     panels_at_once(w.cols).min(share.next_multiple_of(2))
@@ -126,11 +126,11 @@ impl Work {
 
 /// `y[pair.y] = w[expert] · x[pair.x]` for every pair of `work`. `x [_, w.cols]`, `y [_, w.out]`.
 pub(super) fn product(isa: Isa, workers: &Workers, y: &mut [f32], x: &[f32], w: &Mat, work: &mut Work) {
-    work.cut(w, workers.threads());
+    work.cut(w, workers.threads(), isa.few());
     if w.parts.iter().any(|part| part.kind.layout().0 > 1) {
         work.quantized.clear(w.cols);
         for run in &work.runs {
-            work.quantized.group(run.pairs.len());
+            work.quantized.group(run.pairs.len(), isa.few());
         }
         let pairs = &work.pairs;
         work.quantized.fill(isa, workers, x, |i| pairs[i].x);
@@ -193,7 +193,7 @@ impl Visit for On<'_> {
 
     fn visit<C: Codes, S: Scales>(self) {
         let On(isa, task) = self;
-        if task.pairs.len() <= FEW {
+        if task.pairs.len() <= isa.few() {
             isa.run(Few(task, PhantomData::<(C, S)>));
         } else {
             isa.run(Many { task, tiles: isa.tiles(), layout: PhantomData::<(C, S)> });

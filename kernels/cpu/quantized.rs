@@ -17,9 +17,6 @@ pub(super) const RUN: usize = 32;
 /// Rows of a whole tile.
 pub(super) const TILE: usize = 16;
 
-/// Rows up to which they are multiplied with the packed weights, and make one tile of their own height.
-pub(super) const FEW: usize = 8;
-
 /// Inputs of a tile that are quantized in one task.
 const PIECE: usize = 2048;
 
@@ -69,9 +66,9 @@ impl Quantized {
         self.bytes = 0;
     }
 
-    /// Makes room for a group of `rows` rows: tiles of 16, or one tile if there are few.
-    pub(super) fn group(&mut self, rows: usize) {
-        let height = if rows <= FEW { rows } else { TILE };
+    /// Makes room for a group of `rows` rows: tiles of 16, or one tile if there are no more than `few`.
+    pub(super) fn group(&mut self, rows: usize, few: usize) {
+        let height = if rows <= few { rows } else { TILE };
         for first in (0..rows).step_by(height.max(1)) {
             let (at, count) = (self.bytes, height.min(rows - first));
             let tile = self.tiles.len();

@@ -84,7 +84,7 @@ impl Sampler {
     pub fn sample(&mut self, logits: &[f32], mask: Option<&Mask>, history: History<'_>) -> Result<Sampled> {
         let highest = check(logits, self.work.len())?;
         let token = if mask.is_none() && !self.options.adjusts() && self.options.temperature == 0.0 {
-            argmax(logits)
+            logits.iter().position(|&x| x == highest).unwrap_or(0) as u32
         } else {
             self.adjust(logits, mask, history);
             let best = argmax(&self.work);
@@ -186,10 +186,16 @@ fn check(logits: &[f32], vocab: usize) -> Result<f32> {
     if logits.len() != vocab {
         return Err(Error::Logits(format!("expected `{vocab}` of them, got `{}`", logits.len())));
     }
-    // No early exit, so that the loop is vectorised. NaN is not below infinity either.
-    let (highest, usable) =
-        logits.iter().fold((f32::NEG_INFINITY, true), |(m, ok), &x| (m.max(x), ok & (x < f32::INFINITY)));
-    if !usable {
+    // No early exit and sixteen maxima side by side, so that the loop is vectorised. NaN is not below infinity either.
+    let (mut maxima, mut unusable) = ([f32::NEG_INFINITY; 16], [0u32; 16]);
+    for chunk in logits.chunks(16) {
+        for ((max, bad), &x) in maxima.iter_mut().zip(&mut unusable).zip(chunk) {
+            *max = if x > *max { x } else { *max };
+            *bad |= if x < f32::INFINITY { 0 } else { 1 };
+        }
+    }
+    let highest = maxima.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    if unusable != [0; 16] {
         let id = logits.iter().position(|x| x.is_nan() || *x == f32::INFINITY).unwrap_or(0);
         return Err(Error::Logits(format!("that of token `{id}` is `{}`", logits[id])));
     }
@@ -262,18 +268,22 @@ fn nucleus(ids: &mut Vec<u32>, top_p: f32, logits: &[f32], weights: &[f32]) {
 
 /// `ln Σ exp(x - highest)`.
 fn log_sum_exp(x: &[f32], highest: f32) -> f32 {
-    const LANES: usize = 8;
-    // Eight sums side by side, so that the loop is vectorised without changing the order of additions.
-    let mut sums = [0.0f64; LANES];
-    let chunks = x.chunks_exact(LANES);
-    let rest = chunks.remainder();
-    for chunk in chunks {
-        for (sum, &x) in sums.iter_mut().zip(chunk) {
-            *sum += f64::from(exp(x - highest));
+    const LANES: usize = 16;
+    // Sixteen sums side by side, so that the loop is vectorised without changing the order of additions, and of so few
+    // terms that single precision is enough.
+    let mut total = 0.0f64;
+    for piece in x.chunks(32 * LANES) {
+        let mut sums = [0.0f32; LANES];
+        let chunks = piece.chunks_exact(LANES);
+        let rest = chunks.remainder();
+        for chunk in chunks {
+            for (sum, &x) in sums.iter_mut().zip(chunk) {
+                *sum += exp(x - highest);
+            }
         }
+        total += sums.into_iter().chain(rest.iter().map(|&x| exp(x - highest))).map(f64::from).sum::<f64>();
     }
-    let rest: f64 = rest.iter().map(|&x| f64::from(exp(x - highest))).sum();
-    (sums.iter().sum::<f64>() + rest).ln() as f32
+    total.ln() as f32
 }
 
 /// The `n` largest logits as log-probabilities, best first, of equal ones the lowest ids first.
@@ -298,13 +308,15 @@ fn exp(x: f32) -> f32 {
     // Adding and subtracting 1.5 · 2^23 rounds to the nearest whole number.
     const ROUND: f32 = 12_582_912.0;
     let clamped = x.max(-87.0);
-    let n = (clamped * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    let rounded = clamped * std::f32::consts::LOG2_E + ROUND;
+    let n = rounded - ROUND;
     let r = clamped - n * 0.693_359_4 - n * -2.121_944_4e-4;
     let mut p = 1.987_569_1e-4;
     for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
         p = p * r + c;
     }
-    let power = f32::from_bits(((n as i32 + 127) as u32) << 23);
+    // The whole number stands in the low bits of what was rounded.
+    let power = f32::from_bits(rounded.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23);
     if x < -87.0 { 0.0 } else { (p * r * r + r + 1.0) * power }
 }
 

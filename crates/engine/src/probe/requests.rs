@@ -126,7 +126,7 @@ pub fn requests(
         run(&engine, vec![request(&engine, 0, 32, 4)])?;
         let mut alone = None;
         for &parallel in &plan.parallel {
-            let prompts = (0..parallel).map(|i| request(&engine, 1 + i, plan.prompt, plan.generate));
+            let prompts = (0..parallel).map(|i| request(&engine, 100 * parallel + i, plan.prompt, plan.generate));
             let mut measured = measure(&engine, format!("parallel{parallel}"), prompts.collect())?;
             let rate = measured.decode_tok_s;
             alone = alone.or(rate.filter(|_| parallel == 1));
