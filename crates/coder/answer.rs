@@ -70,6 +70,9 @@ impl Answer {
                 "cached_tokens": usage.cached_tokens,
                 "completion_tokens": usage.completion_tokens,
                 "forced_tokens": usage.forced_tokens,
+                "drafted_tokens": usage.drafted_tokens,
+                "accepted_tokens": usage.accepted_tokens,
+                "passes": usage.passes,
             },
             "timings": {
                 "queue_s": timings.queue_s,

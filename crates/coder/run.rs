@@ -24,7 +24,7 @@ use crate::prompting::PromptArgs;
 use crate::report::{self, Report};
 use crate::sandbox::SandboxArgs;
 use crate::state::StateArgs;
-use crate::writer::{LocalWriter, Stop, Turn};
+use crate::writer::{Stop, Writers};
 
 /// Do tasks: draft the edit, write it with a backup, let the task's command decide
 #[derive(Args, Debug)]
@@ -159,24 +159,24 @@ pub(crate) fn run(args: RunArgs) -> Outcome {
         let stop = stop.clone();
         move || stop.now()
     });
-    let writer = Mutex::new(LocalWriter::new(&args.model, stop.clone()));
+    let writers = Writers::new(&args.model, stop.clone());
     let recorder = match args.no_ledger {
         true => Recorder::none(),
         false => Recorder::open(&args.ledger, &args.state, &args.working_dir),
     };
-    let prepared = args.prepare(&plan, &writer, &recorder).or_else(|failure| args.refuse(failure))?;
+    let prepared = args.prepare(&plan, &writers, &recorder).or_else(|failure| args.refuse(failure))?;
     let several = args.is_several(&plan);
     let screen = Screen::new(&prepared, several, args.output_format, &recorder);
     let crew = Crew {
         settings: &|task| prepared[task.id.as_str()].settings.clone(),
-        writer: &|task| Some(Box::new(Turn::new(&writer, task)) as Box<dyn Writer>),
+        writer: &|task| Some(Box::new(writers.of(task)) as Box<dyn Writer>),
         observe: &|task, event| screen.observe(plan.tasks.get(task), event),
         cancel: stop.flag(),
     };
     let results = run_plan(&plan, &args.working_dir, &conduct, &crew);
     let told = screen.close();
     let results = results.map_err(Failure::from).or_else(|failure| args.refuse(failure))?;
-    let decoded = writer.lock().unwrap_or_else(PoisonError::into_inner).decoded;
+    let decoded = writers.lock().decoded;
     let report = Report::new(&results, decoded, begin.elapsed().as_secs_f64());
     let told = told.and_then(|()| args.print(&results, &report, several));
     if during.happened() {
@@ -243,7 +243,7 @@ impl RunArgs {
     fn prepare<'p>(
         &self,
         plan: &'p Plan,
-        writer: &Mutex<LocalWriter<'_>>,
+        writers: &Writers<'_>,
         recorder: &Recorder,
     ) -> Outcome<HashMap<&'p str, Prepared>> {
         let attempts = if self.no_retry { 1 } else { self.attempts };
@@ -260,7 +260,7 @@ impl RunArgs {
         let own = self.eligibility.policy.tables()?;
         let tables = own.as_deref().unwrap_or(Tables::built_in());
         let routed = recorder.routed();
-        let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writer = writers.lock();
         let mut of = |task: &'p Task| {
             settings.verify.output_bytes = writer.prepare(task);
             settings.context = self.prompts.context();

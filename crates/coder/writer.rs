@@ -1,12 +1,12 @@
 //! The engine as a writer of edits: what the tasks crate asks, a model in this process answers.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use coder_engine::{
-    Canceller, EditFile, EditGrammar, Engine, Event, Finish, Grammar, Limit, Matcher, Message, Request,
-    SamplerOptions, Summary,
+    Canceller, Completion, EditFile, EditGrammar, Engine, Finish, Generation, Grammar, Limit, Matcher,
+    Message, Request, SamplerOptions, Summary,
 };
 use coder_tasks::edit::{self, Base, Form};
 use coder_tasks::prompt::ContextFile;
@@ -37,6 +37,8 @@ pub(crate) struct LocalWriter<'a> {
     wanted: Result<Option<String>, String>,
     /// What all drafts together took.
     pub(crate) decoded: Decoded,
+    /// Drafts in progress.
+    drafts: usize,
 }
 
 /// Tokens written and the seconds that took.
@@ -53,17 +55,15 @@ impl Decoded {
     }
 }
 
-/// Stops a run: a flag for the steps in between, and a handle on the draft in progress.
+/// Stops a run: a flag for the steps in between, and handles on the drafts in progress.
 #[derive(Clone, Default)]
-pub(crate) struct Stop(Arc<(AtomicBool, Mutex<Option<Canceller>>)>);
+pub(crate) struct Stop(Arc<(AtomicBool, Mutex<Vec<(u64, Canceller)>>)>);
 
 impl Stop {
     /// From the signal handler's thread.
     pub(crate) fn now(&self) {
         self.flag().store(true, Ordering::SeqCst);
-        if let Some(canceller) = &*self.0.1.lock().unwrap_or_else(PoisonError::into_inner) {
-            canceller.cancel();
-        }
+        self.drafts().iter().for_each(|(_, draft)| draft.cancel());
     }
 
     /// What the steps look at.
@@ -71,20 +71,30 @@ impl Stop {
         &self.0.0
     }
 
-    /// The draft that is to end as well, or none.
-    fn draft(&self, canceller: Option<Canceller>) {
-        *self.0.1.lock().unwrap_or_else(PoisonError::into_inner) = canceller;
+    fn drafts(&self) -> MutexGuard<'_, Vec<(u64, Canceller)>> {
+        self.0.1.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A draft that is to end as well, until its number is [forgotten](Self::forget).
+    fn add(&self, draft: Canceller) -> u64 {
+        let mut drafts = self.drafts();
         if self.flag().load(Ordering::SeqCst) {
             // The signal came before the handle was there.
-            self.now();
+            draft.cancel();
         }
+        let number = drafts.last().map_or(0, |(number, _)| number + 1);
+        drafts.push((number, draft));
+        number
+    }
+
+    fn forget(&self, number: u64) {
+        self.drafts().retain(|(other, _)| *other != number);
     }
 }
 
 impl<'a> LocalWriter<'a> {
-    /// A writer that has opened nothing yet.
-    pub(crate) fn new(model: &'a ModelArgs, stop: Stop) -> Self {
-        Self { model, stop, open: None, wanted: Ok(None), decoded: Decoded::default() }
+    fn new(model: &'a ModelArgs, stop: Stop) -> Self {
+        Self { model, stop, open: None, wanted: Ok(None), decoded: Decoded::default(), drafts: 0 }
     }
 
     /// Chooses the model for a task. Returns how many bytes of a failed command's output fit into the model's context,
@@ -156,28 +166,50 @@ impl<'a> LocalWriter<'a> {
         self.open.as_ref().map(|(_, engine)| engine).ok_or_else(|| Failure::new("no model is open"))
     }
 
-    fn generate(&mut self, prompt: &Prompt, options: DraftOptions) -> Outcome<(String, Summary)> {
+    /// Begins a draft.
+    fn begin(&mut self, prompt: &Prompt, options: DraftOptions) -> Outcome<Drafting> {
         let stop = self.stop.clone();
         let engine = self.engine()?;
         let request = request(engine.chat(&messages(prompt))?, engine.info().context, prompt, options);
         let generation = engine.generate(request)?;
-        stop.draft(Some(generation.canceller()));
-        let mut text = String::new();
-        let mut ended = None;
-        for event in generation {
-            match event? {
-                Event::Prefill { .. } => {}
-                Event::Token(token) => text.push_str(&token.text),
-                Event::Done(summary) => {
-                    text.push_str(&summary.text);
-                    ended = Some(summary);
-                }
-            }
+        let number = stop.add(generation.canceller());
+        let model = self.open.as_ref().map(|(name, _)| name.clone()).unwrap_or_default();
+        self.drafts += 1;
+        Ok(Drafting { generation, stop, number, model })
+    }
+
+    /// Notes that a draft ended.
+    fn ended(&mut self, summary: Option<&Summary>) {
+        self.drafts -= 1;
+        if let Some(summary) = summary {
+            self.decoded.tokens += summary.usage.completion_tokens;
+            self.decoded.seconds += summary.timings.decode_s;
         }
-        stop.draft(None);
-        ended
-            .map(|summary| (text, summary))
-            .ok_or_else(|| Failure::new("the generation ended without a result"))
+    }
+
+    /// Whether the model for the task at hand is open, or could be opened without taking one from a draft.
+    fn is_ready(&self) -> bool {
+        let name = |wanted: &Option<String>| wanted.clone().unwrap_or_else(|| bundled::NAME.to_string());
+        let wanted = self.wanted.as_ref().ok().map(name);
+        self.drafts == 0 || wanted.is_none() || self.open.as_ref().map(|(name, _)| name) == wanted.as_ref()
+    }
+}
+
+/// A draft in progress.
+struct Drafting {
+    generation: Generation,
+    stop: Stop,
+    /// Its number there.
+    number: u64,
+    model: String,
+}
+
+impl Drafting {
+    /// Waits for the end.
+    fn finish(self) -> Outcome<(Completion, String)> {
+        let ended = self.generation.finish();
+        self.stop.forget(self.number);
+        Ok((ended?, self.model))
     }
 }
 
@@ -224,50 +256,62 @@ fn grammar(prompt: &Prompt) -> Grammar {
     }
 }
 
-/// The one writer of this process, on behalf of one task: whoever drafts has it alone, while others verify.
-pub(crate) struct Turn<'a> {
-    writer: &'a Mutex<LocalWriter<'a>>,
+/// The writer of this process, for tasks that are under way at the same time: their drafts grow side by side in one
+/// model. Who wants another model waits until nobody drafts.
+pub(crate) struct Writers<'a> {
+    writer: Mutex<LocalWriter<'a>>,
+    a_draft_ended: Condvar,
+}
+
+impl<'a> Writers<'a> {
+    /// A writer that has opened nothing yet.
+    pub(crate) fn new(model: &'a ModelArgs, stop: Stop) -> Self {
+        Self { writer: Mutex::new(LocalWriter::new(model, stop)), a_draft_ended: Condvar::new() }
+    }
+
+    /// The writer itself, between drafts.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, LocalWriter<'a>> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// On behalf of a task.
+    pub(crate) fn of(&self, task: &Task) -> Turn<'_, 'a> {
+        Turn { writers: self, task: task.clone() }
+    }
+}
+
+/// The writer on behalf of one task.
+pub(crate) struct Turn<'w, 'a> {
+    writers: &'w Writers<'a>,
     task: Task,
 }
 
-impl<'a> Turn<'a> {
-    /// For a task.
-    pub(crate) fn new(writer: &'a Mutex<LocalWriter<'a>>, task: &Task) -> Self {
-        Self { writer, task: task.clone() }
+impl<'w, 'a> Turn<'w, 'a> {
+    /// The writer with the task's model chosen, once it can be had.
+    fn writer(&self) -> MutexGuard<'w, LocalWriter<'a>> {
+        let mut writer = self.writers.lock();
+        loop {
+            writer.choose(&self.task);
+            if writer.is_ready() {
+                return writer;
+            }
+            writer = self.writers.a_draft_ended.wait(writer).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 }
 
-impl Writer for Turn<'_> {
-    fn tokens(&mut self, prompt: &Prompt) -> Option<usize> {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        writer.choose(&self.task);
-        writer.tokens(prompt)
-    }
-
-    fn unfit(&mut self, prompt: &Prompt, options: DraftOptions) -> Option<String> {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        writer.choose(&self.task);
-        writer.unfit(prompt, options)
-    }
-
-    fn draft(&mut self, prompt: &Prompt, options: DraftOptions) -> Result<Reply, WriterError> {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        writer.choose(&self.task);
-        writer.draft(prompt, options)
-    }
-}
-
-impl Writer for LocalWriter<'_> {
+impl Writer for Turn<'_, '_> {
     /// By the model's own tokenizer and chat template. That a model does not open is the draft's complaint.
     fn tokens(&mut self, prompt: &Prompt) -> Option<usize> {
-        let request = self.engine().ok()?.chat(&messages(prompt)).ok()?;
+        let request = self.writer().engine().ok()?.chat(&messages(prompt)).ok()?;
         Some(request.prompt.len())
     }
 
     /// Only search/replace blocks know how many tokens they take at the least.
     fn unfit(&mut self, prompt: &Prompt, options: DraftOptions) -> Option<String> {
         let Form::Diff { .. } = prompt.form else { return None };
-        let engine = self.engine().ok()?;
+        let mut writer = self.writer();
+        let engine = writer.engine().ok()?;
         let context = engine.info().context;
         let request = request(engine.chat(&messages(prompt)).ok()?, context, prompt, options);
         // The last token is that which ends the text. A prompt that leaves no room is the draft's complaint.
@@ -280,21 +324,21 @@ impl Writer for LocalWriter<'_> {
 
     /// Every error says that the model could not be used; that its text is wrong, verification finds out.
     fn draft(&mut self, prompt: &Prompt, options: DraftOptions) -> Result<Reply, WriterError> {
+        let unavailable = |failure: Failure| WriterError::new(FailureClass::Availability, failure.reason());
         let started = Instant::now();
-        let (text, summary) = self
-            .generate(prompt, options)
-            .map_err(|failure| WriterError::new(FailureClass::Availability, failure.reason()))?;
+        let drafting = self.writer().begin(prompt, options).map_err(unavailable)?;
+        let ended = drafting.finish();
+        self.writers.lock().ended(ended.as_ref().ok().map(|(completion, _)| &completion.summary));
+        self.writers.a_draft_ended.notify_all();
+        let (Completion { text, summary, .. }, model) = ended.map_err(unavailable)?;
         let usage = Usage {
             prompt_tokens: summary.usage.prompt_tokens as u64,
             cached_tokens: summary.usage.cached_tokens as u64,
             completion_tokens: summary.usage.completion_tokens as u64,
         };
-        self.decoded.tokens += summary.usage.completion_tokens;
-        self.decoded.seconds += summary.timings.decode_s;
         if summary.finish == Finish::Cancelled {
             return Err(WriterError { usage, ..WriterError::new(FailureClass::Cancelled, "cancelled") });
         }
-        let model = self.open.as_ref().map(|(name, _)| name.clone()).unwrap_or_default();
         Ok(Reply { text, usage, seconds: started.elapsed().as_secs_f64(), cost_usd: 0.0, model })
     }
 }

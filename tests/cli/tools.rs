@@ -47,6 +47,26 @@ fn bench_has_one_object_per_test() {
     assert!(table.contains("pp8") && table.contains("tg2"), "{table}");
 }
 
+/// Covers S0-24, S3-18, S3-27, S3-29: several requests at once, and what they have in common computed once.
+#[test]
+fn bench_measures_requests_side_by_side() {
+    let args = ["bench", "--parallel", "1,3", "-p", "16", "-n", "8", "--shared-prefix", "200", "--json"];
+    let tests = json(&args);
+    let tests = tests.as_array().unwrap();
+    assert_eq!(
+        tests.iter().map(|test| test["test"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["parallel1", "parallel3", "prefix200 first", "prefix200 second"]
+    );
+    let number = |test: usize, field: &str| tests[test][field].as_f64().unwrap();
+    assert_eq!((number(1, "requests"), number(1, "completion_tokens")), (3.0, 24.0));
+    assert!(number(0, "tokens_per_pass") <= 1.0 && number(1, "tokens_per_pass") > 1.0);
+    assert_eq!((number(2, "cached_tokens"), number(3, "cached_tokens")), (0.0, 192.0));
+    assert!(tests[3]["first_token_ms"]["p99"].as_f64().unwrap() > 0.0);
+    let refused = output(&["bench", "--edit"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("more than the model's context of `1024`"), "{}", stderr(&refused));
+}
+
 #[test]
 fn doctor_knows_the_machine_and_what_fits() {
     let report = json(&["doctor", "--json"]);

@@ -108,6 +108,11 @@ impl Weights {
 
     /// A context with llama.cpp's defaults: keys and values in f16, its own scheduling of threads.
     pub(crate) fn context(&self, settings: &Settings) -> Result<Llama<'_>> {
+        Ok(Llama { context: self.context_of(settings, 1)?, cached: Vec::new() })
+    }
+
+    /// The same for several sequences that share `settings.context` tokens.
+    pub(crate) fn context_of(&self, settings: &Settings, sequences: usize) -> Result<LlamaContext<'_>> {
         let policy = match settings.flash_attention {
             FlashAttention::Auto => sys::LLAMA_FLASH_ATTN_TYPE_AUTO,
             FlashAttention::On => sys::LLAMA_FLASH_ATTN_TYPE_ENABLED,
@@ -120,9 +125,10 @@ impl Weights {
             .with_n_ubatch(BATCH as u32)
             .with_n_threads(threads)
             .with_n_threads_batch(threads)
-            .with_flash_attention_policy(policy);
-        let context = self.model.new_context(&self.backend, params)?;
-        Ok(Llama { context, cached: Vec::new() })
+            .with_flash_attention_policy(policy)
+            .with_n_seq_max(sequences.try_into()?)
+            .with_kv_unified(true);
+        Ok(self.model.new_context(&self.backend, params)?)
     }
 }
 

@@ -7,6 +7,7 @@ mod ours;
 mod peer;
 mod report;
 mod rounds;
+mod together;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -41,6 +42,9 @@ struct Args {
     /// How many tokens the cache holds when writing begins
     #[arg(long, value_name = "TOKENS", value_delimiter = ',', default_value = "128,4096")]
     depth: Vec<usize>,
+    /// So many sequences that each write --generate tokens side by side
+    #[arg(long, value_name = "N", value_delimiter = ',')]
+    parallel: Vec<usize>,
     /// Rounds that count, after one that does not
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: usize,
@@ -86,7 +90,7 @@ fn main() -> Result<()> {
 
 fn run(args: &Args) -> Result<Report> {
     let tests = args.tests();
-    ensure!(!tests.is_empty() && args.rounds > 0, "nothing to measure; give lengths and rounds above 0");
+    ensure!((!tests.is_empty() || !args.parallel.is_empty()) && args.rounds > 0, "nothing to measure; give lengths and rounds above 0");
     let threads = match args.threads {
         Some(threads) => threads,
         None => std::thread::available_parallelism()?.get(),
@@ -130,7 +134,17 @@ fn run(args: &Args) -> Result<Report> {
         let bytes = model.weight_bytes_per_token;
         results.extend(rounds::measure(test, &mut peers, args.rounds, model.vocab, bytes, &mut seeds)?);
     }
+    let mut together = Vec::new();
+    if let Some(&most) = args.parallel.iter().max() {
+        let engine = together::engine(&options, most, args.generate)?;
+        for &sequences in &args.parallel {
+            say(&format!("measuring {sequences} sequences"));
+            let rounds = args.rounds;
+            together.push(together::measure(sequences, args.generate, rounds, &engine, &weights, &settings)?);
+        }
+    }
     Ok(Report {
+        together,
         threads,
         rounds: args.rounds,
         llama_system_info,

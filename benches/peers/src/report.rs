@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::agreement::Agreement;
 use crate::ours::Limits;
 use crate::rounds::{Figure, Row};
+use crate::together;
 
 /// Everything that a run has to say.
 #[derive(Debug, Serialize)]
@@ -25,6 +26,8 @@ pub(crate) struct Report {
     /// What the machine can do at most, with as many threads.
     pub(crate) limits: Limits,
     pub(crate) results: Vec<Row>,
+    /// Sequences side by side.
+    pub(crate) together: Vec<together::Row>,
 }
 
 impl Report {
@@ -59,6 +62,12 @@ impl Report {
             "test", "engine", "tok/s", "(min..max)", "cores", "GB/s", "of mem"
         );
         self.results.iter().for_each(|row| out.push_str(&self.line(row)));
+        if !self.together.is_empty() {
+            let _ = writeln!(out, "\n{:<12} {:>10} {:>10}  coder / llama.cpp", "sequences", "coder", "llama.cpp");
+        }
+        for together::Row { sequences, coder_tok_s, llama_tok_s, ratio } in &self.together {
+            let _ = writeln!(out, "{sequences:<12} {coder_tok_s:>10.2} {llama_tok_s:>10.2}  {ratio:.3}");
+        }
         out
     }
 

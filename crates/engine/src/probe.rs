@@ -2,7 +2,7 @@
 
 mod requests;
 
-pub use requests::{Percentiles, RequestMeasurement, RequestPlan, RequestReport, requests};
+pub use requests::{Percentiles, RequestMeasurement, RequestPlan, RequestReport, requests, together};
 
 use crate::device::Device;
 use crate::load::{self, LoadProgress, LoadedWeights, ModelInfo, Options};

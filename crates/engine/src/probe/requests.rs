@@ -126,7 +126,8 @@ pub fn requests(
         run(&engine, vec![request(&engine, 0, 32, 4)])?;
         let mut alone = None;
         for &parallel in &plan.parallel {
-            let prompts = (0..parallel).map(|i| request(&engine, 100 * parallel + i, plan.prompt, plan.generate));
+            let prompts =
+                (0..parallel).map(|i| request(&engine, 100 * parallel + i, plan.prompt, plan.generate));
             let mut measured = measure(&engine, format!("parallel{parallel}"), prompts.collect())?;
             let rate = measured.decode_tok_s;
             alone = alone.or(rate.filter(|_| parallel == 1));
@@ -162,6 +163,21 @@ pub fn requests(
         Some(info) => Ok(RequestReport { info, measurements }),
         None => Err(Error::Request { field: "bench", problem: "there must be something to measure".into() }),
     }
+}
+
+/// Tokens per second of `sequences` answers of `generate` tokens each that grow side by side, each with a prompt of its
+/// own of `prompt` tokens: from the last first token to the first end.
+///
+/// # Errors
+/// Those of the engine; [`Error::Request`] for answers too short to tell.
+pub fn together(engine: &Engine, sequences: usize, prompt: usize, generate: usize) -> Result<f64> {
+    // Prompts that no request before had.
+    let first = 1 + engine.stats()?.ended as usize;
+    let requests = (first..first + sequences).map(|number| request(engine, number, prompt, generate));
+    let measured = measure(engine, String::new(), requests.collect())?;
+    measured
+        .decode_tok_s
+        .ok_or(Error::Request { field: "generate", problem: "is too short to measure".into() })
 }
 
 /// Tokens of a prompt behind what it has in common with another.
@@ -260,6 +276,14 @@ fn scripted_edit(options: &Options, progress: impl FnMut(LoadProgress)) -> Resul
     let prompt = encode(&format!("{}\nThe same file with the five calls corrected:\n", source(false)))?;
     let answer = encode(&source(true))?;
     let script = [&prompt[..], &answer[..]].concat();
+    let most = options.source.weights()?.config().context;
+    if script.len() >= most {
+        let problem = format!(
+            "the file and its new version are `{}` tokens, more than the model's context of `{most}`",
+            script.len()
+        );
+        return Err(Error::Request { field: "edit", problem });
+    }
     let mut options = Options { context: Some(script.len() + 1), cache: None, ..options.clone() };
     options.parallel = 1;
     let mut loaded: Loaded = load::open(&options, Engine::logits(&options), progress)?;
