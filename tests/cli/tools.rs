@@ -60,7 +60,8 @@ fn bench_measures_requests_side_by_side() {
     let number = |test: usize, field: &str| tests[test][field].as_f64().unwrap();
     assert_eq!((number(1, "requests"), number(1, "completion_tokens")), (3.0, 24.0));
     assert!(number(0, "tokens_per_pass") <= 1.0 && number(1, "tokens_per_pass") > 1.0);
-    assert_eq!((number(2, "cached_tokens"), number(3, "cached_tokens")), (0.0, 192.0));
+    assert_eq!(number(2, "cached_tokens"), 0.0);
+    assert!((192.0..=200.0).contains(&number(3, "cached_tokens")));
     assert!(tests[3]["first_token_ms"]["p99"].as_f64().unwrap() > 0.0);
     let refused = output(&["bench", "--edit"]);
     assert_eq!(refused.status.code(), Some(1));
