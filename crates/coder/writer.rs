@@ -57,7 +57,14 @@ impl Decoded {
 
 /// Stops a run: a flag for the steps in between, and handles on the drafts in progress.
 #[derive(Clone, Default)]
-pub(crate) struct Stop(Arc<(AtomicBool, Mutex<Vec<(u64, Canceller)>>)>);
+pub(crate) struct Stop(Arc<Stopped>);
+
+#[derive(Default)]
+struct Stopped {
+    flag: AtomicBool,
+    /// By number.
+    drafts: Mutex<Vec<(u64, Canceller)>>,
+}
 
 impl Stop {
     /// From the signal handler's thread.
@@ -68,11 +75,11 @@ impl Stop {
 
     /// What the steps look at.
     pub(crate) fn flag(&self) -> &AtomicBool {
-        &self.0.0
+        &self.0.flag
     }
 
     fn drafts(&self) -> MutexGuard<'_, Vec<(u64, Canceller)>> {
-        self.0.1.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.drafts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A draft that is to end as well, until its number is [forgotten](Self::forget).

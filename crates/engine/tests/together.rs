@@ -41,7 +41,7 @@ fn requests(engine: &Engine, count: usize) -> Vec<Request> {
         let sampler = SamplerOptions {
             temperature: [0.0, 0.7, 1.3][i % 3],
             seed: i as u64,
-            repetition_penalty: if i % 7 == 0 { 1.1 } else { 1.0 },
+            repetition_penalty: if i.is_multiple_of(7) { 1.1 } else { 1.0 },
             logprobs: Some(3),
             ..SamplerOptions::default()
         };

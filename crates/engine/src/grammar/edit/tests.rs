@@ -237,7 +237,7 @@ fn babble(grammar: &EditGrammar, limit: usize, seed: &mut u64, forced: bool) -> 
         if forced {
             tokens.extend(matcher.forced().unwrap());
         }
-        if matcher.must_end() || matcher.is_complete() && next(seed) % 3 == 0 {
+        if matcher.must_end() || matcher.is_complete() && next(seed).is_multiple_of(3) {
             break;
         }
         let mask = matcher.mask().clone();
@@ -252,13 +252,15 @@ fn babble(grammar: &EditGrammar, limit: usize, seed: &mut u64, forced: bool) -> 
         let mut allowed: Vec<u32> = (0..vocab).filter(|token| *token != END && mask.allows(*token)).collect();
         assert!(!allowed.is_empty(), "{:?}", matcher.phase());
         // Long words and the ends of lines would be rare otherwise.
-        if next(seed) % 2 == 0 && allowed.iter().any(|token| *token > END || *token == 10 || *token == 62) {
+        if next(seed).is_multiple_of(2)
+            && allowed.iter().any(|token| *token > END || *token == 10 || *token == 62)
+        {
             allowed.retain(|token| *token > END || *token == 10 || *token == 62);
         }
         let token = allowed[next(seed) % allowed.len()];
         matcher.accept(token).unwrap();
         tokens.push(token);
-        if next(seed) % 16 == 0 {
+        if next(seed).is_multiple_of(16) {
             let back = (next(seed) % 4).min(tokens.len());
             matcher.rollback(back).unwrap();
             tokens.truncate(tokens.len() - back);
@@ -288,8 +290,8 @@ fn check_reply(reply: &str, file: &[&str]) {
         let places: Vec<usize> = (0..file.len()).filter(|i| file[*i..].starts_with(search)).collect();
         assert_eq!(places.len(), 1, "{search:?} in {file:?}");
         assert!(!search.is_empty() && search != replace, "{reply:?}");
-        for line in places[0]..places[0] + search.len() {
-            assert!(!std::mem::replace(&mut taken[line], true), "{reply:?}");
+        for line in &mut taken[places[0]..places[0] + search.len()] {
+            assert!(!std::mem::replace(line, true), "{reply:?}");
         }
         assert!(!replace.iter().any(|line| ["<<<<<<< SEARCH", "======="].contains(line)), "{reply:?}");
         at = close + 1;
