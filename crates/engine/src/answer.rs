@@ -204,37 +204,44 @@ impl Answer {
         self.acceptance[self.guesser].probability()
     }
 
+    /// Notes that there was a guess that was not worth its rows: it may be another time.
+    pub(crate) fn pass_over(&mut self) {
+        self.acceptance[self.guesser].forget_a_little();
+    }
+
     /// Supposes that `guesses` follow, as far as the grammar allows them; at most `most` rows with what is forced
     /// between them.
+    ///
+    /// # Errors
+    /// That of a grammar that does not come back to its state.
     pub(crate) fn suppose(&mut self, guesses: &[u32], most: usize) -> Result<()> {
         let Self { job, tokenizer, drafts, .. } = self;
         let ends = |token| !job.ignore_end && tokenizer.is_end(token);
-        let Some(matcher) = &mut job.matcher else {
+        let Some(matcher) = job.matcher.as_mut().filter(|_| !guesses.is_empty()) else {
             for &token in guesses.iter().take(most).take_while(|&&token| !ends(token)) {
                 drafts.tokens.push(token);
                 drafts.wanted.push(drafts.tokens.len());
             }
             return Ok(());
         };
-        let (mut accepted, mut guesses) = (0, guesses.iter().copied().peekable());
-        while let Some(token) = guesses.next_if(|&token| !ends(token)) {
-            if matcher.accept(token).is_err() {
-                break;
+        let mut guesses = guesses.iter().copied().peekable();
+        matcher.suppose(|matcher| {
+            // What goes wrong in a supposed state is no reason to end: the answer may never come there.
+            while let Some(token) = guesses.next_if(|&token| !ends(token))
+                && matcher.accept(token).is_ok()
+                && let Ok(forced) = matcher.forced()
+                && !matcher.must_end()
+                && drafts.tokens.len() + 1 + forced.len() <= most
+            {
+                drafts.tokens.push(token);
+                drafts.tokens.extend(&forced);
+                drafts.wanted.push(drafts.tokens.len());
+                // Where the guess says other than what is forced, the rest of it is beside the point.
+                if !forced.iter().all(|&token| guesses.next_if_eq(&token).is_some()) {
+                    break;
+                }
             }
-            let forced = matcher.forced()?;
-            accepted += 1 + forced.len();
-            if matcher.must_end() || drafts.tokens.len() + 1 + forced.len() > most {
-                break;
-            }
-            drafts.tokens.push(token);
-            drafts.tokens.extend(&forced);
-            drafts.wanted.push(drafts.tokens.len());
-            // Where the guess says other than what is forced, the rest of it is beside the point.
-            if !forced.iter().all(|&token| guesses.next_if_eq(&token).is_some()) {
-                break;
-            }
-        }
-        matcher.rollback(accepted)
+        })
     }
 
     /// Computes the grammar's masks for the step's logits rows, which takes time that the step takes as well.
@@ -245,17 +252,25 @@ impl Answer {
     }
 
     fn compute_masks(&mut self) -> Result<()> {
-        self.masks.clear();
-        let Some(matcher) = &mut self.job.matcher else { return Ok(()) };
-        self.masks.push(matcher.mask()?.clone());
-        let (mut accepted, mut at) = (0, 0);
-        for &end in &self.drafts.wanted[1..] {
-            matcher.accept(self.drafts.tokens[at])?;
-            accepted += 1 + matcher.forced()?.len();
-            self.masks.push(matcher.mask()?.clone());
-            at = end;
+        let Self { job, masks, drafts, .. } = self;
+        masks.clear();
+        let Some(matcher) = &mut job.matcher else { return Ok(()) };
+        masks.push(matcher.mask()?.clone());
+        if drafts.tokens.is_empty() {
+            return Ok(());
         }
-        matcher.rollback(accepted)
+        matcher.suppose(|matcher| {
+            let mut at = 0;
+            for &end in &drafts.wanted[1..] {
+                // Without a mask, the row's logits are left alone and the token is chosen in the next step.
+                let accepted = matcher.accept(drafts.tokens[at]).and_then(|()| matcher.forced());
+                match accepted.and_then(|_| matcher.mask().cloned()) {
+                    Ok(mask) => masks.push(mask),
+                    Err(_) => return,
+                }
+                at = end;
+            }
+        })
     }
 
     // ---- after a step
@@ -278,6 +293,8 @@ impl Answer {
         let drafts = &self.drafts.tokens;
         let new = &sequence.tokens()[known..];
         let right = new.iter().zip(drafts).take_while(|(new, draft)| new == draft).count();
+        // The last token is computed in the next step, whatever was guessed.
+        let right = if self.end.is_none() { right.min(new.len().saturating_sub(1)) } else { right };
         if !drafts.is_empty() {
             self.acceptance[self.guesser].judge(drafts.len(), right);
             self.usage.drafted_tokens += drafts.len();
@@ -291,7 +308,9 @@ impl Answer {
         let vocab = logits.len() / self.drafts.wanted.len();
         for (i, logits) in logits.chunks_exact(vocab).enumerate() {
             let new = &sequence.tokens()[known..];
-            if new != &self.drafts.tokens[..self.drafts.wanted[i]] {
+            if new != &self.drafts.tokens[..self.drafts.wanted[i]]
+                || (self.is_constrained() && i >= self.masks.len())
+            {
                 break;
             }
             let (prompt, generated) = sequence.tokens().split_at(self.usage.prompt_tokens);

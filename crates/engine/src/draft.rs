@@ -3,7 +3,6 @@
 //! Leviathan et al., "Fast Inference from Transformers via Speculative Decoding", 2023; here a guess counts only if
 //! the large model chooses the same token, so that the answer is the same, bit by bit, as without guesses.
 
-use crate::kv::Cache;
 use crate::load::{self, LoadProgress, Loaded, Options};
 use crate::model::Runner;
 use crate::sequence::Sequence;
@@ -11,13 +10,14 @@ use crate::{Error, Result, Tokenizer};
 use coder_kernels::BLOCK;
 use std::time::Instant;
 
-/// A draft model and what it has read of each sequence.
+/// A draft model and the text that it has read.
 pub(crate) struct DraftModel {
     runner: Box<dyn Runner>,
-    cache: Cache,
     /// Rows of one step.
     chunk: usize,
-    /// The sequence of its last guess, with the guessed tokens.
+    /// Tokens that both vocabularies have.
+    vocab: usize,
+    /// The text of its last guess, with the guessed tokens; every block is its own.
     sequence: Sequence,
     /// Seconds of a step of one row.
     seconds: f64,
@@ -38,7 +38,7 @@ impl DraftModel {
         let mut own = Options { source: source.clone(), gpu_layers: None, draft: None, ..options.clone() };
         own.context = Some(context.min(own.source.weights()?.config().context));
         own.cache = None;
-        let Loaded { runner, tokenizer: other, blocks, .. } = load::open(&own, 1, progress)?;
+        let Loaded { runner, tokenizer: other, blocks, info, .. } = load::open(&own, 1, progress)?;
         let size = tokenizer.vocab_size();
         let differs = (0..size as u32).find(|&id| tokenizer.token_bytes(id) != other.token_bytes(id));
         if other.vocab_size() != size || differs.is_some() {
@@ -53,9 +53,10 @@ impl DraftModel {
             };
             return Err(Error::Request { field: "draft", problem });
         }
-        let cache = Cache::new(blocks);
-        let sequence = Sequence::new(Vec::new());
-        Ok(Some(Self { runner, cache, chunk: options.chunk, sequence, seconds: 0.0 }))
+        let mut sequence = Sequence::new(Vec::new());
+        (0..blocks as u32).for_each(|block| sequence.push_block(block));
+        let chunk = options.chunk.min(info.context);
+        Ok(Some(Self { runner, chunk, vocab: size, sequence, seconds: 0.0 }))
     }
 
     /// Seconds that one guessed token takes.
@@ -63,31 +64,28 @@ impl DraftModel {
         self.seconds
     }
 
-    /// What the draft model thinks follows; at most `most` tokens, fewer where it has no room.
+    /// What the draft model thinks follows `tokens`; at most `most` tokens, fewer where it has no room.
     ///
     /// # Errors
     /// Those of the device.
-    pub(crate) fn guess(&mut self, sequence: &Sequence, most: usize) -> Result<Vec<u32>> {
-        let mut guesses = Vec::new();
-        if most == 0 {
-            return Ok(guesses);
+    pub(crate) fn guess(&mut self, tokens: &[u32], most: usize) -> Result<Vec<u32>> {
+        let room = self.sequence.blocks().len() * BLOCK;
+        let most = most.min(room.saturating_sub(tokens.len()));
+        let common = self.sequence.tokens().iter().zip(tokens).take_while(|(a, b)| a == b).count();
+        if most == 0 || tokens[common..].iter().any(|&token| token as usize >= self.vocab) {
+            return Ok(Vec::new());
         }
-        self.follow(sequence.tokens());
-        let known = self.sequence.tokens().len();
+        // The logits of the last token are wanted, so it is computed again if need be.
+        let at = common.min(tokens.len() - 1);
+        self.sequence.rewrite(at, &tokens[at..]);
+        let mut guesses = Vec::new();
         while guesses.len() < most {
             let rows = self.sequence.pending().min(self.chunk);
             let end = self.sequence.computed() + rows;
-            if !self.cache.reserve(&mut self.sequence, end) {
-                break;
-            }
             let began = Instant::now();
             let logits = self.runner.step(&self.sequence.batch(rows))?;
-            let best = argmax(logits);
-            // What was guessed is not worth being shared: only the text itself is marked as computed in the cache.
-            match end <= known {
-                true => self.cache.computed(&mut self.sequence, end),
-                false => self.sequence.mark_computed(end),
-            }
+            let best = argmax(&logits[..logits.len().min(self.vocab)]);
+            self.sequence.mark_computed(end);
             if let Some(best) = best {
                 guesses.push(best);
                 self.sequence.push(best);
@@ -99,20 +97,6 @@ impl DraftModel {
             }
         }
         Ok(guesses)
-    }
-
-    /// Makes `tokens` the tokens of the draft model's sequence, and keeps what it has read of them.
-    fn follow(&mut self, tokens: &[u32]) {
-        let common = self.sequence.tokens().iter().zip(tokens).take_while(|(a, b)| a == b).count();
-        // The logits of the last token are wanted, so it is computed again if need be; but not what others may read.
-        let at = common.min(tokens.len() - 1);
-        if at > 0 && at >= self.sequence.known * BLOCK {
-            self.sequence.rewrite(at, &tokens[at..]);
-        } else {
-            self.cache.retire(&mut self.sequence);
-            self.sequence = Sequence::new(tokens.to_vec());
-            self.cache.admit(&mut self.sequence);
-        }
     }
 }
 

@@ -5,7 +5,6 @@ use crate::draft::DraftModel;
 use crate::load::{self, LoadProgress, Loaded, ModelInfo, Options};
 use crate::prompt;
 use crate::scheduler::Capacity;
-use crate::speculation::MOST;
 use crate::step::{Order, Stepper};
 use crate::tokenizer::SpecialTokens;
 use crate::{
@@ -53,13 +52,8 @@ impl Engine {
 
     /// The same, telling `progress` how far loading is.
     pub fn open_with(options: &Options, mut progress: impl FnMut(LoadProgress)) -> Result<Self> {
-        let loaded = load::open(options, Self::logits(options), &mut progress)?;
+        let loaded = load::open(options, options.logits(), &mut progress)?;
         Self::start(options, loaded, progress)
-    }
-
-    /// Rows of one step whose logits may be wanted.
-    pub(crate) fn logits(options: &Options) -> usize {
-        options.parallel.max(1 + MOST)
     }
 
     /// Starts the thread that runs a loaded model.
@@ -76,7 +70,7 @@ impl Engine {
         let capacity = Capacity { rows, sequences: options.parallel };
         let stepper = Stepper::new(
             (loaded.runner, loaded.blocks),
-            (capacity, Self::logits(options).min(rows)),
+            (capacity, options.logits().min(rows)),
             tokenizer.clone(),
             draft,
             open.clone(),
@@ -122,7 +116,9 @@ impl Engine {
         let count = |open| (open < self.0.queue).then_some(open + 1);
         let counted = self.0.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, count);
         counted.map_err(|open| Error::Busy { open })?;
-        self.send(Order::Job(Box::new(job)))?;
+        self.send(Order::Job(Box::new(job))).inspect_err(|_| {
+            self.0.open.fetch_sub(1, Ordering::AcqRel);
+        })?;
         Ok(Generation { events: receiver, canceller, ended: false })
     }
 

@@ -147,7 +147,7 @@ pub enum Error {
     /// The device failed.
     #[error(transparent)]
     Device(#[from] coder_kernels::Error),
-    /// A step failed, and with it every answer that had rows in it.
+    /// A step failed, and with it every answer that was growing.
     #[error("the device failed: {reason}; open the engine again if it stays so")]
     Failed {
         /// What the device said.

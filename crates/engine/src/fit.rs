@@ -91,14 +91,16 @@ pub struct Room {
     pub kv: KvType,
     /// Rows of one step.
     pub rows: usize,
+    /// Rows of one step whose logits may be wanted.
+    pub logits: usize,
     /// Whether steps are recorded.
     pub graphs: bool,
 }
 
 impl Room {
-    pub(crate) fn limits(&self, logits: usize) -> Limits {
+    pub(crate) fn limits(&self) -> Limits {
         let slots = self.context.max(self.cache).div_ceil(BLOCK) * BLOCK;
-        Limits { rows: self.rows, logits: logits.min(self.rows), slots, kv: self.kv }
+        Limits { rows: self.rows, logits: self.logits.min(self.rows), slots, kv: self.kv }
     }
 }
 
@@ -190,7 +192,7 @@ impl Plan {
     /// # Errors
     /// Those of tensors that are missing or have another shape than the configuration says.
     pub fn new(tensors: Tensors<'_>, room: &Room) -> Result<Self> {
-        Self::of(tensors, room.limits(1), room.graphs)
+        Self::of(tensors, room.limits(), room.graphs)
     }
 
     pub(crate) fn of(tensors: Tensors<'_>, limits: Limits, graphs: bool) -> Result<Self> {

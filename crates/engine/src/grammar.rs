@@ -181,6 +181,22 @@ impl Matcher {
         }
     }
 
+    /// What `work` finds with a matcher in this state; whatever it accepts and whatever goes wrong, this one stays as it
+    /// is.
+    pub(crate) fn suppose<T>(&mut self, work: impl FnOnce(&mut Matcher) -> T) -> Result<T> {
+        if let Body::Guided(matcher) = &self.body {
+            return Ok(work(&mut Self { body: Body::Guided(Box::new(matcher.trial())) }));
+        }
+        let accepted = |matcher: &Self| match &matcher.body {
+            Body::Guided(_) => 0,
+            Body::Edit(matcher) => matcher.accepted(),
+        };
+        let before = accepted(self);
+        let found = work(self);
+        self.rollback(accepted(self) - before)?;
+        Ok(found)
+    }
+
     /// Whether the answer may end here.
     pub fn is_complete(&mut self) -> bool {
         match &mut self.body {

@@ -3,6 +3,7 @@
 use crate::device::{self, Device, OnCard, Opened};
 use crate::fit::Room;
 use crate::model::Runner;
+use crate::speculation::MOST;
 use crate::weights::Weights;
 use crate::{ChatTemplate, Config, Error, Gguf, Result, Tokenizer};
 use coder_kernels::cpu::{self, Cpu, Isa};
@@ -113,6 +114,11 @@ impl Options {
         (self.isa.unwrap_or_else(Isa::best), self.threads.unwrap_or_else(cpu::cores))
     }
 
+    /// Rows of one step whose logits may be wanted: one of each answer, or one answer with as much as can be guessed.
+    pub(crate) fn logits(&self) -> usize {
+        self.parallel.max(1 + MOST)
+    }
+
     /// What a model of these dimensions is opened with, as far as it takes memory.
     ///
     /// # Errors
@@ -134,7 +140,9 @@ impl Options {
                 format!("`{cache}` tokens are less than the context of `{context}`; one request must fit");
             return Err(Error::Request { field: "cache", problem });
         }
-        Ok(Room { context, cache, kv: self.kv, rows: self.chunk.min(context), graphs: self.graphs })
+        let rows = self.chunk.min(context);
+        let logits = self.logits().min(rows);
+        Ok(Room { context, cache, kv: self.kv, rows, logits, graphs: self.graphs })
     }
 
     pub(crate) fn open_cpu(&self) -> Cpu {
@@ -229,7 +237,7 @@ pub(crate) fn load_weights(
 ) -> Result<LoadedWeights> {
     let config = weights.config();
     let room = options.room(config)?;
-    let limits = room.limits(logits);
+    let limits = Room { logits, ..room }.limits();
     let total_bytes = weights.bytes() as u64;
     let mut done_bytes = 0;
     let mut tell = |bytes: u64| {

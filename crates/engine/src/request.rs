@@ -94,7 +94,8 @@ impl Request {
     }
 }
 
-/// What happens during a generation, in order: any number of `Prefill`, any number of `Token`, one `Done`.
+/// What happens during a generation, in order: what the grammar forces at the beginning as `Token`s, any number of
+/// `Prefill`, any number of `Token`, one `Done`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// The prompt is being read.

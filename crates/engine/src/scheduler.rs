@@ -153,6 +153,11 @@ impl<A> Scheduler<A> {
     /// Lets sequences that wait have blocks, in order.
     fn admit(&mut self) {
         let mut at = 0;
+        let full = self.running.len() >= self.capacity.sequences;
+        let first = self.waiting.first().map(|entry| entry.order.0);
+        if full && self.running.last().zip(first).is_some_and(|(last, first)| last.order.0 <= first) {
+            return;
+        }
         while at < self.waiting.len() {
             // What those that run have yet to take, with one block more to grow, is not to be had.
             let room = |sequence: &Sequence| (sequence.tokens().len() + BLOCK).div_ceil(BLOCK);
@@ -192,7 +197,10 @@ impl<A> Scheduler<A> {
     }
 
     fn share_rows(&mut self) {
-        let mut left = self.capacity.rows;
+        let is_reading = |entry: &Entry<A>| entry.sequence.pending() > DECODING;
+        // The first in the order has a row at least, whatever else decodes.
+        let kept = usize::from(self.running.first().is_some_and(is_reading));
+        let mut left = self.capacity.rows - kept;
         let mut reading = 0;
         for entry in &mut self.running {
             let pending = entry.sequence.pending();
@@ -200,10 +208,11 @@ impl<A> Scheduler<A> {
             reading += usize::from(pending > DECODING);
             left -= entry.rows;
         }
+        left += kept;
         if left < self.capacity.rows {
             left = left.min(BESIDE);
         }
-        for entry in self.running.iter_mut().filter(|entry| entry.sequence.pending() > DECODING) {
+        for entry in self.running.iter_mut().filter(|entry| is_reading(entry)) {
             entry.rows = entry.sequence.pending().min(left.div_ceil(reading));
             left -= entry.rows;
             reading -= 1;

@@ -38,11 +38,11 @@ pub(crate) struct Guess {
 impl Lookup {
     /// What followed where `tokens` last stood like now; at most `most` tokens. `tokens` only ever grows.
     pub(crate) fn guess(&mut self, tokens: &[u32], most: usize) -> Guess {
-        self.index(tokens);
         let len = tokens.len();
         if len < GRAM || most == 0 {
             return Guess::default();
         }
+        self.index(tokens);
         // Where the last guess would be by now if the text went on beside it, changed or not.
         let expected = self.from.map_or(len, |(from, then)| from + (len - then));
         // Right behind a change, too few tokens agree for any other place.
@@ -84,6 +84,7 @@ fn agreement(tokens: &[u32], at: usize) -> usize {
 pub(crate) struct Acceptance {
     right: f64,
     judged: f64,
+    belief: f64,
 }
 
 /// What is believed before anything was judged, as if it were this many guesses.
@@ -95,7 +96,7 @@ const DECAY: f64 = 0.7;
 impl Acceptance {
     /// Nothing was judged yet; guesses are believed to be right with this probability.
     pub(crate) fn new(belief: f64) -> Self {
-        Self { right: PRIOR * belief, judged: PRIOR }
+        Self { right: PRIOR * belief, judged: PRIOR, belief }
     }
 
     /// Of `guessed` tokens in a row the first `right` were right.
@@ -105,9 +106,15 @@ impl Acceptance {
         self.judged = DECAY * self.judged + judged as f64;
     }
 
+    /// Comes a little nearer to what was believed at first, so that what was given up is tried again.
+    pub(crate) fn forget_a_little(&mut self) {
+        const PART: f64 = 0.05;
+        self.right += PART * (PRIOR * self.belief - self.right);
+        self.judged += PART * (PRIOR - self.judged);
+    }
+
     /// The probability that a guess is right if those before it are.
     pub(crate) fn probability(self) -> f64 {
-        // Never sure of either, so that it is tried again.
         (self.right / self.judged.max(f64::MIN_POSITIVE)).clamp(0.05, 0.99)
     }
 }
@@ -248,5 +255,9 @@ mod tests {
         assert!(acceptance.probability() < 0.3);
         (0..1000).for_each(|_| acceptance.judge(0, 0));
         assert!(acceptance.probability().is_finite());
+        (0..100).for_each(|_| acceptance.judge(8, 0));
+        assert!(acceptance.probability() < 0.1);
+        (0..100).for_each(|_| acceptance.forget_a_little());
+        assert!(acceptance.probability() > 0.4);
     }
 }

@@ -144,7 +144,7 @@ impl Stepper {
         let entries = scheduler.running();
         let mut rows: usize = entries.iter().map(|entry| entry.rows).sum();
         let sure = entries.iter().filter(|entry| entry.is_completed()).count();
-        let mut wanted = sure;
+        let (mut wanted, alone) = (sure, entries.len() == 1);
         for at in 0..scheduler.running().len() {
             let entry = &mut scheduler.running_mut()[at];
             if !entry.is_completed() {
@@ -154,11 +154,18 @@ impl Stepper {
             let most = answer.most_drafts().min(capacity.rows - rows).min(*logits - wanted).min(MOST);
             let mut guesses = answer.look_up(sequence, most);
             let depth = costs.best_depth((rows, sure), guesses.len(), answer.probability(), 0.0);
+            if depth == 0 && !guesses.is_empty() {
+                answer.pass_over();
+            }
             guesses.truncate(depth);
-            if let Some(model) = draft.as_mut().filter(|_| depth == 0 && most > 0) {
+            // A draft model reads one text: for several at once their own rows are worth more.
+            if let Some(model) = draft.as_mut().filter(|_| depth == 0 && most > 0 && alone) {
                 answer.guessed_by_model();
                 let depth = costs.best_depth((rows, sure), most, answer.probability(), model.seconds());
-                match model.guess(sequence, depth) {
+                if depth == 0 {
+                    answer.pass_over();
+                }
+                match model.guess(sequence.tokens(), depth) {
                     Ok(by_model) => guesses = by_model,
                     Err(error) => {
                         // Answers do not depend on it.

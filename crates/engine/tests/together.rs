@@ -3,8 +3,8 @@
 mod common;
 
 use coder_engine::{
-    Completion, Device, Engine, Error, Finish, Generation, Grammar, Limit, Options, Request, SamplerOptions,
-    Source,
+    Completion, Device, EditFile, EditGrammar, Engine, Error, Finish, Generation, Grammar, Limit, Options,
+    Request, SamplerOptions, Source,
 };
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,10 @@ impl Random {
 }
 
 const SOURCE: &str = "def add(a, b):\n    return a + b\n\n\ndef subtract(a, b):\n    return a - b\n\n\n";
+
+fn file() -> EditFile {
+    EditFile { path: "sums.py".into(), content: SOURCE.into() }
+}
 
 /// Requests of every kind: greedy and sampled, free and constrained, with common beginnings and repeated text.
 fn requests(engine: &Engine, count: usize) -> Vec<Request> {
@@ -35,6 +39,9 @@ fn requests(engine: &Engine, count: usize) -> Vec<Request> {
         };
         let grammar = match i % 5 {
             1 => Some(Grammar::JsonSchema(schema.clone())),
+            // Search/replace blocks, and a grammar that llguidance cannot roll back.
+            2 => Some(Grammar::Edit(EditGrammar { files: vec![file()], marker: 7 })),
+            4 => Some(Grammar::Lark("start: (words \"\\n\")+\nwords[max_tokens=6]: /[a-z(),: ]+/\n".into())),
             3 => Some(Grammar::Regex("(add|subtract|number[0-9]+)\\([a-z]+(, [a-z]+){0,4}\\)\n".into())),
             _ => None,
         };
@@ -46,7 +53,7 @@ fn requests(engine: &Engine, count: usize) -> Vec<Request> {
             ..SamplerOptions::default()
         };
         let request = engine.prompt(&text).expect("a prompt").sampler(sampler).grammar(grammar);
-        request.limit(Limit::UpTo(8 + i % 50))
+        request.limit(Limit::UpTo(if i % 5 == 2 { 150 } else { 8 + i % 50 }))
     };
     (0..count).map(request).collect()
 }

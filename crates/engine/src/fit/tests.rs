@@ -91,7 +91,7 @@ fn more(layer: usize, layers: usize) -> bool {
 }
 
 fn room(context: usize, kv: KvType) -> Room {
-    Room { context, cache: context, kv, rows: 512, graphs: true }
+    Room { context, cache: context, kv, rows: 512, logits: 1, graphs: true }
 }
 
 fn plan(config: &Config, context: usize, kv: KvType) -> Plan {

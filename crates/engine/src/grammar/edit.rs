@@ -63,8 +63,8 @@ pub(super) struct EditMatcher {
     mask: Option<Mask>,
     /// The mask in the middle of a replaced line, the most usual one.
     middle: Mask,
-    /// The mask at the beginning of a search in each file while no block is complete.
-    first: Vec<Option<Mask>>,
+    /// The mask at the beginning of a search in each file while no block is complete, and the tokens left then.
+    first: Vec<Option<(usize, Mask)>>,
 }
 
 impl EditMatcher {
@@ -114,9 +114,10 @@ impl EditMatcher {
             && search.offset == 0
             && self.blocks.is_empty()
         {
-            let file = search.file as usize;
-            let made = self.first[file].take().unwrap_or_else(|| self.compute(phase));
-            return self.first[file].insert(made);
+            let (file, left) = (search.file as usize, self.left());
+            let kept = self.first[file].take().filter(|(then, _)| *then == left);
+            let made = kept.unwrap_or_else(|| (left, self.compute(phase)));
+            return &self.first[file].insert(made).1;
         }
         let made = self.mask.take().unwrap_or_else(|| self.compute(phase));
         self.mask.insert(made)
@@ -218,6 +219,11 @@ impl EditMatcher {
             phase = next;
         }
         (bytes, phase)
+    }
+
+    /// Tokens accepted so far.
+    pub(super) fn accepted(&self) -> usize {
+        self.phases.len() - 1
     }
 
     pub(super) fn rollback(&mut self, n: usize) -> Result<()> {

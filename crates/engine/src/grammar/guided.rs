@@ -91,6 +91,12 @@ impl GuidedMatcher {
         Ok(())
     }
 
+    /// Another one in the same state. Not every grammar of llguidance can be rolled back, and what goes wrong with one
+    /// stays so.
+    pub(super) fn trial(&self) -> Self {
+        Self { inner: self.inner.deep_clone(), env: self.env.clone(), mask: None, ends: self.ends }
+    }
+
     pub(super) fn is_complete(&mut self) -> bool {
         match self.must_end() {
             true => self.inner.stop_reason().is_ok(),

@@ -41,8 +41,8 @@ fn every_cut_gives_the_same_bits() {
     for path in models() {
         let weights = Weights::open(&path).expect("a model");
         let layers = weights.config().layers;
-        let room = Room { context: 64, cache: 64, kv: KvType::F16, rows: 8, graphs: true };
-        let limits = room.limits(8);
+        let room = Room { context: 64, cache: 64, kv: KvType::F16, rows: 8, logits: 8, graphs: true };
+        let limits = room.limits();
         let run = |mut runner: Box<dyn Runner>| logits(&mut *runner, limits.slots / BLOCK, 33, 40);
         let mut copied = 0;
         let whole =
@@ -62,7 +62,7 @@ fn every_cut_gives_the_same_bits() {
 #[test]
 fn rows_beyond_the_limit_are_refused() {
     let weights = Weights::open(&models()[0]).expect("a model");
-    let limits = Room { context: 64, cache: 64, kv: KvType::F16, rows: 8, graphs: true }.limits(1);
+    let limits = Room { context: 64, cache: 64, kv: KvType::F16, rows: 8, logits: 1, graphs: true }.limits();
     let mut split =
         Model::split((Cpu::new(), Cpu::new()), 1, &weights, limits, &mut |_| ()).expect("a model");
     let mut sequence = Sequence::new(vec![1; 9]);

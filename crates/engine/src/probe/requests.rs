@@ -108,11 +108,11 @@ pub fn requests(
     let most = plan.parallel.iter().copied().max().unwrap_or(1);
     let mut options = options.clone();
     let prefix = plan.shared_prefix.map_or(0, |prefix| prefix + TAIL + plan.generate);
-    let each = (plan.prompt + plan.generate).max(prefix);
+    let each = (plan.prompt + plan.generate).max(prefix).max(WARM_UP.0 + WARM_UP.1);
     options.context = Some(options.context.unwrap_or(0).max(each));
     // So that nobody waits for blocks: that is not what is measured.
     options.cache = Some(most * (plan.prompt + plan.generate + 64) + options.context.unwrap_or(0));
-    options.parallel = options.parallel.max(most);
+    (options.parallel, options.queue) = (options.parallel.max(most), options.queue.max(most));
     let mut measurements: Vec<RequestMeasurement> = Vec::new();
     let mut add = |measurement: RequestMeasurement| {
         done(&measurement);
@@ -123,11 +123,11 @@ pub fn requests(
         let engine = Engine::open_with(&options, &mut progress)?;
         info = Some(engine.info().clone());
         // The first steps are slower than the others, whatever they compute.
-        run(&engine, vec![request(&engine, 0, 32, 4)])?;
-        let mut alone = None;
+        run(&engine, vec![request(&engine, 0, WARM_UP.0, WARM_UP.1)])?;
+        let (mut alone, mut next) = (None, 1);
         for &parallel in &plan.parallel {
-            let prompts =
-                (0..parallel).map(|i| request(&engine, 100 * parallel + i, plan.prompt, plan.generate));
+            let prompts = (next..next + parallel).map(|i| request(&engine, i, plan.prompt, plan.generate));
+            next += parallel;
             let mut measured = measure(&engine, format!("parallel{parallel}"), prompts.collect())?;
             let rate = measured.decode_tok_s;
             alone = alone.or(rate.filter(|_| parallel == 1));
@@ -136,8 +136,8 @@ pub fn requests(
         }
         if let Some(prefix) = plan.shared_prefix {
             let two = |i| {
-                let mut request = request(&engine, 1_000, prefix, plan.generate);
-                request.prompt.extend(tokens(&engine, i, TAIL));
+                let mut request = request(&engine, next, prefix, plan.generate);
+                request.prompt.extend(tokens(&engine, next + i, TAIL));
                 vec![request]
             };
             let first = measure(&engine, format!("prefix{prefix} first"), two(1))?;
@@ -179,6 +179,9 @@ pub fn together(engine: &Engine, sequences: usize, prompt: usize, generate: usiz
         .decode_tok_s
         .ok_or(Error::Request { field: "generate", problem: "is too short to measure".into() })
 }
+
+/// Tokens of the prompt and the answer that are not measured.
+const WARM_UP: (usize, usize) = (32, 4);
 
 /// Tokens of a prompt behind what it has in common with another.
 const TAIL: usize = 16;
@@ -286,7 +289,7 @@ fn scripted_edit(options: &Options, progress: impl FnMut(LoadProgress)) -> Resul
     }
     let mut options = Options { context: Some(script.len() + 1), cache: None, ..options.clone() };
     options.parallel = 1;
-    let mut loaded: Loaded = load::open(&options, Engine::logits(&options), progress)?;
+    let mut loaded: Loaded = load::open(&options, options.logits(), progress)?;
     let vocab = loaded.info.vocab;
     loaded.runner = Box::new(Scripted { inner: loaded.runner, script, vocab, logits: Vec::new() });
     let request = Request::new(prompt).limit(Limit::Require(answer.len()));
