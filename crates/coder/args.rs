@@ -32,6 +32,10 @@ pub(crate) struct ModelArgs {
     /// Room for prompt and answer, in tokens; without it, the model's own, at most 32768
     #[arg(long, value_name = "TOKENS")]
     pub(crate) context: Option<usize>,
+    /// Room of the key-value cache in tokens, of all answers that grow at the same time and of what they leave for the next
+    /// ones [default: one context]
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) cache: Option<usize>,
     /// Entries of the key-value cache: f16, f32 (twice the memory), or q8_0 (half of it, rounded to 8 bits)
     #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = kv_type)]
     pub(crate) kv: KvType,
@@ -60,6 +64,7 @@ impl ModelArgs {
         options.vram = self.vram;
         options.graphs = !self.no_graph;
         options.context = self.context;
+        options.cache = self.cache;
         options.kv = self.kv;
         options.threads = self.threads.map(usize::from);
         options.isa = self.isa;

@@ -29,15 +29,15 @@ pub(crate) struct BenchArgs {
     /// Runs of each test, after one that does not count; the median is shown
     #[arg(long, value_name = "N", default_value_t = 3)]
     runs: usize,
-    /// So many requests at the same time, each with its own prompt
-    #[arg(long, value_name = "N", value_delimiter = ',')]
+    /// So many requests at the same time, each with its own prompt; once, not the median of several runs
+    #[arg(long, value_name = "N", value_delimiter = ',', conflicts_with_all = ["depth", "runs"])]
     parallel: Vec<usize>,
     /// Two requests, one after the other, that begin with the same N tokens
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with_all = ["depth", "runs"])]
     shared_prefix: Option<usize>,
     /// Rewrite a file of 200 lines of which 5 change, without and with guessing tokens from the prompt. A script chooses
     /// the tokens, the model computes as always
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["depth", "runs"])]
     edit: bool,
     /// Print a JSON list, one object per test
     #[arg(long)]

@@ -34,6 +34,8 @@ pub(crate) struct Job {
 pub(crate) struct Answer {
     job: Job,
     tokenizer: Arc<Tokenizer>,
+    /// Its time in the engine, from its beginning to its end.
+    span: tracing::Span,
     usage: Usage,
     /// When its first rows were computed.
     started: Option<Instant>,
@@ -87,9 +89,12 @@ impl Answer {
     pub(crate) fn begin(mut job: Job, tokenizer: Arc<Tokenizer>) -> (Self, Vec<u32>) {
         let mut sequence = Sequence::new(std::mem::take(&mut job.prompt));
         let usage = Usage { prompt_tokens: sequence.tokens().len(), ..Usage::default() };
+        let span =
+            tracing::debug_span!("answer", prompt_tokens = usage.prompt_tokens, priority = job.priority);
         let mut answer = Self {
             job,
             tokenizer,
+            span,
             usage,
             started: None,
             prefilled: None,
@@ -139,6 +144,7 @@ impl Answer {
     pub(crate) fn start(&mut self, cached: usize) {
         if self.started.is_none() {
             self.started = Some(Instant::now());
+            self.span.in_scope(|| tracing::debug!(cached, "started"));
             self.usage.cached_tokens = cached.min(self.usage.prompt_tokens);
         }
         self.usage.passes += 1;
@@ -156,7 +162,7 @@ impl Answer {
         };
         let (text, usage) = (self.job.text.finish(), self.usage);
         let end = self.end.unwrap_or(Err(Error::Stopped));
-        tracing::debug!(?usage, ?timings, ?end, "answer ended");
+        self.span.in_scope(|| tracing::debug!(?usage, ?timings, ?end, "ended"));
         let done = end.map(|finish| Event::Done(Summary { text, finish, usage, timings }));
         // Nobody listens any more when the generation was dropped: then there is nobody to tell.
         let _ = self.job.events.send(done);
@@ -285,7 +291,10 @@ impl Answer {
     /// Takes tokens from the step's logits, `[wanted rows, vocab]`, as far as the guesses before them were right.
     /// Gives the number of guessed tokens that were.
     pub(crate) fn settle(&mut self, sequence: &mut Sequence, logits: &[f32]) -> usize {
-        self.prefilled.get_or_insert_with(Instant::now);
+        if self.prefilled.is_none() {
+            self.prefilled = Some(Instant::now());
+            self.span.in_scope(|| tracing::debug!("prompt read"));
+        }
         let known = sequence.tokens().len();
         if self.end.is_none() {
             self.end = self.take_tokens(sequence, logits).transpose();
