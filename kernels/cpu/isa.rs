@@ -88,7 +88,7 @@ impl Isa {
     pub(super) fn few(self) -> usize {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
-            Set::Avx512 => 64,
+            Set::Avx512 => 256,
             #[cfg(target_arch = "x86_64")]
             Set::Avx2 => 16,
             _ => 8,
