@@ -3,8 +3,10 @@
 use std::cell::RefCell;
 
 use clap::Args;
-use coder_engine::ModelInfo;
 use coder_engine::probe::{self, Measurement, Percentiles, Plan, RequestMeasurement, RequestPlan};
+use coder_engine::{LoadProgress, ModelInfo};
+
+use serde::Serialize;
 
 use crate::args::ModelArgs;
 use crate::failure::{Failure, Outcome};
@@ -77,22 +79,11 @@ pub(crate) fn run(args: BenchArgs) -> Outcome {
         return requests(args);
     }
     let (options, name) = args.model.options()?;
-    let progress = RefCell::new(Progress::bytes(format!("loading {name}")));
+    let bar = Bar::new(&name);
     let prompts = args.prompts(&[128, 512]);
     let plan = Plan { prompts, generate: args.generate, depths: args.depth, runs: args.runs };
-    let report = probe::bench(
-        &options,
-        &plan,
-        |load| progress.borrow_mut().at(load.done_bytes, load.total_bytes),
-        |measured| progress.borrow_mut().message(format!("measured {}", measured.test)),
-    )?;
-    drop(progress);
-    progress::tell(&report.info);
-    let mut out = Output::new();
-    if args.json {
-        return Ok(out.json(&report.measurements)?);
-    }
-    out.line(&headline(&report.info))?;
+    let report = probe::bench(&options, &plan, |load| bar.load(load), |m| bar.measured(&m.test))?;
+    let Some(mut out) = bar.begin(&report.info, &report.measurements, args.json)? else { return Ok(()) };
     let load = report.load_seconds;
     out.line(&format!("loaded in {load:.2} s, {:.2} s/GB", load / (report.info.weight_bytes as f64 / 1e9)))?;
     if let Some(limits) = report.limits {
@@ -116,7 +107,7 @@ pub(crate) fn run(args: BenchArgs) -> Outcome {
 /// Measures what users of the engine see.
 fn requests(args: BenchArgs) -> Outcome {
     let (options, name) = args.model.options()?;
-    let progress = RefCell::new(Progress::bytes(format!("loading {name}")));
+    let bar = Bar::new(&name);
     let prompts = args.prompts(&[128]);
     if prompts.len() > 1 {
         return Err(Failure::new("with requests there is one prompt length; give one to --prompt"));
@@ -128,19 +119,8 @@ fn requests(args: BenchArgs) -> Outcome {
         shared_prefix: args.shared_prefix,
         edit: args.edit,
     };
-    let report = probe::requests(
-        &options,
-        &plan,
-        |load| progress.borrow_mut().at(load.done_bytes, load.total_bytes),
-        |measured| progress.borrow_mut().message(format!("measured {}", measured.test)),
-    )?;
-    drop(progress);
-    progress::tell(&report.info);
-    let mut out = Output::new();
-    if args.json {
-        return Ok(out.json(&report.measurements)?);
-    }
-    out.line(&headline(&report.info))?;
+    let report = probe::requests(&options, &plan, |load| bar.load(load), |m| bar.measured(&m.test))?;
+    let Some(mut out) = bar.begin(&report.info, &report.measurements, args.json)? else { return Ok(()) };
     out.line(&format!(
         "\n{:<20} {:>8} {:>8} {:>20} {:>20} {:>9} {:>8} {:>7}",
         "test", "cached", "tok/s", "first ms", "between ms", "tok/pass", "guessed", "times"
@@ -151,8 +131,35 @@ fn requests(args: BenchArgs) -> Outcome {
     Ok(())
 }
 
-fn headline(info: &ModelInfo) -> String {
-    format!("{} ({}), {} of weights, {}", info.name, info.architecture, size(info.weight_bytes), info.device)
+/// What a person sees while the model loads and is measured.
+struct Bar(RefCell<Progress>);
+
+impl Bar {
+    fn new(name: &str) -> Self {
+        Self(RefCell::new(Progress::bytes(format!("loading {name}"))))
+    }
+
+    fn load(&self, load: LoadProgress) {
+        self.0.borrow_mut().at(load.done_bytes, load.total_bytes);
+    }
+
+    fn measured(&self, test: &str) {
+        self.0.borrow_mut().message(format!("measured {test}"));
+    }
+
+    /// Ends it and begins the results: all of them as JSON, or the table's headline, whose rows are to follow.
+    fn begin<T: Serialize>(self, info: &ModelInfo, measured: &[T], json: bool) -> Outcome<Option<Output>> {
+        drop(self);
+        progress::tell(info);
+        let mut out = Output::new();
+        if json {
+            out.json(&measured)?;
+            return Ok(None);
+        }
+        let weights = size(info.weight_bytes);
+        out.line(&format!("{} ({}), {weights} of weights, {}", info.name, info.architecture, info.device))?;
+        Ok(Some(out))
+    }
 }
 
 fn request_row(m: &RequestMeasurement) -> String {
