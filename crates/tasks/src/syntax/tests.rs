@@ -23,6 +23,8 @@ fn every_language_knows_right_from_wrong() {
     assert_eq!(errors("a.yaml", "a:\n  - b: 1\n    c: [d, e]\n"), []);
     assert!(!errors("a.yml", "a: [1, 2\nb: }\n").is_empty());
     assert_eq!(errors("a.yaml", "a: {{ .Values.b }}\n"), []);
+    assert_eq!(errors("a.json", "{\"a\": [1e+22, -1.5E+3, 0]}\n"), []);
+    assert!(!errors("a.json", "{\"a\": [1e+22, -1.5E+3, 0}\n").is_empty());
     assert_eq!(errors("a.md", "((((\n"), []);
     assert_eq!(errors("a.rs", ""), []);
 }
