@@ -277,8 +277,16 @@ impl Watch {
         }
         let io = |source| Error::Io { path: "the command".into(), source };
         let status = self.child.wait().map_err(io)?;
-        let exit = self.leash.exit(program, status, limits)?;
-        Ok((stopped.unwrap_or(exit), self.capture))
+        match self.leash.exit(program, status, limits) {
+            Ok(exit) => Ok((stopped.unwrap_or(exit), self.capture)),
+            // Why the sandbox did not come up, bubblewrap says where the command's output goes.
+            Err(Error::NoSandbox { problem }) => {
+                let said = self.capture.finish().0;
+                let said = said.trim().lines().last().map(|line| format!(": {line}")).unwrap_or_default();
+                Err(Error::NoSandbox { problem: problem + &said })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn next_event(&mut self, until: Instant) {

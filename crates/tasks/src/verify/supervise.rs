@@ -30,14 +30,26 @@ pub(super) fn supervise() -> std::io::Result<()> {
     for name in ["tmp", "shm", "empty"] {
         std::fs::create_dir(private.path().join(name))?;
     }
-    let report = match start(&plan, private.path()) {
-        Ok(command) => command.watch(&plan, &control),
-        Err(problem) => Report::NoSandbox(problem),
+    let mut starts = 1;
+    let report = loop {
+        let report = match start(&plan, private.path()) {
+            Ok(command) => command.watch(&plan, &control),
+            Err(problem) => break Report::NoSandbox(problem),
+        };
+        // What was to be hidden may be gone when it is mounted over, such as the socket of another program that just
+        // ended. The command has not begun then, and what is there now is looked for again.
+        if !matches!(report, Report::NoSandbox(_)) || starts == STARTS {
+            break report;
+        }
+        starts += 1;
     };
     // What the command made unreadable for its own user stays; that is no reason to fail it.
     let _ = private.close();
     send(&control, &report)
 }
+
+/// How often a sandbox that does not come up is tried.
+const STARTS: usize = 3;
 
 /// The folder for private folders: on a disk, if there is one, because what is written to memory is memory.
 fn temporary() -> PathBuf {
