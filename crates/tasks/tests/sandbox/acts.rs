@@ -24,7 +24,7 @@ fn act() {
             UnixDatagram::unbound().and_then(|socket| socket.send_to(b"x", path)).map(|_| ())
         }
         ["pair"] => pair(),
-        ["fork", depth] => fork(depth.parse().unwrap()),
+        ["fork", depth, mark] => fork(depth.parse().unwrap(), mark),
         ["memory", mebibytes] => memory(mebibytes.parse().unwrap()),
         ["disk", mebibytes, files] => disk(mebibytes.parse().unwrap(), files.parse().unwrap()),
         _ => panic!("no act {act}"),
@@ -45,13 +45,13 @@ fn pair() -> std::io::Result<()> {
     two.read_exact(&mut [0])
 }
 
-/// Each process starts two more, down to a depth, and waits to be killed.
-fn fork(depth: u32) -> std::io::Result<()> {
+/// Each process starts two more, down to a depth, and waits to be killed. The mark is among their arguments.
+fn fork(depth: u32, mark: &str) -> std::io::Result<()> {
     if depth > 0 {
         for _ in 0..2 {
-            let act = format!("fork {}", depth - 1);
+            let act = format!("fork {} {mark}", depth - 1);
             Command::new(std::env::current_exe()?)
-                .args(["--exact", "acts::act", "--nocapture"])
+                .args(["--exact", "acts::act", "--nocapture", "--skip", mark])
                 .env(ACT, act)
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())

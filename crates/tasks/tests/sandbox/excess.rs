@@ -13,10 +13,11 @@ fn one_that_forks_without_end_is_stopped() {
         let ground = Ground::new();
         // Left alone, these would be 2047 processes.
         let bounded = Limits { processes: 40, ..limits() };
-        let done = ground.act(sandbox, "fork 10", &bounded);
+        let mark = nap(4);
+        let done = ground.act(sandbox, &format!("fork 10 {mark}"), &bounded);
         assert_exit(&done, Exit::Processes(40), name);
         assert_eq!(done.exit.to_string(), "stopped: it had more than 40 processes");
-        assert_eq!(processes_with("acts::act"), Vec::<String>::new(), "{name}");
+        assert_eq!(processes_with(&mark), Vec::<String>::new(), "{name}");
         assert!(done.seconds < 30.0, "{name}: {}", done.seconds);
     }
 }
