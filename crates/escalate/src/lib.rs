@@ -4,10 +4,14 @@
 //! changes them.
 #![forbid(unsafe_code)]
 
+mod ask;
+mod endpoint;
 mod error;
 mod ladder;
 mod price;
 
+pub use ask::{Answer, Ask, Effort, End, Said, Speaker, Tokens};
+pub use endpoint::{Dialect, Endpoint};
 pub use error::{Error, Result};
 pub use ladder::{FailureClass, Ladders, Rung};
 pub use price::{Electricity, LongPrice, Price, Prices};

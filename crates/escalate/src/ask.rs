@@ -1,0 +1,94 @@
+//! A question to a cloud model and what comes back, in no server's dialect.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Who says a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Speaker {
+    /// Rules and setting.
+    System,
+    /// Who asks.
+    User,
+    /// The model.
+    Assistant,
+}
+
+/// One message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// By whom.
+    pub by: Speaker,
+    /// What.
+    pub text: String,
+}
+
+/// How much a model is to think.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Effort {
+    /// Little.
+    Low,
+    /// Some.
+    Medium,
+    /// Much.
+    High,
+}
+
+/// One question. There are no sampling parameters: current cloud models refuse them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ask {
+    /// Names this request in the ledger, in logs and at the server; at most 64 of `a-z0-9-`.
+    pub id: String,
+    /// The model, as the server knows it.
+    pub model: String,
+    /// The conversation; it ends with the user.
+    pub messages: Vec<Said>,
+    /// The most tokens of the answer.
+    pub max_tokens: u32,
+    /// The JSON Schema that the answer has to fit, if it is to be JSON.
+    pub schema: Option<Value>,
+    /// How much to think; None leaves it to the server.
+    pub effort: Option<Effort>,
+}
+
+/// Tokens of one answer, as the server counted them. The four never overlap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tokens {
+    /// Of the prompt, neither read from nor written to the server's cache.
+    pub input: u64,
+    /// Of the prompt, written to the server's cache.
+    pub cache_write: u64,
+    /// Of the prompt, read from the server's cache.
+    pub cache_read: u64,
+    /// Of the answer, thoughts included.
+    pub output: u64,
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// The model had said all.
+    Stop,
+    /// At `max_tokens`: it is incomplete.
+    Length,
+}
+
+/// What a model answered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// The text, without thoughts.
+    pub text: String,
+    /// Why it ended.
+    pub end: End,
+    /// What it took.
+    pub tokens: Tokens,
+    /// The model that answered, as the server named it.
+    pub model: String,
+    /// How often it was asked: 1, or more after errors that may pass.
+    pub attempts: u32,
+    /// Seconds, waiting between attempts included.
+    pub seconds: f64,
+}
