@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::{Attempt, Spent};
+
 /// Who says a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -83,12 +85,41 @@ pub struct Answer {
     pub text: String,
     /// Why it ended.
     pub end: End,
-    /// What it took.
+    /// What it took; failed attempts are not in it.
     pub tokens: Tokens,
+    /// Whether the server counted them; else they are upper bounds.
+    pub counted: bool,
     /// The model that answered, as the server named it.
     pub model: String,
     /// How often it was asked: 1, or more after errors that may pass.
     pub attempts: u32,
+    /// What the attempts before this answer came to; some of them may have cost something.
+    pub failed: Vec<Attempt>,
     /// Seconds, waiting between attempts included.
     pub seconds: f64,
+}
+
+impl Tokens {
+    /// All of them, each count by itself.
+    pub fn plus(self, other: Tokens) -> Tokens {
+        Tokens {
+            input: self.input.saturating_add(other.input),
+            cache_write: self.cache_write.saturating_add(other.cache_write),
+            cache_read: self.cache_read.saturating_add(other.cache_read),
+            output: self.output.saturating_add(other.output),
+        }
+    }
+
+    /// Of the prompt, wherever they came from.
+    pub fn prompt(self) -> u64 {
+        self.input.saturating_add(self.cache_write).saturating_add(self.cache_read)
+    }
+}
+
+impl Answer {
+    /// What it cost with the attempts before it.
+    pub fn spent(&self) -> Spent {
+        let this = Spent { tokens: self.tokens, counted: self.counted };
+        self.failed.iter().fold(this, |sum, attempt| sum.plus(attempt.spent))
+    }
 }

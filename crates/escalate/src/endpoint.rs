@@ -21,7 +21,7 @@ pub enum Dialect {
 pub struct Endpoint {
     /// How to speak.
     pub dialect: Dialect,
-    /// Its address. `https` only, but for loopback, or where `plain` allows `http`.
+    /// Its address. `https` only, but for loopback, or where `private` allows `http`.
     pub url: String,
     /// The environment variable that holds the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,9 +38,47 @@ pub struct Endpoint {
     /// Seconds without a byte after which a connection counts as dead.
     #[serde(default = "Endpoint::idle_s")]
     pub idle_s: u64,
+    /// Whether answers are asked for as a stream, which shows soon that a connection is dead and what a broken
+    /// answer cost. False is for servers that refuse streams.
+    #[serde(default = "Endpoint::stream")]
+    pub stream: bool,
+    /// How the OpenAI dialect names the limit of an answer; None: by the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_name: Option<LimitName>,
+}
+
+/// The field of a chat completion that limits the answer. OpenAI's reasoning models refuse the old name, other
+/// servers do not all know the new one, and both at once are refused
+/// (platform.openai.com/docs/api-reference/chat/create).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitName {
+    /// The old one, which vLLM, llama.cpp, Ollama, LiteLLM, OpenRouter and `coder serve` know.
+    MaxTokens,
+    /// The new one, which OpenAI itself and Azure want.
+    MaxCompletionTokens,
 }
 
 impl Endpoint {
+    /// A server without a key, with the usual limits.
+    pub fn new(dialect: Dialect, url: impl Into<String>) -> Endpoint {
+        Endpoint {
+            dialect,
+            url: url.into(),
+            key_env: None,
+            key_file: None,
+            private: false,
+            deadline_s: Endpoint::deadline_s(),
+            idle_s: Endpoint::idle_s(),
+            stream: Endpoint::stream(),
+            limit_name: None,
+        }
+    }
+
+    fn stream() -> bool {
+        true
+    }
+
     fn deadline_s() -> u64 {
         600
     }

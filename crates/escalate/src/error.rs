@@ -7,6 +7,12 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// A question that no server would take: a mistake of the program that asks, or too long a conversation.
+    #[error("the question cannot be sent: {problem}")]
+    BadAsk {
+        /// What is wrong with it, and the remedy.
+        problem: String,
+    },
     /// A table of prices is not as it must be: correct the file.
     #[error("prices: {problem}; see `coder stats --help`")]
     BadPrices {

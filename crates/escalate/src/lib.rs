@@ -5,13 +5,19 @@
 #![forbid(unsafe_code)]
 
 mod ask;
+mod cooldown;
 mod endpoint;
 mod error;
+mod fault;
 mod ladder;
+mod outgoing;
 mod price;
 
 pub use ask::{Answer, Ask, Effort, End, Said, Speaker, Tokens};
-pub use endpoint::{Dialect, Endpoint};
+pub use cooldown::{Admission, Cooldowns, Rest};
+pub use endpoint::{Dialect, Endpoint, LimitName};
 pub use error::{Error, Result};
+pub use fault::{Attempt, Failure, Fault, Spent};
 pub use ladder::{FailureClass, Ladders, Rung};
+pub use outgoing::Outgoing;
 pub use price::{Electricity, LongPrice, Price, Prices};
