@@ -13,10 +13,10 @@ mod store;
 
 use std::collections::HashMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::policy::{FailureClass, Outcome};
-use crate::stages::StageOutcome;
+use crate::stages::{Stage, StageOutcome};
 use crate::verify::Verification;
 
 pub use calendar::{date, since, timestamp, week};
@@ -51,6 +51,66 @@ pub struct Record {
     pub summarised: Vec<String>,
     /// The verification, if it came so far.
     pub verification: Option<Verification>,
+    /// What a reviewer said, if one was asked.
+    pub review: Option<Reviewed>,
+}
+
+/// A review of an attempt.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Reviewed {
+    /// Who was asked.
+    pub rung: String,
+    /// The model, as the writer names it; "" if it does not say.
+    pub model: String,
+    /// What came of it; None if there was no judgement, for the reason in `problem`.
+    pub approved: Option<bool>,
+    /// What is to be changed, or is worth knowing.
+    pub findings: Vec<Finding>,
+    /// Why there was no judgement; empty if there was one.
+    pub problem: String,
+    /// Tokens it took.
+    pub usage: Usage,
+    /// US dollars it cost.
+    pub cost_usd: f64,
+    /// Seconds it took.
+    pub seconds: f64,
+}
+
+/// One thing that a reviewer found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The file.
+    pub file: String,
+    /// The line in its new content; 0 for the file as a whole.
+    pub line: u32,
+    /// What is wrong, and what would be right.
+    pub problem: String,
+    /// Whether the change may not stay as it is.
+    pub must: bool,
+}
+
+impl Record {
+    /// The rung that made it; None if no model did.
+    pub fn rung(&self) -> Option<&str> {
+        (self.by == By::Model).then(|| self.draft.as_ref().map_or("", |draft| draft.tier.as_str()))
+    }
+
+    /// Whether a model made it and its work was wrong.
+    pub fn is_wrong(&self) -> bool {
+        self.by == By::Model && matches!(self.verdict, Verdict::Failed { class: FailureClass::Quality, .. })
+    }
+
+    /// US dollars of the draft and its review.
+    pub fn total_usd(&self) -> f64 {
+        self.cost_usd + self.review.as_ref().map_or(0.0, |review| review.cost_usd)
+    }
+
+    /// The gate that refused it; None if it did not fail.
+    pub fn gate(&self) -> Option<&'static str> {
+        let failed = self.stages.iter().find(|stage| !stage.passed);
+        matches!(self.verdict, Verdict::Failed { .. })
+            .then(|| failed.map_or(Stage::Parse, |outcome| outcome.stage).as_str())
+    }
 }
 
 /// How a model was asked for a draft.
@@ -147,6 +207,11 @@ pub struct TaskResult {
     pub backup: Option<String>,
     /// Whether a command approved the change.
     pub verified: bool,
+    /// What a review came to, of a change that a model made and that is complete: "approved", or "unreviewed"; null where
+    /// none was asked for.
+    pub review: Option<&'static str>,
+    /// Where what a person needs to go on is written down; null if nobody has to.
+    pub handover: Option<String>,
     /// The attempts, one by one.
     pub history: Vec<Record>,
 }

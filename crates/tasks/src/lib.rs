@@ -35,4 +35,4 @@ pub use stages::{Stage, StageOutcome};
 pub use task::Task;
 pub use verify::{Sandbox, Verification};
 pub use workspace::Workspace;
-pub use writer::{DraftOptions, Reply, Writer, WriterError};
+pub use writer::{DraftOptions, Purpose, Question, Reply, Writer, WriterError, Writers};

@@ -6,6 +6,7 @@ mod classify;
 mod cue;
 mod estimate;
 mod judge;
+mod ladder;
 mod listing;
 mod tables;
 
@@ -15,23 +16,26 @@ pub use classify::{Classification, FoundCue, classify};
 pub use cue::Cue;
 pub use estimate::{Estimate, Figure, Source};
 pub use judge::{Judgement, Route, Ruling, Says, Surroundings, judge, judge_text};
+pub use ladder::Ladders;
 pub use listing::listing;
 pub use tables::{
     Atomic, BUILT_IN, Category, CategoryRules, Complexity, Cues, Delegable, Kind, Tables, TaskType, Ticket,
     TypeRoute,
 };
 
-use crate::ledger::{By, Record, Verdict};
+use crate::ledger::{Record, Verdict};
 use crate::writer::DraftOptions;
 
 /// The rules of one run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
-    /// How often a model may try.
+    /// Who is asked, and who after that.
+    pub ladders: Ladders,
+    /// How often each rung may try (decision 2).
     pub attempts: u32,
     /// Temperature of each attempt; the last one serves all further attempts.
     pub temperatures: Vec<f32>,
-    /// Seed of the first attempt; each further one has the next number.
+    /// Seed of a rung's first attempt; each further one has the next number.
     pub seed: u64,
     /// How often an attempt may be drafted anew because its draft is one that failed before.
     pub redrafts: u32,
@@ -46,16 +50,24 @@ const HOTTEST: f32 = 1.5;
 impl Default for Policy {
     /// Two attempts: the most likely text, then, since that was wrong, a different one.
     fn default() -> Self {
-        Policy { attempts: 2, temperatures: vec![0.0, 0.7], seed: 0, redrafts: 8 }
+        Policy {
+            ladders: Ladders::default(),
+            attempts: 2,
+            temperatures: vec![0.0, 0.7],
+            seed: 0,
+            redrafts: 8,
+        }
     }
 }
 
 /// The next step of a run.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
-    /// Ask the model.
+    /// Ask a rung.
     Draft {
-        /// Which try of the model this is, from 1.
+        /// Which.
+        rung: String,
+        /// Which try of it this is, from 1.
         attempt: u32,
         /// Its temperature.
         temperature: f32,
@@ -132,23 +144,33 @@ impl Policy {
     /// The next step after these attempts.
     pub fn next(&self, history: &[Record]) -> Decision {
         let stop = |outcome| Decision::Stop { outcome };
-        match history.last().map(|last| &last.verdict) {
+        let last = history.last();
+        let failed = match last.map(|last| &last.verdict) {
             Some(Verdict::Verified | Verdict::Unverified) => return stop(Outcome::Complete),
-            Some(Verdict::Failed { class, .. }) => match class {
-                FailureClass::Cancelled => return stop(Outcome::Cancelled),
-                FailureClass::Availability => return stop(Outcome::Unavailable),
-                FailureClass::Setup => return stop(Outcome::Refused),
-                FailureClass::Quality => {}
-            },
-            None => {}
-        }
-        let tried = history.iter().filter(|record| record.by == By::Model).count();
-        let tried = u32::try_from(tried).unwrap_or(u32::MAX);
-        if tried >= self.attempts {
+            Some(Verdict::Failed { class: FailureClass::Cancelled, .. }) => return stop(Outcome::Cancelled),
+            Some(Verdict::Failed { class: FailureClass::Setup, .. }) => return stop(Outcome::Refused),
+            Some(Verdict::Failed { class, .. }) => Some(*class),
+            None => None,
+        };
+        if self.attempts == 0 {
             return stop(Outcome::Blocked);
         }
+        let Some(rung) = last.and_then(Record::rung) else { return self.draft(&self.ladders.first, 0) };
+        let tried = history.iter().filter(|record| record.rung() == Some(rung)).count();
+        let tried = u32::try_from(tried).unwrap_or(u32::MAX);
+        if failed == Some(FailureClass::Quality) && tried < self.attempts {
+            return self.draft(rung, tried);
+        }
+        match self.ladders.next(history) {
+            Some(next) => self.draft(next, 0),
+            None => stop(exhausted(history)),
+        }
+    }
+
+    fn draft(&self, rung: &str, tried: u32) -> Decision {
         let known = self.temperatures.get(tried as usize).or(self.temperatures.last());
         Decision::Draft {
+            rung: rung.to_owned(),
             attempt: tried + 1,
             temperature: known.copied().unwrap_or(0.0),
             seed: self.seed.wrapping_add(u64::from(tried)),
@@ -165,62 +187,16 @@ impl Policy {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(by: By, verdict: Verdict) -> Record {
-        Record { by, verdict, ..Record::default() }
-    }
-
-    fn failed(class: FailureClass) -> Verdict {
-        Verdict::Failed { class, reason: "x".into() }
-    }
-
-    fn stop(outcome: Outcome) -> Decision {
-        Decision::Stop { outcome }
-    }
-
-    #[test]
-    fn names_are_those_of_the_json() {
-        for outcome in
-            [Outcome::Complete, Outcome::Blocked, Outcome::Unavailable, Outcome::Refused, Outcome::Cancelled]
-        {
-            assert_eq!(serde_json::json!(outcome), outcome.as_str());
-        }
-        for class in FailureClass::ALL {
-            assert_eq!(serde_json::json!(class), class.as_str());
-        }
-    }
-
-    #[test]
-    fn two_attempts_then_blocked() {
-        let policy = Policy::default();
-        let wrong = record(By::Model, failed(FailureClass::Quality));
-        assert_eq!(policy.next(&[]), Decision::Draft { attempt: 1, temperature: 0.0, seed: 0 });
-        assert_eq!(
-            policy.next(std::slice::from_ref(&wrong)),
-            Decision::Draft { attempt: 2, temperature: 0.7, seed: 1 }
-        );
-        assert_eq!(policy.next(&[wrong.clone(), wrong]), stop(Outcome::Blocked));
-    }
-
-    #[test]
-    fn a_mechanical_failure_costs_no_attempt() {
-        let mechanical = record(By::Rule, failed(FailureClass::Quality));
-        assert!(matches!(Policy::default().next(&[mechanical]), Decision::Draft { attempt: 1, .. }));
-    }
-
-    #[test]
-    fn classes_have_outcomes_of_their_own() {
-        let policy = Policy::default();
-        let after = |verdict| policy.next(&[record(By::Model, verdict)]);
-        assert_eq!(after(Verdict::Verified), stop(Outcome::Complete));
-        assert_eq!(after(Verdict::Unverified), stop(Outcome::Complete));
-        assert_eq!(after(failed(FailureClass::Availability)), stop(Outcome::Unavailable));
-        assert_eq!(after(failed(FailureClass::Cancelled)), stop(Outcome::Cancelled));
-        assert_eq!(after(failed(FailureClass::Setup)), stop(Outcome::Refused));
-        let none = Policy { attempts: 0, ..Policy::default() };
-        assert_eq!(none.next(&[]), stop(Outcome::Blocked));
+/// How a run ended whose ladder has no rung left. With several rungs a person is needed, whatever the reason
+/// (S0-32); one that could not be asked says nothing about the task.
+fn exhausted(history: &[Record]) -> Outcome {
+    let mut rungs = history.iter().filter_map(Record::rung);
+    let first = rungs.next();
+    match history.iter().any(Record::is_wrong) || rungs.any(|rung| Some(rung) != first) {
+        true => Outcome::Blocked,
+        false => Outcome::Unavailable,
     }
 }
+
+#[cfg(test)]
+mod tests;

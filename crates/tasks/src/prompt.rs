@@ -3,6 +3,7 @@
 //! [`Templates`] hold the words; the one for code is fixed, since a bundled model is trained on exactly its
 //! output. The volatile part of a conversation is last, so a prefix cache serves the retry.
 
+mod review;
 mod templates;
 
 use minijinja::context;
@@ -12,6 +13,7 @@ use crate::edit::Form;
 use crate::task::{Place, Task};
 use crate::{Result, language};
 
+pub(crate) use review::review_prompt;
 pub use templates::{TemplateKind, Templates};
 
 /// A conversation to be continued by the model, and the shape of what it says.

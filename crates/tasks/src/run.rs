@@ -1,25 +1,29 @@
-//! The loop: task, prompt, draft, edit, verify, retry or stop.
+//! The loop: task, prompt, draft, edit, verify, retry, escalate or stop.
 //!
 //! The order is that of S1-14: context files, prompt, model, reply, backup, write, test, result. Between
-//! attempts, and whenever the run does not end complete, the files are as they were. Here is the order
-//! of attempts; `draft` makes the changes of one, and `apply` writes and verifies them.
+//! attempts, and whenever the run does not end complete, the files are as they were. Here is the run as a whole; `climb`
+//! has the order of attempts and rungs, `draft` makes the changes of one, `apply` writes and verifies them, and `review`
+//! has them looked at.
 
 mod apply;
+mod climb;
 mod draft;
+mod review;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crate::context::{self, Context, ContextRules, Detail};
-use crate::edit::{Base, Change, EditFormat, Form, Guard};
-use crate::ledger::{By, Record, Status, TaskResult, Usage, Verdict};
-use crate::policy::{Decision, FailureClass, Outcome, Policy};
-use crate::prompt::{ContextFile, Feedback, Prompt, Templates};
+use crate::context::ContextRules;
+use crate::edit::{Base, Change, EditFormat, Guard};
+use crate::ledger::{By, Record, Reviewed, Status, TaskResult, Usage, Verdict};
+use crate::policy::{FailureClass, Outcome, Policy};
+use crate::prompt::{Feedback, Templates};
 use crate::stages::{Stage, StageOutcome, Stages};
 use crate::task::Task;
 use crate::verify::{Approvals, Limits, Sandbox, Verification};
-use crate::workspace::{Interrupted, Snapshot, Transaction, Workspace};
-use crate::writer::{DraftOptions, Writer};
+use crate::workspace::{Interrupted, Snapshot, Workspace};
+use crate::writer::Writers;
 use crate::{Error, Result};
 
 /// Settings of a run.
@@ -35,16 +39,14 @@ pub struct Settings {
     pub approvals: Approvals,
     /// Limits of the guards on a model's draft.
     pub guard: Guard,
-    /// What of its context files a prompt shows.
-    pub context: ContextRules,
-    /// The most tokens of a reply; None leaves it to the writer.
-    pub max_tokens: Option<usize>,
-    /// What the writer is called in results.
-    pub tier: String,
+    /// How the task is shown to a rung of which `showings` says nothing.
+    pub showing: Showing,
+    /// How it is shown to others, by rung.
+    pub showings: BTreeMap<String, Showing>,
     /// The form of the replies.
     pub edit_format: EditFormat,
-    /// The templates of prompts.
-    pub templates: Templates,
+    /// Who reviews what a model made; nobody if None.
+    pub review: Option<ReviewRule>,
     /// Rules by which the task is not to be done, and is refused.
     pub refused_by: Option<String>,
 }
@@ -57,13 +59,39 @@ impl Default for Settings {
             sandbox: Sandbox::default(),
             approvals: Approvals::default(),
             guard: Guard::default(),
-            context: ContextRules::default(),
-            max_tokens: None,
-            tier: "local".to_owned(),
+            showing: Showing::default(),
+            showings: BTreeMap::new(),
             edit_format: EditFormat::Auto,
-            templates: Templates::default(),
+            review: None,
             refused_by: None,
         }
+    }
+}
+
+/// How a task is shown to a model.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Showing {
+    /// What of its context files a prompt shows.
+    pub context: ContextRules,
+    /// The templates of prompts.
+    pub templates: Templates,
+    /// The most tokens of a reply; None leaves it to the writer.
+    pub max_tokens: Option<usize>,
+}
+
+/// Who reviews.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReviewRule {
+    /// The rung that is asked; never one whose own work it is.
+    pub rung: String,
+    /// The rungs whose work is reviewed; None for every one.
+    pub of: Option<Vec<String>>,
+}
+
+impl Settings {
+    /// How the task is shown to a rung.
+    pub fn showing(&self, rung: &str) -> &Showing {
+        self.showings.get(rung).unwrap_or(&self.showing)
     }
 }
 
@@ -76,9 +104,11 @@ pub enum Progress<'a> {
     Mechanical,
     /// Whole files are asked for in place of edits, because replies cannot be held to these, for this reason.
     WholeFiles(&'a str),
-    /// A model is asked; which try, from 1.
+    /// A model is asked.
     Drafting {
-        /// The try.
+        /// Its rung.
+        rung: &'a str,
+        /// Which try of it, from 1.
         attempt: u32,
     },
     /// The model replied.
@@ -101,18 +131,37 @@ pub enum Progress<'a> {
         /// In a few words.
         reason: &'a str,
     },
+    /// A rung has failed, and the next one is asked.
+    Escalated {
+        /// The one that failed.
+        from: &'a str,
+        /// The next one.
+        to: &'a str,
+        /// What kind of failure.
+        class: FailureClass,
+        /// The gate that refused its last work.
+        gate: &'a str,
+    },
+    /// The change is shown to a reviewer.
+    Reviewing {
+        /// Who.
+        rung: &'a str,
+    },
+    /// The reviewer has answered, or could not.
+    Reviewed(&'a Reviewed),
     /// An attempt has ended: this is what the ledger shall know of it.
     Attempted(&'a Record),
 }
 
-/// Does a task. Without a writer only a task that carries its own code can be done.
+/// Does a task. `writers` opens a rung's writer when the rung is asked first. Without one only a task that carries its
+/// own code can be done.
 ///
 /// `cancel` stops the run at the next opportunity: before a step, and within a command; a writer should
 /// look at the same flag. Nothing is an error of this function: the result says what happened.
 pub fn run_task(
     task: &Task,
     workspace: &Workspace,
-    writer: Option<&mut dyn Writer>,
+    writers: &mut Writers<'_, '_>,
     settings: &Settings,
     observe: &mut dyn FnMut(&Progress<'_>),
     cancel: &AtomicBool,
@@ -130,7 +179,7 @@ pub fn run_task(
         summarised: vec![],
         left: Left::default(),
     };
-    let ended = run.all(writer);
+    let ended = run.all(writers);
     let mut error = match &ended {
         Ok(Outcome::Complete) => String::new(),
         Ok(Outcome::Cancelled) => "cancelled".to_owned(),
@@ -157,13 +206,15 @@ pub fn run_task(
         files,
         tier: last.map(|record| match record.by {
             By::Rule => "mechanical".to_owned(),
-            By::Model => settings.tier.clone(),
+            By::Model => record.rung().unwrap_or_default().to_owned(),
         }),
         usage,
-        cost_usd: run.history.iter().map(|record| record.cost_usd).sum(),
+        cost_usd: run.history.iter().map(Record::total_usd).sum(),
         seconds: started.elapsed().as_secs_f64(),
         backup,
         verified: complete && last.is_some_and(|record| record.verdict == Verdict::Verified),
+        review: last.filter(|_| complete).and_then(|record| settings.reviewed(record)),
+        handover: None,
         history: run.history,
     }
 }
@@ -171,17 +222,6 @@ pub fn run_task(
 /// The files of a task, as a reply finds them.
 fn bases(snapshots: &[Snapshot]) -> Vec<Base<'_>> {
     snapshots.iter().map(|file| Base { path: &file.path, content: file.text() }).collect()
-}
-
-/// Holds a prompt to its template's budget, as far as the writer can count its tokens.
-fn within_budget(prompt: &Prompt, writer: &mut dyn Writer) -> Result<()> {
-    let Some(budget) = prompt.budget else { return Ok(()) };
-    match writer.tokens(prompt) {
-        Some(tokens) if tokens > budget => {
-            Err(Error::OverBudget { tokens, budget, template: prompt.kind.as_str() })
-        }
-        _ => Ok(()),
-    }
 }
 
 struct Run<'a> {
@@ -220,7 +260,7 @@ struct Failure {
 
 impl Run<'_> {
     /// The whole run. An error means that the task or its files cannot be worked on.
-    fn all(&mut self, writer: Option<&mut dyn Writer>) -> Result<Outcome> {
+    fn all(&mut self, writers: &mut Writers<'_, '_>) -> Result<Outcome> {
         if let Some(rules) = &self.settings.refused_by {
             return Err(Error::NotEligible { rules: rules.clone() });
         }
@@ -233,7 +273,7 @@ impl Run<'_> {
         }
         self.commands_may_run()?;
         let mut transaction = self.workspace.begin(&self.task.id, &self.task.files)?;
-        let ended = self.attempts(&mut transaction, writer);
+        let ended = self.attempts(&mut transaction, writers);
         let kept = self.task.files.iter().find_map(|file| transaction.backup(file));
         self.left.backup = kept.map(|path| path.display().to_string());
         if matches!(ended, Ok(Outcome::Complete)) {
@@ -242,112 +282,6 @@ impl Run<'_> {
             self.left.problem = transaction.abort().err();
         }
         ended
-    }
-
-    /// Attempts until one works or no more are allowed.
-    fn attempts(
-        &mut self,
-        transaction: &mut Transaction<'_>,
-        mut writer: Option<&mut dyn Writer>,
-    ) -> Result<Outcome> {
-        let mut context = context::gather(self.task, self.workspace, &self.settings.context, Detail::Full)?;
-        let mut feedback = None;
-        if let Some(code) = self.task.code.as_ref().filter(|code| self.is_mechanical(code, transaction)) {
-            feedback = self.mechanical(code, transaction)?;
-        }
-        let mut prompt = None;
-        loop {
-            if self.cancelled() && !self.is_done() {
-                return Ok(Outcome::Cancelled);
-            }
-            let decision = self.settings.policy.next(&self.history);
-            let options = match decision {
-                Decision::Stop { outcome } => return Ok(outcome),
-                Decision::Draft { attempt, temperature, seed } => {
-                    DraftOptions { attempt, seed, temperature, max_tokens: self.settings.max_tokens }
-                }
-            };
-            let Some(writer) = writer.as_deref_mut() else {
-                // What the task's own code came to is the task's outcome; otherwise nothing was tried.
-                return Ok(if self.history.is_empty() { Outcome::Unavailable } else { Outcome::Blocked });
-            };
-            let asked: &Prompt = match &mut prompt {
-                Some(prompt) => prompt,
-                empty => {
-                    let context = std::mem::take(&mut context);
-                    empty.insert(self.opening(context, writer, options, transaction, feedback.take())?)
-                }
-            };
-            if let Some(next) = self.attempt(writer, options, asked, transaction)? {
-                prompt = Some(next);
-            }
-        }
-    }
-
-    /// The prompt for the first try, in a form to which the writer can hold its replies. Who asks for a form gets no
-    /// other.
-    fn opening(
-        &mut self,
-        context: Context,
-        writer: &mut dyn Writer,
-        options: DraftOptions,
-        transaction: &Transaction<'_>,
-        mechanical: Option<(String, Feedback)>,
-    ) -> Result<Prompt> {
-        if mechanical.is_some() {
-            // The code in its place is what a model would have replied, as a whole file.
-            return self.budgeted(context, writer, transaction, mechanical, Form::Whole);
-        }
-        let form = self.settings.edit_format.form(&bases(transaction.base()));
-        let prompt = self.budgeted(context.clone(), writer, transaction, None, form)?;
-        if self.settings.edit_format != EditFormat::Auto || form == Form::Whole {
-            return Ok(prompt);
-        }
-        let Some(reason) = writer.unfit(&prompt, options) else { return Ok(prompt) };
-        (self.observe)(&Progress::WholeFiles(&reason));
-        self.budgeted(context, writer, transaction, None, Form::Whole)
-    }
-
-    /// A first prompt in this form. If the task's own code failed already, the model is told how.
-    fn first_prompt(
-        &self,
-        context: &[ContextFile],
-        transaction: &Transaction<'_>,
-        mechanical: Option<(String, Feedback)>,
-        form: Form,
-    ) -> Result<Prompt> {
-        let current = |snapshot: &Snapshot| {
-            let content = snapshot.text()?.to_owned();
-            Some(ContextFile { path: snapshot.path.clone(), content })
-        };
-        let current: Vec<_> = transaction.base().iter().filter_map(current).collect();
-        let prompt = Prompt::in_form(&self.settings.templates, self.task, context, &current, form)?;
-        match mechanical {
-            Some((content, feedback)) => prompt.retry(&prompt.reply.wrap(&content), &feedback),
-            None => Ok(prompt),
-        }
-    }
-
-    /// The same within its budget. Where it has more tokens than its template allows, all context files are shown by their
-    /// symbols; if that is not enough, the task is refused.
-    fn budgeted(
-        &mut self,
-        context: Context,
-        writer: &mut dyn Writer,
-        transaction: &Transaction<'_>,
-        mechanical: Option<(String, Feedback)>,
-        form: Form,
-    ) -> Result<Prompt> {
-        self.summarised = context.summarised;
-        let prompt = self.first_prompt(&context.files, transaction, mechanical.clone(), form)?;
-        if within_budget(&prompt, writer).is_ok() {
-            return Ok(prompt);
-        }
-        let shorter = context::gather(self.task, self.workspace, &self.settings.context, Detail::Symbols)?;
-        self.summarised = shorter.summarised;
-        let prompt = self.first_prompt(&shorter.files, transaction, mechanical, form)?;
-        within_budget(&prompt, writer)?;
-        Ok(prompt)
     }
 
     fn cancelled(&self) -> bool {
@@ -362,9 +296,19 @@ impl Run<'_> {
 
     /// Why the run did not end complete.
     fn last_reason(&self) -> String {
+        let mut rungs = self.history.iter().filter_map(Record::rung);
+        let first = rungs.next();
+        if rungs.any(|rung| Some(rung) != first) {
+            // Each one's reason is in the history.
+            return "All models failed".to_owned();
+        }
         match self.history.last() {
             Some(Record {
-                verdict: Verdict::Failed { reason, .. }, verification: Some(_), stages, ..
+                verdict: Verdict::Failed { reason, .. },
+                verification: Some(_),
+                stages,
+                review: None,
+                ..
             }) => {
                 let (what, command) = match stages.last() {
                     Some(StageOutcome { stage: Stage::Lint, .. }) => ("lint", &self.task.lint),
@@ -379,38 +323,5 @@ impl Run<'_> {
             }
             _ => "no model was given, and the task does not carry its own code; name a model".to_owned(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::writer::{Reply, WriterError};
-
-    struct Counting(Option<usize>);
-
-    impl Writer for Counting {
-        fn draft(&mut self, _: &Prompt, _: DraftOptions) -> Result<Reply, WriterError> {
-            Ok(Reply::default())
-        }
-
-        fn tokens(&mut self, _: &Prompt) -> Option<usize> {
-            self.0
-        }
-    }
-
-    #[test]
-    fn a_prompt_keeps_to_its_templates_budget() {
-        let task = Task::of_text("Create tests for validateEmail", Some("a.test.js"));
-        let budgeted = Prompt::by(&Templates::by_category(), &task, &[], &[]).unwrap();
-        let budget = budgeted.budget.unwrap();
-        assert!(within_budget(&budgeted, &mut Counting(Some(budget))).is_ok());
-        assert!(within_budget(&budgeted, &mut Counting(None)).is_ok());
-        let error = within_budget(&budgeted, &mut Counting(Some(budget + 1))).unwrap_err().to_string();
-        let expected =
-            format!("the prompt has `{}` tokens, the budget of template `test` is `{budget}`", budget + 1);
-        assert!(error.starts_with(&expected), "{error}");
-        let code = Prompt::new(&task, &[], &[]).unwrap();
-        assert!(within_budget(&code, &mut Counting(Some(1 << 20))).is_ok());
     }
 }

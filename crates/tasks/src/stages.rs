@@ -1,4 +1,4 @@
-//! What a draft must pass, in this order: parse, guards, syntax, constraints, lint, test.
+//! What a draft must pass, in this order: parse, guards, syntax, constraints, lint, test, review.
 //!
 //! The first failure ends an attempt, and its words go to the model. What came of each stage stands in
 //! the record of the attempt.
@@ -30,6 +30,8 @@ pub enum Stage {
     Lint,
     /// The task's verification command approves.
     Test,
+    /// A reviewer approves.
+    Review,
 }
 
 /// What came of a stage.
@@ -53,6 +55,7 @@ impl Stage {
             Stage::Constraints => "constraints",
             Stage::Lint => "lint",
             Stage::Test => "test",
+            Stage::Review => "review",
         }
     }
 }

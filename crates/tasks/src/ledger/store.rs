@@ -219,8 +219,7 @@ fn insert_attempt(
         By::Model => draft.map_or("", |draft| &draft.tier),
     };
     let stages = stages(record);
-    let gate = stages.iter().find(|stage| stage.1 == "failed").map_or("parse", |stage| stage.0);
-    let gate = class.map(|_| gate);
+    let gate = record.gate();
     let usage = record.usage;
     let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let added = all.execute(

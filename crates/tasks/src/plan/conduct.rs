@@ -42,8 +42,8 @@ pub struct Conduct {
 pub struct Crew<'a> {
     /// The settings for a task.
     pub settings: &'a (dyn Fn(&Task) -> Settings + Sync),
-    /// Who drafts for a task; None leaves it to the task's own code.
-    pub writer: &'a (dyn Fn(&Task) -> Option<Box<dyn Writer + 'a>> + Sync),
+    /// Who drafts for a task on a rung; None leaves it to the task's own code.
+    pub writer: &'a (dyn Fn(&Task, &str) -> Option<Box<dyn Writer + 'a>> + Sync),
     /// Is told what happens; the number is the task's place in the plan.
     pub observe: &'a (dyn Fn(usize, &Event<'_>) + Sync),
     /// Stops everything at the next opportunity.
@@ -147,6 +147,8 @@ pub(super) fn not_done(task: &Task, outcome: Outcome, error: String) -> TaskResu
         seconds: 0.0,
         backup: None,
         verified: false,
+        review: None,
+        handover: None,
         history: Vec::new(),
     }
 }

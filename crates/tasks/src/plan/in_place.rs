@@ -27,11 +27,10 @@ pub(super) fn run(plan: &Plan, folder: &Path, conduct: &Conduct, crew: &Crew<'_>
         (crew.observe)(task, &Event::Begun);
         book.begin(spec, &workspace)?;
         let settings = (crew.settings)(spec);
-        let mut writer = (crew.writer)(spec);
         let result = run_task(
             spec,
             &workspace,
-            writer.as_mut().map(|writer| &mut **writer as &mut dyn crate::Writer),
+            &mut |rung| (crew.writer)(spec, rung),
             &settings,
             &mut |step| (crew.observe)(task, &Event::Step(step)),
             crew.cancel,

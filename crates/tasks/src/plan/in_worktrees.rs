@@ -193,11 +193,10 @@ impl Site<'_, '_> {
         let spec = &self.plan.tasks[task];
         let workspace = Workspace::open(&tree.folder(), &self.files)?;
         let settings = (self.crew.settings)(spec);
-        let mut writer = (self.crew.writer)(spec);
         let result = run_task(
             spec,
             &workspace,
-            writer.as_mut().map(|writer| &mut **writer as &mut dyn crate::Writer),
+            &mut |rung| (self.crew.writer)(spec, rung),
             &settings,
             &mut |step| (self.crew.observe)(task, &Event::Step(step)),
             self.crew.cancel,

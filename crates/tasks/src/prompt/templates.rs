@@ -68,6 +68,9 @@ const BASE: &str = include_str!("../../templates/prompt.md");
 /// What goes on with a conversation after a failure.
 const RETRY: &str = include_str!("../../templates/retry.md");
 
+/// What a reviewer is shown.
+const REVIEW: &str = include_str!("../../templates/review.md");
+
 /// The largest template in bytes.
 const MAX_BYTES: u64 = 64 << 10;
 
@@ -174,6 +177,10 @@ pub(super) fn render_retry(values: minijinja::Value) -> Result<String> {
     rendered(fixed(), "retry.md", values).map_err(|error| Error::Template(error.to_string()))
 }
 
+pub(super) fn render_review(values: minijinja::Value) -> Result<String> {
+    rendered(fixed(), "review.md", values).map_err(|error| Error::Template(error.to_string()))
+}
+
 fn rendered(
     environment: &Environment<'_>,
     name: &str,
@@ -183,7 +190,7 @@ fn rendered(
     Ok(text.trim_end_matches('\n').to_owned())
 }
 
-/// The built-in base and the retry, compiled once.
+/// The built-in base, the retry and the review, compiled once.
 fn fixed() -> &'static Environment<'static> {
     static ENVIRONMENT: OnceLock<Environment<'static>> = OnceLock::new();
     ENVIRONMENT.get_or_init(empty)
@@ -206,9 +213,10 @@ fn empty() -> Environment<'static> {
     }
     made.set_auto_escape_callback(|_| AutoEscape::None);
     made.set_undefined_behavior(UndefinedBehavior::Strict);
-    // The templates are part of the program; a test renders both.
+    // The templates are part of the program; a test renders each.
     let _ = made.add_template("prompt.md", BASE);
     let _ = made.add_template("retry.md", RETRY);
+    let _ = made.add_template("review.md", REVIEW);
     made
 }
 

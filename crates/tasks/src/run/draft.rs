@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::climb::{Asked, Fault, Work};
 use super::{Failure, Progress, Run};
 use crate::edit::{self, Change, Form, Guard, Style};
 use crate::ledger::{self, By, Draft, Record};
@@ -10,7 +11,7 @@ use crate::prompt::{Feedback, Prompt};
 use crate::stages::{self, Stage};
 use crate::task::{Code, Place};
 use crate::workspace::{Snapshot, Transaction};
-use crate::writer::{DraftOptions, Reply, Writer, WriterError};
+use crate::writer::{DraftOptions, Reply, Writer, WriterError, Writers};
 use crate::{Error, Result};
 
 impl Run<'_> {
@@ -29,7 +30,7 @@ impl Run<'_> {
         &mut self,
         code: &Code,
         transaction: &mut Transaction<'_>,
-    ) -> Result<Option<(String, Feedback)>> {
+    ) -> Result<Option<Fault>> {
         (self.observe)(&Progress::Mechanical);
         let snapshot = transaction.snapshot(&self.task.file)?.clone();
         let record = Record { by: By::Rule, ..Record::default() };
@@ -65,54 +66,50 @@ impl Run<'_> {
             }
             Err(failure) => Some(self.failed(record, failure)),
         };
-        Ok(feedback.map(|feedback| (content, feedback)))
+        Ok(feedback.map(|feedback| Fault { work: Work::Content(content), feedback }))
     }
 
-    /// One try of the model. If it fails and there was a reply, the conversation for the next try.
+    /// One try of the rung that is asked. If it fails and there was a reply: that, and the reason.
     pub(super) fn attempt(
         &mut self,
-        writer: &mut dyn Writer,
+        asked: &mut Asked<'_>,
         mut options: DraftOptions,
-        prompt: &Prompt,
         transaction: &mut Transaction<'_>,
-    ) -> Result<Option<Prompt>> {
-        (self.observe)(&Progress::Drafting { attempt: options.attempt });
+        writers: &mut Writers<'_, '_>,
+    ) -> Result<Option<Fault>> {
+        let Asked { rung, writer, prompt } = asked;
+        (self.observe)(&Progress::Drafting { rung, attempt: options.attempt });
         let began = Instant::now();
-        let drafted = self.draft(writer, &mut options, prompt, transaction.base());
-        let summarised = self.summarised.clone();
-        let draft = |model| Draft {
-            tier: self.settings.tier.clone(),
-            model,
+        let drafted = self.draft(&mut **writer, &mut options, prompt, transaction.base());
+        let draft = Draft {
+            tier: rung.clone(),
+            model: drafted.as_ref().map_or(String::new(), |(reply, _)| reply.model.clone()),
             template: prompt.template.clone(),
             seed: options.seed,
             temperature: options.temperature,
         };
-        let (Reply { text, usage, seconds, cost_usd, model }, changes) = match drafted {
+        let summarised = self.summarised.clone();
+        let record = Record { by: By::Model, draft: Some(draft), summarised, ..Record::default() };
+        let (Reply { text, usage, seconds, cost_usd, .. }, changes) = match drafted {
             Ok(drafted) => drafted,
-            Err(error) => {
+            Err(WriterError { class, message, usage, cost_usd }) => {
                 let seconds = began.elapsed().as_secs_f64();
-                let draft = Some(draft(String::new()));
-                let record = Record {
-                    by: By::Model,
-                    draft,
-                    usage: error.usage,
-                    seconds,
-                    summarised,
-                    ..Record::default()
-                };
-                let feedback =
-                    Feedback { reason: error.message, command: String::new(), output: String::new() };
-                self.failed(record, Failure { class: error.class, feedback, verification: None });
+                let feedback = Feedback { reason: message, command: String::new(), output: String::new() };
+                let record = Record { usage, cost_usd, seconds, ..record };
+                self.failed(record, Failure { class, feedback, verification: None });
                 return Ok(None);
             }
         };
         (self.observe)(&Progress::Drafted { usage, seconds });
         let lines = changes.as_ref().map_or(0, |changes| lines_added(transaction.base(), changes));
-        let draft = Some(draft(model));
-        let record =
-            Record { by: By::Model, draft, usage, seconds, cost_usd, lines, summarised, ..Record::default() };
+        let mut record = Record { usage, seconds, cost_usd, lines, ..record };
         let applied = match changes {
-            Ok(changes) => self.apply(transaction, &changes)?,
+            Ok(changes) => match self.apply(transaction, &changes)? {
+                Ok(verification) => {
+                    self.reviewed(&mut record, &changes, verification, transaction, writers)?
+                }
+                refused => refused,
+            },
             Err(error) => Err(Failure {
                 class: FailureClass::Quality,
                 feedback: Feedback {
@@ -123,16 +120,16 @@ impl Run<'_> {
                 verification: None,
             }),
         };
-        match applied {
+        Ok(match applied {
             Ok(verification) => {
                 self.done(record, verification);
-                Ok(None)
+                None
             }
             Err(failure) => {
                 let feedback = self.failed(record, failure);
-                prompt.retry(&text, &feedback).map(Some)
+                Some(Fault { work: Work::Reply(text), feedback })
             }
-        }
+        })
     }
 
     /// A reply and what it comes to. The same files would fail the same way, so a draft that has failed
@@ -148,6 +145,7 @@ impl Run<'_> {
         for redraft in 0.. {
             let reply = writer.draft(prompt, *options).map_err(|mut error| {
                 error.usage += all.usage;
+                error.cost_usd += all.cost_usd;
                 error
             })?;
             all.text = reply.text;
@@ -159,7 +157,8 @@ impl Run<'_> {
             if !changes.as_ref().is_ok_and(|changes| self.refused.contains(changes)) {
                 return Ok((all, changes));
             }
-            if redraft == self.settings.policy.redrafts || self.cancelled() {
+            // What costs money is not asked for again for the sake of another seed.
+            if redraft == self.settings.policy.redrafts || all.cost_usd > 0.0 || self.cancelled() {
                 break;
             }
             *options = self.settings.policy.redraft(*options);

@@ -94,7 +94,7 @@ impl Repository {
         let plan = Plan::new(tasks.to_vec())?;
         let crew = Crew {
             settings: &|_| Settings { sandbox: Sandbox::off(), ..Settings::default() },
-            writer: &|_| None,
+            writer: &|_, _| None,
             observe: &|task, event| {
                 let id = &plan.tasks[task].id;
                 let words = match event {

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::scripted::{Folder, Scripted, settings, task};
+use crate::scripted::{Folder, Scripted, only, settings, task};
 use coder_tasks::ledger::Verdict;
 use coder_tasks::{FailureClass, Outcome, Role, Status, Task, WriterError};
 
@@ -290,7 +290,7 @@ fn a_run_cancelled_while_verifying_restores() {
             cancel.store(true, Ordering::Relaxed);
         });
         let workspace = folder.workspace();
-        coder_tasks::run_task(&test, &workspace, Some(&mut writer), &settings(), &mut |_| {}, &cancel)
+        coder_tasks::run_task(&test, &workspace, &mut only(&mut writer), &settings(), &mut |_| {}, &cancel)
     });
     assert_eq!(result.outcome, Outcome::Cancelled);
     assert_eq!(folder.read("a.py"), "x = 1\n");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use coder_tasks::{EditFormat, Policy, Settings, Task, Workspace};
 
-use crate::scripted::{Folder, Scripted, settings};
+use crate::scripted::{Folder, Scripted, only, settings};
 
 const FOLDER: &str = "CODER_TEST_CRASH_FOLDER";
 const STATE: &str = "CODER_TEST_CRASH_STATE";
@@ -37,7 +37,7 @@ fn victim() {
         });
         let task = Task::parse("t.json", &spec.to_string()).unwrap();
         let cancel = AtomicBool::new(false);
-        coder_tasks::run_task(&task, &workspace, Some(&mut writer), &settings, &mut tell, &cancel);
+        coder_tasks::run_task(&task, &workspace, &mut only(&mut writer), &settings, &mut tell, &cancel);
     }
 }
 

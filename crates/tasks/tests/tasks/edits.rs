@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicBool;
 
-use crate::scripted::{Folder, Scripted, settings, task};
+use crate::scripted::{Folder, Scripted, only, settings, task};
 use coder_tasks::edit::{self, Base, Form};
 use coder_tasks::{EditFormat, Outcome, ReplyShape, Settings};
 use proptest::prelude::*;
@@ -82,7 +82,7 @@ fn whole_files_take_the_place_of_edits_that_cannot_be_held_to_unless_edits_are_w
         let result = coder_tasks::run_task(
             &task("a.py", Some(GOOD)),
             &folder.workspace(),
-            Some(&mut writer),
+            &mut only(&mut writer),
             &Settings { edit_format, ..settings() },
             &mut |step| {
                 if let coder_tasks::Progress::WholeFiles(reason) = step {

@@ -10,7 +10,7 @@ use coder_tasks::ledger::{
 };
 use coder_tasks::{Error, FailureClass, Progress, TaskResult, Usage, run_task};
 
-use crate::scripted::{Folder, Scripted, settings, task};
+use crate::scripted::{Folder, Scripted, only, settings, task};
 
 const LEDGER: &str = "CODER_TEST_LEDGER";
 const COUNT: &str = "CODER_TEST_LEDGER_COUNT";
@@ -64,7 +64,8 @@ fn run(ledger: &Ledger, folder: &Folder, replies: [&str; 2]) -> TaskResult {
     let mut writer = Scripted::new(replies);
     let settings = settings();
     let cancel = AtomicBool::new(false);
-    let result = run_task(&task, &workspace, Some(&mut writer), &settings, &mut observe, &cancel);
+    let writers = &mut only(&mut writer);
+    let result = run_task(&task, &workspace, writers, &settings, &mut observe, &cancel);
     ledger.finish(row, &result, 20).unwrap();
     result
 }

@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use crate::scripted::{Folder, Scripted, task};
+use crate::scripted::{Folder, Scripted, only, task};
 use coder_tasks::edit::Change;
 use coder_tasks::{Error, Outcome, Workspace};
 
@@ -242,7 +242,7 @@ fn a_hostile_task_writes_nothing() {
     let result = coder_tasks::run_task(
         &task("out/a.py", None),
         &workspace,
-        Some(&mut writer),
+        &mut only(&mut writer),
         &settings,
         &mut |_| {},
         &cancel,

@@ -47,6 +47,14 @@ impl Writer for Scripted {
     }
 }
 
+/// Whatever the rung, this writer.
+pub(crate) fn only<'w>(
+    writer: impl Into<Option<&'w mut Scripted>>,
+) -> impl FnMut(&str) -> Option<Box<dyn Writer + 'w>> {
+    let mut writer = writer.into();
+    move |_| Some(Box::new(writer.take()?))
+}
+
 /// A private folder with files in it, and a private folder for the state of workspaces.
 pub(crate) struct Folder(tempfile::TempDir, tempfile::TempDir);
 
@@ -101,8 +109,8 @@ impl Folder {
         settings: &Settings,
         cancel: &AtomicBool,
     ) -> TaskResult {
-        let writer = writer.map(|writer| writer as &mut dyn Writer);
-        coder_tasks::run_task(task, &self.workspace(), writer, settings, &mut |_| {}, cancel)
+        let writers = &mut only(writer);
+        coder_tasks::run_task(task, &self.workspace(), writers, settings, &mut |_| {}, cancel)
     }
 }
 

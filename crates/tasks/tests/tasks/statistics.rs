@@ -425,6 +425,8 @@ fn write(ledger: &Ledger, entries: &[Entry]) {
                 backup: None,
                 verified: end.verified,
                 history,
+                review: None,
+                handover: None,
             };
             ledger.finish(row, &result, end.at).unwrap();
         }
