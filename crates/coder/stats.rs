@@ -93,9 +93,14 @@ pub(crate) fn run(args: StatsArgs) -> Outcome {
     let from = args.since.as_deref().map(|text| since(text, now)).transpose().map_err(Failure::new)?;
     let path = args.ledger.path(&args.state);
     let ledger = path.as_deref().map_or(Ok(None), Ledger::look)?;
-    let mut entries = ledger.map_or(Ok(Vec::new()), |ledger| ledger.entries(from.unwrap_or(i64::MIN)))?;
+    let from = from.unwrap_or(i64::MIN);
+    let (mut entries, mut loose) = match ledger {
+        Some(ledger) => (ledger.entries(from)?, ledger.loose(from)?),
+        None => (Vec::new(), Vec::new()),
+    };
     if let Some(tier) = &args.tier {
         entries.retain(|entry| entry.attempts.iter().any(|attempt| attempt.tier == *tier));
+        loose.retain(|sent| sent.rung == *tier);
     }
     let prices = prices(&args)?;
     let best_usd = |usage: Usage| {
@@ -106,7 +111,7 @@ pub(crate) fn run(args: StatsArgs) -> Outcome {
     let yardstick =
         Yardstick { best_usd: &best_usd, watts: electricity.watts, kwh_usd: electricity.kwh_usd, now };
     if let Some(file) = &args.export {
-        return export(&Stats::of(&entries, &yardstick), file, args.replace);
+        return export(&Stats::of(&entries, &loose, &yardstick), file, args.replace);
     }
     let mut out = Output::new();
     let ledger = path.as_deref();
@@ -123,7 +128,7 @@ pub(crate) fn run(args: StatsArgs) -> Outcome {
                 out.json(&Json { schema: SCHEMA, ledger, since, tier, prices, body })?;
             }
             None => {
-                let body = Stats::of(&entries, &yardstick);
+                let body = Stats::of(&entries, &loose, &yardstick);
                 out.json(&Json { schema: SCHEMA, ledger, since, tier, prices, body })?;
             }
         }
@@ -133,7 +138,7 @@ pub(crate) fn run(args: StatsArgs) -> Outcome {
         _ if entries.is_empty() => vec![no_data(&args, ledger)],
         None if args.log => show::log(&entries),
         Some(by) => show::groups(by, &by.groups(&entries)),
-        None => show::stats(&Stats::of(&entries, &yardstick), &prices),
+        None => show::stats(&Stats::of(&entries, &loose, &yardstick), &prices),
     };
     Ok(out.text(&(lines.join("\n") + "\n"))?)
 }

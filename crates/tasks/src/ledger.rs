@@ -6,6 +6,7 @@ mod entry;
 mod escalation;
 mod metric;
 mod read;
+mod request;
 mod schema;
 mod state;
 mod stats;
@@ -21,9 +22,12 @@ use crate::verify::Verification;
 
 pub use calendar::{date, since, timestamp, week};
 pub use counts::{Counts, Quality, TierCounts, tokens};
-pub use entry::{Attempt, AttemptResult, End, Entry, LOCAL, LocalEnd, MECHANICAL, Millis, StageEntry};
+pub use entry::{
+    Attempt, AttemptResult, End, Entry, LOCAL, LocalEnd, MECHANICAL, Millis, StageEntry, is_local,
+};
 pub use escalation::{Admission, Escalation, Ratio, Routed};
 pub use metric::{Cost, DEFINITIONS, Definition, Metric, Target, Unit, Yardstick};
+pub use request::{Answered, Sending, Sent};
 pub use state::{Exported, LocalModelStats, STATE_FILE};
 pub use stats::{Group, Grouping, Stats, Trend};
 pub use store::{Begin, Ledger, SessionId, TaskRow};

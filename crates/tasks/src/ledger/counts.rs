@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Usage;
-use super::entry::{Attempt, AttemptResult, Entry, LOCAL, LocalEnd, MECHANICAL, Millis};
+use super::entry::{Attempt, AttemptResult, Entry, LOCAL, LocalEnd, MECHANICAL, Millis, is_local};
+use super::request::Sent;
 use crate::policy::FailureClass;
 
 /// Sums over tasks.
@@ -49,6 +50,8 @@ pub struct Counts {
     pub escalated: BTreeMap<String, u64>,
     /// What the work of each tier took.
     pub tiers: BTreeMap<String, TierCounts>,
+    /// What reviews and plans of each rung took, of which no attempt tells.
+    pub questions: BTreeMap<String, QuestionCounts>,
     /// What complete tasks would have taken as one request each to a cloud model.
     pub baseline: Usage,
     /// Those requests, one by one: a price may depend on the length of a prompt.
@@ -75,6 +78,17 @@ pub struct Quality {
     pub done: u64,
     /// Sum of 1 / number of this side's attempts over those; 0 for the others.
     pub score: f64,
+}
+
+/// Requests to one rung that were no drafts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct QuestionCounts {
+    /// All of them.
+    pub requests: u64,
+    /// Tokens.
+    pub usage: Usage,
+    /// US dollars.
+    pub cost_usd: f64,
 }
 
 /// Attempts of one tier.
@@ -110,18 +124,32 @@ impl Counts {
 
     /// Tokens of prompts and replies that went to cloud models.
     pub fn cloud_tokens(&self) -> u64 {
-        let cloud = self.tiers.iter().filter(|(tier, _)| !matches!(tier.as_str(), LOCAL | MECHANICAL));
-        cloud.map(|(_, tier)| tokens(tier.usage)).sum()
+        let cloud = self.tiers.iter().filter(|(tier, _)| *tier != MECHANICAL && !is_local(tier));
+        let drafts: u64 = cloud.map(|(_, tier)| tokens(tier.usage)).sum();
+        drafts + self.questions.values().map(|asked| tokens(asked.usage)).sum::<u64>()
     }
 
-    /// US dollars of all attempts.
+    /// US dollars of all attempts, reviews and plans.
     pub fn cost_usd(&self) -> f64 {
-        self.tiers.values().map(|tier| tier.cost_usd).sum()
+        let drafts: f64 = self.tiers.values().map(|tier| tier.cost_usd).sum();
+        drafts + self.questions.values().map(|asked| asked.cost_usd).sum::<f64>()
     }
 
-    /// Seconds that this machine's model worked.
+    /// Seconds that this machine's models worked.
     pub fn local_seconds(&self) -> f64 {
-        self.tiers.get(LOCAL).map_or(0.0, |tier| tier.seconds)
+        self.tiers.iter().filter(|(tier, _)| is_local(tier)).map(|(_, counts)| counts.seconds).sum()
+    }
+
+    /// Adds requests that belong to no task.
+    pub fn add_loose<'a>(&mut self, requests: impl IntoIterator<Item = &'a Sent>) {
+        requests.into_iter().filter(|sent| !sent.is_draft()).for_each(|sent| self.asked(sent));
+    }
+
+    fn asked(&mut self, sent: &Sent) {
+        let counts = self.questions.entry(sent.rung.clone()).or_default();
+        counts.requests += 1;
+        counts.usage += sent.usage;
+        counts.cost_usd += sent.cost_usd;
     }
 
     /// Escalated local attempts.
@@ -141,7 +169,7 @@ impl Counts {
         self.delegated += one(entry.is_delegated());
         self.delegated_judged += one(entry.is_delegated() && entry.is_judged());
         self.first_pass += one(entry.is_delegated() && entry.is_verified() && entry.attempts.len() == 1);
-        self.offline += one(entry.is_complete() && !entry.used_cloud());
+        self.offline += one(entry.is_complete() && entry.was_offline());
         self.integrated += one(entry.integrated.is_some());
         self.regressed += one(entry.integrated == Some(false));
         self.local.add(entry, |attempt| attempt.tier == LOCAL);
@@ -161,6 +189,12 @@ impl Counts {
             self.tiers.entry(attempt.tier.clone()).or_default().add(attempt);
             if attempt.is_cloud() && entry.is_routine() {
                 self.routine_cloud_tokens += tokens(attempt.usage);
+            }
+        }
+        for sent in entry.requests.iter().filter(|sent| !sent.is_draft()) {
+            self.asked(sent);
+            if entry.is_routine() {
+                self.routine_cloud_tokens += tokens(sent.usage);
             }
         }
         if entry.is_complete() {

@@ -3,12 +3,14 @@
 use serde::Serialize;
 
 use super::Usage;
+use super::request::Sent;
 use crate::policy::FailureClass;
 
 /// The tier of attempts that were made by rule, without a model.
 pub const MECHANICAL: &str = "mechanical";
 
-/// The tier of the model in this process. Every other one but [`MECHANICAL`] is a cloud model's.
+/// The tier of the model in this process. A larger one has a name that begins with it and a dash. Every other tier but
+/// [`MECHANICAL`] is a cloud model's.
 pub const LOCAL: &str = "local";
 
 /// Milliseconds since 1970-01-01, UTC.
@@ -37,6 +39,8 @@ pub struct Entry {
     pub integrated: Option<bool>,
     /// Its attempts in order.
     pub attempts: Vec<Attempt>,
+    /// What left this machine for it.
+    pub requests: Vec<Sent>,
 }
 
 /// How a task ended.
@@ -124,10 +128,15 @@ pub enum LocalEnd {
     },
 }
 
+/// Whether a tier is a model in this process.
+pub fn is_local(tier: &str) -> bool {
+    tier.strip_prefix(LOCAL).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
 impl Attempt {
-    /// Whether it was made here: by rule or by the local model.
+    /// Whether it was made here: by rule or by a local model.
     pub fn is_here(&self) -> bool {
-        self.tier == LOCAL || self.tier == MECHANICAL
+        self.tier == MECHANICAL || is_local(&self.tier)
     }
 
     /// Whether a model made it that is not in this process.
@@ -165,9 +174,11 @@ impl Entry {
         self.is_complete() && self.end.as_ref().is_some_and(|end| end.verified)
     }
 
-    /// Whether somebody judged the work: a command approved, or every attempt was wrong.
+    /// Whether somebody judged the work: a command approved, or it was wrong to the end.
     pub fn is_judged(&self) -> bool {
-        self.is_verified() || self.outcome() == Some("blocked")
+        let mut failures = self.attempts.iter().filter_map(Attempt::failure);
+        self.is_verified()
+            || (self.outcome() == Some("blocked") && failures.any(|class| class == FailureClass::Quality))
     }
 
     /// Whether it was begun here, by rule or by the local model.
@@ -175,9 +186,14 @@ impl Entry {
         self.attempts.first().is_some_and(Attempt::is_here)
     }
 
-    /// Whether a cloud model had a part in it.
+    /// Whether a cloud model made one of its attempts.
     pub fn used_cloud(&self) -> bool {
         self.attempts.iter().any(Attempt::is_cloud)
+    }
+
+    /// Whether nothing of it left this machine.
+    pub fn was_offline(&self) -> bool {
+        !self.used_cloud() && self.requests.is_empty()
     }
 
     /// Whether it is routine work (S4-17): what the policy lets a local model have, and where nobody decided,

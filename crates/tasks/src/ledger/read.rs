@@ -4,6 +4,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::Usage;
 use super::entry::{Attempt, AttemptResult, End, Entry, Millis, StageEntry};
+use super::request;
 use crate::policy::FailureClass;
 
 /// All tasks that began at `since` or later, oldest first.
@@ -29,10 +30,13 @@ fn tasks(all: &Connection, which: &str, value: i64) -> rusqlite::Result<Vec<Entr
     )?;
     let mut stages =
         all.prepare("SELECT name, verdict, seconds FROM stages WHERE attempt = ?1 ORDER BY position")?;
+    let mut requests = all.prepare(request::SELECT)?;
     let mut found = Vec::new();
     let mut rows = tasks.query([value])?;
     while let Some(row) = rows.next()? {
         let mut entry = task(row)?;
+        let of_task = requests.query_map(params![row.get::<_, i64>("id")?, Millis::MIN], request::sent)?;
+        entry.requests = of_task.collect::<Result<_, _>>()?;
         let mut rows = attempts.query(params![row.get::<_, i64>("id")?])?;
         while let Some(row) = rows.next()? {
             let mut attempt = attempt(row)?;
@@ -70,6 +74,7 @@ fn task(row: &Row<'_>) -> rusqlite::Result<Entry> {
         end,
         integrated: row.get("integrated")?,
         attempts: Vec::new(),
+        requests: Vec::new(),
     })
 }
 

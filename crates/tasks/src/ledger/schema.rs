@@ -17,7 +17,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 const CHECKED_BYTES: u64 = 32 << 20;
 
 /// The version of the tables is the number of steps that were taken. Never change a step; add one.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
     CREATE TABLE sessions (
         id INTEGER PRIMARY KEY,
         began_ms INTEGER NOT NULL,
@@ -72,7 +73,33 @@ const STEPS: [&str; 1] = ["
         seconds REAL NOT NULL,
         PRIMARY KEY (attempt, position)
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    CREATE TABLE requests (
+        id TEXT PRIMARY KEY,
+        session INTEGER NOT NULL REFERENCES sessions (id),
+        task INTEGER REFERENCES tasks (id),
+        purpose TEXT NOT NULL,
+        rung TEXT NOT NULL,
+        model TEXT NOT NULL,
+        host TEXT NOT NULL,
+        files TEXT NOT NULL,
+        bytes INTEGER NOT NULL,
+        sha256 TEXT NOT NULL,
+        began_ms INTEGER NOT NULL,
+        ended_ms INTEGER,
+        prompt_tokens INTEGER NOT NULL DEFAULT 0,
+        cached_tokens INTEGER NOT NULL DEFAULT 0,
+        cache_write_tokens INTEGER NOT NULL DEFAULT 0,
+        completion_tokens INTEGER NOT NULL DEFAULT 0,
+        tries INTEGER NOT NULL DEFAULT 0,
+        cost_usd REAL NOT NULL,
+        error TEXT
+    ) STRICT;
+    CREATE INDEX requests_by_time ON requests (began_ms);
+    CREATE INDEX requests_by_task ON requests (task);
+",
+];
 
 /// Makes a connection fit for use: a ledger of today's version, in write-ahead mode.
 pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {

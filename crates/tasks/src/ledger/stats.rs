@@ -11,6 +11,7 @@ use super::counts::{Counts, tokens};
 use super::entry::{Entry, MECHANICAL, Millis};
 use super::escalation::Routed;
 use super::metric::{Cost, Metric, Yardstick};
+use super::request::Sent;
 use super::state::LocalModelStats;
 
 /// What `coder stats` says. Its JSON keeps its keys; new ones may come.
@@ -108,10 +109,13 @@ pub enum Grouping {
 const MONTH: Millis = 30 * DAY;
 
 impl Stats {
-    /// Of these tasks, oldest first.
-    pub fn of(entries: &[Entry], yardstick: &Yardstick<'_>) -> Stats {
-        let counts = Counts::of(entries);
-        let recent = Counts::of(entries.iter().filter(|entry| entry.began >= yardstick.now - MONTH));
+    /// Of these tasks, oldest first, and of requests that belong to none.
+    pub fn of(entries: &[Entry], loose: &[Sent], yardstick: &Yardstick<'_>) -> Stats {
+        let month = yardstick.now - MONTH;
+        let mut counts = Counts::of(entries);
+        counts.add_loose(loose);
+        let mut recent = Counts::of(entries.iter().filter(|entry| entry.began >= month));
+        recent.add_loose(loose.iter().filter(|sent| sent.at >= month));
         let routed: Vec<Routed> = entries.iter().filter_map(Routed::of).collect();
         let weeks = Grouping::Week.groups(entries);
         Stats {

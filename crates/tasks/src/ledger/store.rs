@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
 
 use super::entry::{Entry, MECHANICAL, Millis};
+use super::request::{self, Answered, Sending, Sent};
 use super::{By, Record, TaskResult, Verdict, read, schema};
 use crate::{Error, Result};
 
@@ -22,11 +23,11 @@ pub struct Ledger {
 
 /// A run of the program, as the ledger numbers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SessionId(i64);
+pub struct SessionId(pub(super) i64);
 
 /// A task of a run, as the ledger numbers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TaskRow(i64);
+pub struct TaskRow(pub(super) i64);
 
 /// What is known of a task before it is begun.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -168,6 +169,32 @@ impl Ledger {
         })
     }
 
+    /// A request to a model elsewhere is about to be sent, for a task or for none.
+    pub fn sending(
+        &self,
+        session: SessionId,
+        task: Option<TaskRow>,
+        sending: &Sending<'_>,
+        now: Millis,
+    ) -> Result<()> {
+        self.write(|all| request::insert(all, session, task, sending, now))
+    }
+
+    /// What came of it.
+    pub fn answered(&self, id: &str, answered: &Answered<'_>, now: Millis) -> Result<()> {
+        self.write(|all| request::settle(all, id, answered, now))
+    }
+
+    /// US dollars of all requests since a time, by rung; those under way with the most that they can cost.
+    pub fn spent(&self, since: Millis) -> Result<Vec<(String, f64)>> {
+        self.read(|all| request::spent(all, since))
+    }
+
+    /// Requests since a time that belong to no task, oldest first.
+    pub fn loose(&self, since: Millis) -> Result<Vec<Sent>> {
+        self.read(|all| request::loose(all, since))
+    }
+
     /// All tasks that began at `since` or later, oldest first, as they were at one moment.
     pub fn entries(&self, since: Millis) -> Result<Vec<Entry>> {
         self.read(|all| read::entries(all, since))
@@ -270,7 +297,7 @@ fn stages(record: &Record) -> Vec<(&str, &str, f64)> {
 }
 
 /// SQLite has no numbers that are none.
-fn finite(number: f64) -> f64 {
+pub(super) fn finite(number: f64) -> f64 {
     if number.is_finite() { number } else { 0.0 }
 }
 

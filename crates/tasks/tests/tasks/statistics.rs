@@ -67,6 +67,7 @@ fn entry() -> impl Strategy<Value = Entry> {
             }),
             integrated,
             attempts,
+            requests: Vec::new(),
         },
     )
 }
@@ -98,7 +99,8 @@ fn approved(entry: &Entry) -> bool {
 }
 
 fn judged(entry: &Entry) -> bool {
-    approved(entry) || is(entry, "blocked")
+    let wrong = |attempt: &Attempt| class(attempt) == Some(FailureClass::Quality);
+    approved(entry) || (is(entry, "blocked") && entry.attempts.iter().any(wrong))
 }
 
 fn delegated(entry: &Entry) -> bool {
@@ -272,14 +274,14 @@ proptest! {
     /// Covers S0-34, S0-35, S1-02, S1-41, S1-42, S1-43, S1-44, S2-32, S3-31, S3-39, S3-40, S3-41, S3-42, S3-43, S3-44, S4-17.
     #[test]
     fn every_figure_is_what_plain_loops_say(entries in proptest::collection::vec(entry(), 0..80)) {
-        let stats = Stats::of(&entries, &yardstick(Some(600.0)));
+        let stats = Stats::of(&entries, &[], &yardstick(Some(600.0)));
         check(&stats.metrics, &plain(&entries))?;
     }
 
     /// Covers S2-27, S2-38, S2-39.
     #[test]
     fn the_state_figures_add_up(entries in proptest::collection::vec(entry(), 0..80)) {
-        let state = Stats::of(&entries, &yardstick(None)).local_model_stats;
+        let state = Stats::of(&entries, &[], &yardstick(None)).local_model_stats;
         let ends: Vec<bool> = entries.iter().filter_map(escalated).collect();
         prop_assert_eq!(state.total_attempts, ends.len() as u64);
         prop_assert_eq!(state.escalated_to_cloud, ends.iter().filter(|one| **one).count() as u64);
@@ -298,7 +300,7 @@ proptest! {
             prop_assert_eq!(groups.iter().map(|group| group.tasks).sum::<u64>(), entries.len() as u64);
             prop_assert_eq!(groups.iter().map(|group| group.attempts).sum::<u64>(), attempts);
         }
-        let weeks = Stats::of(&entries, &yardstick(None)).weeks;
+        let weeks = Stats::of(&entries, &[], &yardstick(None)).weeks;
         prop_assert!(weeks.is_sorted_by(|a, b| a.name < b.name));
         prop_assert!(entries.iter().all(|entry| (0..7 * DAY).contains(&(entry.began - week(entry.began)))));
     }
@@ -307,7 +309,7 @@ proptest! {
 /// Covers S0-35, S1-41: without data there is no figure.
 #[test]
 fn nothing_is_made_up() {
-    let stats = Stats::of(&[], &yardstick(Some(600.0)));
+    let stats = Stats::of(&[], &[], &yardstick(Some(600.0)));
     assert!(stats.metrics.iter().all(|metric| metric.value.is_none() && metric.met.is_none()));
     assert_eq!((stats.from, stats.weeks.len()), (None, 0));
     let text = serde_json::to_string(&stats.local_model_stats).unwrap();
@@ -336,7 +338,7 @@ fn electricity_is_not_guessed() {
     let end =
         End { at: NOW, outcome: "complete".into(), verified: true, seconds: 40.0, error: String::new() };
     let entry = Entry { began: NOW, end: Some(end), attempts: vec![attempt], ..Entry::default() };
-    let with = |watts| Stats::of(std::slice::from_ref(&entry), &yardstick(watts));
+    let with = |watts| Stats::of(std::slice::from_ref(&entry), &[], &yardstick(watts));
     let value =
         |stats: &Stats, name: &str| stats.metrics.iter().find(|metric| metric.name == name).unwrap().value;
     assert_eq!(value(&with(None), "saved against the best model"), None);
@@ -458,6 +460,6 @@ proptest! {
                 prop_assert_eq!(read.failure(), attempt.failure());
             }
         }
-        check(&Stats::of(&read, &yardstick(Some(600.0))).metrics, &plain(&entries))?;
+        check(&Stats::of(&read, &[], &yardstick(Some(600.0))).metrics, &plain(&entries))?;
     }
 }
