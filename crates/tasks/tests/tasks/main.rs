@@ -4,6 +4,7 @@ mod attempts;
 mod classifier;
 mod crash;
 mod edits;
+mod escalation;
 mod hostile;
 mod judged;
 mod ledger;
