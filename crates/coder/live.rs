@@ -6,7 +6,7 @@ use std::io::IsTerminal;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use coder_tasks::{Event, Progress};
+use coder_tasks::{Event, FailureClass, Progress};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::output::Plain;
@@ -58,6 +58,16 @@ impl Live {
             Event::Step(Progress::WholeFiles(reason)) => {
                 self.line(&format!("note: {id}: whole files in place of edits: {}", first_line(reason)));
             }
+            Event::Step(Progress::Escalated { from, class, gate, .. }) => {
+                self.line(&format!("{from} failed, trying next..."));
+                if *class == FailureClass::Quality {
+                    self.line(&format!("{} failed on {id} at {gate}. Escalated.", capitalised(from)));
+                }
+            }
+            Event::Step(Progress::Reviewed(review)) if review.approved.is_none() => {
+                let problem = first_line(&review.problem);
+                self.line(&format!("note: {id}: not reviewed: {problem}"));
+            }
             Event::Step(Progress::Failed { reason, .. }) if self.bars.is_some() => {
                 self.line(&format!("{id}: failed: {}", first_line(reason)));
             }
@@ -107,7 +117,8 @@ impl Live {
     fn step(&self, id: &str, step: &Progress<'_>) {
         let now = match step {
             Progress::Mechanical => "putting the given code in its place".to_string(),
-            Progress::Drafting { attempt } => format!("drafting, attempt {attempt}"),
+            Progress::Drafting { rung, attempt } => format!("drafting ({rung}), attempt {attempt}"),
+            Progress::Reviewing { rung } => format!("under review by {rung}"),
             Progress::Writing(file) => format!("writing {file}"),
             Progress::Verifying(command) => format!("verifying with `{command}`"),
             _ => return,
@@ -140,6 +151,12 @@ impl Live {
 
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
+/// With a capital at the beginning of a sentence.
+fn capitalised(word: &str) -> String {
+    let mut chars = word.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
 fn first_line(text: &str) -> String {

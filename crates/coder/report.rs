@@ -1,6 +1,7 @@
 //! What came of tasks, for people and for programs.
 
-use coder_tasks::{Finished, Outcome, TaskResult};
+use coder_tasks::ledger::{MECHANICAL, Verdict, is_local};
+use coder_tasks::{Finished, Outcome, Status, TaskResult};
 use serde::Serialize;
 
 use crate::writer::Decoded;
@@ -77,7 +78,7 @@ pub(crate) fn line(result: &TaskResult) -> String {
         (Outcome::Complete, Some("mechanical"), _) => "applied as given".to_string(),
         (Outcome::Complete, _, 1) => "first attempt".to_string(),
         (Outcome::Complete, _, attempts) => format!("attempt {attempts}"),
-        _ => result.error.lines().next().unwrap_or_default().to_string(),
+        _ => reason(result),
     };
     if how != outcome {
         line += &format!(", {how}");
@@ -85,16 +86,53 @@ pub(crate) fn line(result: &TaskResult) -> String {
     if result.outcome == Outcome::Complete && !result.verified {
         line += ", not verified (the task has no command)";
     }
+    if let Some(tier) =
+        result.tier.as_deref().filter(|tier| result.status == Status::Success && !is_here(tier))
+    {
+        line += &format!(", by {tier}");
+    }
+    if result.review == Some("approved") {
+        line += ", reviewed";
+    }
+    if result.cost_usd > 0.0 {
+        line += &format!(", ${:.4}", result.cost_usd);
+    }
     if result.usage.completion_tokens > 0 {
         line += &format!(", {} tokens", result.usage.completion_tokens);
     }
     format!("{line}, {:.1} s", result.seconds)
 }
 
+/// Whether a tier costs nothing but electricity.
+fn is_here(tier: &str) -> bool {
+    tier == MECHANICAL || is_local(tier)
+}
+
+/// Why a task is not done, in a line; where several rungs failed, with each one's last reason and the place of the
+/// hand-over.
+fn reason(result: &TaskResult) -> String {
+    let first = |text: &str| text.lines().next().unwrap_or_default().to_string();
+    let mut rungs: Vec<(&str, String)> = Vec::new();
+    for record in &result.history {
+        let (Some(rung), Verdict::Failed { reason, .. }) = (record.rung(), &record.verdict) else { continue };
+        rungs.retain(|(other, _)| *other != rung);
+        rungs.push((rung, first(reason)));
+    }
+    let mut text = first(&result.error);
+    if rungs.len() > 1 {
+        let each: Vec<_> = rungs.iter().map(|(rung, reason)| format!("{rung}: {reason}")).collect();
+        text += &format!(" ({})", each.join("; "));
+    }
+    if let Some(path) = &result.handover {
+        text += &format!("; all that is known stands in {path}");
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use coder_tasks::{Status, Usage};
+    use coder_tasks::Usage;
 
     fn result(outcome: Outcome, attempts: usize, verified: bool) -> Finished {
         let result = TaskResult {
@@ -111,6 +149,8 @@ mod tests {
             seconds: 1.0,
             backup: None,
             verified,
+            review: None,
+            handover: None,
             history: Vec::new(),
         };
         Finished { result, commit: None, resumed: false, integrated: None }

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use coder_tasks::plan::is_repository;
 use coder_tasks::policy::{Judgement, Tables};
+use coder_tasks::run::Showing;
 use coder_tasks::{
     Conduct, Crew, EditFormat, Event, Finished, Plan, Policy, Settings, Task, TaskResult, Writer, run_plan,
 };
@@ -169,7 +170,7 @@ pub(crate) fn run(args: RunArgs) -> Outcome {
     let screen = Screen::new(&prepared, several, args.output_format, &recorder);
     let crew = Crew {
         settings: &|task| prepared[task.id.as_str()].settings.clone(),
-        writer: &|task| Some(Box::new(writers.of(task)) as Box<dyn Writer>),
+        writer: &|task, _| Some(Box::new(writers.of(task)) as Box<dyn Writer>),
         observe: &|task, event| screen.observe(plan.tasks.get(task), event),
         cancel: stop.flag(),
     };
@@ -249,7 +250,6 @@ impl RunArgs {
         let attempts = if self.no_retry { 1 } else { self.attempts };
         let mut settings = Settings {
             policy: Policy { attempts, seed: self.seed, ..Policy::default() },
-            max_tokens: self.max_tokens,
             sandbox: self.sandbox.open()?,
             approvals: crate::sandbox::approvals(),
             edit_format: self.edit_format.into(),
@@ -263,16 +263,21 @@ impl RunArgs {
         let mut writer = writers.lock();
         let mut of = |task: &'p Task| {
             settings.verify.output_bytes = writer.prepare(task);
-            settings.context = self.prompts.context();
-            settings.templates = self.prompts.templates(writer.is_bundled(), &self.working_dir)?;
-            if let Some(tables) = &own {
-                settings.templates = settings.templates.clone().classified_by(tables.clone());
-            }
+            settings.showing = self.showing(writer.is_bundled(), own.as_ref())?;
             let judgement = check::judged(task, &self.working_dir, &routed, tables);
             settings.refused_by = self.eligibility.refusal(task, &judgement);
             Ok((task.id.as_str(), Prepared { settings: settings.clone(), judgement }))
         };
         plan.tasks.iter().map(&mut of).collect()
+    }
+
+    /// How tasks are shown to a model.
+    fn showing(&self, is_bundled: bool, tables: Option<&Arc<Tables>>) -> Outcome<Showing> {
+        let mut templates = self.prompts.templates(is_bundled, &self.working_dir)?;
+        if let Some(tables) = tables {
+            templates = templates.classified_by(tables.clone());
+        }
+        Ok(Showing { context: self.prompts.context(), templates, max_tokens: self.max_tokens })
     }
 
     /// What is said when all is over.

@@ -13,7 +13,7 @@ use crate::edit::Form;
 use crate::task::{Place, Task};
 use crate::{Result, language};
 
-pub(crate) use review::review_prompt;
+pub(crate) use review::{review_prompt, unified};
 pub use templates::{TemplateKind, Templates};
 
 /// A conversation to be continued by the model, and the shape of what it says.
@@ -270,7 +270,7 @@ fn shown(title: &str, path: &str, content: &str) -> minijinja::Value {
 }
 
 /// A fence that none of the texts can close: longer than their longest run of backticks.
-fn fence<'a>(least: usize, texts: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn fence<'a>(least: usize, texts: impl IntoIterator<Item = &'a str>) -> String {
     let longest = texts.into_iter().map(longest_run).max().unwrap_or(0);
     "`".repeat(if longest >= least { longest + 1 } else { least })
 }

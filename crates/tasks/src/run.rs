@@ -8,6 +8,7 @@
 mod apply;
 mod climb;
 mod draft;
+mod handover;
 mod review;
 
 use std::collections::BTreeMap;
@@ -175,6 +176,7 @@ pub fn run_task(
         cancel,
         history: vec![],
         refused: vec![],
+        base: vec![],
         stages: Stages::default(),
         summarised: vec![],
         left: Left::default(),
@@ -187,6 +189,14 @@ pub fn run_task(
         Err(error) => error.to_string(),
     };
     let mut outcome = ended.unwrap_or(Outcome::Refused);
+    let handover = match run.hand_over(outcome) {
+        Some(Ok(path)) => Some(path),
+        Some(Err(problem)) => {
+            error = format!("{error}; the hand-over could not be written: {problem}");
+            None
+        }
+        None => None,
+    };
     let Left { files, backup, problem } = run.left;
     if let Some(problem) = problem {
         outcome = Outcome::Refused;
@@ -214,7 +224,7 @@ pub fn run_task(
         backup,
         verified: complete && last.is_some_and(|record| record.verdict == Verdict::Verified),
         review: last.filter(|_| complete).and_then(|record| settings.reviewed(record)),
-        handover: None,
+        handover,
         history: run.history,
     }
 }
@@ -233,6 +243,8 @@ struct Run<'a> {
     history: Vec<Record>,
     /// Changes that the command has refused.
     refused: Vec<Vec<Change>>,
+    /// The task's files before the first attempt.
+    base: Vec<Snapshot>,
     /// The stages of the present attempt.
     stages: Stages,
     left: Left,
@@ -273,6 +285,7 @@ impl Run<'_> {
         }
         self.commands_may_run()?;
         let mut transaction = self.workspace.begin(&self.task.id, &self.task.files)?;
+        self.base = transaction.base().to_vec();
         let ended = self.attempts(&mut transaction, writers);
         let kept = self.task.files.iter().find_map(|file| transaction.backup(file));
         self.left.backup = kept.map(|path| path.display().to_string());

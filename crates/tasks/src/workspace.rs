@@ -34,6 +34,7 @@ pub use undo::Done;
 
 use state::State;
 
+use crate::task::Task;
 use crate::{Error, Result, path};
 
 /// How the names of temporary files begin, so that strays can be told.
@@ -134,6 +135,11 @@ impl Workspace {
     /// Keeps a content that is about to be replaced in the store, for whoever misses it.
     pub(crate) fn set_aside(&self, content: &[u8]) -> Result<()> {
         self.state()?.save(content).map(drop)
+    }
+
+    /// Writes down what a person needs to go on with a task, in place of what was written about it before.
+    pub(crate) fn hand_over(&self, task: &Task, text: &str) -> Result<PathBuf> {
+        state::hand_over(&self.states, task, text)
     }
 
     /// The state of this workspace. The first call takes the lock, and takes back what killed runs did.

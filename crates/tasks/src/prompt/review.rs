@@ -41,7 +41,8 @@ pub(crate) fn review_prompt(
     })
 }
 
-fn unified(base: &[Snapshot], change: &Change) -> String {
+/// A change as a diff.
+pub(crate) fn unified(base: &[Snapshot], change: &Change) -> String {
     let old = base.iter().find(|snapshot| snapshot.path == change.path).and_then(Snapshot::text);
     let new = change.content.as_deref().unwrap_or("");
     let name = |side: &str, is_there: bool| match is_there {

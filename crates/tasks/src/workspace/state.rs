@@ -16,6 +16,7 @@ use super::fault::step;
 use super::journal::{Begin, Entry, Log, line, sha256};
 use super::prune::{is_gone, prune_folders};
 use super::replace::{lock, remove, replace, sweep, sync};
+use crate::task::Task;
 use crate::{Error, Result};
 
 /// Where programs keep what they remember, by the XDG Base Directory Specification: `coder` in
@@ -243,6 +244,22 @@ fn key(workspace: &Path) -> String {
 
 fn make_private(folder: &Path) -> std::io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Replaces the hand-over of a task as a whole.
+pub(super) fn hand_over(root: &Path, task: &Task, text: &str) -> Result<PathBuf> {
+    let folder = root.join("handover");
+    let io = |source| Error::Io { path: folder.clone(), source };
+    make_private(&folder).map_err(io)?;
+    // A task's id may be any text; its beginning is for people, and the hash tells tasks of the same name apart.
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
+    let name: String = task.id.chars().take(60).map(plain).collect();
+    let hash = sha256(format!("{}\0{}", task.source, task.id).as_bytes());
+    let path = folder.join(format!("{name}-{}.md", &hash[..8]));
+    let mut file = tempfile::NamedTempFile::new_in(&folder).map_err(io)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(io)?;
+    file.persist(&path).map_err(|error| io(error.error))?;
+    Ok(path)
 }
 
 /// A lock, until it is dropped.
