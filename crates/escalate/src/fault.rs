@@ -169,6 +169,30 @@ impl Fault {
         }
     }
 
+    /// A server's or a library's own words in it.
+    #[cfg(feature = "network")]
+    pub(crate) fn words(&mut self) -> Option<&mut String> {
+        match self {
+            Fault::RateLimited { message, .. }
+            | Fault::Server { message, .. }
+            | Fault::OutOfCredit { message }
+            | Fault::Refused { message }
+            | Fault::Rejected { message, .. } => Some(message),
+            Fault::Unreachable { problem, .. } | Fault::CutOff { problem } | Fault::Malformed { problem } => {
+                Some(problem)
+            }
+            Fault::Redirected { to } => Some(to),
+            Fault::BadEndpoint { .. }
+            | Fault::PrivateAddress { .. }
+            | Fault::TimedOut { .. }
+            | Fault::TooLong { .. }
+            | Fault::NoKey { .. }
+            | Fault::KeyRefused { .. }
+            | Fault::CoolingDown { .. }
+            | Fault::Cancelled => None,
+        }
+    }
+
     /// Whether the same request may succeed a little later.
     pub fn may_pass(&self) -> bool {
         matches!(
@@ -209,7 +233,9 @@ fn too_long(tokens: Option<u64>, limit: Option<u64>) -> String {
             format!("the request needs `{tokens}` tokens, the model's context has `{limit}`")
         }
         (Some(tokens), None) => format!("a request of `{tokens}` tokens is too long for the model's context"),
-        (None, Some(limit)) => format!("the request does not fit into the model's context of `{limit}` tokens"),
+        (None, Some(limit)) => {
+            format!("the request does not fit into the model's context of `{limit}` tokens")
+        }
         (None, None) => "the request does not fit into the model's context".to_owned(),
     }
 }

@@ -34,7 +34,9 @@ impl Outgoing {
         let (system, talk) = check(ask)?;
         let base = endpoint.url.trim_end_matches('/');
         let (url, body) = match endpoint.dialect {
-            Dialect::Anthropic => (format!("{base}/v1/messages"), anthropic::body(endpoint, ask, system, talk)),
+            Dialect::Anthropic => {
+                (format!("{base}/v1/messages"), anthropic::body(endpoint, ask, system, talk))
+            }
             Dialect::Openai => (format!("{base}/chat/completions"), openai::body(endpoint, ask)),
         };
         let body = body.map_err(|problem| bad(problem.to_string()))?;
@@ -152,14 +154,7 @@ mod tests {
     }
 
     fn ask(messages: Vec<Said>) -> Ask {
-        Ask {
-            id: "run-1".into(),
-            model: "m".into(),
-            messages,
-            max_tokens: 100,
-            schema: None,
-            effort: None,
-        }
+        Ask { id: "run-1".into(), model: "m".into(), messages, max_tokens: 100, schema: None, effort: None }
     }
 
     fn body(endpoint: &Endpoint, ask: &Ask) -> String {
@@ -216,7 +211,8 @@ mod tests {
     fn chat_completions_of_openai() {
         let mut endpoint = Endpoint::new(Dialect::Openai, "http://localhost:4000/v1");
         let mut ask = ask(vec![said(Speaker::System, "Be exact."), said(Speaker::User, "Hi")]);
-        let messages = r#""messages":[{"role":"system","content":"Be exact."},{"role":"user","content":"Hi"}]"#;
+        let messages =
+            r#""messages":[{"role":"system","content":"Be exact."},{"role":"user","content":"Hi"}]"#;
         assert_eq!(
             body(&endpoint, &ask),
             format!(

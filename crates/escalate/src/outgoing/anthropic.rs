@@ -60,7 +60,10 @@ struct Format<'a> {
 /// Two marks at most, of the four that are allowed: the end of what the system says, and the first message if it is
 /// long. A second attempt at a task repeats both.
 pub(super) fn body(
-    endpoint: &Endpoint, ask: &Ask, system: &[Said], talk: &[Said],
+    endpoint: &Endpoint,
+    ask: &Ask,
+    system: &[Said],
+    talk: &[Said],
 ) -> serde_json::Result<Vec<u8>> {
     let last = system.len().saturating_sub(1);
     let format = ask.schema.as_ref().map(|schema| Format { r#type: "json_schema", schema });
