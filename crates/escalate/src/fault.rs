@@ -245,6 +245,8 @@ fn remedy(message: &str) -> &'static str {
     let message = message.to_ascii_lowercase();
     if message.contains("max_completion_tokens") {
         "; set the endpoint's `limit_name` to `max_completion_tokens`, or to `max_tokens` if it is that already"
+    } else if message.contains("effort") {
+        "; if the model knows no effort, ask it without"
     } else if message.contains("stream") {
         "; if the server refuses streams, set the endpoint's `stream = false`"
     } else {
@@ -289,7 +291,7 @@ pub struct Attempt {
 pub struct Failure {
     /// Why; the last attempt's reason where there was one.
     pub fault: Fault,
-    /// Every request that left, in order.
+    /// Every attempt, in order; none where it came to nothing before.
     pub attempts: Vec<Attempt>,
     /// Seconds, waiting included.
     pub seconds: f64,

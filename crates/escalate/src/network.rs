@@ -1,10 +1,6 @@
 //! The way to a server and back: one blocking call for a question, with retries, deadlines and a rest for sick
 //! endpoints. What is sent was made before, in [`Outgoing`]; what it may cost is the caller's.
 //!
-//! - A request goes to the endpoint's host and nowhere else. Redirects are refused. Proxies from the environment
-//!   (`HTTPS_PROXY` and the like) are not used: what leaves, and to whom, is decided by the configuration alone.
-//! - `https` is asked for, with the machine's own trusted certificates. `http` is for loopback, and for endpoints that
-//!   are `private`, as are addresses that are not public.
 //! - There is one retry loop, this one. An attempt that broke off may have cost something: the caller is asked before
 //!   the next.
 //! - Nothing polls: the thread sleeps until a byte, a deadline, or the next look at the cancel flag.
@@ -69,6 +65,11 @@ impl Default for Options {
 }
 
 /// Asks servers. Tasks on several threads share one, and with it what is known about sick endpoints.
+///
+/// A request goes to its endpoint's host and nowhere else: redirects are refused, and proxies from the environment
+/// (`HTTPS_PROXY` and the like) are not used, since what leaves, and to whom, is for the configuration alone to say.
+/// `https` is verified with the machine's own trusted certificates; `http`, and addresses that are not public, are for
+/// loopback and for endpoints that are `private`.
 pub struct Client {
     options: Options,
     cooldowns: Cooldowns,
@@ -166,6 +167,12 @@ impl Client {
         loop {
             let sent = Instant::now();
             let left = deadline.saturating_sub(began.elapsed());
+            if cancel.load(Ordering::Relaxed) {
+                return Err(Fault::Cancelled);
+            }
+            if left.is_zero() {
+                return Err(exchange.too_late());
+            }
             let Lapse { fault, hints, spent } = match exchange.run(left, cancelled(cancel)).await {
                 Ok(answer) => return Ok(answer),
                 Err(lapse) => lapse,

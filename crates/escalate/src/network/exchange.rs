@@ -63,7 +63,7 @@ impl Exchange<'_> {
         let result = tokio::select! {
             biased;
             fault = stop => Err(self.paid(fault)),
-            () = tokio::time::sleep(left) => Err(self.paid(self.timed_out("finish its answer", "deadline_s"))),
+            () = tokio::time::sleep(left) => Err(self.paid(self.too_late())),
             result = self.hear(&mut heard) => result,
         };
         let finished = match result {
@@ -264,6 +264,11 @@ impl Exchange<'_> {
 
     fn silent(&self) -> Lapse {
         self.paid(self.timed_out("begin its answer", "idle_s"))
+    }
+
+    /// The deadline is over.
+    pub(super) fn too_late(&self) -> Fault {
+        self.timed_out("finish its answer", "deadline_s")
     }
 
     fn timed_out(&self, what: &'static str, limit: &'static str) -> Fault {

@@ -68,7 +68,10 @@ fn meaning(status: u16, mut said: Said, key_from: &str) -> Fault {
     if no_credit {
         return Fault::OutOfCredit { message: said.message };
     }
-    if is(&["content_policy_violation", "content_filter", "contentpolicyviolationerror"]) {
+    // LiteLLM names its exceptions in the message only.
+    let filtered = is(&["content_policy_violation", "content_filter"])
+        || status < 500 && says(&["litellm.contentpolicyviolationerror"]);
+    if filtered {
         return Fault::Refused { message: said.message };
     }
     match status {
@@ -80,14 +83,15 @@ fn meaning(status: u16, mut said: Said, key_from: &str) -> Fault {
     }
 }
 
-/// How servers say that a prompt is too long: Anthropic, OpenAI and vLLM, llama.cpp.
-const TOO_LONG: [&str; 6] = [
+/// How servers say that a prompt is too long: Anthropic, OpenAI and vLLM, llama.cpp, LiteLLM.
+const TOO_LONG: [&str; 7] = [
     "prompt is too long",
     "exceed context limit",
     "maximum context length",
     "exceeds the available context size",
     "exceeds the context window",
     "context_length_exceeded",
+    "litellm.contextwindowexceedederror",
 ];
 
 /// How they say that there is no money: Anthropic, OpenAI, LiteLLM, OpenRouter.
@@ -209,6 +213,16 @@ mod tests {
             (400, r#"{"object":"error","message":"bad","type":"BadRequestError","code":400}"#, "rejected"),
             (400, r#"{"error":{"code":"content_filter","message":"no"}}"#, "refused"),
             (400, r#"[{"error":{"code":400,"message":"API key not valid"}}]"#, "rejected"),
+            (
+                400,
+                r#"{"error":{"message":"litellm.ContextWindowExceededError: x\nLiteLLM: y","code":"400"}}"#,
+                "too_long",
+            ),
+            (
+                400,
+                r#"{"error":{"message":"litellm.ContentPolicyViolationError: x","code":"400"}}"#,
+                "refused",
+            ),
             (400, "null", "rejected"),
             (400, "[]", "rejected"),
         ];

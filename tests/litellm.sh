@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Asks LiteLLM's proxy (github.com/BerriAI/litellm, from PyPI) in both dialects, streamed and whole, and writes what came
+# back to tests/results/litellm.md. Its models are mocks: nothing leaves this machine but the download.
+#
+#   tests/litellm.sh                       installs it into a temporary folder (about 800 MB), which is removed at the end
+#   LITELLM=DIR/bin/litellm tests/litellm.sh    uses one that is there
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+work=$(mktemp -d)
+proxy=
+finish() {
+  [ -n "$proxy" ] && kill "$proxy" 2>/dev/null
+  rm -rf "$work"
+}
+trap finish EXIT
+
+if [ -z "${LITELLM:-}" ]; then
+  python3 -m venv "$work/venv"
+  "$work/venv/bin/pip" install --quiet 'litellm[proxy]'
+  LITELLM=$work/venv/bin/litellm
+fi
+port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+export LITELLM_URL=http://127.0.0.1:$port LITELLM_KEY=sk-only-for-this-test
+# Neither its price table nor its statistics are fetched or sent.
+export LITELLM_LOCAL_MODEL_COST_MAP=True LITELLM_TELEMETRY=False
+
+cat >"$work/config.yaml" <<YAML
+model_list:
+  - model_name: mock
+    litellm_params: {model: openai/gpt-4o-mini, api_key: none, mock_response: "Hello from the proxy, Wörld"}
+  - model_name: translated
+    litellm_params: {model: hosted_vllm/mock, api_base: "$LITELLM_URL/v1", api_key: $LITELLM_KEY}
+  - model_name: limited
+    litellm_params: {model: openai/gpt-4o-mini, api_key: none, mock_response: litellm.RateLimitError}
+  - model_name: broken
+    litellm_params: {model: openai/gpt-4o-mini, api_key: none, mock_response: litellm.InternalServerError}
+  - model_name: too-long
+    litellm_params: {model: openai/gpt-4o-mini, api_key: none, mock_response: litellm.ContextWindowExceededError}
+router_settings: {num_retries: 0, disable_cooldowns: true}
+general_settings: {master_key: $LITELLM_KEY}
+YAML
+"$LITELLM" --config "$work/config.yaml" --host 127.0.0.1 --port "$port" >"$work/proxy.log" 2>&1 &
+proxy=$!
+
+# It needs up to two minutes to start on a slow machine.
+alive() {
+  python3 -c "import urllib.request as r; r.urlopen('$LITELLM_URL/health/liveliness', timeout=5)" 2>/dev/null
+}
+for _ in $(seq 60); do
+  alive && break
+  kill -0 "$proxy" 2>/dev/null || { cat "$work/proxy.log" >&2; exit 1; }
+  sleep 2
+done
+alive || { echo "the proxy did not start in time" >&2; tail -20 "$work/proxy.log" >&2; exit 1; }
+
+status=0
+cargo test --package coder-escalate --features network --test litellm -- --ignored --nocapture >"$work/out.txt" ||
+  status=$?
+mkdir -p tests/results
+{
+  echo "# LiteLLM's proxy, in both dialects, streamed and whole"
+  echo
+  echo "Written by \`tests/litellm.sh\` on $(date -u +%F) with LiteLLM $("$LITELLM" --version | grep -o '[0-9][0-9.]*' | head -1)."
+  echo "Prompt and answer are tokens as the proxy counted them; where it answers a mock of its own in Anthropic's"
+  echo "dialect, it always says 2095 and 503, and sends one document even if a stream was asked for."
+  echo
+  grep '^|' "$work/out.txt"
+} >tests/results/litellm.md
+cat tests/results/litellm.md
+[ "$status" -eq 0 ] || { cat "$work/out.txt" >&2; exit "$status"; }
