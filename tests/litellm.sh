@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Asks LiteLLM's proxy (github.com/BerriAI/litellm, from PyPI) in both dialects, streamed and whole, and writes what came
-# back to tests/results/litellm.md. Its models are mocks: nothing leaves this machine but the download.
+# Asks LiteLLM's proxy (github.com/BerriAI/litellm, from PyPI) over TLS, in both dialects, streamed and whole, and writes
+# what came back to tests/results/litellm.md. Its models are mocks: nothing leaves this machine but the download.
 #
 #   tests/litellm.sh                       installs it into a temporary folder (about 800 MB), which is removed at the end
 #   LITELLM=DIR/bin/litellm tests/litellm.sh    uses one that is there
@@ -21,9 +21,18 @@ if [ -z "${LITELLM:-}" ]; then
   LITELLM=$work/venv/bin/litellm
 fi
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-export LITELLM_URL=http://127.0.0.1:$port LITELLM_KEY=sk-only-for-this-test
+export LITELLM_URL=https://localhost:$port LITELLM_KEY=sk-only-for-this-test
 # Neither its price table nor its statistics are fetched or sent.
 export LITELLM_LOCAL_MODEL_COST_MAP=True LITELLM_TELEMETRY=False
+
+# An authority that exists for this run, and its certificate for localhost.
+openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj "/CN=only for this test" \
+  -keyout "$work/ca.key" -out "$work/ca.pem" 2>"$work/openssl.log"
+openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout "$work/key.pem" -out "$work/csr.pem" 2>>"$work/openssl.log"
+printf 'subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth\n' >"$work/extensions"
+openssl x509 -req -in "$work/csr.pem" -CA "$work/ca.pem" -CAkey "$work/ca.key" -CAcreateserial -days 2 \
+  -extfile "$work/extensions" -out "$work/cert.pem" 2>>"$work/openssl.log"
+trust=$work/ca.pem
 
 cat >"$work/config.yaml" <<YAML
 model_list:
@@ -40,12 +49,13 @@ model_list:
 router_settings: {num_retries: 0, disable_cooldowns: true}
 general_settings: {master_key: $LITELLM_KEY}
 YAML
-"$LITELLM" --config "$work/config.yaml" --host 127.0.0.1 --port "$port" >"$work/proxy.log" 2>&1 &
+SSL_CERT_FILE=$trust "$LITELLM" --config "$work/config.yaml" --host 127.0.0.1 --port "$port" \
+  --ssl_certfile_path "$work/cert.pem" --ssl_keyfile_path "$work/key.pem" >"$work/proxy.log" 2>&1 &
 proxy=$!
 
 # It needs up to two minutes to start on a slow machine.
 alive() {
-  python3 -c "import urllib.request as r; r.urlopen('$LITELLM_URL/health/liveliness', timeout=5)" 2>/dev/null
+  SSL_CERT_FILE=$trust python3 -c "import urllib.request as r; r.urlopen('$LITELLM_URL/health/liveliness', timeout=5)" 2>/dev/null
 }
 for _ in $(seq 60); do
   alive && break
@@ -54,18 +64,22 @@ for _ in $(seq 60); do
 done
 alive || { echo "the proxy did not start in time" >&2; tail -20 "$work/proxy.log" >&2; exit 1; }
 
+# Once trusting the authority, once not.
 status=0
-cargo test --package coder-escalate --features network --test litellm -- --ignored --nocapture >"$work/out.txt" ||
-  status=$?
+ask="cargo test --package coder-escalate --features network --test litellm -- --ignored --nocapture"
+SSL_CERT_FILE=$trust $ask --skip untrusted >"$work/out.txt" || status=$?
+$ask untrusted_litellm >>"$work/out.txt" || status=$?
 mkdir -p tests/results
 {
-  echo "# LiteLLM's proxy, in both dialects, streamed and whole"
+  echo "# LiteLLM's proxy over TLS, in both dialects, streamed and whole"
   echo
   echo "Written by \`tests/litellm.sh\` on $(date -u +%F) with LiteLLM $("$LITELLM" --version | grep -o '[0-9][0-9.]*' | head -1)."
   echo "Prompt and answer are tokens as the proxy counted them; where it answers a mock of its own in Anthropic's"
   echo "dialect, it always says 2095 and 503, and sends one document even if a stream was asked for."
   echo
   grep '^|' "$work/out.txt"
+  echo
+  grep '^Untrusted' "$work/out.txt"
 } >tests/results/litellm.md
 cat tests/results/litellm.md
 [ "$status" -eq 0 ] || { cat "$work/out.txt" >&2; exit "$status"; }

@@ -67,10 +67,14 @@ fn ask(url: &str, dialect: Dialect, stream: bool, row: &Row) -> (String, bool) {
     }
 }
 
+fn url() -> String {
+    std::env::var("LITELLM_URL").expect("LITELLM_URL is not set: run tests/litellm.sh")
+}
+
 #[test]
-#[ignore = "needs LiteLLM's proxy: run tests/litellm.sh"]
-fn litellm_in_both_dialects() {
-    let url = std::env::var("LITELLM_URL").expect("LITELLM_URL is not set: run tests/litellm.sh");
+#[ignore = "needs LiteLLM's proxy, whose authority is trusted: run tests/litellm.sh"]
+fn trusted_litellm_in_both_dialects() {
+    let url = url();
     let mut wrong = 0;
     println!("| dialect | form | model | outcome | attempts | prompt | answer | text or error |");
     println!("|---|---|---|---|---|---|---|---|");
@@ -84,4 +88,13 @@ fn litellm_in_both_dialects() {
         }
     }
     assert_eq!(wrong, 0, "rows that are not as they must be");
+}
+
+#[test]
+#[ignore = "needs LiteLLM's proxy, whose authority is not trusted: run tests/litellm.sh"]
+fn untrusted_litellm_gets_nothing() {
+    let row = Row { model: "mock", outcome: "unreachable", attempts: 3 };
+    let (line, good) = ask(&url(), Dialect::Anthropic, true, &row);
+    println!("Untrusted, the same proxy is refused: {}", line.replace('|', "·"));
+    assert!(good && line.contains("certificate"), "{line}");
 }

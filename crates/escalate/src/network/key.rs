@@ -9,6 +9,9 @@ use crate::{Endpoint, Fault};
 /// The longest key file.
 const LONGEST: u64 = 16 << 10;
 
+/// The shortest text that is taken for a secret.
+const SHORTEST: usize = 6;
+
 /// A key, or that there is none to send.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Key {
@@ -53,10 +56,13 @@ impl Key {
         (!self.text.is_empty()).then_some(&self.text)
     }
 
-    /// A server's words without the key, which some servers quote.
+    /// A server's words without the key, which some servers quote. What is shorter than any key, such as the "x" that
+    /// stands for none at a server of one's own, stays: it is part of many words.
     pub(super) fn hide(&self, words: String) -> String {
         match self.secret() {
-            Some(secret) if words.contains(secret) => words.replace(secret, "[key]"),
+            Some(secret) if secret.len() >= SHORTEST && words.contains(secret) => {
+                words.replace(secret, "[key]")
+            }
             _ => words,
         }
     }
