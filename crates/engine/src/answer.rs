@@ -21,6 +21,8 @@ pub(crate) struct Job {
     pub(crate) matcher: Option<Matcher>,
     pub(crate) text: TextStream,
     pub(crate) show_special: bool,
+    /// Tags of calls, which are shown, each whole, whatever the vocabulary calls them.
+    pub(crate) tags: Vec<u32>,
     pub(crate) ignore_end: bool,
     pub(crate) speculate: bool,
     pub(crate) priority: i32,
@@ -371,9 +373,12 @@ impl Answer {
         sequence.push(token);
         self.usage.completion_tokens += 1;
         self.usage.forced_tokens += usize::from(forced);
-        let hidden = !self.job.show_special && self.tokenizer.is_special(token);
+        let tag = self.job.tags.contains(&token);
+        let hidden = !tag && !self.job.show_special && self.tokenizer.is_special(token);
         let bytes = if hidden { &[] } else { self.tokenizer.token_bytes(token) };
-        let text = self.job.text.push(bytes);
+        // A tag is no part of a character or of a stop string that began before it.
+        let mut text = if tag { self.job.text.finish() } else { String::new() };
+        text += &self.job.text.push(bytes);
         let event = Event::Token(Token { id: token, text, logprob, top, forced });
         if self.job.events.send(Ok(event)).is_err() {
             return Some(Finish::Cancelled); // the generation was dropped

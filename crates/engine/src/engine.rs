@@ -7,9 +7,10 @@ use crate::prompt;
 use crate::scheduler::Capacity;
 use crate::step::{Order, Stepper};
 use crate::tokenizer::SpecialTokens;
+use crate::tools;
 use crate::{
-    ChatTemplate, Error, Event, Limit, Matcher, Message, Request, Result, Sampler, Summary, TextStream,
-    Token, Tokenizer, Usage,
+    ChatTemplate, Error, Event, Grammar, Limit, Matcher, Message, Request, Result, Sampler, Summary,
+    TextStream, Token, Tokenizer, ToolSet, Usage,
 };
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -105,6 +106,10 @@ impl Engine {
             sampler,
             matcher,
             show_special: request.show_special,
+            tags: match &request.grammar {
+                Some(Grammar::Tools(_)) => tools::tags(&self.0.tokenizer),
+                _ => Vec::new(),
+            },
             ignore_end: request.ignore_end,
             speculate: request.speculate,
             priority: request.priority,
@@ -176,6 +181,13 @@ impl Engine {
             Error::Template("the model has none; give one with `chat_template`, or use a raw prompt".into())
         })?;
         Ok(Request::new(prompt::encode(template, &self.0.tokenizer, messages, tools)?))
+    }
+
+    /// The same with tools that the answer may call; [`ToolStream`](crate::ToolStream) reads the calls.
+    pub fn chat_tools(&self, messages: &[Message], set: &Arc<ToolSet>) -> Result<Request> {
+        let declarations = set.declarations();
+        let shown = (!declarations.is_empty()).then_some(declarations.as_slice());
+        Ok(self.chat_with(messages, shown)?.tools(set))
     }
 
     /// A request from raw text. Names of special tokens in it are plain text.

@@ -37,6 +37,16 @@ pub enum Error {
     /// A grammar does not compile; nothing was generated.
     #[error("grammar: {0}")]
     Grammar(String),
+    /// A tool cannot be called as its declaration says; nothing was generated.
+    #[error("tool `{tool}`: `{path}`: {problem}")]
+    Tool {
+        /// Its name.
+        tool: String,
+        /// Where in the schema of its parameters: a JSON pointer, empty for all of it.
+        path: String,
+        /// What is wrong there, or would not be enforced.
+        problem: String,
+    },
     /// The model's logits cannot be sampled: a broken model file or device.
     #[error("logits: {0}")]
     Logits(String),

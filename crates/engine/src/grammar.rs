@@ -4,7 +4,9 @@
 
 mod edit;
 mod guided;
-mod schema;
+pub(crate) mod schema;
+
+use std::sync::Arc;
 
 use llguidance::api::TopLevelGrammar;
 use llguidance::toktrie::SimpleVob;
@@ -12,8 +14,9 @@ use llguidance::toktrie::SimpleVob;
 use self::edit::EditMatcher;
 pub use self::edit::{EditFile, EditGrammar};
 pub(crate) use self::guided::Compiler;
-use self::guided::GuidedMatcher;
-use crate::{Error, Result, Tokenizer};
+pub(crate) use self::guided::GuidedMatcher;
+use crate::tools::{self, ToolMatcher};
+use crate::{Error, Result, Tokenizer, ToolSet};
 
 /// What an answer must look like, from its first byte to its last.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +31,8 @@ pub enum Grammar {
     Lark(String),
     /// Search/replace blocks that apply to these files, whatever the model's weights are.
     Edit(EditGrammar),
+    /// Text with calls of tools, or calls alone.
+    Tools(Arc<ToolSet>),
 }
 
 /// Which tokens may come next: one bit each.
@@ -78,7 +83,7 @@ impl Mask {
 }
 
 /// Longer grammars, in bytes, are refused: they could keep the compiler busy for seconds.
-const MAX_SOURCE: usize = 1 << 19;
+pub(crate) const MAX_SOURCE: usize = 1 << 19;
 
 /// Follows one answer through its grammar.
 ///
@@ -91,6 +96,7 @@ pub struct Matcher {
 enum Body {
     Guided(Box<GuidedMatcher>),
     Edit(Box<EditMatcher>),
+    Tools(Box<ToolMatcher>),
 }
 
 impl std::fmt::Debug for Matcher {
@@ -118,7 +124,7 @@ impl Matcher {
         let size = match grammar {
             Grammar::JsonSchema(value) => value.to_string().len(),
             Grammar::Regex(text) | Grammar::Lark(text) => text.len(),
-            Grammar::Edit(_) => 0,
+            Grammar::Edit(_) | Grammar::Tools(_) => 0,
         };
         if size > MAX_SOURCE {
             return Err(Error::Grammar(format!("it has `{size}` bytes; up to `{MAX_SOURCE}` are supported")));
@@ -130,6 +136,14 @@ impl Matcher {
             Grammar::Edit(edit) => {
                 let body = EditMatcher::new(&tokenizer.trie_env()?, edit, limit)?;
                 return Ok(Self { body: Body::Edit(Box::new(body)) });
+            }
+            Grammar::Tools(set) => {
+                let calls = tools::compile(tokenizer, set)?;
+                let body = match ToolMatcher::new(tokenizer, set, calls)? {
+                    tools::Followed::Text(matcher) => Body::Tools(matcher),
+                    tools::Followed::Calls(matcher) => Body::Guided(matcher),
+                };
+                return Ok(Self { body });
             }
         };
         Ok(Self { body: Body::Guided(Box::new(GuidedMatcher::new(tokenizer, source)?)) })
@@ -144,6 +158,7 @@ impl Matcher {
         match &mut self.body {
             Body::Guided(matcher) => matcher.mask(),
             Body::Edit(matcher) => Ok(matcher.mask()),
+            Body::Tools(matcher) => matcher.mask(),
         }
     }
 
@@ -155,6 +170,7 @@ impl Matcher {
         match &mut self.body {
             Body::Guided(matcher) => matcher.accept(token),
             Body::Edit(matcher) => matcher.accept(token),
+            Body::Tools(matcher) => matcher.accept(token),
         }
     }
 
@@ -167,6 +183,7 @@ impl Matcher {
         match &mut self.body {
             Body::Guided(matcher) => matcher.forced(),
             Body::Edit(matcher) => matcher.forced(),
+            Body::Tools(matcher) => matcher.forced(),
         }
     }
 
@@ -178,6 +195,7 @@ impl Matcher {
         match &mut self.body {
             Body::Guided(matcher) => matcher.rollback(n),
             Body::Edit(matcher) => matcher.rollback(n),
+            Body::Tools(matcher) => matcher.rollback(n),
         }
     }
 
@@ -187,8 +205,11 @@ impl Matcher {
         if let Body::Guided(matcher) = &self.body {
             return Ok(work(&mut Self { body: Body::Guided(Box::new(matcher.trial())) }));
         }
+        if let Body::Tools(matcher) = &self.body {
+            return Ok(work(&mut Self { body: Body::Tools(Box::new(matcher.trial())) }));
+        }
         let accepted = |matcher: &Self| match &matcher.body {
-            Body::Guided(_) => 0,
+            Body::Guided(_) | Body::Tools(_) => 0,
             Body::Edit(matcher) => matcher.accepted(),
         };
         let before = accepted(self);
@@ -202,6 +223,7 @@ impl Matcher {
         match &mut self.body {
             Body::Guided(matcher) => matcher.is_complete(),
             Body::Edit(matcher) => matcher.is_complete(),
+            Body::Tools(matcher) => matcher.is_complete(),
         }
     }
 
@@ -210,6 +232,7 @@ impl Matcher {
         match &self.body {
             Body::Guided(matcher) => matcher.must_end(),
             Body::Edit(matcher) => matcher.must_end(),
+            Body::Tools(matcher) => matcher.must_end(),
         }
     }
 }

@@ -6,7 +6,7 @@
 //! What is where: `gguf`, `config`, `weights` and `load` read files, and `quantize` makes smaller ones; `model` is
 //! the forward pass, written once over [`coder_kernels::Backend`], and `reference` one more device for it; `device`
 //! chooses one, by `fit`'s plan of what a card has room for;
-//! `tokenizer`, `chat`, `prompt` and `text` go between text and tokens; `sampler` and `grammar` choose tokens;
+//! `tokenizer`, `chat`, `prompt` and `text` go between text and tokens; `sampler` and `grammar` choose tokens, `tools` makes and reads calls;
 //! `kv`, `sequence` and `scheduler` decide what is computed when; `step` computes it and `answer` deals with what came
 //! of it, `speculation` and `draft` guess what will; `engine` is the outside.
 #![forbid(unsafe_code)]
@@ -36,6 +36,7 @@ mod speculation;
 mod step;
 mod text;
 mod tokenizer;
+mod tools;
 pub mod weights;
 
 pub use chat::{ChatTemplate, Content, Message};
@@ -52,4 +53,5 @@ pub use request::{Event, Finish, Limit, Request, Summary, Timings, Token, Usage}
 pub use sampler::{History, Sampled, Sampler, SamplerOptions};
 pub use text::TextStream;
 pub use tokenizer::{FimTokens, SpecialTokens, Tokenizer, VocabParts};
+pub use tools::{CallFormat, Tool, ToolChoice, ToolEvent, ToolReader, ToolSet, ToolStream};
 pub use weights::{Role, Weights};

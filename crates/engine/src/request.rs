@@ -1,6 +1,7 @@
 //! What a caller asks for, and what comes back.
 
-use crate::{Grammar, SamplerOptions};
+use crate::{Grammar, SamplerOptions, ToolSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// How many tokens an answer may have.
@@ -91,6 +92,11 @@ impl Request {
     pub fn grammar(mut self, grammar: impl Into<Option<Grammar>>) -> Self {
         self.grammar = grammar.into();
         self
+    }
+
+    /// The same with the grammar of an answer that may call these tools.
+    pub fn tools(self, set: &Arc<ToolSet>) -> Self {
+        self.grammar(set.grammar())
     }
 }
 

@@ -1,6 +1,6 @@
 //! An answer that follows a grammar of llguidance.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use llguidance::ParserFactory;
 use llguidance::api::{ParserLimits, TopLevelGrammar};
@@ -10,7 +10,7 @@ use super::Mask;
 use crate::{Error, Result, Tokenizer};
 
 /// Follows one answer through its grammar, as [`Matcher`](super::Matcher) says.
-pub(super) struct GuidedMatcher {
+pub(crate) struct GuidedMatcher {
     inner: llguidance::Matcher,
     env: TokEnv,
     /// The mask of the current state, if it has been computed.
@@ -20,7 +20,7 @@ pub(super) struct GuidedMatcher {
 }
 
 impl GuidedMatcher {
-    pub(super) fn new(tokenizer: &Tokenizer, grammar: TopLevelGrammar) -> Result<Self> {
+    pub(crate) fn new(tokenizer: &Tokenizer, grammar: TopLevelGrammar) -> Result<Self> {
         let compiler = tokenizer.grammar_compiler()?;
         let parser = compiler.factory.create_parser(grammar).map_err(failed)?;
         let inner = llguidance::Matcher::new(Ok(parser));
@@ -38,7 +38,29 @@ impl GuidedMatcher {
         Ok(matcher)
     }
 
-    pub(super) fn mask(&mut self) -> Result<&Mask> {
+    /// The same for a grammar in Lark that is likely to come again, such as that of an agent's tools.
+    pub(crate) fn kept(tokenizer: &Tokenizer, lark: &str) -> Result<Self> {
+        let kept =
+            || tokenizer.grammar_compiler().map(|c| c.kept.lock().unwrap_or_else(PoisonError::into_inner));
+        {
+            let mut kept = kept()?;
+            if let Some(i) = kept.iter().position(|(text, _)| text == lark) {
+                kept[i..].rotate_left(1);
+                return Ok(kept[kept.len() - 1].1.trial());
+            }
+        }
+        // Others may compile theirs meanwhile.
+        let matcher = Self::new(tokenizer, TopLevelGrammar::from_lark(lark.to_owned()))?;
+        let trial = matcher.trial();
+        let mut kept = kept()?;
+        kept.push((lark.to_owned(), matcher));
+        if kept.len() > MOST_KEPT {
+            kept.remove(0);
+        }
+        Ok(trial)
+    }
+
+    pub(crate) fn mask(&mut self) -> Result<&Mask> {
         let mask = match self.mask.take() {
             Some(mask) => mask,
             None => Mask::from_bits(self.inner.compute_mask_or_eos().map_err(failed)?),
@@ -46,7 +68,7 @@ impl GuidedMatcher {
         Ok(self.mask.insert(mask))
     }
 
-    pub(super) fn accept(&mut self, token: u32) -> Result<()> {
+    pub(crate) fn accept(&mut self, token: u32) -> Result<()> {
         let refused = || Error::Grammar(format!("token `{token}` is not allowed here"));
         let trie = self.env.tok_trie();
         if token as usize >= trie.vocab_size() {
@@ -66,7 +88,22 @@ impl GuidedMatcher {
         Ok(())
     }
 
-    pub(super) fn forced(&mut self) -> Result<Vec<u32>> {
+    /// Takes `bytes`, however they would be cut into tokens.
+    ///
+    /// # Errors
+    /// As [`accept`](Self::accept), after which the state is of no use; also where a byte is no token of its own.
+    pub(crate) fn accept_bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        for byte in bytes {
+            let trie = self.env.tok_trie();
+            let node = trie.child_at_byte(trie.root(), *byte);
+            let token = node.and_then(|node| node.token_id());
+            let none = || Error::Grammar(format!("the vocabulary has no token for the byte `{byte:#04x}`"));
+            self.accept(token.ok_or_else(none)?)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn forced(&mut self) -> Result<Vec<u32>> {
         if self.must_end() {
             return Ok(Vec::new());
         }
@@ -81,7 +118,7 @@ impl GuidedMatcher {
         }
     }
 
-    pub(super) fn rollback(&mut self, n: usize) -> Result<()> {
+    pub(crate) fn rollback(&mut self, n: usize) -> Result<()> {
         let ends = n.min(self.ends);
         self.ends -= ends;
         if n > ends {
@@ -93,18 +130,18 @@ impl GuidedMatcher {
 
     /// Another one in the same state. Not every grammar of llguidance can be rolled back, and what goes wrong with one
     /// stays so.
-    pub(super) fn trial(&self) -> Self {
+    pub(crate) fn trial(&self) -> Self {
         Self { inner: self.inner.deep_clone(), env: self.env.clone(), mask: None, ends: self.ends }
     }
 
-    pub(super) fn is_complete(&mut self) -> bool {
+    pub(crate) fn is_complete(&mut self) -> bool {
         match self.must_end() {
             true => self.inner.stop_reason().is_ok(),
             false => self.inner.is_accepting().unwrap_or(false),
         }
     }
 
-    pub(super) fn must_end(&self) -> bool {
+    pub(crate) fn must_end(&self) -> bool {
         self.inner.is_stopped()
     }
 }
@@ -112,7 +149,12 @@ impl GuidedMatcher {
 /// What all grammars of one vocabulary share; costly to make, so a tokenizer makes it once.
 pub(crate) struct Compiler {
     factory: Arc<ParserFactory>,
+    /// Grammars that come again and again, each at its beginning; the one that was used last is the last.
+    kept: Mutex<Vec<(String, GuidedMatcher)>>,
 }
+
+/// Grammars that are kept.
+const MOST_KEPT: usize = 8;
 
 impl Compiler {
     pub(crate) fn new(env: &TokEnv) -> Result<Self> {
@@ -122,7 +164,7 @@ impl Compiler {
         factory.quiet();
         // llguidance's own limits bound time and memory of a hostile grammar at every step.
         *factory.limits_mut() = ParserLimits { verbose_errors: false, ..ParserLimits::default() };
-        Ok(Self { factory: Arc::new(factory) })
+        Ok(Self { factory: Arc::new(factory), kept: Mutex::default() })
     }
 }
 

@@ -57,6 +57,31 @@ const ANNOTATIONS: &[&str] = &[
     "writeOnly",
 ];
 
+/// Keywords that assert something and are not enforced. All others that are not known are annotations by the
+/// specification (JSON Schema core, 6.5).
+const REFUSED: &[&str] = &[
+    "$dynamicRef",
+    "$recursiveRef",
+    "contains",
+    "dependencies",
+    "dependentRequired",
+    "dependentSchemas",
+    "else",
+    "if",
+    "maxContains",
+    "minContains",
+    "not",
+    "propertyNames",
+    "then",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+    "uniqueItems",
+];
+
+/// Formats that llguidance enforces.
+const FORMATS: &[&str] =
+    &["date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "time", "uri", "uuid"];
+
 /// Deeper schemas are refused.
 const MAX_DEPTH: usize = 64;
 
@@ -64,20 +89,79 @@ const MAX_DEPTH: usize = 64;
 ///
 /// # Errors
 /// [`Error::Grammar`] with the path (a JSON pointer) of a keyword that would not be enforced.
-pub(super) fn prepare(schema: &Value) -> Result<Value> {
+pub(crate) fn prepare(schema: &Value) -> Result<Value> {
     let mut root = match schema {
         Value::Bool(true) => Map::new(),
         Value::Object(map) => map.clone(),
         other => return Err(Error::Grammar(format!("a JSON Schema is an object, got `{}`", brief(other)))),
     };
-    check_keywords(&root, "", 0)?;
+    if let Some(Refused { path, problem }) = refused(schema) {
+        return Err(Error::Grammar(format!("`{path}`: {problem}")));
+    }
     // This also replaces what the schema itself may say to llguidance: it must not loosen the rules.
     let options = json!({ "item_separator": ", ", "key_separator": ": ", "whitespace_flexible": false });
     root.insert("x-guidance".to_owned(), options);
     Ok(Value::Object(root))
 }
 
-fn check(schema: &Value, path: &str, depth: usize) -> Result<()> {
+/// A keyword that would not be enforced, or what is no schema.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// Where it is: a JSON pointer.
+    pub(crate) path: String,
+    pub(crate) problem: &'static str,
+}
+
+/// The first thing in `schema` that cannot be guaranteed as far as its keywords say.
+pub(crate) fn refused(schema: &Value) -> Option<Refused> {
+    check(schema, "", 0).err()
+}
+
+/// The schema without keywords and formats that assert nothing, such as programs put into those of tools. What asserts
+/// something stays, for [`prepare`] to judge.
+pub(crate) fn without_annotations(schema: &Value) -> Value {
+    let mut schema = schema.clone();
+    simplify(&mut schema, 0);
+    schema
+}
+
+fn simplify(schema: &mut Value, depth: usize) {
+    if let Value::Object(map) = schema {
+        map.retain(|key, value| {
+            let vacuous = match key.as_str() {
+                "format" => value.as_str().is_some_and(|format| !FORMATS.contains(&format)),
+                "uniqueItems" => *value == json!(false),
+                // Names of properties are strings.
+                "propertyNames" => [json!({}), json!(true), json!({ "type": "string" })].contains(value),
+                _ => false,
+            };
+            let known = [ENFORCED, ANNOTATIONS, REFUSED].iter().any(|keys| keys.contains(&key.as_str()));
+            known && !vacuous && !matches!(key.as_str(), "$schema" | "$id" | "id" | "discriminator")
+        });
+    }
+    if depth <= 2 * MAX_DEPTH {
+        each_part(schema, &mut |inner| simplify(inner, depth + 1));
+    }
+}
+
+/// Visits the schemas directly within `schema`.
+pub(crate) fn each_part(schema: &mut Value, visit: &mut dyn FnMut(&mut Value)) {
+    let Value::Object(map) = schema else { return };
+    for (key, value) in map.iter_mut() {
+        match (key.as_str(), value) {
+            ("properties" | "patternProperties" | "$defs" | "definitions", Value::Object(named)) => {
+                named.values_mut().for_each(&mut *visit);
+            }
+            ("anyOf" | "oneOf" | "allOf" | "prefixItems" | "items", Value::Array(list)) => {
+                list.iter_mut().for_each(&mut *visit);
+            }
+            ("items" | "additionalItems" | "additionalProperties", value @ Value::Object(_)) => visit(value),
+            _ => {}
+        }
+    }
+}
+
+fn check(schema: &Value, path: &str, depth: usize) -> Result<(), Refused> {
     match schema {
         Value::Bool(_) => Ok(()),
         Value::Object(map) => check_keywords(map, path, depth),
@@ -85,7 +169,7 @@ fn check(schema: &Value, path: &str, depth: usize) -> Result<()> {
     }
 }
 
-fn check_keywords(map: &Map<String, Value>, path: &str, depth: usize) -> Result<()> {
+fn check_keywords(map: &Map<String, Value>, path: &str, depth: usize) -> Result<(), Refused> {
     if depth > MAX_DEPTH {
         return fail(path, "the schema is nested too deeply");
     }
@@ -114,8 +198,8 @@ fn check_keywords(map: &Map<String, Value>, path: &str, depth: usize) -> Result<
     Ok(())
 }
 
-fn fail(path: &str, problem: &str) -> Result<()> {
-    Err(Error::Grammar(format!("`{path}`: {problem}")))
+fn fail(path: &str, problem: &'static str) -> Result<(), Refused> {
+    Err(Refused { path: path.to_owned(), problem })
 }
 
 fn brief(value: &Value) -> String {
