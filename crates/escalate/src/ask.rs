@@ -49,7 +49,9 @@ pub struct Ask {
     pub messages: Vec<Said>,
     /// The most tokens of the answer.
     pub max_tokens: u32,
-    /// The JSON Schema that the answer has to fit, if it is to be JSON.
+    /// The JSON Schema that the answer has to fit, if it is to be JSON. Both vendors want every object with
+    /// `additionalProperties: false` and all its properties required, and know neither recursion nor limits of numbers
+    /// and lengths. Not every server heeds it: who asked still has to check.
     pub schema: Option<Value>,
     /// How much to think; None leaves it to the server.
     pub effort: Option<Effort>,

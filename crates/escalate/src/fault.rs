@@ -245,6 +245,11 @@ fn remedy(message: &str) -> &'static str {
     let message = message.to_ascii_lowercase();
     if message.contains("max_completion_tokens") {
         "; set the endpoint's `limit_name` to `max_completion_tokens`, or to `max_tokens` if it is that already"
+    } else if ["output_config.format", "response_format", "json_schema"]
+        .iter()
+        .any(|name| message.contains(name))
+    {
+        "; if the model knows no schemas, or not this one, ask it without"
     } else if message.contains("effort") {
         "; if the model knows no effort, ask it without"
     } else if message.contains("stream") {

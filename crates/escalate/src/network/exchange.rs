@@ -97,11 +97,14 @@ impl Exchange<'_> {
         }
     }
 
-    /// A fault that is fit to be shown: the key is taken out wherever a server quoted it, and only then are its words
-    /// made one line, so that no part of the key is left at the cut.
+    /// A fault that is fit to be shown. The key is taken out wherever a server quoted it, and only then are its words
+    /// made one line, so that no part of the key is left at the cut. A refused key is named by where it came from.
     pub(super) fn shown(&self, mut fault: Fault) -> Fault {
         if let Some(words) = fault.words() {
             *words = line(&self.key.hide(std::mem::take(words)));
+        }
+        if let Fault::KeyRefused { from, .. } = &mut fault {
+            from.clone_from(&self.key.from);
         }
         fault
     }
@@ -232,7 +235,7 @@ impl Exchange<'_> {
         };
         // An error without its words is still an error.
         let _ = timeout(self.limits.idle.min(ERROR_TIME), reading).await;
-        let mut fault = said::response(status.as_u16(), &String::from_utf8_lossy(&body), &self.key.from);
+        let mut fault = said::response(status.as_u16(), &String::from_utf8_lossy(&body));
         if let Fault::RateLimited { after_s, .. } = &mut fault {
             *after_s = hints.after.map(|after| after.as_secs() + u64::from(after.subsec_nanos() > 0));
         }

@@ -120,7 +120,7 @@ proptest! {
         for value in values {
             let _ = anthropic::whole(&mut Heard::default(), &value.to_string());
             let _ = openai::whole(&mut Heard::default(), &value.to_string());
-            let _ = super::said::response(400, &value.to_string(), "k").to_string();
+            let _ = super::said::response(400, &value.to_string()).to_string();
         }
     }
 }

@@ -41,6 +41,14 @@ fn fail(value: &Value, name: &str) -> Result<(), Fault> {
     if has_error || name == "error" || value["object"] == "error" {
         return Err(said::mid_stream(value));
     }
+    // OpenRouter ends a choice with what its vendor said.
+    let choice = &value["choices"][0];
+    if choice["error"].is_object() {
+        return Err(said::mid_stream(choice));
+    }
+    if choice["finish_reason"] == "error" {
+        return Err(Fault::Server { status: 502, message: "it ended the answer with an error".to_owned() });
+    }
     Ok(())
 }
 
@@ -165,6 +173,15 @@ mod tests {
     fn errors_come_mid_stream_too() {
         let error = stream(&[r#"{"error":{"code":502,"message":"upstream"},"choices":[]}"#]);
         assert_eq!(error, Err(Fault::Server { status: 502, message: "upstream".to_owned() }));
+        let error =
+            stream(&[r#"{"choices":[{"error":{"code":429,"message":"slow"},"finish_reason":"error"}]}"#]);
+        assert_eq!(error, Err(Fault::RateLimited { message: "slow".to_owned(), after_s: None }));
+        let error = stream(&[r#"{"choices":[{"delta":{},"finish_reason":"error"}]}"#]);
+        assert!(matches!(error, Err(Fault::Server { status: 502, .. })));
+        let mut heard = Heard::default();
+        let data = r#"{"code":400,"message":"the request exceeds the available context size"}"#;
+        let llama = Event { name: "error".to_owned(), data: data.to_owned() };
+        assert!(matches!(event(&mut heard, &llama), Err(Fault::TooLong { .. })));
         let error = stream(&[r#"{"object":"error","message":"boom","code":500}"#]);
         assert_eq!(error, Err(Fault::Server { status: 500, message: "boom".to_owned() }));
     }

@@ -18,17 +18,19 @@ struct Said {
     message: String,
     /// A status that the body names.
     status: Option<u16>,
+    /// Somebody looked at the content and did not like it: OpenRouter's `metadata` says why.
+    flagged: bool,
     /// llama.cpp's own fields for a prompt that is too long: its tokens, and the context.
     numbers: (Option<u64>, Option<u64>),
 }
 
-/// What an answer with an error's status means. `key_from` says where the key came from.
-pub(super) fn response(status: u16, body: &str, key_from: &str) -> Fault {
+/// What an answer with an error's status means. Where a refused key came from is for the caller to add.
+pub(super) fn response(status: u16, body: &str) -> Fault {
     let said = match serde_json::from_str(body) {
         Ok(value) => read(&value),
         Err(_) => Said { message: body.to_owned(), ..Said::default() },
     };
-    meaning(status, said, key_from)
+    meaning(status, said)
 }
 
 /// What an error inside an answer with status 200 means.
@@ -45,10 +47,10 @@ pub(super) fn mid_stream(value: &Value) -> Fault {
         _ => None,
     });
     let status = said.status.or(by_kind).unwrap_or(500);
-    meaning(status, said, "the configuration")
+    meaning(status, said)
 }
 
-fn meaning(status: u16, mut said: Said, key_from: &str) -> Fault {
+fn meaning(status: u16, mut said: Said) -> Fault {
     if said.message.trim().is_empty() {
         said.message = "it says nothing more".to_owned();
     }
@@ -57,7 +59,7 @@ fn meaning(status: u16, mut said: Said, key_from: &str) -> Fault {
     let says = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
     let too_long =
         is(&["context_length_exceeded", "exceed_context_size_error", "contextwindowexceedederror"])
-            || status < 500 && status != 429 && says(&TOO_LONG);
+            || status != 429 && says(&TOO_LONG);
     if too_long {
         let (tokens, limit) = numbers(&said.message);
         return Fault::TooLong { tokens: said.numbers.0.or(tokens), limit: said.numbers.1.or(limit) };
@@ -69,14 +71,15 @@ fn meaning(status: u16, mut said: Said, key_from: &str) -> Fault {
         return Fault::OutOfCredit { message: said.message };
     }
     // LiteLLM names its exceptions in the message only.
-    let filtered = is(&["content_policy_violation", "content_filter"])
+    let filtered = said.flagged
+        || is(&["content_policy_violation", "content_filter"])
         || status < 500 && says(&["litellm.contentpolicyviolationerror"]);
     if filtered {
         return Fault::Refused { message: said.message };
     }
     match status {
         // What the server says here may quote the key, and adds nothing.
-        401 | 403 => Fault::KeyRefused { from: key_from.to_owned(), status },
+        401 | 403 => Fault::KeyRefused { from: String::new(), status },
         429 => Fault::RateLimited { message: said.message, after_s: None },
         408 | 409 | 500.. => Fault::Server { status, message: said.message },
         _ => Fault::Rejected { status, message: said.message },
@@ -84,11 +87,12 @@ fn meaning(status: u16, mut said: Said, key_from: &str) -> Fault {
 }
 
 /// How servers say that a prompt is too long: Anthropic, OpenAI and vLLM, llama.cpp, LiteLLM.
-const TOO_LONG: [&str; 7] = [
+const TOO_LONG: [&str; 8] = [
     "prompt is too long",
     "exceed context limit",
     "maximum context length",
     "exceeds the available context size",
+    "context size has been exceeded",
     "exceeds the context window",
     "context_length_exceeded",
     "litellm.contextwindowexceedederror",
@@ -120,6 +124,7 @@ fn read(value: &Value) -> Said {
         kinds: names.into_iter().filter_map(Value::as_str).map(str::to_ascii_lowercase).collect(),
         message: message.unwrap_or_else(|| error.to_string()),
         status: status.and_then(|status| u16::try_from(status).ok()).filter(|s| (400..600).contains(s)),
+        flagged: ["reasons", "flagged_input"].iter().any(|field| !error["metadata"][field].is_null()),
         numbers: (number(&error["n_prompt_tokens"]), number(&error["n_ctx"])),
     }
 }
@@ -177,7 +182,7 @@ mod tests {
     use super::*;
 
     fn name(status: u16, body: &str) -> &'static str {
-        response(status, body, "the variable `K`").name()
+        response(status, body).name()
     }
 
     #[test]
@@ -223,6 +228,17 @@ mod tests {
                 r#"{"error":{"message":"litellm.ContentPolicyViolationError: x","code":"400"}}"#,
                 "refused",
             ),
+            (403, r#"{"error":{"code":403,"message":"flagged","metadata":{"reasons":["x"]}}}"#, "refused"),
+            (
+                500,
+                r#"{"error":{"code":500,"message":"Context size has been exceeded.","type":"server_error"}}"#,
+                "too_long",
+            ),
+            (
+                500,
+                r#"{"error":{"type":"exceed_context_size_error","n_prompt_tokens":9,"n_ctx":8}}"#,
+                "too_long",
+            ),
             (400, "null", "rejected"),
             (400, "[]", "rejected"),
         ];
@@ -264,25 +280,25 @@ mod tests {
         ];
         for (message, tokens, limit) in table {
             let body = serde_json::json!({"error": {"message": message}}).to_string();
-            assert_eq!(response(400, &body, "k"), Fault::TooLong { tokens, limit }, "{message}");
+            assert_eq!(response(400, &body), Fault::TooLong { tokens, limit }, "{message}");
         }
         let own = r#"{"error":{"code":400,"type":"exceed_context_size_error","message":"long","n_prompt_tokens":5,"n_ctx":4}}"#;
-        assert_eq!(response(400, own, "k"), Fault::TooLong { tokens: Some(5), limit: Some(4) });
+        assert_eq!(response(400, own), Fault::TooLong { tokens: Some(5), limit: Some(4) });
     }
 
     #[test]
     fn what_refuses_a_key_is_not_quoted() {
         let body = r#"{"error":{"message":"Incorrect API key provided: sk-abc***xyz"}}"#;
-        let said = response(401, body, "the variable `K`").to_string();
-        assert!(said.contains("variable `K`") && !said.contains("sk-"), "{said}");
+        let fault = response(401, body);
+        assert_eq!(fault, Fault::KeyRefused { from: String::new(), status: 401 });
     }
 
     proptest! {
         #[test]
         fn any_body_has_a_meaning(status in 400u16..600, body in "\\PC{0,80}") {
-            prop_assert!(!response(status, &body, "k").to_string().is_empty());
+            prop_assert!(!response(status, &body).to_string().is_empty());
             let json = serde_json::json!({"error": {"message": body, "code": body}}).to_string();
-            prop_assert!(!response(status, &json, "k").to_string().is_empty());
+            prop_assert!(!response(status, &json).to_string().is_empty());
         }
     }
 }

@@ -257,6 +257,7 @@ fn run(case: &Case, dialect: Dialect) -> Result<String, String> {
         (seconds < case.within_s, "time"),
         ((spent != Spent::NOTHING) == case.costs, "cost"),
         (!words.contains("sesame"), "the key is shown"),
+        (name != "key_refused" || words.contains("`FAULTS_KEY`"), "where the key is from"),
         (seen.iter().all(|seen| seen.key() == KEY), "the key is sent"),
         (seen.iter().all(|seen| seen.header("x-request-id") == "run-7-ask-1"), "request id"),
         (seen.iter().all(|seen| seen.body == outgoing(&endpoint).body()), "bytes of the body"),
