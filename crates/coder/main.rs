@@ -13,6 +13,7 @@ mod bundled;
 mod chat;
 mod check;
 mod complete;
+mod config;
 mod doctor;
 mod failure;
 mod fit;
@@ -72,6 +73,7 @@ enum Command {
     Check(check::CheckArgs),
     Undo(undo::UndoArgs),
     Stats(stats::StatsArgs),
+    Config(config::ConfigArgs),
     Ask(ask::AskArgs),
     Complete(complete::CompleteArgs),
     Chat(chat::ChatArgs),
@@ -117,6 +119,7 @@ fn dispatch(command: Command) -> Outcome {
         Command::Check(args) => check::run(args),
         Command::Undo(args) => undo::run(args),
         Command::Stats(args) => stats::run(args),
+        Command::Config(args) => config::run(args),
         Command::Ask(args) => ask::run(args),
         Command::Complete(args) => complete::run(args),
         Command::Chat(args) => chat::run(args),

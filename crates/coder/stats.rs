@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use coder_escalate::{Prices, Rung};
+use coder_escalate::{Config, Prices, Tokens};
 use coder_tasks::Usage;
 use coder_tasks::ledger::{
     DEFINITIONS, Definition, Exported, Grouping, LOCAL, Ledger, MECHANICAL, STATE_FILE, Stats, Yardstick,
@@ -13,6 +13,7 @@ use coder_tasks::ledger::{
 use serde::Serialize;
 
 use crate::args::read_text;
+use crate::config;
 use crate::failure::{Failure, Outcome};
 use crate::ledger::{LedgerArgs, now};
 use crate::output::Output;
@@ -28,7 +29,7 @@ pub(crate) struct StatsArgs {
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
     /// Only tasks that this tier had a part in: local, haiku, sonnet, opus, their price tiers (free, cheap, …), or mechanical
-    #[arg(long, value_name = "TIER", value_parser = tier)]
+    #[arg(long, value_name = "TIER")]
     tier: Option<String>,
     /// A line for each group of tasks in place of the metrics
     #[arg(long, value_name = "WHAT", value_parser = grouping(), conflicts_with = "log")]
@@ -90,6 +91,8 @@ const SCHEMA: u32 = 1;
 
 pub(crate) fn run(args: StatsArgs) -> Outcome {
     let now = now();
+    let config = config::user()?;
+    let tier = args.tier.as_deref().map(|name| tier(name, &config)).transpose()?;
     let from = args.since.as_deref().map(|text| since(text, now)).transpose().map_err(Failure::new)?;
     let path = args.ledger.path(&args.state);
     let ledger = path.as_deref().map_or(Ok(None), Ledger::look)?;
@@ -98,15 +101,13 @@ pub(crate) fn run(args: StatsArgs) -> Outcome {
         Some(ledger) => (ledger.entries(from)?, ledger.loose(from)?),
         None => (Vec::new(), Vec::new()),
     };
-    if let Some(tier) = &args.tier {
+    if let Some(tier) = &tier {
         entries.retain(|entry| entry.attempts.iter().any(|attempt| attempt.tier == *tier));
         loose.retain(|sent| sent.rung == *tier);
     }
-    let prices = prices(&args)?;
-    let best_usd = |usage: Usage| {
-        let price = prices.of(Rung::Opus)?;
-        Some(price.usd(usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens))
-    };
+    let prices = prices(&args, &config)?;
+    let best = config.names().resolve("best").map_err(Failure::new)?;
+    let best_usd = |usage: Usage| Some(prices.of(&best)?.usd(&tokens(usage)));
     let electricity = prices.electricity;
     let yardstick =
         Yardstick { best_usd: &best_usd, watts: electricity.watts, kwh_usd: electricity.kwh_usd, now };
@@ -116,7 +117,7 @@ pub(crate) fn run(args: StatsArgs) -> Outcome {
     let mut out = Output::new();
     let ledger = path.as_deref();
     if args.json {
-        let (since, tier) = (args.since.as_deref(), args.tier.as_deref());
+        let (since, tier) = (args.since.as_deref(), tier.as_deref());
         let prices = &prices.date;
         match args.by {
             None if args.log => {
@@ -161,12 +162,18 @@ fn no_data(args: &StatsArgs, ledger: Option<&Path>) -> String {
     }
 }
 
-/// The program's prices, changed by the user's file, changed by the arguments.
-fn prices(args: &StatsArgs) -> Outcome<Prices> {
-    let mut prices = Prices::bundled();
-    let default = config_folder().map(|folder| folder.join("prices.json")).filter(|path| path.exists());
+/// What a request took, as prices count it.
+fn tokens(usage: Usage) -> Tokens {
+    let cache_read = usage.cached_tokens.min(usage.prompt_tokens);
+    Tokens { input: usage.prompt_tokens - cache_read, cache_write: 0, cache_read, output: usage.completion_tokens }
+}
+
+/// The program's prices and those of `coder.toml`, changed by the user's file of prices, changed by the arguments.
+fn prices(args: &StatsArgs, config: &Config) -> Outcome<Prices> {
+    let mut prices = config.prices();
+    let default = config::folder().map(|folder| folder.join("prices.json")).filter(|path| path.exists());
     if let Some(path) = args.prices.as_ref().or(default.as_ref()) {
-        let read = Prices::parse(&read_text(path)?);
+        let read = Prices::parse(&read_text(path)?, config.names());
         let own = read.map_err(|error| Failure::new(format!("`{}`: {error}", path.display())))?;
         prices = prices.overridden_by(own);
     }
@@ -184,21 +191,13 @@ fn prices(args: &StatsArgs) -> Outcome<Prices> {
     Ok(prices)
 }
 
-fn config_folder() -> Option<PathBuf> {
-    let config = std::env::var_os("XDG_CONFIG_HOME")
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute())
-        .or_else(|| Some(std::env::home_dir()?.join(".config")))?;
-    Some(config.join("coder"))
-}
-
-fn tier(name: &str) -> Result<String, String> {
+/// A tier's own name: tiers are rungs, and what was put in place by rule.
+fn tier(name: &str, config: &Config) -> Outcome<String> {
     if name == MECHANICAL {
         return Ok(name.to_string());
     }
-    name.parse::<Rung>()
-        .map(|rung| rung.name().to_string())
-        .map_err(|error| format!("{error}, or {MECHANICAL}"))
+    let rung = config.names().resolve(name);
+    rung.map(String::from).map_err(|error| Failure::new(format!("--tier: {error}, or {MECHANICAL}")))
 }
 
 /// The names of groupings.

@@ -218,6 +218,23 @@ const ALL: [Category; 19] = [
     Category::Implementation,
 ];
 
+impl TaskType {
+    /// The name in tables and in the ladders of `coder.toml`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TaskType::AddTestModule => "add_test_module",
+            TaskType::WriteTestCase => "write_test_case",
+            TaskType::ImplementFunction => "implement_function",
+            TaskType::IntegrateIntoHandler => "integrate_into_handler",
+            TaskType::RunFormatter => "run_formatter",
+            TaskType::UpdateDocumentation => "update_documentation",
+            TaskType::ValidateImplementation => "validate_implementation",
+            TaskType::DebugFailures => "debug_failures",
+            TaskType::Plan => "plan",
+        }
+    }
+}
+
 impl Category {
     /// Every category.
     pub fn all() -> &'static [Category] {

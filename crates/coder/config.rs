@@ -1,0 +1,213 @@
+//! `coder config`, and where the configuration of all commands comes from: the defaults, the user's file, the project's.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use coder_escalate::Config;
+use coder_escalate::config::{Setting, Source, Trust, Vocabulary};
+use coder_tasks::policy::Tables;
+use serde::Serialize;
+
+use crate::failure::{Failure, Outcome};
+use crate::output::Output;
+
+/// The name of the user's file in its folder, and of the project's.
+const FILE: &str = "coder.toml";
+
+/// A configuration is small; whatever is larger is none.
+const MOST_BYTES: u64 = 1 << 20;
+
+/// Show and check the configuration: rungs, ladders, budgets, and what may leave the machine
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ConfigArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  coder config show                    every value, and the file and line that it comes from
+  coder config check && coder run …    no output if all is well
+  coder config path                    where your own file is
+
+A file needs to say only what differs from the defaults. This is enough to ask Claude where the local model fails, each request
+being shown first; the key is in the environment:
+  egress = \"ask\"
+
+A cluster, a proxy or a larger model of your own are rungs too:
+  [endpoints.cluster]
+  dialect = \"openai\"
+  url = \"http://10.0.0.7:8000/v1\"
+  private = true
+
+  [rungs.cluster]
+  endpoint = \"cluster\"
+  model = \"glm\"
+  price = { input_usd = 0, output_usd = 0 }
+
+  [rungs.big-local]
+  engine = \"qwen2.5-coder-32b.gguf\"
+
+  [ladders]
+  quality = [\"local\", \"big-local\", \"cluster\", \"best\"]
+
+`coder.toml` in the working directory belongs to the project. It may restrict (egress, budget), and choose ladders of your rungs;
+it cannot name endpoints or keys, and sends nothing.";
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Print every value, and where it comes from; of keys, whether they are there
+    #[command(after_help = "Examples:\n  coder config show\n  coder config show --json --working-dir ../other")]
+    Show {
+        #[command(flatten)]
+        folder: Folder,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read the configuration; no output if all is well
+    #[command(after_help = "Examples:\n  coder config check\n  coder config check --working-dir ../other")]
+    Check {
+        #[command(flatten)]
+        folder: Folder,
+    },
+    /// Print the path of the user's own file, which need not be there
+    #[command(after_help = "Examples:\n  $EDITOR \"$(coder config path)\"")]
+    Path,
+}
+
+#[derive(Args, Debug)]
+struct Folder {
+    /// The folder whose project is meant
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    working_dir: PathBuf,
+}
+
+pub(crate) fn run(args: ConfigArgs) -> Outcome {
+    match args.command {
+        Command::Show { folder, json } => show(&load(&folder.working_dir)?, json),
+        Command::Check { folder } => load(&folder.working_dir).map(|_| ()),
+        Command::Path => {
+            let folder = folder_or_failure()?;
+            Ok(Output::new().line(&folder.join(FILE).display().to_string())?)
+        }
+    }
+}
+
+/// The configuration for work in a folder.
+pub(crate) fn load(working_dir: &Path) -> Outcome<Config> {
+    let user = folder().map(|folder| folder.join(FILE));
+    let project = working_dir.join(FILE);
+    let same = |user: &Path| Some(user.canonicalize().ok()? == project.canonicalize().ok()?);
+    // Work in the folder of the user's own file: it is no project's.
+    let project = (user.as_deref().and_then(same) != Some(true)).then_some(project);
+    layers(user, project)
+}
+
+/// The configuration without a project's, for commands that are about no folder.
+pub(crate) fn user() -> Outcome<Config> {
+    layers(folder().map(|folder| folder.join(FILE)), None)
+}
+
+fn layers(user: Option<PathBuf>, project: Option<PathBuf>) -> Outcome<Config> {
+    let files = [(user, Trust::Own), (project, Trust::Project)];
+    let mut texts = Vec::new();
+    for (path, trust) in files {
+        if let Some(path) = path
+            && let Some(text) = text(&path)?
+        {
+            texts.push((path.display().to_string(), text, trust));
+        }
+    }
+    let sources: Vec<Source<'_>> =
+        texts.iter().map(|(name, text, trust)| Source { name, text, trust: *trust }).collect();
+    Config::layered(&sources, &vocabulary()).map_err(Failure::new)
+}
+
+/// A file's text, if there is a file.
+fn text(path: &Path) -> Outcome<Option<String>> {
+    let failed = |problem: &dyn std::fmt::Display| Failure::new(format!("`{}`: {problem}", path.display()));
+    // A pipe would wait for somebody to write, a device may never end.
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(&error)),
+        Ok(data) if !data.is_file() => return Err(failed(&"is no file")),
+        Ok(_) => {}
+    }
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|error| failed(&error))?;
+    file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(|error| failed(&error))?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(failed(&format!("has more than {MOST_BYTES} bytes, so it is no configuration")));
+    }
+    String::from_utf8(bytes).map(Some).map_err(|_| failed(&"is not UTF-8; convert the file first"))
+}
+
+/// What tasks call their types and phases.
+fn vocabulary() -> Vocabulary {
+    let tables = Tables::built_in();
+    let types = tables.task_types.keys().map(|kind| kind.as_str().to_string()).collect();
+    Vocabulary { types, phases: tables.phases.keys().cloned().collect() }
+}
+
+/// The user's folder of configurations, which need not be there.
+pub(crate) fn folder() -> Option<PathBuf> {
+    let config = std::env::var_os("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(|| Some(std::env::home_dir()?.join(".config")))?;
+    Some(config.join("coder"))
+}
+
+fn folder_or_failure() -> Outcome<PathBuf> {
+    folder().ok_or_else(|| Failure::new("there is no home folder; set XDG_CONFIG_HOME"))
+}
+
+/// One value in JSON.
+#[derive(Serialize)]
+struct Shown<'a> {
+    key: &'a str,
+    /// As TOML writes it.
+    value: &'a str,
+    file: &'a str,
+    line: usize,
+    /// Of keys: whether they are there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    set: Option<bool>,
+}
+
+fn show(config: &Config, json: bool) -> Outcome {
+    let settings = config.settings();
+    let mut out = Output::new();
+    if json {
+        let shown = settings.iter().map(|setting| {
+            let Setting { key, value, origin } = setting;
+            Shown { key, value, file: &origin.file, line: origin.line, set: is_set(config, setting) }
+        });
+        return Ok(out.json(&shown.collect::<Vec<_>>())?);
+    }
+    let lines: Vec<String> = settings.iter().map(|Setting { key, value, .. }| format!("{key} = {value}")).collect();
+    let width = lines.iter().map(|line| line.chars().count()).filter(|width| *width <= 60).max().unwrap_or(0);
+    for (line, setting) in lines.iter().zip(&settings) {
+        let set = match is_set(config, setting) {
+            Some(true) => ", set",
+            Some(false) => ", not set",
+            None => "",
+        };
+        out.text(&format!("{line:<width$}  # {}{set}\n", setting.origin))?;
+    }
+    Ok(())
+}
+
+/// Of a setting that says where a key is: whether one is there. Its value is never looked at.
+fn is_set(config: &Config, setting: &Setting) -> Option<bool> {
+    let of = |name: &str| config.endpoints.iter().find(|(endpoint, _)| setting.key == format!("endpoints.{endpoint}.{name}"));
+    if let Some((_, endpoint)) = of("key_env") {
+        let variable = endpoint.key_env.as_ref()?;
+        return Some(std::env::var_os(variable).is_some_and(|key| !key.is_empty()));
+    }
+    let (_, endpoint) = of("key_file")?;
+    Some(endpoint.key_file.as_ref()?.is_file())
+}
