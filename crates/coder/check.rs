@@ -141,9 +141,15 @@ pub(crate) struct EligibilityArgs {
 }
 
 impl EligibilityArgs {
-    /// Why a task is not to be done that was judged; None if it is. What is to be said is said.
-    pub(crate) fn refusal(&self, task: &Task, judgement: &Judgement) -> Option<String> {
-        if judgement.route == Route::Local || self.force_local {
+    /// Whether tasks that are not for a local model go to it all the same.
+    pub(crate) fn is_forced_local(&self) -> bool {
+        self.force_local
+    }
+
+    /// Why a task is not to be done that was judged; None if it is. What is to be said is said. One that goes to a model
+    /// elsewhere is refused only if --only-eligible says so.
+    pub(crate) fn refusal(&self, task: &Task, judgement: &Judgement, goes_local: bool) -> Option<String> {
+        if judgement.route == Route::Local || self.force_local || !(goes_local || self.only_eligible) {
             return None;
         }
         let against = judgement.against().map(|ruling| format!("{} ({})", ruling.rule, ruling.requirement));

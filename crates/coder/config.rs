@@ -59,7 +59,9 @@ it cannot name endpoints or keys, and sends nothing.";
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Print every value, and where it comes from; of keys, whether they are there
-    #[command(after_help = "Examples:\n  coder config show\n  coder config show --json --working-dir ../other")]
+    #[command(
+        after_help = "Examples:\n  coder config show\n  coder config show --json --working-dir ../other"
+    )]
     Show {
         #[command(flatten)]
         folder: Folder,
@@ -87,8 +89,8 @@ struct Folder {
 
 pub(crate) fn run(args: ConfigArgs) -> Outcome {
     match args.command {
-        Command::Show { folder, json } => show(&load(&folder.working_dir)?, json),
-        Command::Check { folder } => load(&folder.working_dir).map(|_| ()),
+        Command::Show { folder, json } => show(&load(&folder.working_dir, "")?, json),
+        Command::Check { folder } => load(&folder.working_dir, "").map(|_| ()),
         Command::Path => {
             let folder = folder_or_failure()?;
             Ok(Output::new().line(&folder.join(FILE).display().to_string())?)
@@ -96,22 +98,22 @@ pub(crate) fn run(args: ConfigArgs) -> Outcome {
     }
 }
 
-/// The configuration for work in a folder.
-pub(crate) fn load(working_dir: &Path) -> Outcome<Config> {
+/// The configuration for work in a folder, with what the command line says as the last layer.
+pub(crate) fn load(working_dir: &Path, arguments: &str) -> Outcome<Config> {
     let user = folder().map(|folder| folder.join(FILE));
     let project = working_dir.join(FILE);
     let same = |user: &Path| Some(user.canonicalize().ok()? == project.canonicalize().ok()?);
     // Work in the folder of the user's own file: it is no project's.
     let project = (user.as_deref().and_then(same) != Some(true)).then_some(project);
-    layers(user, project)
+    layers(user, project, arguments)
 }
 
 /// The configuration without a project's, for commands that are about no folder.
 pub(crate) fn user() -> Outcome<Config> {
-    layers(folder().map(|folder| folder.join(FILE)), None)
+    layers(folder().map(|folder| folder.join(FILE)), None, "")
 }
 
-fn layers(user: Option<PathBuf>, project: Option<PathBuf>) -> Outcome<Config> {
+fn layers(user: Option<PathBuf>, project: Option<PathBuf>, arguments: &str) -> Outcome<Config> {
     let files = [(user, Trust::Own), (project, Trust::Project)];
     let mut texts = Vec::new();
     for (path, trust) in files {
@@ -120,6 +122,9 @@ fn layers(user: Option<PathBuf>, project: Option<PathBuf>) -> Outcome<Config> {
         {
             texts.push((path.display().to_string(), text, trust));
         }
+    }
+    if !arguments.is_empty() {
+        texts.push(("the command line".to_owned(), arguments.to_owned(), Trust::Own));
     }
     let sources: Vec<Source<'_>> =
         texts.iter().map(|(name, text, trust)| Source { name, text, trust: *trust }).collect();
@@ -188,7 +193,8 @@ fn show(config: &Config, json: bool) -> Outcome {
         });
         return Ok(out.json(&shown.collect::<Vec<_>>())?);
     }
-    let lines: Vec<String> = settings.iter().map(|Setting { key, value, .. }| format!("{key} = {value}")).collect();
+    let lines: Vec<String> =
+        settings.iter().map(|Setting { key, value, .. }| format!("{key} = {value}")).collect();
     let width = lines.iter().map(|line| line.chars().count()).filter(|width| *width <= 60).max().unwrap_or(0);
     for (line, setting) in lines.iter().zip(&settings) {
         let set = match is_set(config, setting) {
@@ -203,7 +209,9 @@ fn show(config: &Config, json: bool) -> Outcome {
 
 /// Of a setting that says where a key is: whether one is there. Its value is never looked at.
 fn is_set(config: &Config, setting: &Setting) -> Option<bool> {
-    let of = |name: &str| config.endpoints.iter().find(|(endpoint, _)| setting.key == format!("endpoints.{endpoint}.{name}"));
+    let of = |name: &str| {
+        config.endpoints.iter().find(|(endpoint, _)| setting.key == format!("endpoints.{endpoint}.{name}"))
+    };
     if let Some((_, endpoint)) = of("key_env") {
         let variable = endpoint.key_env.as_ref()?;
         return Some(std::env::var_os(variable).is_some_and(|key| !key.is_empty()));

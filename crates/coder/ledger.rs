@@ -1,13 +1,15 @@
 //! Where the ledger is, and what a run writes into it. A ledger that cannot be written costs a warning, never a run.
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use coder_tasks::ledger::{Begin, Ledger, Millis, Record, Routed, SessionId, TaskRow};
+use coder_tasks::ledger::{Answered, Begin, Ledger, Millis, Record, Routed, Sending, SessionId, TaskRow};
 use coder_tasks::policy::{Judgement, Route};
 use coder_tasks::{Finished, Progress, Task};
 
@@ -27,6 +29,8 @@ pub(crate) struct LedgerArgs {
 /// A run's side of the ledger. Threads may share it.
 pub(crate) struct Recorder {
     open: Option<(Ledger, SessionId)>,
+    /// The tasks at work, by id.
+    rows: Mutex<HashMap<String, TaskRow>>,
     /// Whether something could not be written: it was said, and nothing more is tried.
     failed: AtomicBool,
 }
@@ -66,7 +70,7 @@ impl Recorder {
             Ok((ledger, session))
         });
         match opened {
-            Ok(open) => Self { open: Some(open), failed: AtomicBool::new(false) },
+            Ok(open) => Self::of(Some(open)),
             Err(error) => {
                 warn(error);
                 Self::none()
@@ -76,7 +80,11 @@ impl Recorder {
 
     /// Writes nothing.
     pub(crate) fn none() -> Self {
-        Self { open: None, failed: AtomicBool::new(false) }
+        Self::of(None)
+    }
+
+    fn of(open: Option<(Ledger, SessionId)>) -> Self {
+        Self { open, rows: Mutex::default(), failed: AtomicBool::new(false) }
     }
 
     /// A task begins, about which this was judged.
@@ -88,6 +96,9 @@ impl Recorder {
             eligible: Some(judgement.route == Route::Local),
         };
         let row = self.attempt(|ledger, session| ledger.begin(session, &begin, now()));
+        if let Some(row) = row {
+            self.rows().insert(task.id.clone(), row);
+        }
         Recording { recorder: self, row, attempts: Cell::new(0) }
     }
 
@@ -95,6 +106,26 @@ impl Recorder {
     pub(crate) fn routed(&self) -> Vec<Routed> {
         let entries = self.attempt(|ledger, _| ledger.recent(LOOKED_AT)).unwrap_or_default();
         entries.iter().filter_map(Routed::of).collect()
+    }
+
+    /// A request is about to leave, for a task or for none.
+    pub(crate) fn sending(&self, task: Option<&str>, sending: &Sending<'_>) {
+        let row = task.and_then(|task| self.rows().get(task).copied());
+        self.attempt(|ledger, session| ledger.sending(session, row, sending, now()));
+    }
+
+    /// What came of it.
+    pub(crate) fn answered(&self, id: &str, answered: &Answered<'_>) {
+        self.attempt(|ledger, _| ledger.answered(id, answered, now()));
+    }
+
+    /// US dollars of all requests since a time, by rung.
+    pub(crate) fn spent(&self, since: Millis) -> Vec<(String, f64)> {
+        self.attempt(|ledger, _| ledger.spent(since)).unwrap_or_default()
+    }
+
+    fn rows(&self) -> MutexGuard<'_, HashMap<String, TaskRow>> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does something with the ledger. The first failure is said; after it nothing is tried.

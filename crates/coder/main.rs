@@ -12,6 +12,7 @@ mod bench;
 mod bundled;
 mod chat;
 mod check;
+mod cloud;
 mod complete;
 mod config;
 mod doctor;
@@ -25,12 +26,14 @@ mod machine;
 mod models;
 mod npy;
 mod output;
+mod plan;
 mod progress;
 mod prompting;
 mod published;
 mod quantize;
 mod report;
 mod run;
+mod rungs;
 mod sandbox;
 mod state;
 mod stats;
@@ -70,6 +73,7 @@ Exit code: 0 done, 1 not done, 2 bad usage.";
 #[derive(Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Plan(plan::PlanArgs),
     Check(check::CheckArgs),
     Undo(undo::UndoArgs),
     Stats(stats::StatsArgs),
@@ -116,6 +120,7 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Outcome {
     match command {
         Command::Run(args) => run::run(args),
+        Command::Plan(args) => plan::run(args),
         Command::Check(args) => check::run(args),
         Command::Undo(args) => undo::run(args),
         Command::Stats(args) => stats::run(args),

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
+use coder_escalate::{Config, Reach};
+use coder_tasks::ledger::is_local;
 use coder_tasks::plan::is_repository;
 use coder_tasks::policy::{Judgement, Tables};
 use coder_tasks::run::Showing;
@@ -16,6 +18,8 @@ use serde_json::json;
 
 use crate::args::ModelArgs;
 use crate::check::{self, EligibilityArgs};
+use crate::cloud::Cloud;
+use crate::config;
 use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
 use crate::ledger::{LedgerArgs, Recorder, Recording};
@@ -23,6 +27,7 @@ use crate::live::Live;
 use crate::output::{Output, Plain};
 use crate::prompting::PromptArgs;
 use crate::report::{self, Report};
+use crate::rungs::{CloudArgs, Rungs};
 use crate::sandbox::SandboxArgs;
 use crate::state::StateArgs;
 use crate::writer::{Stop, Writers};
@@ -91,6 +96,8 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     prompts: PromptArgs,
     #[command(flatten)]
+    cloud: CloudArgs,
+    #[command(flatten)]
     sandbox: SandboxArgs,
     #[command(flatten)]
     model: ModelArgs,
@@ -102,6 +109,7 @@ const EXAMPLES: &str = "Examples:
   coder run task.json --model qwen2.5-coder-7b.gguf --attempts 3
   coder run plan/ --jobs 4
   coder run plan/ --jobs 4 --resume
+  coder run plan/ --egress ask --budget 0.50
 
 A task file says which file to write, what it should be, and which command must succeed:
 
@@ -118,6 +126,9 @@ needs a shell is written `Run (shell): a && b`, and runs once you have approved 
 
 A folder of tasks is a plan. Its order comes from `batches.md` in it, or from `depends_on` in the tasks; else they are
 one wave. Tasks of a wave may run at the same time, unless they touch the same file.
+
+What the local model cannot do, or may not, goes up a ladder of models elsewhere, if the configuration or --egress lets anything
+leave (see coder config). Where all fail, a hand-over says what a person needs to go on.
 
 Old content is kept outside of the folder; coder undo brings it back. If no attempt passes, the files are as they
 were before, also after a crash.
@@ -165,12 +176,17 @@ pub(crate) fn run(args: RunArgs) -> Outcome {
         true => Recorder::none(),
         false => Recorder::open(&args.ledger, &args.state, &args.working_dir),
     };
-    let prepared = args.prepare(&plan, &writers, &recorder).or_else(|failure| args.refuse(failure))?;
+    let config = config::load(&args.working_dir, &args.cloud.layer());
+    let config = config.or_else(|failure| args.refuse(failure))?;
+    let cloud = Cloud::new(&config, &recorder, stop.clone())?;
+    let rungs = args.rungs(&config);
+    let prepared = args.prepare(&plan, &writers, rungs, &recorder).or_else(|failure| args.refuse(failure))?;
     let several = args.is_several(&plan);
     let screen = Screen::new(&prepared, several, args.output_format, &recorder);
+    cloud.beside(&screen.live);
     let crew = Crew {
         settings: &|task| prepared[task.id.as_str()].settings.clone(),
-        writer: &|task, _| Some(Box::new(writers.of(task)) as Box<dyn Writer>),
+        writer: &|task, rung| writer(&writers, &cloud, &config, task, rung),
         observe: &|task, event| screen.observe(plan.tasks.get(task), event),
         cancel: stop.flag(),
     };
@@ -192,7 +208,31 @@ pub(crate) fn run(args: RunArgs) -> Outcome {
     }
 }
 
+/// Who stands behind a rung's name.
+fn writer<'w>(
+    writers: &'w Writers<'_>,
+    cloud: &'w Cloud<'_>,
+    config: &Config,
+    task: &Task,
+    rung: &str,
+) -> Option<Box<dyn Writer + 'w>> {
+    let (name, rung) = config.rung(rung).ok()?;
+    Some(match &rung.reach {
+        Reach::Here => Box::new(writers.of(task)),
+        Reach::Engine(model) => Box::new(writers.of(task).with(model)),
+        Reach::Endpoint { .. } => Box::new(cloud.writer(name, Some(task.clone()))),
+    })
+}
+
 impl RunArgs {
+    fn rungs<'a>(&self, config: &'a Config) -> Rungs<'a> {
+        Rungs {
+            config,
+            model_given: self.model.model.is_some(),
+            force_local: self.eligibility.is_forced_local(),
+        }
+    }
+
     fn paths(&self) -> Vec<PathBuf> {
         // A task may be named as seen from the folder it works in.
         let place = |path: &PathBuf| {
@@ -245,6 +285,7 @@ impl RunArgs {
         &self,
         plan: &'p Plan,
         writers: &Writers<'_>,
+        rungs: Rungs<'_>,
         recorder: &Recorder,
     ) -> Outcome<HashMap<&'p str, Prepared>> {
         let attempts = if self.no_retry { 1 } else { self.attempts };
@@ -260,12 +301,17 @@ impl RunArgs {
         let own = self.eligibility.policy.tables()?;
         let tables = own.as_deref().unwrap_or(Tables::built_in());
         let routed = recorder.routed();
+        settings.review = rungs.review();
+        let elsewhere = self.showing(false, own.as_ref())?;
+        settings.showings = rungs.others().map(|name| (name.to_string(), elsewhere.clone())).collect();
         let mut writer = writers.lock();
         let mut of = |task: &'p Task| {
             settings.verify.output_bytes = writer.prepare(task);
             settings.showing = self.showing(writer.is_bundled(), own.as_ref())?;
             let judgement = check::judged(task, &self.working_dir, &routed, tables);
-            settings.refused_by = self.eligibility.refusal(task, &judgement);
+            settings.policy.ladders = rungs.ladders(task, &judgement);
+            let is_local = is_local(&settings.policy.ladders.first);
+            settings.refused_by = self.eligibility.refusal(task, &judgement, is_local);
             Ok((task.id.as_str(), Prepared { settings: settings.clone(), judgement }))
         };
         plan.tasks.iter().map(&mut of).collect()
@@ -312,7 +358,7 @@ struct Prepared {
 /// What is shown and written down while tasks are at work: progress on standard error, a line for each result on
 /// standard output, attempts in the ledger.
 struct Screen<'a> {
-    live: Live,
+    live: Arc<Live>,
     format: Format,
     recorder: &'a Recorder,
     prepared: &'a HashMap<&'a str, Prepared>,
@@ -329,7 +375,7 @@ impl<'a> Screen<'a> {
         format: Format,
         recorder: &'a Recorder,
     ) -> Self {
-        let live = Live::new(prepared.len(), several);
+        let live = Arc::new(Live::new(prepared.len(), several));
         let (recordings, out) = (Mutex::default(), Mutex::new(Ok(Output::new())));
         Self { live, format, recorder, prepared, recordings, out }
     }

@@ -1,5 +1,6 @@
 //! `coder stats`: what the ledger adds up to.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -89,6 +90,25 @@ struct Json<'a, T> {
 
 const SCHEMA: u32 = 1;
 
+/// The statistics, and what a rung alone would have cost.
+#[derive(Serialize)]
+struct Body {
+    #[serde(flatten)]
+    stats: Stats,
+    /// US dollars of all complete tasks, each as one request to this rung; rungs elsewhere that have a price.
+    all_on_usd: BTreeMap<String, f64>,
+}
+
+/// What all complete tasks would have cost on each rung elsewhere (S0-35).
+fn all_on(stats: &Stats, config: &Config, prices: &Prices) -> BTreeMap<String, f64> {
+    let elsewhere = config.rungs.iter().filter(|(_, rung)| !rung.is_local());
+    let priced = elsewhere.filter_map(|(name, rung)| Some((name, prices.of_rung(name, rung).ok()?)));
+    let sum = |price: &coder_escalate::Price| {
+        stats.counts.requests.iter().map(|request| price.usd(&tokens(*request))).sum()
+    };
+    priced.map(|(name, price)| (name.to_string(), sum(&price))).collect()
+}
+
 pub(crate) fn run(args: StatsArgs) -> Outcome {
     let now = now();
     let config = config::user()?;
@@ -105,10 +125,10 @@ pub(crate) fn run(args: StatsArgs) -> Outcome {
         entries.retain(|entry| entry.attempts.iter().any(|attempt| attempt.tier == *tier));
         loose.retain(|sent| sent.rung == *tier);
     }
-    let prices = prices(&args, &config)?;
+    let all_prices = prices(&args, &config)?;
     let best = config.names().resolve("best").map_err(Failure::new)?;
-    let best_usd = |usage: Usage| Some(prices.of(&best)?.usd(&tokens(usage)));
-    let electricity = prices.electricity;
+    let best_usd = |usage: Usage| Some(all_prices.of(&best)?.usd(&tokens(usage)));
+    let electricity = all_prices.electricity;
     let yardstick =
         Yardstick { best_usd: &best_usd, watts: electricity.watts, kwh_usd: electricity.kwh_usd, now };
     if let Some(file) = &args.export {
@@ -118,7 +138,7 @@ pub(crate) fn run(args: StatsArgs) -> Outcome {
     let ledger = path.as_deref();
     if args.json {
         let (since, tier) = (args.since.as_deref(), tier.as_deref());
-        let prices = &prices.date;
+        let prices = &all_prices.date;
         match args.by {
             None if args.log => {
                 let body = serde_json::json!({ "tasks": entries });
@@ -129,7 +149,8 @@ pub(crate) fn run(args: StatsArgs) -> Outcome {
                 out.json(&Json { schema: SCHEMA, ledger, since, tier, prices, body })?;
             }
             None => {
-                let body = Stats::of(&entries, &loose, &yardstick);
+                let stats = Stats::of(&entries, &loose, &yardstick);
+                let body = Body { all_on_usd: all_on(&stats, &config, &all_prices), stats };
                 out.json(&Json { schema: SCHEMA, ledger, since, tier, prices, body })?;
             }
         }
@@ -139,7 +160,10 @@ pub(crate) fn run(args: StatsArgs) -> Outcome {
         _ if entries.is_empty() => vec![no_data(&args, ledger)],
         None if args.log => show::log(&entries),
         Some(by) => show::groups(by, &by.groups(&entries)),
-        None => show::stats(&Stats::of(&entries, &loose, &yardstick), &prices),
+        None => {
+            let stats = Stats::of(&entries, &loose, &yardstick);
+            show::stats(&stats, &all_prices, &all_on(&stats, &config, &all_prices))
+        }
     };
     Ok(out.text(&(lines.join("\n") + "\n"))?)
 }
@@ -165,7 +189,12 @@ fn no_data(args: &StatsArgs, ledger: Option<&Path>) -> String {
 /// What a request took, as prices count it.
 fn tokens(usage: Usage) -> Tokens {
     let cache_read = usage.cached_tokens.min(usage.prompt_tokens);
-    Tokens { input: usage.prompt_tokens - cache_read, cache_write: 0, cache_read, output: usage.completion_tokens }
+    Tokens {
+        input: usage.prompt_tokens - cache_read,
+        cache_write: 0,
+        cache_read,
+        output: usage.completion_tokens,
+    }
 }
 
 /// The program's prices and those of `coder.toml`, changed by the user's file of prices, changed by the arguments.

@@ -17,9 +17,6 @@ use crate::bundled;
 use crate::failure::{Failure, Outcome};
 use crate::progress;
 
-/// Aliases of models that do not run here.
-const CLOUD: [&str; 6] = ["haiku", "sonnet", "opus", "cheap", "balanced", "best"];
-
 /// The most bytes of a failed command's output that a model is shown.
 const FEEDBACK_BYTES: usize = 8 << 10;
 
@@ -33,8 +30,8 @@ pub(crate) struct LocalWriter<'a> {
     stop: Stop,
     /// The model that is open, by its name.
     open: Option<(String, Engine)>,
-    /// What `--model` would say for the task at hand, or why no model here can do it.
-    wanted: Result<Option<String>, String>,
+    /// What `--model` would say for the task at hand.
+    wanted: Option<String>,
     /// What all drafts together took.
     pub(crate) decoded: Decoded,
     /// Drafts in progress.
@@ -101,7 +98,7 @@ impl Stop {
 
 impl<'a> LocalWriter<'a> {
     fn new(model: &'a ModelArgs, stop: Stop) -> Self {
-        Self { model, stop, open: None, wanted: Ok(None), decoded: Decoded::default(), drafts: 0 }
+        Self { model, stop, open: None, wanted: None, decoded: Decoded::default(), drafts: 0 }
     }
 
     /// Chooses the model for a task. Returns how many bytes of a failed command's output fit into the model's context,
@@ -119,15 +116,12 @@ impl<'a> LocalWriter<'a> {
     /// no such model here.
     fn choose<'t>(&mut self, task: &'t Task) -> Option<&'t str> {
         let mut missing = None;
-        self.wanted = match (&self.model.model, task.model.as_deref(), &task.local_model) {
-            (Some(given), ..) => Ok(Some(given.clone())),
-            (None, Some(alias), _) if CLOUD.contains(&alias) => Err(format!(
-                "the task asks for `{alias}`, which does not run on this machine; give it to a local model with --model"
-            )),
-            (None, _, Some(name)) if bundled::find(name).is_some() => Ok(Some(name.clone())),
-            (None, _, name) => {
+        self.wanted = match (&self.model.model, &task.local_model) {
+            (Some(given), _) => Some(given.clone()),
+            (None, Some(name)) if bundled::find(name).is_some() => Some(name.clone()),
+            (None, name) => {
                 missing = name.as_deref();
-                Ok(None)
+                None
             }
         };
         missing
@@ -135,7 +129,7 @@ impl<'a> LocalWriter<'a> {
 
     /// The context of the model for the task at hand, without loading it.
     fn context(&self) -> Outcome<usize> {
-        let args = self.args()?;
+        let args = self.args();
         if let Some(context) = args.context {
             return Ok(context);
         }
@@ -148,20 +142,19 @@ impl<'a> LocalWriter<'a> {
     }
 
     /// The model's arguments for the task at hand.
-    fn args(&self) -> Outcome<ModelArgs> {
-        let model = self.wanted.clone().map_err(Failure::new)?;
-        Ok(ModelArgs { model, ..self.model.clone() })
+    fn args(&self) -> ModelArgs {
+        ModelArgs { model: self.wanted.clone(), ..self.model.clone() }
     }
 
     /// Whether the bundled model has the task at hand.
     pub(crate) fn is_bundled(&self) -> bool {
         let given = self.model.model.as_deref();
-        let wanted = self.wanted.as_ref().ok().and_then(Option::as_deref);
-        bundled::find(given.or(wanted).unwrap_or(bundled::NAME)) == Some(bundled::Found::Bundled)
+        bundled::find(given.or(self.wanted.as_deref()).unwrap_or(bundled::NAME))
+            == Some(bundled::Found::Bundled)
     }
 
     fn engine(&mut self) -> Outcome<&Engine> {
-        let args = self.args()?;
+        let args = self.args();
         let name = args.model.clone().unwrap_or_else(|| bundled::NAME.to_string());
         if self.open.as_ref().is_none_or(|(open, _)| *open != name) {
             // First away with the old one: there may not be room for two.
@@ -196,9 +189,8 @@ impl<'a> LocalWriter<'a> {
 
     /// Whether the model for the task at hand is open, or could be opened without taking one from a draft.
     fn is_ready(&self) -> bool {
-        let name = |wanted: &Option<String>| wanted.clone().unwrap_or_else(|| bundled::NAME.to_string());
-        let wanted = self.wanted.as_ref().ok().map(name);
-        self.drafts == 0 || wanted.is_none() || self.open.as_ref().map(|(name, _)| name) == wanted.as_ref()
+        let wanted = self.wanted.as_deref().unwrap_or(bundled::NAME);
+        self.drafts == 0 || self.open.as_ref().is_some_and(|(name, _)| name == wanted)
     }
 }
 
@@ -283,7 +275,7 @@ impl<'a> Writers<'a> {
 
     /// On behalf of a task.
     pub(crate) fn of(&self, task: &Task) -> Turn<'_, 'a> {
-        Turn { writers: self, task: task.clone() }
+        Turn { writers: self, task: task.clone(), model: None }
     }
 }
 
@@ -291,14 +283,25 @@ impl<'a> Writers<'a> {
 pub(crate) struct Turn<'w, 'a> {
     writers: &'w Writers<'a>,
     task: Task,
+    /// In place of the task's model.
+    model: Option<String>,
 }
 
 impl<'w, 'a> Turn<'w, 'a> {
+    /// The same with another model in this process.
+    pub(crate) fn with(mut self, model: &str) -> Self {
+        self.model = Some(model.to_owned());
+        self
+    }
+
     /// The writer with the task's model chosen, once it can be had.
     fn writer(&self) -> MutexGuard<'w, LocalWriter<'a>> {
         let mut writer = self.writers.lock();
         loop {
-            writer.choose(&self.task);
+            match &self.model {
+                Some(model) => writer.wanted = Some(model.clone()),
+                None => drop(writer.choose(&self.task)),
+            }
             if writer.is_ready() {
                 return writer;
             }

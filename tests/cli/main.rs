@@ -2,6 +2,7 @@
 
 mod ask;
 mod check;
+mod escalation;
 mod interruption;
 mod killed_plan;
 mod network;
@@ -9,6 +10,7 @@ mod plan;
 mod quantize;
 mod run;
 mod sandbox;
+mod server;
 mod stats;
 mod support;
 mod text;

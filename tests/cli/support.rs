@@ -58,6 +58,11 @@ pub(crate) fn copy_of(from: &str) -> TempDir {
     folder
 }
 
+/// The same into a folder.
+pub(crate) fn copy_into(from: &str, to: &Path) {
+    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join(from), to);
+}
+
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {

@@ -1,12 +1,14 @@
 //! The tables of `coder stats`.
 
+use std::collections::BTreeMap;
+
 use coder_escalate::Prices;
 use coder_tasks::ledger::{self, Entry, Group, Grouping, LOCAL, Metric, Stats, Target, Unit, timestamp};
 
 use crate::table::{self, Side};
 
 /// All figures, for people.
-pub(super) fn stats(stats: &Stats, prices: &Prices) -> Vec<String> {
+pub(super) fn stats(stats: &Stats, prices: &Prices, all_on: &BTreeMap<String, f64>) -> Vec<String> {
     let counts = &stats.counts;
     let period = match (&stats.from, &stats.to) {
         (Some(from), Some(to)) => format!(" from {} to {}", day(from), day(to)),
@@ -36,6 +38,7 @@ pub(super) fn stats(stats: &Stats, prices: &Prices) -> Vec<String> {
         local.total_attempts, local.success_count, local.escalated_to_cloud, local.avg_quality_score
     ));
     lines.push(money(stats, prices));
+    lines.extend(alone(all_on));
     lines.push(String::new());
     lines.extend(groups(Grouping::Week, &stats.weeks));
     lines.extend(trends(stats));
@@ -179,6 +182,14 @@ fn money(stats: &Stats, prices: &Prices) -> String {
         None => "no price of the best model".to_string(),
     };
     format!("cost: {} for cloud models, {electricity}; {best}", usd(cost.cloud_usd))
+}
+
+/// What one rung alone would have cost, the cheapest first.
+fn alone(all_on: &BTreeMap<String, f64>) -> Option<String> {
+    let mut rungs: Vec<(&String, &f64)> = all_on.iter().collect();
+    rungs.sort_by(|one, other| one.1.total_cmp(other.1));
+    let each: Vec<String> = rungs.iter().map(|(rung, amount)| format!("{rung} {}", usd(**amount))).collect();
+    (!each.is_empty()).then(|| format!("all of it on one rung: {}", each.join(", ")))
 }
 
 fn trends(stats: &Stats) -> Vec<String> {

@@ -28,9 +28,7 @@ pub use ask::{Answer, Ask, Effort, End, Said, Speaker, Tokens};
 pub use budget::{Budget, Limit, Limits, Refused, Reservation, SpentToday};
 pub use config::Config;
 pub use cooldown::{Admission, Cooldowns, Rest};
-pub use egress::{
-    Address, Clearance, DENIED, Decision, Egress, Policy, Question, Refusal, Rules, Shown,
-};
+pub use egress::{Address, Clearance, DENIED, Decision, Egress, Policy, Question, Refusal, Rules, Shown};
 pub use endpoint::{Dialect, Endpoint, LimitName};
 pub use error::{Error, Result};
 pub use fault::{Attempt, Failure, Fault, Spent};

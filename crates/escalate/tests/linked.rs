@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 /// Crates that can open a connection, or exist only for those that do.
-const NETWORK: [&str; 6] = ["reqwest", "hyper", "hyper-util", "rustls", "tokio", "url"];
+const NETWORK: [&str; 5] = ["reqwest", "hyper", "hyper-util", "rustls", "tokio"];
 
 /// The names of the crates that `coder` links.
 fn linked(more: &[&str]) -> BTreeSet<String> {

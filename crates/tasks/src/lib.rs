@@ -12,6 +12,7 @@ pub mod language;
 pub mod ledger;
 pub mod path;
 pub mod plan;
+pub mod planner;
 pub mod policy;
 pub mod prompt;
 pub mod run;

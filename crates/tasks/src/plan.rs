@@ -19,7 +19,7 @@ mod waves;
 use std::path::{Path, PathBuf};
 
 pub use commit::message;
-pub use conduct::{Conduct, Crew, Event, Finished, is_repository, run_plan};
+pub use conduct::{Conduct, Crew, Event, Finished, OpenWriter, is_repository, run_plan};
 
 use crate::task::Task;
 use crate::{Error, Result};

@@ -14,6 +14,7 @@ use crate::task::{Place, Task};
 use crate::{Result, language};
 
 pub(crate) use review::{review_prompt, unified};
+pub(crate) use templates::render_plan;
 pub use templates::{TemplateKind, Templates};
 
 /// A conversation to be continued by the model, and the shape of what it says.
@@ -27,6 +28,8 @@ pub struct Prompt {
     pub form: Form,
     /// The files that the reply may change as they were shown; new ones are empty.
     pub files: Vec<ContextFile>,
+    /// The context files as they were shown.
+    pub context: Vec<ContextFile>,
     /// Which templates made it: the first 12 hexadecimal digits of the SHA-256 of their sources.
     pub template: String,
     /// The way of work that the template is for.
@@ -163,7 +166,8 @@ impl Prompt {
             |path: &String| ContextFile { path: path.clone(), content: content(path).unwrap_or_default() };
         let files = task.files.iter().map(file).collect();
         let (template, budget) = (templates.digest(kind), templates.budget(kind));
-        Ok(Prompt { messages, reply, form, files, template, kind, budget })
+        let context = context.to_vec();
+        Ok(Prompt { messages, reply, form, files, context, template, kind, budget })
     }
 
     /// The conversation after a failed attempt: what the model replied, and what came of it.
@@ -259,7 +263,7 @@ fn objective(task: &Task) -> String {
     parts.join("\n\n")
 }
 
-fn shown(title: &str, path: &str, content: &str) -> minijinja::Value {
+pub(crate) fn shown(title: &str, path: &str, content: &str) -> minijinja::Value {
     let content = content.trim_end_matches('\n');
     context! {
         path => title,

@@ -24,7 +24,7 @@ pub const MAX_FILES: usize = 64;
 pub const MAX_CONTEXT_FILES: usize = 64;
 
 /// Fields that both formats have.
-const FIELDS: [&str; 17] = [
+const FIELDS: [&str; 18] = [
     "task_id",
     "status",
     "model",
@@ -33,6 +33,7 @@ const FIELDS: [&str; 17] = [
     "tdd_phase",
     "depends_on",
     "policy",
+    "egress",
     "tags",
     "category",
     "estimated_lines",
@@ -87,6 +88,8 @@ pub struct Task {
     pub depends_on: Vec<String>,
     /// Which rule decides whether a local model may do it.
     pub policy: Eligibility,
+    /// Whether anything of it may be sent to a model elsewhere; the stricter of this and the configuration holds.
+    pub egress: Option<Egress>,
     /// Tags, such as "SECURITY".
     pub tags: Vec<String>,
     /// What it is about, where the task says so.
@@ -168,6 +171,18 @@ pub enum Eligibility {
     Ticket,
 }
 
+/// Whether something of a task may leave the machine. The stricter comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Egress {
+    /// Nothing.
+    Never,
+    /// What somebody has agreed to.
+    Ask,
+    /// What the rules let through.
+    Allow,
+}
+
 impl Eligibility {
     /// How many files one task may change.
     pub fn max_files(self) -> usize {
@@ -240,6 +255,7 @@ impl Task {
             phase: None,
             depends_on: Vec::new(),
             policy: Eligibility::Atomic,
+            egress: None,
             tags: Vec::new(),
             category: None,
             estimated_lines: None,
@@ -323,6 +339,7 @@ fn one_of<T: serde::de::DeserializeOwned>(file: &str, field: &str, value: &str, 
 
 const PHASES: &str = "setup, red, green, refactor, verify";
 const POLICIES: &str = "atomic, ticket";
+const EGRESS: &str = "never, ask, allow";
 
 /// A category by its name; the error lists all of them.
 fn checked_category(file: &str, given: Option<String>) -> Result<Option<Category>> {

@@ -38,12 +38,15 @@ pub struct Conduct {
     pub stash: bool,
 }
 
+/// Opens the writer of a rung for a task; None if nothing stands behind the name.
+pub type OpenWriter<'a> = dyn Fn(&Task, &str) -> Option<Box<dyn Writer + 'a>> + Sync + 'a;
+
 /// Who does the work and who watches. All of it may be called from several threads.
 pub struct Crew<'a> {
     /// The settings for a task.
     pub settings: &'a (dyn Fn(&Task) -> Settings + Sync),
     /// Who drafts for a task on a rung; None leaves it to the task's own code.
-    pub writer: &'a (dyn Fn(&Task, &str) -> Option<Box<dyn Writer + 'a>> + Sync),
+    pub writer: &'a OpenWriter<'a>,
     /// Is told what happens; the number is the task's place in the plan.
     pub observe: &'a (dyn Fn(usize, &Event<'_>) + Sync),
     /// Stops everything at the next opportunity.

@@ -71,6 +71,9 @@ const RETRY: &str = include_str!("../../templates/retry.md");
 /// What a reviewer is shown.
 const REVIEW: &str = include_str!("../../templates/review.md");
 
+/// What a planner is shown.
+const PLAN: &str = include_str!("../../templates/plan.md");
+
 /// The largest template in bytes.
 const MAX_BYTES: u64 = 64 << 10;
 
@@ -177,6 +180,10 @@ pub(super) fn render_retry(values: minijinja::Value) -> Result<String> {
     rendered(fixed(), "retry.md", values).map_err(|error| Error::Template(error.to_string()))
 }
 
+pub(crate) fn render_plan(values: minijinja::Value) -> Result<String> {
+    rendered(fixed(), "plan.md", values).map_err(|error| Error::Template(error.to_string()))
+}
+
 pub(super) fn render_review(values: minijinja::Value) -> Result<String> {
     rendered(fixed(), "review.md", values).map_err(|error| Error::Template(error.to_string()))
 }
@@ -190,7 +197,7 @@ fn rendered(
     Ok(text.trim_end_matches('\n').to_owned())
 }
 
-/// The built-in base, the retry and the review, compiled once.
+/// The built-in base, the retry, the review and the plan, compiled once.
 fn fixed() -> &'static Environment<'static> {
     static ENVIRONMENT: OnceLock<Environment<'static>> = OnceLock::new();
     ENVIRONMENT.get_or_init(empty)
@@ -217,6 +224,7 @@ fn empty() -> Environment<'static> {
     let _ = made.add_template("prompt.md", BASE);
     let _ = made.add_template("retry.md", RETRY);
     let _ = made.add_template("review.md", REVIEW);
+    let _ = made.add_template("plan.md", PLAN);
     made
 }
 

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::{
-    Eligibility, Format, PHASES, POLICIES, Task, bad, checked_category, checked_command, checked_count,
-    checked_files, checked_id, checked_path, guarded_files,
+    EGRESS, Eligibility, Format, PHASES, POLICIES, Task, bad, checked_category, checked_command,
+    checked_count, checked_files, checked_id, checked_path, guarded_files,
 };
 use crate::Result;
 use crate::command::Command;
@@ -37,6 +37,10 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
         Some(policy) => one_of(file, "policy", &policy, POLICIES)?,
         None => Eligibility::Atomic,
     };
+    let egress = match fields.text("egress")? {
+        Some(egress) => Some(one_of(file, "egress", &egress, EGRESS)?),
+        None => None,
+    };
     let mut warnings = fields.unknown();
     warnings.extend(guarded_files(&files));
     Ok(Task {
@@ -60,6 +64,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
         phase,
         depends_on: fields.names("depends_on")?,
         policy,
+        egress,
         tags: fields.list("tags")?,
         category: checked_category(file, fields.text("category")?)?,
         estimated_lines: fields.number("estimated_lines")?,

@@ -2,7 +2,7 @@
 
 mod front;
 
-use super::{Code, Criterion, Eligibility, Format, PHASES, POLICIES, Place, Task};
+use super::{Code, Criterion, EGRESS, Eligibility, Format, PHASES, POLICIES, Place, Task};
 use super::{
     bad, checked_category, checked_command, checked_count, checked_files, checked_id, checked_path,
     guarded_files, one_of, stem,
@@ -36,6 +36,10 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
         Some(policy) => one_of(file, "policy", policy, POLICIES)?,
         None => Eligibility::Ticket,
     };
+    let egress = match &front.egress {
+        Some(egress) => Some(one_of(file, "egress", egress, EGRESS)?),
+        None => None,
+    };
     let mut warnings = front.unknown;
     warnings.extend(sections.warnings);
     warnings.extend(guarded_files(&files));
@@ -60,6 +64,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
         phase,
         depends_on: front.depends_on,
         policy,
+        egress,
         tags: front.tags.unwrap_or_default(),
         category: checked_category(file, front.category)?,
         estimated_lines: front.estimated_lines,

@@ -20,6 +20,7 @@ pub(super) struct Front {
     pub(super) complexity: Option<String>,
     pub(super) tdd_phase: Option<String>,
     pub(super) policy: Option<String>,
+    pub(super) egress: Option<String>,
     pub(super) tags: Option<Vec<String>>,
     pub(super) category: Option<String>,
     pub(super) estimated_lines: Option<usize>,

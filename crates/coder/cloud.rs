@@ -1,0 +1,369 @@
+//! Models elsewhere as writers: what one is asked goes through egress, budget and ledger before it leaves, and comes back
+//! as a draft or an answer. The only place where a request of a task is sent.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use coder_escalate::{
+    Ask, Budget, Clearance, Config, Decision, Egress, Endpoint, Outgoing, Policy, Price, Prices, Reach, Rung,
+    RungName, Said, Shown, Speaker, Spent,
+};
+use coder_tasks::ledger::{Answered, Sending};
+use coder_tasks::{
+    DraftOptions, FailureClass, Prompt, PromptMessage, Purpose, Question, Reply, Role, Task, Usage, Writer,
+    WriterError,
+};
+
+use crate::failure::Outcome;
+use crate::ledger::Recorder;
+use crate::live::Live;
+use crate::writer::Stop;
+
+/// Milliseconds of a day; days of budgets begin at midnight UTC, as those of `coder stats` do.
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// All that may be asked elsewhere during one command, and under which conditions.
+pub(crate) struct Cloud<'a> {
+    config: &'a Config,
+    prices: Prices,
+    egress: Egress,
+    budget: Budget,
+    #[cfg(feature = "cloud")]
+    client: coder_escalate::Client,
+    recorder: &'a Recorder,
+    stop: Stop,
+    /// What must not be written over while somebody is asked.
+    live: OnceLock<Arc<Live>>,
+    /// Rung and host that the user let have the rest of this run.
+    agreed: Mutex<Vec<(RungName, String)>>,
+    /// Tells this run's requests from all others.
+    run: String,
+    requests: AtomicU64,
+}
+
+/// What is about to be asked.
+struct Job<'j> {
+    rung: &'j RungName,
+    purpose: Purpose,
+    task: Option<&'j Task>,
+    messages: &'j [PromptMessage],
+    files: Vec<Shown<'j>>,
+    schema: Option<serde_json::Value>,
+    max_tokens: Option<usize>,
+}
+
+/// A request that may leave.
+struct Cleared {
+    outgoing: Outgoing,
+    clearance: Clearance,
+    price: Price,
+    most_usd: f64,
+}
+
+impl<'a> Cloud<'a> {
+    /// For one run of a command. Nothing is connected, and no key is read, before something is asked.
+    pub(crate) fn new(config: &'a Config, recorder: &'a Recorder, stop: Stop) -> Outcome<Self> {
+        let now = crate::ledger::now();
+        let spent = recorder.spent(now - now.rem_euclid(DAY_MS));
+        let rungs = spent.into_iter().filter_map(|(rung, usd)| Some((RungName::new(&rung).ok()?, usd)));
+        let spent = coder_escalate::SpentToday { rungs: rungs.collect::<BTreeMap<_, _>>() };
+        Ok(Self {
+            prices: config.prices(),
+            egress: Egress::of(config).map_err(crate::failure::Failure::new)?,
+            budget: Budget::new(&config.budget, &spent),
+            #[cfg(feature = "cloud")]
+            client: coder_escalate::Client::new(coder_escalate::Options::default()),
+            config,
+            recorder,
+            stop,
+            live: OnceLock::new(),
+            agreed: Mutex::default(),
+            run: format!("{:x}-{:x}", now, std::process::id()),
+            requests: AtomicU64::new(1),
+        })
+    }
+
+    /// What is shown meanwhile.
+    pub(crate) fn beside(&self, live: &Arc<Live>) {
+        // The first one stays: a command has one screen.
+        let _ = self.live.set(live.clone());
+    }
+
+    /// The writer of a rung that is elsewhere, for a task or for none.
+    pub(crate) fn writer<'w>(&'w self, rung: RungName, task: Option<Task>) -> CloudWriter<'w, 'a> {
+        CloudWriter { cloud: self, rung, task }
+    }
+
+    /// The rung, where it is reached, and its model.
+    fn reach(&self, name: &RungName) -> Result<(&'a Rung, &'a Endpoint, &'a str), WriterError> {
+        let rung = self.config.rungs.get(name);
+        let Some((rung, Reach::Endpoint { endpoint, model })) = rung.map(|rung| (rung, &rung.reach)) else {
+            return Err(unavailable(format!(
+                "`{name}` is no rung behind an endpoint; see coder config show"
+            )));
+        };
+        match self.config.endpoints.get(endpoint) {
+            Some(found) => Ok((rung, found, model)),
+            None => Err(unavailable(format!("rung `{name}` has no endpoint `{endpoint}`"))),
+        }
+    }
+
+    fn ask(&self, job: &Job<'_>) -> Result<Reply, WriterError> {
+        let Cleared { outgoing, clearance, price, most_usd } = self.cleared(job)?;
+        let refused = |refused: coder_escalate::Refused| unavailable(refused.to_string());
+        let mut reserved = vec![self.budget.reserve(job.rung, most_usd).map_err(refused)?];
+        let sending = Sending {
+            id: outgoing.id(),
+            purpose: job.purpose.as_str(),
+            rung: job.rung.as_str(),
+            model: outgoing.model(),
+            host: &clearance.host,
+            files: &clearance.files,
+            bytes: clearance.bytes as u64,
+            sha256: &clearance.sha256,
+            most_usd,
+        };
+        self.recorder.sending(job.task.map(|task| task.id.as_str()), &sending);
+        let mut again = |_: Spent| match self.budget.reserve(job.rung, most_usd) {
+            Ok(more) => {
+                reserved.push(more);
+                true
+            }
+            Err(_) => false,
+        };
+        let answer = self.deliver(&outgoing, &mut again);
+        let (spent, tries, error) = match &answer {
+            Ok(answer) => (answer.spent(), answer.attempts, String::new()),
+            Err(failure) => (failure.spent(), failure.attempts.len() as u32, failure.to_string()),
+        };
+        let cost_usd = price.usd(&spent.tokens);
+        settle(reserved, cost_usd);
+        let usage = usage(&spent.tokens);
+        let answered =
+            Answered { usage, cache_write_tokens: spent.tokens.cache_write, tries, cost_usd, error: &error };
+        self.recorder.answered(outgoing.id(), &answered);
+        match answer {
+            Ok(answer) => {
+                Ok(Reply { text: answer.text, usage, seconds: answer.seconds, cost_usd, model: answer.model })
+            }
+            Err(failure) => {
+                let class = class(&failure.fault);
+                Err(WriterError { usage, cost_usd, ..WriterError::new(class, error) })
+            }
+        }
+    }
+
+    /// Makes the request, and finds out whether it may leave. It has cost nothing so far.
+    fn cleared(&self, job: &Job<'_>) -> Result<Cleared, WriterError> {
+        let (rung, endpoint, model) = self.reach(job.rung)?;
+        let said = |message: &PromptMessage| Said {
+            by: match message.role {
+                Role::System => Speaker::System,
+                Role::User => Speaker::User,
+                Role::Assistant => Speaker::Assistant,
+            },
+            text: message.content.clone(),
+        };
+        let most = job.max_tokens.map_or(rung.max_tokens, |most| u32::try_from(most).unwrap_or(u32::MAX));
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        let ask = Ask {
+            id: format!("{}-{number}", self.run),
+            model: model.to_owned(),
+            messages: job.messages.iter().map(said).collect(),
+            max_tokens: most.min(rung.max_tokens),
+            schema: job.schema.clone(),
+            effort: rung.effort,
+        };
+        let failed = |error: coder_escalate::Error| unavailable(error.to_string());
+        let outgoing = Outgoing::prepare(endpoint, &ask).map_err(failed)?;
+        let price = self.prices.of_rung(job.rung, rung).map_err(failed)?;
+        let most_usd = price.most_usd(&outgoing.most());
+        let task = job.task.and_then(|task| task.egress).map_or(Policy::Allow, policy);
+        let clearance = match self.egress.decide(job.rung, &outgoing, &job.files, task) {
+            Decision::Cleared(clearance) => clearance,
+            Decision::Refused(refusal) => return Err(unavailable(refusal.to_string())),
+            Decision::AskFirst(question) => {
+                self.agree(question.clearance(), &outgoing, job, most_usd)?;
+                question.agreed()
+            }
+        };
+        Ok(Cleared { outgoing, clearance, price, most_usd })
+    }
+
+    #[cfg(feature = "cloud")]
+    fn deliver(
+        &self,
+        outgoing: &Outgoing,
+        again: &mut dyn FnMut(Spent) -> bool,
+    ) -> Result<coder_escalate::Answer, coder_escalate::Failure> {
+        self.client.ask(outgoing, self.stop.flag(), again)
+    }
+
+    #[cfg(not(feature = "cloud"))]
+    fn deliver(
+        &self,
+        outgoing: &Outgoing,
+        _again: &mut dyn FnMut(Spent) -> bool,
+    ) -> Result<coder_escalate::Answer, coder_escalate::Failure> {
+        let problem = "this program was built without a network client; build it with the feature `cloud`";
+        let url = outgoing.url().to_owned();
+        let fault = coder_escalate::Fault::BadEndpoint { url, problem: problem.to_owned() };
+        Err(coder_escalate::Failure { fault, attempts: Vec::new(), seconds: 0.0 })
+    }
+
+    /// Shows what would leave and waits for the user's word. Tasks at work side by side ask one after the other.
+    fn agree(
+        &self,
+        clearance: &Clearance,
+        outgoing: &Outgoing,
+        job: &Job<'_>,
+        most_usd: f64,
+    ) -> Result<(), WriterError> {
+        let mut agreed = self.agreed.lock().unwrap_or_else(PoisonError::into_inner);
+        let pair = (clearance.rung.clone(), clearance.host.clone());
+        if agreed.contains(&pair) {
+            return Ok(());
+        }
+        if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+            return Err(unavailable(
+                "nobody could be asked whether it may be sent; answer at a terminal, or allow it (--egress allow)",
+            ));
+        }
+        let ask = || self.dialogue(clearance, outgoing, job, most_usd);
+        let said = match self.live.get() {
+            Some(live) => live.suspended(ask),
+            None => ask(),
+        };
+        match said {
+            Consent::Once => Ok(()),
+            Consent::Run => {
+                agreed.push(pair);
+                Ok(())
+            }
+            Consent::No => Err(unavailable("you did not agree that it is sent")),
+            Consent::Stop => {
+                self.stop.now();
+                Err(WriterError::new(FailureClass::Cancelled, "cancelled"))
+            }
+        }
+    }
+
+    fn dialogue(&self, clearance: &Clearance, outgoing: &Outgoing, job: &Job<'_>, most_usd: f64) -> Consent {
+        let plain = |text: &str| crate::output::Plain::default().filter(text);
+        let what = job.task.map_or(String::new(), |task| format!("{}: ", task.id));
+        let files = match clearance.files.as_slice() {
+            [] => "no file".to_owned(),
+            files => files.join(", "),
+        };
+        eprintln!(
+            "{}a {} from {} ({}) at {}: {} bytes with {}, at most ${most_usd:.4}; ${:.4} spent in this run",
+            plain(&what),
+            job.purpose.as_str(),
+            clearance.rung,
+            plain(outgoing.model()),
+            plain(&clearance.host),
+            clearance.bytes,
+            plain(&files),
+            self.budget.spent_usd()
+        );
+        let Ok(mut editor) = rustyline::DefaultEditor::new() else { return Consent::No };
+        loop {
+            match editor.readline("Send it? [y]es, [a]ll to this host in this run, [s]how, [n]o: ") {
+                Ok(line) => match line.trim().to_ascii_lowercase().as_str() {
+                    "y" | "yes" => return Consent::Once,
+                    "a" | "all" => return Consent::Run,
+                    "s" | "show" => eprintln!("{}", plain(&String::from_utf8_lossy(outgoing.body()))),
+                    "n" | "no" => return Consent::No,
+                    _ => {}
+                },
+                Err(rustyline::error::ReadlineError::Interrupted) => return Consent::Stop,
+                Err(_) => return Consent::No,
+            }
+        }
+    }
+}
+
+/// What the user said.
+enum Consent {
+    Once,
+    Run,
+    No,
+    Stop,
+}
+
+/// A rung that is elsewhere, on behalf of one task.
+pub(crate) struct CloudWriter<'w, 'a> {
+    cloud: &'w Cloud<'a>,
+    rung: RungName,
+    task: Option<Task>,
+}
+
+impl Writer for CloudWriter<'_, '_> {
+    fn draft(&mut self, prompt: &Prompt, options: DraftOptions) -> Result<Reply, WriterError> {
+        let task = self.task.as_ref();
+        let shown = prompt.context.iter().chain(&prompt.files);
+        let files = shown.map(|file| Shown { path: &file.path, text: &file.content }).collect();
+        let job = Job {
+            rung: &self.rung,
+            purpose: Purpose::Draft,
+            task,
+            messages: &prompt.messages,
+            files,
+            schema: None,
+            max_tokens: options.max_tokens,
+        };
+        self.cloud.ask(&job)
+    }
+
+    fn answer(&mut self, question: &Question) -> Result<Reply, WriterError> {
+        let job = Job {
+            rung: &self.rung,
+            purpose: question.purpose,
+            task: self.task.as_ref(),
+            messages: &question.messages,
+            files: question.files.iter().map(|path| Shown { path, text: "" }).collect(),
+            schema: Some(question.schema.clone()),
+            max_tokens: Some(question.max_tokens),
+        };
+        self.cloud.ask(&job)
+    }
+}
+
+fn unavailable(message: impl Into<String>) -> WriterError {
+    WriterError::new(FailureClass::Availability, message)
+}
+
+/// What a fault says about the model, in the words of tasks.
+fn class(fault: &coder_escalate::Fault) -> FailureClass {
+    match fault {
+        coder_escalate::Fault::Cancelled => FailureClass::Cancelled,
+        fault if fault.class() == coder_escalate::FailureClass::Quality => FailureClass::Quality,
+        _ => FailureClass::Availability,
+    }
+}
+
+fn policy(task: coder_tasks::task::Egress) -> Policy {
+    match task {
+        coder_tasks::task::Egress::Never => Policy::Never,
+        coder_tasks::task::Egress::Ask => Policy::Ask,
+        coder_tasks::task::Egress::Allow => Policy::Allow,
+    }
+}
+
+/// The first reservation is settled with what all attempts cost together, the others with nothing.
+fn settle(reserved: Vec<coder_escalate::Reservation>, cost_usd: f64) {
+    let mut left = cost_usd;
+    for reservation in reserved {
+        reservation.settle(std::mem::take(&mut left));
+    }
+}
+
+fn usage(tokens: &coder_escalate::Tokens) -> Usage {
+    Usage {
+        prompt_tokens: tokens.prompt(),
+        cached_tokens: tokens.cache_read,
+        completion_tokens: tokens.output,
+    }
+}

@@ -1,0 +1,196 @@
+//! Who begins with a task, and who comes after: the configuration's rungs and ladders, as far as they may be asked.
+
+use clap::{Args, ValueEnum};
+use coder_escalate::config::{Routed, When};
+use coder_escalate::{Address, Config, Policy, Reach, RungName};
+use coder_tasks::Task;
+use coder_tasks::ledger::LOCAL;
+use coder_tasks::policy::{Judgement, Ladders, Route};
+use coder_tasks::run::ReviewRule;
+
+/// What may leave this machine, and what it may cost.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Models elsewhere (see coder config)")]
+pub(crate) struct CloudArgs {
+    /// Whether anything may be sent to a model elsewhere: never, ask (each request is shown first) or allow. What a project
+    /// forbids stays forbidden [default: the configuration's, and without one never]
+    #[arg(long, value_name = "POLICY")]
+    egress: Option<Say>,
+    /// The most US dollars that this run may cost [default: the configuration's]
+    #[arg(long, value_name = "USD", value_parser = usd)]
+    budget: Option<f64>,
+    /// Nobody reviews what the local model wrote
+    #[arg(long)]
+    no_review: bool,
+}
+
+/// Values of `--egress`.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+enum Say {
+    Never,
+    Ask,
+    Allow,
+}
+
+impl CloudArgs {
+    /// The arguments as a layer of the configuration.
+    pub(crate) fn layer(&self) -> String {
+        let mut text = String::new();
+        if let Some(say) = self.egress {
+            text += &format!("egress.policy = \"{}\"\n", format!("{say:?}").to_lowercase());
+        }
+        if let Some(usd) = self.budget {
+            text += &format!("budget.run_usd = {usd:?}\n");
+        }
+        if self.no_review {
+            text += "review.when = \"never\"\n";
+        }
+        text
+    }
+}
+
+fn usd(text: &str) -> Result<f64, String> {
+    let number: f64 = text.trim_start_matches('$').parse().map_err(|_| "must be a number".to_owned())?;
+    if number.is_finite() && number >= 0.0 { Ok(number) } else { Err("must be 0 or more".to_owned()) }
+}
+
+/// The rungs of a run.
+#[derive(Clone, Copy)]
+pub(crate) struct Rungs<'a> {
+    pub(crate) config: &'a Config,
+    /// Whether `--model` names who does it.
+    pub(crate) model_given: bool,
+    /// Whether tasks that are not for a local model go to it all the same.
+    pub(crate) force_local: bool,
+}
+
+impl Rungs<'_> {
+    /// Whether a rung may be asked at all. One on this machine always may.
+    pub(crate) fn may_ask(&self, name: &RungName) -> bool {
+        let Some(rung) = self.config.rungs.get(name) else { return false };
+        let Reach::Endpoint { endpoint, .. } = &rung.reach else { return true };
+        let rules = &self.config.egress;
+        let here = self.config.endpoints.get(endpoint).and_then(|found| Address::of(found).ok());
+        let stays = here.is_some_and(|address| address.loopback) && !rules.forwards.contains(endpoint);
+        stays || rules.policy != Policy::Never
+    }
+
+    /// Who does a task, and who after that.
+    pub(crate) fn ladders(&self, task: &Task, judgement: &Judgement) -> Ladders {
+        let first = self.first(task, judgement);
+        if !self.may_ask(&first) {
+            // Asking for it says why not, and nobody else was meant.
+            return Ladders::only(first.as_str());
+        }
+        let all = &self.config.ladders;
+        let own = all.types.get(&task_type(judgement));
+        let allowed = |rungs: &[RungName]| -> Vec<String> {
+            rungs.iter().filter(|rung| self.may_ask(rung)).map(ToString::to_string).collect()
+        };
+        Ladders {
+            first: first.to_string(),
+            order: order(&all.availability, &all.quality),
+            availability: allowed(own.unwrap_or(&all.availability)),
+            quality: allowed(own.unwrap_or(&all.quality)),
+        }
+    }
+
+    /// Whoever the command line names, the task names, a rule of the configuration sends it to, or the policy.
+    fn first(&self, task: &Task, judgement: &Judgement) -> RungName {
+        let local = RungName::local;
+        if self.model_given {
+            return local();
+        }
+        if let Some(named) = &task.model {
+            // A name that is none of a rung is that of a local model.
+            return self.config.rung(named).map_or_else(|_| local(), |(name, _)| name);
+        }
+        let phase = task.phase.and_then(|phase| serde_json::to_value(phase).ok());
+        let kind = task_type(judgement);
+        let routed = Routed {
+            phase: phase.as_ref().and_then(|phase| phase.as_str()),
+            tags: &task.tags,
+            task_type: Some(&kind),
+        };
+        if let Some(rung) = self.config.route(&routed) {
+            return rung.clone();
+        }
+        let elsewhere = (judgement.route == Route::Cloud && !self.force_local)
+            .then(|| self.config.rung(&judgement.model).ok())
+            .flatten();
+        match elsewhere {
+            Some((name, _)) if self.may_ask(&name) => name,
+            _ => local(),
+        }
+    }
+
+    /// Who reviews, if anybody does.
+    pub(crate) fn review(&self) -> Option<ReviewRule> {
+        let review = &self.config.review;
+        let local = || self.config.rungs.iter().filter(|(_, rung)| rung.is_local());
+        let of = match review.when {
+            When::Never => return None,
+            When::Local => Some(local().map(|(name, _)| name.to_string()).collect()),
+            When::Always => None,
+        };
+        let is_elsewhere = self.config.rungs.get(&review.rung).is_some_and(|rung| !rung.is_local());
+        let rule = ReviewRule { rung: review.rung.to_string(), of };
+        (is_elsewhere && self.may_ask(&review.rung)).then_some(rule)
+    }
+
+    /// All rungs but the model that the command runs with.
+    pub(crate) fn others(&self) -> impl Iterator<Item = &RungName> {
+        self.config.rungs.keys().filter(|name| name.as_str() != LOCAL)
+    }
+}
+
+/// The type's name in tables and ladders.
+fn task_type(judgement: &Judgement) -> String {
+    let value = serde_json::to_value(judgement.classification.task_type).unwrap_or_default();
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// Both ladders as one: a rung comes after all that it comes after on one of them.
+fn order(availability: &[RungName], quality: &[RungName]) -> Vec<String> {
+    let mut order: Vec<String> = availability.iter().map(ToString::to_string).collect();
+    let mut at = 0;
+    for rung in quality.iter().map(ToString::to_string) {
+        match order.iter().position(|other| *other == rung) {
+            Some(place) => at = at.max(place + 1),
+            None => {
+                order.insert(at, rung);
+                at += 1;
+            }
+        }
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(rungs: &[&str]) -> Vec<RungName> {
+        rungs.iter().map(|rung| RungName::new(rung).unwrap()).collect()
+    }
+
+    #[test]
+    fn the_ladders_are_merged() {
+        let merged = |one: &[&str], two: &[&str]| order(&names(one), &names(two)).join(" ");
+        assert_eq!(
+            merged(&["local", "haiku", "sonnet"], &["local", "sonnet", "opus"]),
+            "local haiku sonnet opus"
+        );
+        assert_eq!(merged(&["local"], &["local", "big", "opus"]), "local big opus");
+        assert_eq!(merged(&["local", "haiku"], &["opus"]), "opus local haiku");
+        assert_eq!(merged(&[], &["a", "b"]), "a b");
+    }
+
+    #[test]
+    fn arguments_are_a_layer() {
+        let args = CloudArgs { egress: Some(Say::Ask), budget: Some(0.5), no_review: true };
+        assert_eq!(args.layer(), "egress.policy = \"ask\"\nbudget.run_usd = 0.5\nreview.when = \"never\"\n");
+        assert_eq!(CloudArgs::default().layer(), "");
+        assert!(usd("-1").is_err() && usd("inf").is_err() && usd("$2.5") == Ok(2.5));
+    }
+}
