@@ -409,6 +409,18 @@ fn cancelling_ends_it_within_a_tenth_of_a_second() {
 }
 
 #[test]
+fn tasks_share_a_client() {
+    let server = FaultServer::start(good);
+    let (client, endpoint) = (Client::new(options()), endpoint(&server.url(), Dialect::Openai));
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| assert_eq!(ask(&client, &endpoint).unwrap().text, "Hello, Wörld"));
+        }
+    });
+    assert_eq!(server.seen().len(), 8);
+}
+
+#[test]
 fn nobody_listens() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
