@@ -96,16 +96,12 @@ fn prompt(heard: &mut Heard, usage: &Value) {
     let Some(input) = usage["input_tokens"].as_u64() else { return };
     let before = heard.prompt.unwrap_or_default();
     let count = |field: &str, before: u64| usage[field].as_u64().unwrap_or(before);
-    let tokens = Tokens {
+    heard.prompt = Some(Tokens {
         input,
         cache_write: count("cache_creation_input_tokens", before.cache_write),
         cache_read: count("cache_read_input_tokens", before.cache_read),
         output: 0,
-    };
-    // LiteLLM begins its streams with a count of 0, which no prompt has: it has not counted yet.
-    if tokens.prompt() > 0 {
-        heard.prompt = Some(tokens);
-    }
+    });
 }
 
 /// The last count is that of the whole answer; the one that a stream begins with is not.
@@ -168,12 +164,6 @@ mod tests {
         assert!(matches!(finish("tool_use"), Err(Fault::Malformed { .. })));
         assert!(matches!(stream(&[START]).unwrap().finish(), Err(Fault::CutOff { .. })));
         assert!(matches!(Heard::default().finish(), Err(Fault::Malformed { .. })));
-    }
-
-    #[test]
-    fn a_count_of_0_is_none() {
-        let start = r#"{"type":"message_start","message":{"usage":{"input_tokens":0,"output_tokens":0}}}"#;
-        assert_eq!(stream(&[start]).unwrap().prompt, None);
     }
 
     #[test]

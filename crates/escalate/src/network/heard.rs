@@ -40,19 +40,23 @@ pub(super) struct Heard {
 
 impl Heard {
     /// What it costs if nothing more comes: the server's counts where it gave them, else the most that it can be.
-    /// What goes on at the server after a connection broke is not known.
+    ///
+    /// A count of the answer holds only once it ended: some servers count along, and what goes on there after a
+    /// connection broke is not known. A prompt of 0 tokens, with which LiteLLM begins its streams, is not counted yet.
     pub(super) fn spent(&self, outgoing: &Outgoing) -> Spent {
         let most = outgoing.most();
+        let prompt = self.prompt.filter(|tokens| tokens.prompt() > 0);
+        let output = self.output.filter(|_| self.ended.is_some());
         let tokens = Tokens {
-            output: self.output.unwrap_or(most.output),
-            ..self.prompt.unwrap_or(Tokens { output: 0, ..most })
+            output: output.unwrap_or(most.output),
+            ..prompt.unwrap_or(Tokens { output: 0, ..most })
         };
-        Spent { tokens, counted: self.prompt.is_some() && self.output.is_some() }
+        Spent { tokens, counted: prompt.is_some() && output.is_some() }
     }
 
     /// The text and why it ended, or why it is no answer.
     pub(super) fn finish(&mut self) -> Result<(String, End), Fault> {
-        match self.ended.take() {
+        match self.ended.clone() {
             Some(Ended::Stop) => Ok((std::mem::take(&mut self.text), End::Stop)),
             Some(Ended::Length) => Ok((std::mem::take(&mut self.text), End::Length)),
             Some(Ended::ContextFull) => {
@@ -126,10 +130,14 @@ mod tests {
         let outgoing = outgoing(Dialect::Openai);
         let mut heard = Heard::default();
         assert_eq!(heard.spent(&outgoing), Spent { tokens: outgoing.most(), counted: false });
+        heard.prompt = Some(Tokens::default());
+        assert_eq!(heard.spent(&outgoing), Spent { tokens: outgoing.most(), counted: false });
         heard.prompt = Some(Tokens { input: 7, ..Tokens::default() });
         let tokens = Tokens { input: 7, output: 50, ..Tokens::default() };
         assert_eq!(heard.spent(&outgoing), Spent { tokens, counted: false });
         heard.output = Some(3);
+        assert_eq!(heard.spent(&outgoing), Spent { tokens, counted: false }, "it may go on");
+        heard.ended = Some(Ended::Length);
         let tokens = Tokens { input: 7, output: 3, ..Tokens::default() };
         assert_eq!(heard.spent(&outgoing), Spent { tokens, counted: true });
     }
