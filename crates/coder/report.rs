@@ -119,7 +119,7 @@ fn reason(result: &TaskResult) -> String {
         rungs.push((rung, first(reason)));
     }
     let mut text = first(&result.error);
-    if rungs.len() > 1 {
+    if rungs.len() > 1 && result.outcome != Outcome::Cancelled {
         let each: Vec<_> = rungs.iter().map(|(rung, reason)| format!("{rung}: {reason}")).collect();
         text += &format!(" ({})", each.join("; "));
     }

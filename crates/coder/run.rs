@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -196,7 +197,8 @@ pub(crate) fn run(args: RunArgs) -> Outcome {
     let decoded = writers.lock().decoded;
     let report = Report::new(&results, decoded, begin.elapsed().as_secs_f64());
     let told = told.and_then(|()| args.print(&results, &report, several));
-    if during.happened() {
+    // Ctrl-C may also have answered the question whether something may be sent.
+    if during.happened() || stop.flag().load(Ordering::SeqCst) {
         return Err(Failure::interrupted());
     }
     let complete = results.len() == plan.tasks.len() && results.iter().all(|result| result.is_complete());
