@@ -139,7 +139,7 @@ impl Matcher {
             }
             Grammar::Tools(set) => {
                 let calls = tools::compile(tokenizer, set)?;
-                let body = match ToolMatcher::new(tokenizer, set, calls)? {
+                let body = match ToolMatcher::follow(tokenizer, set, calls)? {
                     tools::Followed::Text(matcher) => Body::Tools(matcher),
                     tools::Followed::Calls(matcher) => Body::Guided(matcher),
                 };

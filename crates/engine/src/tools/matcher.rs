@@ -43,7 +43,7 @@ pub(crate) enum Followed {
 
 impl ToolMatcher {
     /// `calls` is the compiled grammar of the calls.
-    pub(crate) fn new(tokenizer: &Tokenizer, set: &ToolSet, calls: GuidedMatcher) -> Result<Followed> {
+    pub(crate) fn follow(tokenizer: &Tokenizer, set: &ToolSet, calls: GuidedMatcher) -> Result<Followed> {
         if !set.is_free() {
             return Ok(Followed::Calls(Box::new(calls)));
         }
