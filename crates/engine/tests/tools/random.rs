@@ -104,6 +104,42 @@ fn calls_of_random_weights_are_valid() {
     }
 }
 
+/// Free text that opens a call with the tag's token, through the engine: a stop string that waits does not hold it back.
+#[test]
+fn an_answer_opens_a_call_by_itself() {
+    let mut options = Options::new(common::bundled());
+    options.context = Some(512);
+    let engine = Engine::open(&options).expect("a model");
+    let tokenizer = engine.tokenizer();
+    let tag = tokenizer.token_id("<tool_call>").expect("a token for the tag");
+    let angle = tokenizer.token_id("<").expect("a token");
+    for format in [CallFormat::Json, CallFormat::Xml] {
+        let kind = json!({ "properties": { "kind": { "enum": ["a", "b"] } }, "required": ["kind"] });
+        let set = Arc::new(ToolSet::new(vec![tool("choose", kind)], format).expect("tools").parallel(false));
+        let run = |bias: Vec<(u32, f32)>, limit| {
+            let sampler = SamplerOptions { logit_bias: bias, ..SamplerOptions::default() };
+            let request = engine.prompt("call").expect("tokens").sampler(sampler).limit(Limit::UpTo(limit));
+            let request = request.stop(vec!["<<<<stop".to_owned()]).tools(&set);
+            let mut stream = ToolStream::new(tokenizer, &set, "s");
+            let mut answer = Answer::default();
+            for event in engine.generate(request).expect("a generation") {
+                answer.take(stream.read(&event.expect("an event")));
+            }
+            answer
+        };
+        let answer = run(vec![(tag, 100.0)], 200);
+        let (name, arguments) = answer.only();
+        assert!(
+            name == "choose" && ["a", "b"].map(|kind| json!({ "kind": kind })).contains(&arguments),
+            "{answer:?}"
+        );
+        assert_eq!(answer.text, "");
+        // Text that is not a call stays text, and one that is cut off is not whole.
+        assert_eq!(run(vec![(angle, 100.0)], 3).text, "<<<");
+        assert!(run(vec![(tag, 100.0)], 6).calls.iter().all(|call| !call.complete));
+    }
+}
+
 /// A generator of numbers, xorshift.
 struct Random(u64);
 
