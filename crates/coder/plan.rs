@@ -1,16 +1,19 @@
 //! `coder plan`: a request becomes task files, made by the planner rung and held to the policy.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use clap::Args;
+use coder_escalate::{Config, Reach, RungName};
 use coder_tasks::planner::{self, Planned, Request};
 use coder_tasks::policy::{Route, Tables, listing};
 use coder_tasks::prompt::ContextFile;
 use coder_tasks::workspace::MAX_FILE_BYTES;
-use coder_tasks::{Workspace, Writer};
+use coder_tasks::{Question, Task, Workspace, Writer};
 use ignore::WalkBuilder;
 use serde_json::json;
 
+use crate::args::ModelArgs;
 use crate::check::PolicyArgs;
 use crate::cloud::Cloud;
 use crate::config;
@@ -18,9 +21,9 @@ use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
 use crate::ledger::{LedgerArgs, Recorder};
 use crate::output::Output;
-use crate::rungs::CloudArgs;
+use crate::rungs::{CloudArgs, Rungs};
 use crate::state::StateArgs;
-use crate::writer::Stop;
+use crate::writer::{Stop, Writers};
 
 /// Names of files that a planner is shown.
 const LISTED: usize = 1000;
@@ -28,7 +31,7 @@ const LISTED: usize = 1000;
 /// Answers that may break the policy before the planner is given up.
 const ATTEMPTS: usize = 2;
 
-/// Divide a request into task files and batches, with a planner elsewhere; nothing is written before it holds
+/// Divide a request into task files and batches, by a planner; nothing is written before the plan holds
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct PlanArgs {
@@ -39,8 +42,8 @@ pub(crate) struct PlanArgs {
     #[arg(long, value_name = "FOLDER", default_value = "tasks")]
     out: PathBuf,
     /// Files to show to the planner, relative to the working folder; may be given several times
-    #[arg(long, value_name = "FILE")]
-    context: Vec<String>,
+    #[arg(long = "show", value_name = "FILE")]
+    shown: Vec<String>,
     /// The folder that the plan is about
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     working_dir: PathBuf,
@@ -56,21 +59,24 @@ pub(crate) struct PlanArgs {
     #[command(flatten)]
     policy: PolicyArgs,
     #[command(flatten)]
-    cloud: CloudArgs,
-    #[command(flatten)]
     state: StateArgs,
     #[command(flatten)]
     ledger: LedgerArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    cloud: CloudArgs,
 }
 
 const EXAMPLES: &str = "Examples:
   coder plan 'Reject requests that are not from this machine' --egress ask
-  coder plan 'Add a dark theme' --context src/App.jsx --out plans/theme
+  coder plan 'Add a dark theme' --show src/App.jsx --out plans/theme
+  coder plan 'Add a dark theme' --rung local --model qwen2.5-coder-32b.gguf
   coder run plans/theme --jobs 4
 
-The planner is shown the request, the names of the project's files, and the files of --context. Its plan is written only if every
+The planner is shown the request, the names of the project's files, and the files of --show. Its plan is written only if every
 task can be read, the order has no circle, and the policy agrees with who does what (see coder check); if not, the planner
-gets all problems back, once.";
+gets all problems back, once. After a local planner the next rungs are asked, if anything may leave.";
 
 pub(crate) fn run(args: PlanArgs) -> Outcome {
     let own = args.policy.tables()?;
@@ -84,7 +90,7 @@ pub(crate) fn run(args: PlanArgs) -> Outcome {
         let content = workspace.read(path, MAX_FILE_BYTES)?;
         Ok(ContextFile { path: path.clone(), content })
     };
-    let files = args.context.iter().map(read).collect::<Outcome<Vec<_>>>()?;
+    let files = args.shown.iter().map(read).collect::<Outcome<Vec<_>>>()?;
     let names = names(workspace.path());
     let request = Request { words: &args.request, files: &files, listing: &names };
     let planned = args.ask(&planner::question(&request, tables)?, tables)?;
@@ -93,7 +99,7 @@ pub(crate) fn run(args: PlanArgs) -> Outcome {
 
 impl PlanArgs {
     /// The planner's answer, once it holds.
-    fn ask(&self, question: &coder_tasks::Question, tables: &Tables) -> Outcome<Planned> {
+    fn ask(&self, question: &Question, tables: &Tables) -> Outcome<Planned> {
         let interrupt = Interrupt::install()?;
         let stop = Stop::default();
         let during = interrupt.during({
@@ -102,34 +108,43 @@ impl PlanArgs {
         });
         let config = config::load(&self.working_dir, &self.cloud.layer())?;
         let recorder = Recorder::open(&self.ledger, &self.state, &self.working_dir);
-        let cloud = Cloud::new(&config, &recorder, stop)?;
-        let rung = match &self.rung {
+        let stopped = stop.clone();
+        let cloud = Cloud::new(&config, &recorder, stop.clone())?;
+        let writers = Writers::new(&self.model, stop);
+        let task = Task::of_text(&self.request, None);
+        let mut failed = None;
+        for rung in self.planners(&config)? {
+            if let Some(reason) = &failed {
+                eprintln!("{reason}, trying next...");
+            }
+            let mut writer: Box<dyn Writer + '_> = match &config.rungs[&rung].reach {
+                Reach::Here => Box::new(writers.of(&task)),
+                Reach::Engine(model) => Box::new(writers.of(&task).with(model)),
+                Reach::Endpoint { .. } => Box::new(cloud.writer(rung.clone(), None)),
+            };
+            match plan(&rung, &mut *writer, question, tables) {
+                Ok(planned) => return Ok(planned),
+                Err(_) if during.happened() || stopped.flag().load(Ordering::SeqCst) => {
+                    return Err(Failure::interrupted());
+                }
+                Err(reason) => failed = Some(format!("{rung}: {reason}")),
+            }
+        }
+        Err(Failure::new(failed.unwrap_or_else(|| "nobody plans; name a rung".to_owned())))
+    }
+
+    /// Who plans: the rung that is named, else the configuration's. After one in this process, which may have nothing to
+    /// say, the next ones that may be asked (S2-33).
+    fn planners(&self, config: &Config) -> Outcome<Vec<RungName>> {
+        let first = match &self.rung {
             Some(name) => config.rung(name).map_err(Failure::new)?.0,
             None => config.planner.clone(),
         };
-        if config.rungs.get(&rung).is_some_and(coder_escalate::Rung::is_local) {
-            return Err(Failure::new(format!(
-                "`{rung}` runs in this process and does not plan; name a rung elsewhere"
-            )));
-        }
-        let mut writer = cloud.writer(rung.clone(), None);
-        let mut question = question.clone();
-        for attempt in 1.. {
-            eprintln!("{rung} plans{}", if attempt > 1 { " again" } else { "" });
-            let reply = match writer.answer(&question) {
-                Ok(reply) => reply,
-                Err(_) if during.happened() => return Err(Failure::interrupted()),
-                Err(error) => return Err(Failure::new(format!("{rung}: {error}"))),
-            };
-            match planner::read(&reply.text, tables) {
-                Ok(planned) => return Ok(planned),
-                Err(problems) if attempt == ATTEMPTS => {
-                    return Err(Failure::new(format!("no plan was made: {}", problems.join("; "))));
-                }
-                Err(problems) => question = planner::again(&question, &reply.text, &problems),
-            }
-        }
-        Err(Failure::new("no plan was made"))
+        let rungs = Rungs { config, model_given: false, force_local: false };
+        let is_local = config.rungs.get(&first).is_some_and(coder_escalate::Rung::is_local);
+        let others = config.ladders.availability.iter().filter(|rung| is_local && rungs.may_ask(rung));
+        let others: Vec<RungName> = others.filter(|rung| **rung != first).cloned().collect();
+        Ok([vec![first], others].concat())
     }
 
     fn show(&self, planned: &Planned) -> Outcome {
@@ -163,6 +178,27 @@ impl PlanArgs {
         }
         Ok(())
     }
+}
+
+/// A rung's plan, once it holds; else why there is none.
+fn plan(
+    rung: &RungName,
+    writer: &mut dyn Writer,
+    question: &Question,
+    tables: &Tables,
+) -> Result<Planned, String> {
+    let mut question = question.clone();
+    let mut problems = Vec::new();
+    for attempt in 0..ATTEMPTS {
+        eprintln!("{rung} plans{}", if attempt > 0 { " again" } else { "" });
+        let reply = writer.answer(&question).map_err(|error| error.to_string())?;
+        match planner::read(&reply.text, tables) {
+            Ok(planned) => return Ok(planned),
+            Err(found) => problems = found,
+        }
+        question = planner::again(&question, &reply.text, &problems);
+    }
+    Err(format!("no plan was made: {}", problems.join("; ")))
 }
 
 /// Names of the project's files, without those that git ignores and hidden ones; if there are more than fit, a last line

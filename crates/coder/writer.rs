@@ -10,7 +10,10 @@ use coder_engine::{
 };
 use coder_tasks::edit::{self, Base, Form};
 use coder_tasks::prompt::ContextFile;
-use coder_tasks::{DraftOptions, FailureClass, Prompt, Reply, Task, Usage, Writer, WriterError};
+use coder_tasks::{
+    DraftOptions, FailureClass, Prompt, PromptMessage, Purpose, Question, Reply, Task, Usage, Writer,
+    WriterError,
+};
 
 use crate::args::ModelArgs;
 use crate::bundled;
@@ -166,12 +169,11 @@ impl<'a> LocalWriter<'a> {
         self.open.as_ref().map(|(_, engine)| engine).ok_or_else(|| Failure::new("no model is open"))
     }
 
-    /// Begins a draft.
-    fn begin(&mut self, prompt: &Prompt, options: DraftOptions) -> Outcome<Drafting> {
+    /// Begins a draft, or another answer.
+    fn begin(&mut self, ask: impl FnOnce(&Engine) -> Outcome<Request>) -> Outcome<Drafting> {
         let stop = self.stop.clone();
         let engine = self.engine()?;
-        let request = request(engine.chat(&messages(prompt))?, engine.info().context, prompt, options);
-        let generation = engine.generate(request)?;
+        let generation = engine.generate(ask(engine)?)?;
         let number = stop.add(generation.canceller());
         let model = self.open.as_ref().map(|(name, _)| name.clone()).unwrap_or_default();
         self.drafts += 1;
@@ -212,10 +214,8 @@ impl Drafting {
     }
 }
 
-fn messages(prompt: &Prompt) -> Vec<Message> {
-    let said =
-        |message: &coder_tasks::PromptMessage| Message::new(message.role.as_str(), message.content.as_str());
-    prompt.messages.iter().map(said).collect()
+fn messages(said: &[PromptMessage]) -> Vec<Message> {
+    said.iter().map(|message| Message::new(message.role.as_str(), message.content.as_str())).collect()
 }
 
 /// Sampler, grammar and length of a draft. The first one leaves room for itself and for what was wrong with it in the
@@ -310,33 +310,12 @@ impl<'w, 'a> Turn<'w, 'a> {
     }
 }
 
-impl Writer for Turn<'_, '_> {
-    /// By the model's own tokenizer and chat template. That a model does not open is the draft's complaint.
-    fn tokens(&mut self, prompt: &Prompt) -> Option<usize> {
-        let request = self.writer().engine().ok()?.chat(&messages(prompt)).ok()?;
-        Some(request.prompt.len())
-    }
-
-    /// Only search/replace blocks know how many tokens they take at the least.
-    fn unfit(&mut self, prompt: &Prompt, options: DraftOptions) -> Option<String> {
-        let Form::Diff { .. } = prompt.form else { return None };
-        let mut writer = self.writer();
-        let engine = writer.engine().ok()?;
-        let context = engine.info().context;
-        let request = request(engine.chat(&messages(prompt)).ok()?, context, prompt, options);
-        // The last token is that which ends the text. A prompt that leaves no room is the draft's complaint.
-        let most = most(&request, context).checked_sub(1)?;
-        match Matcher::within(engine.tokenizer(), &grammar(prompt), most) {
-            Err(coder_engine::Error::Grammar(reason)) => Some(reason),
-            _ => None,
-        }
-    }
-
-    /// Every error says that the model could not be used; that its text is wrong, verification finds out.
-    fn draft(&mut self, prompt: &Prompt, options: DraftOptions) -> Result<Reply, WriterError> {
+impl Turn<'_, '_> {
+    /// One answer, from the beginning to the end.
+    fn ask(&self, ask: impl FnOnce(&Engine) -> Outcome<Request>) -> Result<Reply, WriterError> {
         let unavailable = |failure: Failure| WriterError::new(FailureClass::Availability, failure.reason());
         let started = Instant::now();
-        let drafting = self.writer().begin(prompt, options).map_err(unavailable)?;
+        let drafting = self.writer().begin(ask).map_err(unavailable)?;
         let ended = drafting.finish();
         self.writers.lock().ended(ended.as_ref().ok().map(|(completion, _)| &completion.summary));
         self.writers.a_draft_ended.notify_all();
@@ -350,5 +329,48 @@ impl Writer for Turn<'_, '_> {
             return Err(WriterError { usage, ..WriterError::new(FailureClass::Cancelled, "cancelled") });
         }
         Ok(Reply { text, usage, seconds: started.elapsed().as_secs_f64(), cost_usd: 0.0, model })
+    }
+}
+
+impl Writer for Turn<'_, '_> {
+    /// By the model's own tokenizer and chat template. That a model does not open is the draft's complaint.
+    fn tokens(&mut self, prompt: &Prompt) -> Option<usize> {
+        let request = self.writer().engine().ok()?.chat(&messages(&prompt.messages)).ok()?;
+        Some(request.prompt.len())
+    }
+
+    /// Only search/replace blocks know how many tokens they take at the least.
+    fn unfit(&mut self, prompt: &Prompt, options: DraftOptions) -> Option<String> {
+        let Form::Diff { .. } = prompt.form else { return None };
+        let mut writer = self.writer();
+        let engine = writer.engine().ok()?;
+        let context = engine.info().context;
+        let request = request(engine.chat(&messages(&prompt.messages)).ok()?, context, prompt, options);
+        // The last token is that which ends the text. A prompt that leaves no room is the draft's complaint.
+        let most = most(&request, context).checked_sub(1)?;
+        match Matcher::within(engine.tokenizer(), &grammar(prompt), most) {
+            Err(coder_engine::Error::Grammar(reason)) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// Every error says that the model could not be used; that its text is wrong, verification finds out.
+    fn draft(&mut self, prompt: &Prompt, options: DraftOptions) -> Result<Reply, WriterError> {
+        self.ask(|engine| {
+            Ok(request(engine.chat(&messages(&prompt.messages))?, engine.info().context, prompt, options))
+        })
+    }
+
+    /// It plans, held to the schema; it does not review what may be its own (S2-31, S2-33).
+    fn answer(&mut self, question: &Question) -> Result<Reply, WriterError> {
+        if question.purpose == Purpose::Review {
+            return Err(WriterError::new(FailureClass::Availability, "a local model does not review"));
+        }
+        self.ask(|engine| {
+            let request = engine.chat(&messages(&question.messages))?;
+            let room = engine.info().context.saturating_sub(request.prompt.len()).max(1);
+            let limit = Limit::UpTo(question.max_tokens.min(room));
+            Ok(request.limit(limit).grammar(Grammar::JsonSchema(question.schema.clone())))
+        })
     }
 }

@@ -384,6 +384,29 @@ fn a_request_becomes_a_plan() {
     assert!(!user.work.path().join("plan").exists());
 }
 
+/// Covers S2-33: a local model plans; if nothing comes of it, the next rung does.
+#[test]
+fn the_next_rung_plans_where_the_local_one_cannot() {
+    let server = Server::start(|_| {
+        let task = json!({
+            "task_id": "T-001", "description": "Write a function `slugify` that converts `title` to lower case",
+            "output_files": ["src/slugify.rs"], "context_files": [], "constraints": [], "test_command": "cargo test",
+            "depends_on": [], "estimated_lines": 9, "imports": 0, "model": "local", "reason": "",
+        });
+        Answer::Say(json!({ "notes": "", "tasks": [task] }).to_string(), 100, 100)
+    });
+    let user = User::new(&server, "", &[]);
+    let args = ["plan", "Make slugs", "--rung", "local", "--model", "/nonexistent.gguf", "--json"];
+    let output = user.command(&args).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&plan["tasks"][0]["route"], server.models()),
+        (&"local".into(), vec!["model-haiku".to_owned()])
+    );
+    assert!(stderr(&output).contains("trying next..."), "{}", stderr(&output));
+}
+
 /// Covers S0-24, S0-34, S0-35, S2-31: the plan of nine tasks, with a planner, reviews, and two tasks that only a cloud
 /// model does; the report has every figure of S0-34's table.
 #[test]
