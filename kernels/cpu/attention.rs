@@ -281,9 +281,16 @@ impl<T: Entry> Task<'_, T> {
         let widen = !T::WIDE && rows.queries() > queries::<V>();
         let seen =
             (0..rows.positions.len()).map(|r| rows.visible(r * rows.group(), chunk)).max().unwrap_or(0);
+        // Chunks of split tiles are taken from the last to the first, those of others in their order.
+        let further = if self.split { chunk.wrapping_sub(1) } else { chunk + 1 };
+        let further = self.blocks.get(further.wrapping_mul(CHUNK / BLOCK)).copied();
         let blocks = &self.blocks[chunk * (CHUNK / BLOCK)..][..seen.div_ceil(BLOCK)];
         for (b, &block) in blocks.iter().enumerate() {
-            let keys = self.keys.block(block, blocks.get(b + 1), rows.head, rows.heads);
+            let next = match blocks.get(b + 1) {
+                Some(&next) => Some(self.keys.block(next, rows.head, rows.heads)),
+                None => blocks.first().map(|&first| self.values.block(first, rows.head, rows.heads)),
+            };
+            let keys = self.keys.block(block, rows.head, rows.heads).before(next);
             if widen {
                 products::widen_keys::<V, T>(self.wide, keys);
                 score::<V, f32>(self.scores, self.q, rows, chunk, b, Block::wide(self.wide));
@@ -298,7 +305,11 @@ impl<T: Entry> Task<'_, T> {
             (state[0], state[1]) = weigh::<V>(&mut self.scores[n * CHUNK..][..CHUNK], visible);
         }
         for (b, &block) in blocks.iter().enumerate() {
-            let values = self.values.block(block, blocks.get(b + 1), rows.head, rows.heads);
+            let next = match blocks.get(b + 1) {
+                Some(&next) => Some(self.values.block(next, rows.head, rows.heads)),
+                None => further.map(|further| self.keys.block(further, rows.head, rows.heads)),
+            };
+            let values = self.values.block(block, rows.head, rows.heads).before(next);
             if widen {
                 products::widen_values::<V, T>(self.wide, values, width(rows.heads.dim));
                 mix::<V, f32>(self.part, self.scores, rows, chunk, b, Block::wide(self.wide));

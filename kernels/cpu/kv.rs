@@ -11,7 +11,7 @@
 //! Reading widens entries exactly (a quantized one is a product of 8 by 11 bits), so it makes no
 //! difference whether a block is widened once for many queries or on the way for one.
 
-use super::storage::{Zero, positive, zeroed};
+use super::storage::{Pages, Zero, positive, zeroed};
 use super::vector::{LANES, Vector};
 use crate::error::equal;
 use crate::kv::{GROUP, quantize, scale};
@@ -72,10 +72,9 @@ pub(super) fn width(dim: usize) -> usize {
 /// The keys, or the values, of one layer.
 #[derive(Debug)]
 pub(super) struct Side<T> {
-    /// `[blocks, heads.kv]` times what one block holds for one head, from `start` on.
-    entries: Vec<T>,
-    /// The first entry whose address is a multiple of [`ALIGN`]; the vector never moves.
-    start: usize,
+    /// `[blocks, heads.kv]` times what one block holds for one head. It begins with a page, so that no register is
+    /// loaded from two cache lines.
+    entries: Pages<T>,
     /// `[blocks, heads.kv, groups, BLOCK]` if entries are quantized, else empty.
     scales: Vec<f16>,
     /// Entries of one block and head: room for keys and for values alike.
@@ -84,38 +83,25 @@ pub(super) struct Side<T> {
     groups: usize,
 }
 
-/// A cache line, so that no register is loaded from two.
-const ALIGN: usize = 64;
-
 impl<T: Entry> Side<T> {
     fn new(slots: usize, heads: Heads) -> Result<Self> {
         let places = slots.div_ceil(BLOCK).saturating_mul(heads.kv);
         let size = BLOCK.saturating_mul(width(heads.dim));
-        let spare = ALIGN / size_of::<T>();
-        // One row more than there are places, unless a row is less than the spare.
-        let rows = places.saturating_add(spare.div_ceil(size));
-        let entries: Vec<T> = zeroed("keys and values", rows, size)?;
-        let start = entries.as_ptr().align_offset(ALIGN).min(spare);
         let groups = if T::SCALED { BLOCK * heads.dim.div_ceil(GROUP) } else { 0 };
         Ok(Self {
-            entries,
-            start,
+            entries: Pages::zeroed("keys and values", places, size)?,
             scales: zeroed("scales of keys and values", places, groups)?,
             size,
             groups,
         })
     }
 
-    /// What a block holds for head `head` of `heads.kv`; `next` is the block that will be read after it.
+    /// What block `block` holds for head `head` of `heads.kv`.
     #[inline(always)]
-    pub(super) fn block(&self, block: u32, next: Option<&u32>, head: usize, heads: Heads) -> Block<'_, T> {
+    pub(super) fn block(&self, block: u32, head: usize, heads: Heads) -> Block<'_, T> {
         let place = block as usize * heads.kv + head;
-        let further = next.map_or(0, |&next| next as isize - block as isize);
-        Block {
-            ahead: further * (heads.kv * self.size) as isize,
-            entries: &self.entries[self.start + place * self.size..][..self.size],
-            scales: &self.scales[place * self.groups..][..self.groups],
-        }
+        let entries = &self.entries[place * self.size..][..self.size];
+        Block { entries, scales: &self.scales[place * self.groups..][..self.groups], ahead: 0 }
     }
 
     fn keep(keys: &mut Self, values: &mut Self, heads: Heads, slot: usize, k: &[f32], v: &[f32]) {
@@ -123,8 +109,8 @@ impl<T: Entry> Side<T> {
         let (block, at) = (slot / BLOCK, slot % BLOCK);
         for (head, (k, v)) in k.chunks_exact(dim).zip(v.chunks_exact(dim)).enumerate() {
             let place = block * kv + head;
-            let first = values.start + place * values.size + at * width(dim);
-            let (key, value) = (keys.start + place * keys.size, &mut values.entries[first..][..dim]);
+            let first = place * values.size + at * width(dim);
+            let (key, value) = (place * keys.size, &mut values.entries[first..][..dim]);
             let key = &mut keys.entries[key..][..dim * BLOCK];
             let scales = place * keys.groups;
             for (g, (k, v)) in k.chunks(GROUP).zip(v.chunks(GROUP)).enumerate() {
@@ -150,7 +136,7 @@ pub(super) struct Block<'a, T> {
     pub(super) entries: &'a [T],
     /// `[groups][BLOCK]`, empty if entries are not quantized.
     scales: &'a [f16],
-    /// How many entries further the next block is.
+    /// How many bytes further what is read next is.
     ahead: isize,
 }
 
@@ -163,12 +149,20 @@ impl<'a> Block<'a, f32> {
 }
 
 impl<T: Entry> Block<'_, T> {
+    /// The same, `next` being what is read after it: keys or values of some block.
+    #[inline(always)]
+    pub(super) fn before(self, next: Option<Self>) -> Self {
+        let at = self.entries.as_ptr().addr();
+        let next = next.map_or(at, |next| next.entries.as_ptr().addr());
+        Self { ahead: next.wrapping_sub(at) as isize, ..self }
+    }
+
     /// Asks for the cache line of the next block that is where `entries` are in this one, once for all
     /// registers `part` of a row. What is in f32 the processor foresees well enough.
     #[inline(always)]
     pub(super) fn prefetch<V: Vector>(&self, entries: &[T], part: usize) {
         if !T::WIDE && part == 0 {
-            V::prefetch(entries.as_ptr().wrapping_offset(self.ahead));
+            V::prefetch_far(entries.as_ptr().wrapping_byte_offset(self.ahead));
         }
     }
 

@@ -242,9 +242,7 @@ thread_local! {
 /// `len` that was ever asked for and stays. `f` must not ask again, nor wait for other tasks, which might.
 pub(super) fn with_scratch(len: usize, f: impl FnOnce(&mut [u8])) {
     SCRATCH.with_borrow_mut(|scratch| {
-        if scratch.bytes().len() < len {
-            scratch.resize(len);
-        }
+        scratch.grow(len);
         f(&mut scratch.bytes_mut()[..len]);
     });
 }

@@ -123,9 +123,7 @@ impl Quantized {
 
 /// At least `bytes` bytes of `memory`, to be written by several threads.
 fn room(memory: &mut Aligned, bytes: usize) -> Disjoint<'_, u8> {
-    if memory.bytes().len() < bytes {
-        memory.resize(bytes);
-    }
+    memory.grow(bytes);
     Disjoint::new(memory.bytes_mut())
 }
 

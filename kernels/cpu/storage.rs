@@ -1,14 +1,17 @@
 //! What the device keeps: activations, routing decisions, scratch. Weights are in `packed`, keys and values in `kv`.
 
 use crate::error::equal;
+use crate::mapped::Memory;
 use crate::{Error, Result};
 use half::f16;
-use std::alloc::{Layout, alloc_zeroed};
+use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
 
 /// Activations `[rows, cols]`, row major.
 #[derive(Debug)]
 pub struct Buf {
-    data: Vec<f32>,
+    data: Pages<f32>,
     pub(super) cols: usize,
     rows: usize,
 }
@@ -16,7 +19,7 @@ pub struct Buf {
 impl Buf {
     pub(super) fn new(rows: usize, cols: usize) -> Result<Self> {
         positive("columns of a buffer", cols)?;
-        Ok(Self { data: zeroed("activations", rows, cols)?, cols, rows: 0 })
+        Ok(Self { data: Pages::zeroed("activations", rows, cols)?, cols, rows: 0 })
     }
 
     pub(super) fn vector(data: &[f32]) -> Result<Self> {
@@ -126,33 +129,76 @@ pub(super) fn zeroed<T: Zero>(what: &'static str, rows: usize, cols: usize) -> R
     Ok(unsafe { Vec::from_raw_parts(data.cast(), len, len) })
 }
 
+/// Zeros in pages of their own, large ones where the system has them: fewer address lookups where much is read. Pages
+/// that nobody writes to take no memory.
+#[derive(Debug)]
+pub(super) struct Pages<T> {
+    memory: Option<Memory>,
+    len: usize,
+    of: PhantomData<T>,
+}
+
+impl<T: Zero> Pages<T> {
+    /// `rows · cols` zeros. What cannot be had is an error.
+    pub(super) fn zeroed(what: &'static str, rows: usize, cols: usize) -> Result<Self> {
+        let len = rows.saturating_mul(cols);
+        let bytes = len.saturating_mul(size_of::<T>());
+        let memory = match bytes {
+            0 => None,
+            _ => Some(Memory::zeroed(bytes).ok_or(Error::OutOfMemory { what, bytes })?),
+        };
+        Ok(Self { memory, len, of: PhantomData })
+    }
+}
+
+impl<T: Zero> Deref for Pages<T> {
+    type Target = [T];
+
+    #[inline(always)]
+    fn deref(&self) -> &[T] {
+        let Some(memory) = &self.memory else { return &[] };
+        // SAFETY: the memory begins with a page and is that of `len` values, which zeros are by the promise of `Zero`
+        // and which nobody but `deref_mut` writes.
+        unsafe { std::slice::from_raw_parts(memory.as_ptr().cast(), self.len) }
+    }
+}
+
+impl<T: Zero> DerefMut for Pages<T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [T] {
+        let Some(memory) = &mut self.memory else { return &mut [] };
+        // SAFETY: as above, and the borrow is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(memory.as_mut_ptr().cast(), self.len) }
+    }
+}
+
 /// Bytes that begin on a cache line.
 #[derive(Debug, Default)]
 pub(super) struct Aligned {
-    lines: Vec<Line>,
+    memory: Option<Memory>,
 }
 
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
-
 impl Aligned {
-    /// Room for `len` bytes, in whole lines; whatever was there may stay. Shrinks no memory.
-    pub(super) fn resize(&mut self, len: usize) {
-        self.lines.resize(len.div_ceil(64), Line([0; 64]));
+    /// Room for `len` bytes at least, with whatever values.
+    pub(super) fn grow(&mut self, len: usize) {
+        if self.bytes().len() >= len {
+            return;
+        }
+        self.memory = Memory::zeroed(len);
+        if let (None, Ok(layout)) = (&self.memory, Layout::array::<u8>(len)) {
+            handle_alloc_error(layout);
+        }
     }
 
-    /// All of the lines.
+    /// All of them.
     #[inline(always)]
     pub(super) fn bytes(&self) -> &[u8] {
-        // SAFETY: a line is 64 bytes without padding, and any bytes are bytes.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.lines.len() * 64) }
+        self.memory.as_deref().unwrap_or_default()
     }
 
-    /// All of the lines.
+    /// All of them.
     #[inline(always)]
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as above, and the borrow is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.lines.len() * 64) }
+        self.memory.as_deref_mut().unwrap_or_default()
     }
 }

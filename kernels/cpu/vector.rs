@@ -46,6 +46,10 @@ pub(super) trait Vector: Copy {
     /// Asks for a cache line that will be needed, if the processor can. Any address will do.
     #[inline(always)]
     fn prefetch<T>(_at: *const T) {}
+    /// The same for a line that will be needed only later: into the second cache, which waits for more lines at a time
+    /// than the first, and does not hold up what follows when it waits for as many as it can.
+    #[inline(always)]
+    fn prefetch_far<T>(_at: *const T) {}
     /// The lanes to memory.
     unsafe fn store(self) -> Lanes;
     /// `self + a` in every lane.

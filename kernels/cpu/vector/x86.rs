@@ -3,15 +3,15 @@
 use super::{EXPONENT, LANES, Lanes, POWER, Vector};
 use half::f16;
 use std::arch::x86_64::{
-    __m256, __m512, _CMP_LT_OQ, _CMP_NLT_UQ, _MM_HINT_T0, _mm_loadl_epi64, _mm_loadu_si128, _mm_prefetch,
-    _mm256_add_epi32, _mm256_add_ps, _mm256_andnot_ps, _mm256_castps_si256, _mm256_castsi256_ps,
-    _mm256_cmp_ps, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtph_ps, _mm256_div_ps, _mm256_fmadd_ps,
-    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps, _mm256_set1_epi32,
-    _mm256_set1_ps, _mm256_slli_epi32, _mm256_storeu_ps, _mm256_sub_ps, _mm512_add_epi32, _mm512_add_ps,
-    _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps,
-    _mm512_cvtph_ps, _mm512_div_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_maskz_mov_ps, _mm512_max_ps,
-    _mm512_min_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_slli_epi32, _mm512_storeu_ps,
-    _mm512_sub_ps,
+    __m256, __m512, _CMP_LT_OQ, _CMP_NLT_UQ, _MM_HINT_T0, _MM_HINT_T1, _mm_loadl_epi64, _mm_loadu_si128,
+    _mm_prefetch, _mm256_add_epi32, _mm256_add_ps, _mm256_andnot_ps, _mm256_castps_si256,
+    _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtph_ps,
+    _mm256_div_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_ps, _mm256_min_ps,
+    _mm256_mul_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_slli_epi32, _mm256_storeu_ps, _mm256_sub_ps,
+    _mm512_add_epi32, _mm512_add_ps, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask,
+    _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_div_ps, _mm512_fmadd_ps,
+    _mm512_loadu_ps, _mm512_maskz_mov_ps, _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
 /// Two registers of AVX2, with FMA and F16C.
@@ -25,6 +25,11 @@ impl Vector for Avx2 {
     #[inline(always)]
     fn prefetch<T>(at: *const T) {
         prefetch(at);
+    }
+
+    #[inline(always)]
+    fn prefetch_far<T>(at: *const T) {
+        prefetch_far(at);
     }
 
     #[inline(always)]
@@ -160,6 +165,11 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
+    fn prefetch_far<T>(at: *const T) {
+        prefetch_far(at);
+    }
+
+    #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
         // SAFETY: the caller knows that the processor has AVX-512.
         unsafe { Self(_mm512_set1_ps(x)) }
@@ -253,4 +263,10 @@ impl Vector for Avx512 {
 fn prefetch<T>(at: *const T) {
     // SAFETY: every x86-64 has SSE; an address that is none has no effect.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+}
+
+#[inline(always)]
+fn prefetch_far<T>(at: *const T) {
+    // SAFETY: as above.
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) };
 }
