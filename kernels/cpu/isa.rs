@@ -1,6 +1,7 @@
 //! Which instruction set the arithmetic runs on: found once, carried as proof.
 
 use super::integers::Integers;
+use super::quantized::{STRIP, TILE};
 #[cfg(target_arch = "x86_64")]
 use super::vector::{Avx2, Avx512};
 use super::vector::{Lanes, Vector};
@@ -93,6 +94,11 @@ impl Isa {
             Set::Avx2 => 16,
             _ => 8,
         }
+    }
+
+    /// Rows of activations that lie together, of `rows` that are multiplied with the same weights.
+    pub(super) fn tile(self, rows: usize) -> usize {
+        if rows > self.few() && self.tiles() { TILE } else { STRIP.min(rows) }
     }
 
     /// Whether products are fused with sums. All instruction sets that fuse give the same bits.

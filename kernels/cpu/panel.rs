@@ -228,7 +228,7 @@ pub(super) const fn unpacked_bytes<S: Scales>() -> usize {
 }
 
 /// The most that [`unpacked_bytes`] is: two scales and two minima.
-const MOST_UNPACKED: usize = 4 * FLOATS + 8 * BYTES;
+pub(super) const MOST_UNPACKED: usize = 4 * FLOATS + 8 * BYTES;
 
 /// Bytes of unpacked weights in a task of many rows, at most: they stay in a core's second cache.
 pub(super) const UNPACKED: usize = 400 << 10;

@@ -249,10 +249,16 @@ pub(super) fn with_scratch(len: usize, f: impl FnOnce(&mut [u8])) {
 
 /// As [`with_scratch`], for `len` floats.
 pub(super) fn with_floats(len: usize, f: impl FnOnce(&mut [f32])) {
-    with_scratch(len * 4, |bytes| {
-        // SAFETY: the bytes begin on a cache line, are as many as the floats take, and any bits are a float.
-        f(unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), len) });
-    });
+    with_scratch(len * 4, |bytes| f(floats_mut(bytes)));
+}
+
+/// Scratch as floats, with whatever values.
+#[inline(always)]
+pub(super) fn floats_mut(scratch: &mut [u8]) -> &mut [f32] {
+    // SAFETY: any bits are a float, and `align_to_mut` sees to places and lengths.
+    let (before, floats, _) = unsafe { scratch.align_to_mut() };
+    assert!(before.is_empty(), "scratch begins on a cache line");
+    floats
 }
 
 /// A buffer into which several tasks write, each to places of its own.

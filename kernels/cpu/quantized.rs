@@ -3,19 +3,25 @@
 //! Every 32 inputs of a row share one scale: their largest magnitude over 127, or over a little less where that
 //! rounds better. Beside the codes stand the sums that minima and offsets of weights are multiplied with. A row's codes depend on that row alone.
 
+// Registers are numbered: an iterator over them is not inlined for certain, and then they are in memory.
+#![allow(clippy::needless_range_loop)]
+
 use super::integers::Integers;
 use super::isa::{Isa, Kernel};
 use super::parallel::{Disjoint, Workers};
 use super::storage::Aligned;
-use super::vector::LANES;
+use super::vector::{LANES, Lanes};
 use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Inputs that share a scale.
 pub(super) const RUN: usize = 32;
 
-/// Rows of a whole tile.
+/// Rows of a whole tile of the matrix unit.
 pub(super) const TILE: usize = 16;
+
+/// Rows of a whole tile of the vector unit.
+pub(super) const STRIP: usize = 8;
 
 /// Inputs of a tile that are quantized in one task.
 const PIECE: usize = 2048;
@@ -66,9 +72,8 @@ impl Quantized {
         self.bytes = 0;
     }
 
-    /// Makes room for a group of `rows` rows: tiles of 16, or one tile if there are no more than `few`.
-    pub(super) fn group(&mut self, rows: usize, few: usize) {
-        let height = if rows <= few { rows } else { TILE };
+    /// Makes room for a group of `rows` rows in tiles of `height`.
+    pub(super) fn group(&mut self, rows: usize, height: usize) {
         for first in (0..rows).step_by(height.max(1)) {
             let (at, count) = (self.bytes, height.min(rows - first));
             let tile = self.tiles.len();
@@ -137,27 +142,28 @@ fn copy(
     from: impl Fn(usize) -> usize,
 ) {
     let Place { at, height, first, count } = place;
+    let size = height * RECORD;
+    // SAFETY: every place is another tile, and every piece other runs: nobody else writes here. The slice ends with
+    // the task.
+    let to = unsafe { out.slice(at + runs.start * size, runs.len() * size) };
     for r in 0..count {
         let records = &shared[from(first + r) * all * RECORD..][..all * RECORD];
-        for (g, record) in runs.clone().zip(records[runs.start * RECORD..].chunks_exact(RECORD)) {
+        let records = records[runs.start * RECORD..].chunks_exact(RECORD);
+        for (to, record) in to.chunks_exact_mut(size).zip(records) {
             let (codes, words) = record.split_at(RUN);
-            // SAFETY: every place is another tile, and every piece other runs: nobody else writes here.
-            unsafe { put(out, at + g * height * RECORD, height, r, codes, words) };
+            put(to, height, r, codes, words);
         }
     }
 }
 
-/// Writes row `r` of the record at `at`: 32 codes, and the words one behind the other.
-///
-/// # Safety
-/// Nobody else may use row `r` of that record meanwhile.
+/// Writes row `r` of a record: 32 codes, and the words one behind the other.
 #[inline(always)]
-unsafe fn put(out: &Disjoint<'_, u8>, at: usize, height: usize, r: usize, codes: &[u8], words: &[u8]) {
-    // SAFETY: by the caller's promise.
-    unsafe { out.slice(at + r * RUN, RUN) }.copy_from_slice(codes);
+fn put(record: &mut [u8], height: usize, r: usize, codes: &[u8], words: &[u8]) {
+    let (all, rest) = record.split_at_mut(height * RUN);
+    all[r * RUN..][..RUN].copy_from_slice(codes);
+    let rest = rest.as_chunks_mut::<4>().0;
     for (array, word) in words.as_chunks::<4>().0.iter().enumerate() {
-        // SAFETY: by the caller's promise.
-        unsafe { out.slice(at + height * RUN + 4 * (array * height + r), 4) }.copy_from_slice(word);
+        rest[array * height + r] = *word;
     }
 }
 
@@ -180,16 +186,9 @@ impl<'a> Tile<'a> {
 
     /// The same, its height a constant, which saves the inner loops registers.
     #[inline(always)]
-    pub(super) fn whole(self) -> Tile<'a> {
-        assert!(self.height == TILE, "tiles of many rows are whole");
-        Tile { bytes: self.bytes, height: TILE }
-    }
-
-    /// `count` of the runs, from `first` on.
-    #[inline(always)]
-    pub(super) fn runs(&self, first: usize, count: usize) -> Tile<'a> {
-        let size = self.height * RECORD;
-        Tile { bytes: &self.bytes[first * size..][..count * size], height: self.height }
+    pub(super) fn whole<const HEIGHT: usize>(self) -> Tile<'a> {
+        assert!(self.height == HEIGHT, "tiles of many rows are whole");
+        Tile { bytes: self.bytes, height: HEIGHT }
     }
 
     /// Rows of the tile, used or not.
@@ -310,94 +309,171 @@ impl<F: Fn(usize) -> usize> Kernel for Rows<'_, F> {
     fn run<V: Integers>(self) {
         let Place { at, height, first, count } = self.place;
         let inputs = self.first * RUN..self.cols.min(self.first * RUN + PIECE);
+        let size = height * RECORD;
+        // SAFETY: every place is another tile, and every piece other runs: nobody else writes here. The slice ends
+        // with the task.
+        let records = unsafe { self.out.slice(at + self.first * size, inputs.len() / RUN * size) };
         for near in inputs.clone().step_by(NEAR) {
             for r in 0..count {
                 let x = &self.x[(self.from)(first + r) * self.cols..][..self.cols];
-                let x = &x[near..inputs.end.min(near + NEAR)];
-                for (g, x) in x.as_chunks::<RUN>().0.iter().enumerate() {
-                    let at = at + (near / RUN + g) * height * RECORD;
-                    // SAFETY: every place is another tile, and every piece other runs: nobody else writes here.
-                    unsafe { quantize::<V>(self.out, at, height, r, x) };
+                let x = x[near..inputs.end.min(near + NEAR)].as_chunks::<RUN>().0;
+                for (i, x) in x.chunks(TOGETHER).enumerate() {
+                    let mut padded = [[0.0; RUN]; TOGETHER];
+                    let four = if let [four] = x.as_chunks().0 {
+                        four
+                    } else {
+                        padded[..x.len()].copy_from_slice(x);
+                        &padded
+                    };
+                    let first = (near - inputs.start) / RUN + i * TOGETHER;
+                    // SAFETY: this is compiled into `Isa::run`'s function for `V`.
+                    let runs = unsafe { quantize::<V>(four) };
+                    for (g, run) in runs.iter().enumerate().take(x.len()) {
+                        run.put(&mut records[(first + g) * size..][..size], height, r);
+                    }
                 }
             }
         }
     }
 }
 
+/// Runs of one row that are quantized together: what is once for a run is then done in lanes.
+const TOGETHER: usize = 4;
+
 /// Codes of the largest magnitude that are tried. Each gives other roundings of the 32; the best of four has an error
 /// about an eighth smaller than that of 127 alone.
 const LARGEST: [f32; 4] = [127.0, 125.0, 123.0, 121.0];
 
+/// [`LARGEST`] for each of the runs.
+const TRIED: Lanes = {
+    let mut tried = [0.0; LANES];
+    let mut i = 0;
+    while i < LANES {
+        tried[i] = LARGEST[i % LARGEST.len()];
+        i += 1;
+    }
+    tried
+};
+
 /// Adding it rounds to nearest, ties to even, and leaves the integer in the low bits.
 const ROUND: f32 = 12_582_912.0;
 
-/// Codes of 32 inputs as floats, [`ROUND`] added, and their scale.
+/// What two sums of 16 codes are apart in one number: more than twice the largest of them.
+const APART: f32 = 8192.0;
+
+/// A quantized run.
+struct Quantum {
+    codes: [[u8; LANES]; 2],
+    scale: f32,
+    /// Of the first 16 codes and of the last 16.
+    sums: [i32; 2],
+}
+
+impl Quantum {
+    /// Writes it as row `r` of a record of `height` rows.
+    #[inline(always)]
+    fn put(&self, record: &mut [u8], height: usize, r: usize) {
+        let (scale, [first, last]) = (self.scale, self.sums);
+        let scaled = |sum: i32| (scale * sum as f32).to_le_bytes();
+        let words: [_; WORDS] = [
+            scale.to_le_bytes(),
+            scaled(first + last),
+            scaled(first),
+            scaled(last),
+            (-first - last).to_le_bytes(),
+            (-first).to_le_bytes(),
+            (-last).to_le_bytes(),
+        ];
+        put(record, height, r, self.codes.as_flattened(), words.as_flattened());
+    }
+}
+
+/// Quantizes four runs of 32 inputs.
 ///
 /// # Safety
 /// As for [`Integers`].
 #[inline(always)]
-unsafe fn codes<V: Integers>(x: &[f32; RUN]) -> ([V; 2], f32) {
-    // Magnitudes compare as their bits do; what is not a number is the largest and stays visible.
-    let mut largest = 0;
-    for x in x {
-        largest = largest.max(x.to_bits() & 0x7FFF_FFFF);
-    }
-    let largest = f32::from_bits(largest);
-    let (mut scales, mut inverses) = ([0.0; LARGEST.len()], [0.0; LARGEST.len()]);
-    for i in 0..LARGEST.len() {
-        scales[i] = largest / LARGEST[i];
-        inverses[i] = if scales[i] > 0.0 { 1.0 / scales[i] } else { 0.0 };
-    }
+unsafe fn quantize<V: Integers>(x: &[[f32; RUN]; TOGETHER]) -> [Quantum; TOGETHER] {
     // SAFETY: the caller knows the instruction set.
     unsafe {
-        let halves = x.as_chunks::<LANES>().0;
-        let x = [V::load(&halves[0]), V::load(&halves[1])];
         let round = V::splat(ROUND);
-        let (mut best, mut least) = ((0.0, scales[0]), f32::INFINITY);
-        for (scale, inverse) in scales.into_iter().zip(inverses) {
-            let mut errors = V::zero();
-            for x in x {
-                let exact = x.mul(V::splat(inverse));
-                let error = exact.sub(exact.add(round).sub(round));
-                // In 1024ths: whole numbers, whose squares have one sum in any order, below 2^24.
-                let parts = error.times_plus(V::splat(1024.0), round).sub(round);
-                errors = parts.times_plus(parts, errors);
-            }
-            let error = errors.total() * scale * scale;
-            if error < least {
-                (best, least) = ((inverse, scale), error);
-            }
+        let choices = choose::<V>(x);
+        let mut sums = [V::zero(); TOGETHER];
+        let mut codes = [[[0; LANES]; 2]; TOGETHER];
+        for i in 0..TOGETHER {
+            let inverse = V::splat(choices[i].0);
+            let [first, last] = halves::<V>(&x[i]);
+            let (first, last) = (first.mul(inverse).add(round), last.mul(inverse).add(round));
+            codes[i] = [first.lowest_bytes(), last.lowest_bytes()];
+            sums[i] = last.sub(round).times_plus(V::splat(APART), first.sub(round));
         }
-        let inverse = V::splat(best.0);
-        ([x[0].mul(inverse).add(round), x[1].mul(inverse).add(round)], best.1)
+        let sums = V::totals(sums);
+        std::array::from_fn(|i| {
+            // What is not a number has codes of zero.
+            let both = sums[i] as i32;
+            let last = (both + APART as i32 / 2).div_euclid(APART as i32);
+            Quantum { codes: codes[i], scale: choices[i].1, sums: [both - last * APART as i32, last] }
+        })
     }
 }
 
-/// Quantizes 32 inputs into row `r` of the record at `at`.
+/// Inverse and scale for each of four runs: those of [`LARGEST`] with the least error.
 ///
 /// # Safety
-/// As for [`Integers`], and nobody else may use row `r` of that record meanwhile.
+/// As for [`Integers`].
 #[inline(always)]
-unsafe fn quantize<V: Integers>(out: &Disjoint<'_, u8>, at: usize, height: usize, r: usize, x: &[f32; RUN]) {
+unsafe fn choose<V: Integers>(x: &[[f32; RUN]; TOGETHER]) -> [(f32, f32); TOGETHER] {
+    let (mut largest, mut errors) = ([0.0; LANES], [0.0; LANES]);
     // SAFETY: the caller knows the instruction set.
-    let (halves, scale, sums) = unsafe {
-        let ([first, last], scale) = codes::<V>(x);
+    unsafe {
+        let mut inputs = [[V::zero(); 2]; TOGETHER];
+        for i in 0..TOGETHER {
+            inputs[i] = halves(&x[i]);
+        }
+        for (largest, magnitude) in largest.as_chunks_mut().0.iter_mut().zip(V::magnitudes(inputs)) {
+            *largest = [magnitude; LARGEST.len()];
+        }
         let round = V::splat(ROUND);
-        let sums = [first.sub(round).total(), last.sub(round).total()];
-        ([first.lowest_bytes(), last.lowest_bytes()], scale, sums)
-    };
-    // What is not a number has codes of zero.
-    let [first, last] = sums.map(|sum| sum as i32);
-    let scaled = |sum: i32| (scale * sum as f32).to_le_bytes();
-    let words: [_; WORDS] = [
-        scale.to_le_bytes(),
-        scaled(first + last),
-        scaled(first),
-        scaled(last),
-        (-first - last).to_le_bytes(),
-        (-first).to_le_bytes(),
-        (-last).to_le_bytes(),
-    ];
-    // SAFETY: by the caller's promise.
-    unsafe { put(out, at, height, r, halves.as_flattened(), words.as_flattened()) };
+        let scales = V::load(&largest).div(V::load(&TRIED));
+        let inverses = V::splat(1.0).div(scales).zero_below(scales, V::splat(f32::from_bits(1))).store();
+        for i in 0..TOGETHER {
+            let x = halves::<V>(&x[i]);
+            let mut sums = [V::zero(); LARGEST.len()];
+            for tried in 0..LARGEST.len() {
+                let inverse = V::splat(inverses[i * LARGEST.len() + tried]);
+                for h in 0..2 {
+                    let exact = x[h].mul(inverse);
+                    let error = exact.sub(exact.add(round).sub(round));
+                    // In 1024ths: whole numbers, whose squares have one sum in any order, below 2^24.
+                    let parts = error.times_plus(V::splat(1024.0), round).sub(round);
+                    sums[tried] = parts.times_plus(parts, sums[tried]);
+                }
+            }
+            errors[i * LARGEST.len()..][..LARGEST.len()].copy_from_slice(&V::totals(sums));
+        }
+        let errors = V::load(&errors).mul(scales).mul(scales).store();
+        let scales = scales.store();
+        let mut best = [(0.0, 0.0); TOGETHER];
+        for i in 0..TOGETHER {
+            // Errors compare as their bits do, and of equal ones the first counts. No branch: none could be foreseen.
+            let mut least = u64::MAX;
+            for tried in i * LARGEST.len()..(i + 1) * LARGEST.len() {
+                least = least.min(u64::from(errors[tried].to_bits()) << 32 | tried as u64);
+            }
+            let tried = least as usize % LANES;
+            best[i] = (inverses[tried], scales[tried]);
+        }
+        best
+    }
+}
+
+/// Both halves of a run.
+///
+/// # Safety
+/// As for [`Integers`].
+#[inline(always)]
+unsafe fn halves<V: Integers>(x: &[f32; RUN]) -> [V; 2] {
+    let halves = x.as_chunks::<LANES>().0;
+    // SAFETY: the caller knows the instruction set.
+    unsafe { [V::load(&halves[0]), V::load(&halves[1])] }
 }

@@ -1,0 +1,123 @@
+//! Products with many rows on the vector unit.
+//!
+//! Some inputs of one panel are unpacked into a core's first cache and multiplied with every row of a block, whose
+//! same inputs stay in the second cache from one panel to the next.
+
+// Registers are numbered: an iterator over them is not inlined for certain, and then they are in memory.
+#![allow(clippy::needless_range_loop)]
+
+use super::{Kernel, Task};
+use crate::cpu::codes::Codes;
+use crate::cpu::integers::Integers;
+use crate::cpu::packed::chunk_bytes;
+use crate::cpu::panel::{MOST_UNPACKED, Multiplied, Unpacked, packed, unpack, unpacked_bytes};
+use crate::cpu::parallel::floats_mut;
+use crate::cpu::quantized::{RUN, STRIP, Tile};
+use crate::cpu::scales::Scales;
+use crate::cpu::vector::{LANES, Lanes};
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// Inputs that are unpacked at a time: 8 to 12 KB of weights, beside which a strip of rows has room.
+const NEAR: usize = 512;
+
+/// Rows of a block: 240 KB of them are used for every panel of a task.
+const BLOCK: usize = 256;
+
+/// Panels of a task, at most: their sums with a block of rows stay in the second cache too.
+pub(super) const PANELS: usize = 8;
+
+/// Bytes of unpacked weights, at most, and of sums.
+const WEIGHTS: usize = NEAR / RUN * MOST_UNPACKED;
+const SUMS: usize = PANELS * BLOCK * size_of::<Lanes>();
+
+/// Bytes of scratch that a task needs.
+pub(super) const SCRATCH: usize = WEIGHTS + SUMS;
+
+/// A task of many rows.
+pub(super) struct Many<'a, C, S> {
+    pub(super) task: Task<'a>,
+    pub(super) layout: PhantomData<(C, S)>,
+}
+
+/// Sums of a panel with one strip of rows.
+type Strip = [Lanes; STRIP];
+
+impl<C: Codes, S: Scales> Kernel for Many<'_, C, S> {
+    #[inline(always)]
+    fn run<V: Integers>(mut self) {
+        let (rows, cols, panel_bytes) = (self.task.pairs.len(), self.task.cols, self.task.part.panel_bytes);
+        let (unpacked, sums) = std::mem::take(&mut self.task.scratch).split_at_mut(WEIGHTS);
+        let sums = floats_mut(sums).as_chunks_mut::<LANES>().0.as_chunks_mut::<STRIP>().0;
+        for first in (0..rows).step_by(BLOCK) {
+            let block = first..rows.min(first + BLOCK);
+            let strips = block.len().div_ceil(STRIP);
+            for input in (0..cols).step_by(NEAR) {
+                let inputs = input..cols.min(input + NEAR);
+                let sums = sums.chunks_exact_mut(strips);
+                for (panel, sums) in self.task.weights.chunks_exact(panel_bytes).zip(sums) {
+                    self.panel::<V>(panel, unpacked, sums, block.start, &inputs);
+                }
+            }
+            let panels = self.task.weights.len() / panel_bytes;
+            for (p, sums) in sums.chunks_exact(strips).take(panels).enumerate() {
+                for (row, sums) in block.clone().zip(sums.as_flattened()) {
+                    // SAFETY: this is compiled into `Isa::run`'s function for `V`.
+                    unsafe { self.task.put(p, row, V::load(sums)) };
+                }
+            }
+        }
+    }
+}
+
+impl<C: Codes, S: Scales> Many<'_, C, S> {
+    /// Some inputs of a packed panel with the strips of rows from row `first` on.
+    #[inline(always)]
+    fn panel<V: Integers>(
+        &self,
+        panel: &[u8],
+        unpacked: &mut [u8],
+        sums: &mut [Strip],
+        first: usize,
+        inputs: &Range<usize>,
+    ) {
+        let (size, chunk) = const { (unpacked_bytes::<S>(), chunk_bytes::<C, S>()) };
+        let packed = &panel[inputs.start / S::CHUNK * chunk..][..inputs.len() / S::CHUNK * chunk];
+        let unpacked = &mut unpacked[..inputs.len() / RUN * size];
+        // SAFETY: this is compiled into `Isa::run`'s function for `V`.
+        unsafe { unpack::<V, C, S>(packed, unpacked, false) };
+        for (s, sums) in sums.iter_mut().enumerate() {
+            if inputs.start == 0 {
+                *sums = [[0.0; LANES]; STRIP];
+            }
+            let row = self.task.row + first + s * STRIP;
+            // What lies in rows that are not used goes nowhere.
+            let x = self.task.quantized.tile(row, inputs.start / RUN, inputs.len() / RUN).whole::<STRIP>();
+            if V::ROWS >= 8 {
+                self.strip::<V, 8>(unpacked, x, sums);
+            } else if V::ROWS >= 4 {
+                self.strip::<V, 4>(unpacked, x, sums);
+            } else {
+                self.strip::<V, 1>(unpacked, x, sums);
+            }
+        }
+    }
+
+    /// One strip of rows, `R` at a time.
+    #[inline(always)]
+    fn strip<V: Integers, const R: usize>(&self, panel: &[u8], x: Tile<'_>, sums: &mut Strip) {
+        for (i, sums) in sums.as_chunks_mut::<R>().0.iter_mut().enumerate() {
+            // SAFETY: this is compiled into `Isa::run`'s function for `V`; `R` divides the strip.
+            unsafe {
+                let mut registers = [V::zero(); R];
+                for r in 0..R {
+                    registers[r] = V::load(&sums[r]);
+                }
+                let registers = packed::<V, Unpacked<C>, Multiplied<S>, R, false>(registers, panel, x, i * R);
+                for r in 0..R {
+                    sums[r] = registers[r].store();
+                }
+            }
+        }
+    }
+}
