@@ -34,7 +34,7 @@ struct Summary {
 
 impl<'a> Report<'a> {
     /// Counts.
-    pub(crate) fn new(results: &'a [Finished], decoded: Decoded, seconds: f64) -> Self {
+    pub(crate) fn new(results: &'a [Finished], decoded: &Decoded, seconds: f64) -> Self {
         let mut summary =
             Summary { tasks: results.len(), decode_tok_s: decoded.tok_s(), seconds, ..Summary::default() };
         for result in results.iter().map(|finished| &finished.result) {
@@ -165,7 +165,7 @@ mod tests {
             result(Outcome::Blocked, 2, false),
             result(Outcome::Refused, 0, false),
         ];
-        let report = Report::new(&results, Decoded::default(), 5.0);
+        let report = Report::new(&results, &Decoded::default(), 5.0);
         let Summary { tasks, first_attempt, after_retry, unverified, blocked, other, .. } = report.summary;
         assert_eq!([tasks, first_attempt, after_retry, unverified, blocked, other], [5, 1, 1, 1, 1, 1]);
         assert_eq!(report.summary.completion_tokens, 50);

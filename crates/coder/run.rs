@@ -194,8 +194,8 @@ pub(crate) fn run(args: RunArgs) -> Outcome {
     let results = run_plan(&plan, &args.working_dir, &conduct, &crew);
     let told = screen.close();
     let results = results.map_err(Failure::from).or_else(|failure| args.refuse(failure))?;
-    let decoded = writers.lock().decoded;
-    let report = Report::new(&results, decoded, begin.elapsed().as_secs_f64());
+    let decoded = std::mem::take(&mut writers.lock().decoded);
+    let report = Report::new(&results, &decoded, begin.elapsed().as_secs_f64());
     let told = told.and_then(|()| args.print(&results, &report, several));
     // Ctrl-C may also have answered the question whether something may be sent.
     if during.happened() || stop.flag().load(Ordering::SeqCst) {

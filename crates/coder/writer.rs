@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use coder_engine::{
     Canceller, Completion, EditFile, EditGrammar, Engine, Finish, Generation, Grammar, Limit, Matcher,
@@ -41,17 +41,33 @@ pub(crate) struct LocalWriter<'a> {
     drafts: usize,
 }
 
-/// Tokens written and the seconds that took.
-#[derive(Clone, Copy, Debug, Default)]
+/// Tokens written, and when.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Decoded {
     tokens: usize,
-    seconds: f64,
+    /// From the first to the last token of each draft.
+    spells: Vec<(Instant, Instant)>,
 }
 
 impl Decoded {
-    /// Tokens per second, if there were any.
+    /// Adds a draft that ended at `end`, after it had been growing for so many seconds.
+    fn add(&mut self, tokens: usize, seconds: f64, end: Instant) {
+        self.tokens += tokens;
+        let spell = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        self.spells.push((end.checked_sub(spell).unwrap_or(end), end));
+    }
+
+    /// Tokens of all drafts per second in which any of them grew, if there were any.
     pub(crate) fn tok_s(&self) -> Option<f64> {
-        (self.seconds > 0.0).then(|| self.tokens as f64 / self.seconds)
+        let mut spells = self.spells.clone();
+        spells.sort();
+        let (mut seconds, mut until) = (0.0, None);
+        for (begin, end) in spells {
+            let begin = until.map_or(begin, |until| begin.max(until));
+            seconds += end.saturating_duration_since(begin).as_secs_f64();
+            until = Some(end.max(begin));
+        }
+        (seconds > 0.0).then(|| self.tokens as f64 / seconds)
     }
 }
 
@@ -184,8 +200,7 @@ impl<'a> LocalWriter<'a> {
     fn ended(&mut self, summary: Option<&Summary>) {
         self.drafts -= 1;
         if let Some(summary) = summary {
-            self.decoded.tokens += summary.usage.completion_tokens;
-            self.decoded.seconds += summary.timings.decode_s;
+            self.decoded.add(summary.usage.completion_tokens, summary.timings.decode_s, Instant::now());
         }
     }
 
@@ -372,5 +387,25 @@ impl Writer for Turn<'_, '_> {
             let limit = Limit::UpTo(question.max_tokens.min(room));
             Ok(request.limit(limit).grammar(Grammar::JsonSchema(question.schema.clone())))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_of_drafts_side_by_side_is_that_of_all_together() {
+        let begin = Instant::now();
+        let at = |seconds: f64| begin + Duration::from_secs_f64(seconds);
+        let mut decoded = Decoded::default();
+        assert_eq!(decoded.tok_s(), None);
+        // Two at the same time, a third one within them, and one later.
+        decoded.add(100, 10.0, at(10.0));
+        decoded.add(100, 10.0, at(15.0));
+        decoded.add(50, 1.0, at(8.0));
+        decoded.add(50, 5.0, at(30.0));
+        let rate = decoded.tok_s().expect("a rate");
+        assert!((rate - 300.0 / 20.0).abs() < 1e-6, "{rate}");
     }
 }

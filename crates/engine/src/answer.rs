@@ -49,8 +49,10 @@ pub(crate) struct Answer {
     /// Whose the guesses of this step are: an index into `acceptance`.
     guesser: usize,
     drafts: Drafts,
-    /// One for each of the step's logits rows; empty without a grammar.
+    /// One for each of the step's logits rows; none without a grammar. Those beyond `masked` are of former steps, kept
+    /// for their memory.
     masks: Vec<Mask>,
+    masked: usize,
     /// How it ended.
     end: Option<Result<Finish>>,
 }
@@ -105,6 +107,7 @@ impl Answer {
             guesser: 0,
             drafts: Drafts::default(),
             masks: Vec::new(),
+            masked: 0,
             end: None,
         };
         answer.end = answer.append_forced(&mut sequence).transpose();
@@ -196,7 +199,7 @@ impl Answer {
     }
 
     /// What may follow by the text itself, at most `most` tokens.
-    pub(crate) fn look_up(&mut self, sequence: &Sequence, most: usize) -> Vec<u32> {
+    pub(crate) fn look_up<'a>(&mut self, sequence: &'a Sequence, most: usize) -> &'a [u32] {
         let guess = self.lookup.guess(sequence.tokens(), most);
         self.guesser = usize::from(guess.agreed >= COPY);
         guess.tokens
@@ -260,10 +263,17 @@ impl Answer {
     }
 
     fn compute_masks(&mut self) -> Result<()> {
-        let Self { job, masks, drafts, .. } = self;
-        masks.clear();
+        let Self { job, masks, masked, drafts, .. } = self;
+        *masked = 0;
         let Some(matcher) = &mut job.matcher else { return Ok(()) };
-        masks.push(matcher.mask()?.clone());
+        let mut keep = |mask: &Mask| {
+            match masks.get_mut(*masked) {
+                Some(place) => place.clone_from(mask),
+                None => masks.push(mask.clone()),
+            }
+            *masked += 1;
+        };
+        keep(matcher.mask()?);
         if drafts.tokens.is_empty() {
             return Ok(());
         }
@@ -272,8 +282,8 @@ impl Answer {
             for &end in &drafts.wanted[1..] {
                 // Without a mask, the row's logits are left alone and the token is chosen in the next step.
                 let accepted = matcher.accept(drafts.tokens[at]).and_then(|()| matcher.forced());
-                match accepted.and_then(|_| matcher.mask().cloned()) {
-                    Ok(mask) => masks.push(mask),
+                match accepted.and_then(|_| matcher.mask()) {
+                    Ok(mask) => keep(mask),
                     Err(_) => return,
                 }
                 at = end;
@@ -320,13 +330,13 @@ impl Answer {
         for (i, logits) in logits.chunks_exact(vocab).enumerate() {
             let new = &sequence.tokens()[known..];
             if new != &self.drafts.tokens[..self.drafts.wanted[i]]
-                || (self.is_constrained() && i >= self.masks.len())
+                || (self.is_constrained() && i >= self.masked)
             {
                 break;
             }
             let (prompt, generated) = sequence.tokens().split_at(self.usage.prompt_tokens);
             let history = History { prompt, generated };
-            let sampled = self.job.sampler.sample(logits, self.masks.get(i), history)?;
+            let sampled = self.job.sampler.sample(logits, self.masks[..self.masked].get(i), history)?;
             if self.ends(sampled.token) {
                 return Ok(Some(Finish::Stop));
             }
@@ -377,8 +387,9 @@ impl Answer {
         let hidden = !tag && !self.job.show_special && self.tokenizer.is_special(token);
         let bytes = if hidden { &[] } else { self.tokenizer.token_bytes(token) };
         // A tag is no part of a character or of a stop string that began before it.
-        let mut text = if tag { self.job.text.finish() } else { String::new() };
-        text += &self.job.text.push(bytes);
+        let before = if tag { self.job.text.finish() } else { String::new() };
+        let text = self.job.text.push(bytes);
+        let text = if before.is_empty() { text } else { before + &text };
         let event = Event::Token(Token { id: token, text, logprob, top, forced });
         if self.job.events.send(Ok(event)).is_err() {
             return Some(Finish::Cancelled); // the generation was dropped

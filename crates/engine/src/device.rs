@@ -1,6 +1,7 @@
 //! Where a model runs: which device was asked for, what a card has room for, and what is said about it.
 
-use crate::fit::{Bytes, Memory, Plan, Tensors};
+use crate::draft;
+use crate::fit::{self, Bytes, Memory, Plan, Tensors};
 use crate::load::{self, Options, gib};
 use crate::model::{Limits, Model, Runner};
 use crate::reference::Reference;
@@ -63,6 +64,9 @@ pub struct OnCard {
     pub planned_bytes: u64,
     /// Bytes that were allocated.
     pub used_bytes: u64,
+    /// Of those that the plan allowed, what another model on the card cannot have.
+    #[serde(skip)]
+    pub(crate) own_bytes: u64,
 }
 
 /// A model on its device.
@@ -100,13 +104,12 @@ pub(crate) fn open(
             Err(error) => why_not(&error, options),
         },
     };
-    let config = weights.config();
-    let reference = options.device == Device::Reference;
-    let weight_bytes =
-        if reference { load::parameters(config).saturating_mul(4) } else { weights.bytes() as u64 };
-    let row = 2 * (limits.kv.row_bytes(config.heads) * config.layers) as u64;
-    check_host(weight_bytes, row.saturating_mul(limits.slots as u64))?;
-    let (runner, device) = if reference {
+    let mut needed = host_bytes(options, weights, limits)?;
+    if let Some((own, weights, limits)) = draft(options)? {
+        needed = needed.saturating_add(host_bytes(&own, &weights, limits)?);
+    }
+    check_host(needed)?;
+    let (runner, device) = if options.device == Device::Reference {
         whole(Reference::new(), weights, limits, progress)?
     } else {
         whole(options.open_cpu(), weights, limits, progress)?
@@ -122,6 +125,25 @@ fn whole<B: Backend + Send + 'static>(
 ) -> Result<(Box<dyn Runner>, String)> {
     let name = backend.name();
     Ok((Box::new(Model::whole(backend, weights, limits, progress)?), name))
+}
+
+/// What the processor's memory must have room for when it computes the whole model.
+fn host_bytes(options: &Options, weights: &Weights, limits: Limits) -> Result<u64> {
+    let config = weights.config();
+    let reference = options.device == Device::Reference;
+    let weight_bytes =
+        if reference { load::parameters(config).saturating_mul(4) } else { weights.bytes() as u64 };
+    let row = 2 * (limits.kv.row_bytes(config.heads) * config.layers) as u64;
+    let scratch = fit::scratch_on_host(config, limits, true, options.parallel)?;
+    Ok(weight_bytes.saturating_add(row.saturating_mul(limits.slots as u64)).saturating_add(scratch))
+}
+
+/// The draft model that will be opened after the model itself, if there is one.
+fn draft(options: &Options) -> Result<Option<(Options, Weights, Limits)>> {
+    let Some(own) = draft::options(options)? else { return Ok(None) };
+    let weights = own.source.weights()?;
+    let limits = draft::room(&own, weights.config())?.limits();
+    Ok(Some((own, weights, limits)))
 }
 
 fn refuse_card_options(options: &Options) -> Result<()> {
@@ -161,8 +183,15 @@ impl Share {
         let library = options.library.ok_or(Error::NoCuda)?;
         // Looked at before it is opened for work, so that nothing is allocated for a model that does not fit.
         let card = library.card(0)?;
-        let memory = Memory::free(card.free_bytes, options.vram);
+        let mut memory = Memory::free(card.free_bytes, options.vram);
         let plan = Plan::of(Tensors::Of(weights), limits, options.graphs)?;
+        if let Some((own, weights, limits)) = draft(options)? {
+            // Guesses are worth making only where they are made fast: the draft model has its place before the first
+            // layers have theirs, unless nothing would be left.
+            let its = Plan::of(Tensors::Of(&weights), limits, own.graphs)?;
+            let rest = memory.beside(its.own_bytes(its.layers()));
+            memory = if plan.most_layers(rest) > 0 { rest } else { memory };
+        }
         let fitting = plan.most_layers(memory);
         let layers = options.gpu_layers.unwrap_or(fitting.max(1)).min(plan.layers());
         let bytes = plan.bytes(layers, memory);
@@ -212,15 +241,17 @@ fn load_on(
     limits: Limits,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Opened> {
-    check_host(share.bytes.host_weights, share.bytes.host_cache)?;
     let (notice, cut) = (share.notice(options), share.cut());
-    let Share { cuda, bytes, .. } = share;
+    let Share { cuda, bytes, plan, .. } = share;
+    let scratch = fit::scratch_on_host(weights.config(), limits, cut > 0, options.parallel)?;
+    check_host(bytes.host_weights.saturating_add(bytes.host_cache).saturating_add(scratch))?;
     let card = cuda.card().clone();
     let on_card = |model: &Cuda| OnCard {
         name: card.name.clone(),
         layers: bytes.layers,
         planned_bytes: bytes.card,
         used_bytes: model.used_bytes(),
+        own_bytes: plan.own_bytes(bytes.layers),
     };
     if cut == 0 {
         let device = cuda.name();
@@ -243,9 +274,8 @@ fn load_on(
 }
 
 /// Refuses what cannot fit into the host's memory, before anything is allocated.
-fn check_host(weights: u64, cache: u64) -> Result<()> {
+fn check_host(needed: u64) -> Result<()> {
     let Some(available) = load::available_memory() else { return Ok(()) };
-    let needed = weights.saturating_add(cache);
     if needed > available {
         return Err(Error::TooLarge { needed_gib: gib(needed), available_gib: gib(available) });
     }

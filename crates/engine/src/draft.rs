@@ -3,42 +3,87 @@
 //! Leviathan et al., "Fast Inference from Transformers via Speculative Decoding", 2023; here a guess counts only if
 //! the large model chooses the same token, so that the answer is the same, bit by bit, as without guesses.
 
-use crate::load::{self, LoadProgress, Loaded, Options};
+use crate::fit::Room;
+use crate::kv::Cache;
+use crate::load::{self, LoadProgress, Loaded, ModelInfo, Options};
 use crate::model::Runner;
-use crate::sequence::Sequence;
-use crate::{Error, Result, Tokenizer};
-use coder_kernels::BLOCK;
+use crate::sequence::{Rows, Sequence};
+use crate::speculation::Costs;
+use crate::{Config, Error, Result, Tokenizer};
+use std::collections::BTreeMap;
 use std::time::Instant;
 
-/// A draft model and the text that it has read.
+/// A draft model and the texts that it reads along.
 pub(crate) struct DraftModel {
     runner: Box<dyn Runner>,
-    /// Rows of one step.
+    /// Tokens of a text that it can read.
+    context: usize,
+    /// Rows of one step, and rows whose logits may be wanted.
     chunk: usize,
+    logits: usize,
     /// Tokens that both vocabularies have.
     vocab: usize,
-    /// The text of its last guess, with the guessed tokens; every block is its own.
+    cache: Cache,
+    /// What it has read, by the number of the answer.
+    texts: BTreeMap<u64, Text>,
+    rows: Rows,
+    costs: Costs,
+}
+
+/// A text with the guesses behind it.
+struct Text {
     sequence: Sequence,
-    /// Seconds of a step of one row.
-    seconds: f64,
+    guesses: Vec<u32>,
+    /// Guesses that are wanted in this step.
+    depth: usize,
+    /// Rows in the draft model's next step.
+    rows: usize,
+}
+
+impl Text {
+    fn is_completed(&self) -> bool {
+        self.rows > 0 && self.rows == self.sequence.pending()
+    }
+}
+
+/// The draft model's options, if there is to be one: the same context, cache, device and number of answers.
+///
+/// # Errors
+/// Those of a file that cannot be read.
+pub(crate) fn options(options: &Options) -> Result<Option<Options>> {
+    let Some(source) = &options.draft else { return Ok(None) };
+    let mut own = Options { source: source.clone(), gpu_layers: None, draft: None, ..options.clone() };
+    let room = options.room(options.source.weights()?.config())?;
+    let context = room.context.min(own.source.weights()?.config().context);
+    (own.context, own.cache) = (Some(context), Some(room.cache.max(context)));
+    Ok(Some(own))
+}
+
+/// What it takes memory for: logits of one row of each answer.
+///
+/// # Errors
+/// Those of options that cannot be.
+pub(crate) fn room(own: &Options, config: &Config) -> Result<Room> {
+    let room = own.room(config)?;
+    Ok(Room { logits: own.parallel.min(room.rows), ..room })
 }
 
 impl DraftModel {
-    /// Opens the draft model of `options`, if there is one, with the same context, cache type and device.
+    /// Opens the draft model of `options`, if there is one. `model` is the large one, which has its part of a card.
     ///
     /// # Errors
     /// Those of opening; [`Error::Request`] if its vocabulary is not `tokenizer`'s.
     pub(crate) fn open(
         options: &Options,
         tokenizer: &Tokenizer,
-        context: usize,
+        model: &ModelInfo,
         progress: impl FnMut(LoadProgress),
-    ) -> Result<Option<Self>> {
-        let Some(source) = &options.draft else { return Ok(None) };
-        let mut own = Options { source: source.clone(), gpu_layers: None, draft: None, ..options.clone() };
-        own.context = Some(context.min(own.source.weights()?.config().context));
-        own.cache = None;
-        let Loaded { runner, tokenizer: other, blocks, info, .. } = load::open(&own, 1, progress)?;
+    ) -> Result<Option<(Self, ModelInfo)>> {
+        let Some(mut own) = self::options(options)? else { return Ok(None) };
+        let taken = model.card.as_ref().map_or(0, |card| card.own_bytes);
+        own.vram = own.vram.map(|bytes| bytes.saturating_sub(taken));
+        let logits = room(&own, own.source.weights()?.config())?.logits;
+        let Loaded { runner, tokenizer: other, blocks, info, .. } = load::open(&own, logits, progress)?;
         let size = tokenizer.vocab_size();
         let differs = (0..size as u32).find(|&id| tokenizer.token_bytes(id) != other.token_bytes(id));
         if other.vocab_size() != size || differs.is_some() {
@@ -53,50 +98,120 @@ impl DraftModel {
             };
             return Err(Error::Request { field: "draft", problem });
         }
-        let mut sequence = Sequence::new(Vec::new());
-        (0..blocks as u32).for_each(|block| sequence.push_block(block));
-        let chunk = options.chunk.min(info.context);
-        Ok(Some(Self { runner, chunk, vocab: size, sequence, seconds: 0.0 }))
+        let draft = Self {
+            runner,
+            context: info.context,
+            chunk: own.chunk.min(info.context),
+            logits,
+            vocab: size,
+            cache: Cache::new(blocks),
+            texts: BTreeMap::new(),
+            rows: Rows::default(),
+            costs: Costs::default(),
+        };
+        Ok(Some((draft, info)))
     }
 
-    /// Seconds that one guessed token takes.
-    pub(crate) fn seconds(&self) -> f64 {
-        self.seconds
+    /// Seconds that one more guess behind each of `texts` texts takes; 0 while that is not known.
+    pub(crate) fn seconds(&self, texts: usize) -> f64 {
+        self.costs.seconds(texts).unwrap_or(0.0)
     }
 
-    /// What the draft model thinks follows `tokens`; at most `most` tokens, fewer where it has no room.
+    /// Asks for up to `depth` guesses behind `tokens`, the text of answer `number`; [`guess`](Self::guess) makes them.
+    /// None are made where there is no room.
+    pub(crate) fn ask(&mut self, number: u64, tokens: &[u32], depth: usize) {
+        let known = self.texts.get(&number).map_or(0, |text| text.sequence.tokens().len());
+        let unread = tokens.get(known.saturating_sub(1)..).unwrap_or_default();
+        if unread.iter().any(|&token| token as usize >= self.vocab) || tokens.len() + depth > self.context {
+            return self.forget(number);
+        }
+        let Self { cache, texts, .. } = self;
+        let text = texts.entry(number).or_insert_with(|| {
+            let mut sequence = Sequence::new(tokens.to_vec());
+            cache.admit(&mut sequence);
+            Text { sequence, guesses: Vec::new(), depth: 0, rows: 0 }
+        });
+        let sequence = &mut text.sequence;
+        let common = sequence.tokens().iter().zip(tokens).take_while(|(a, b)| a == b).count();
+        // The logits of the last token are wanted, so it is computed again if need be.
+        let at = common.min(tokens.len() - 1);
+        sequence.rewrite(at, &tokens[at..]);
+        // What is certain now may be shared; a guess may not.
+        let computed = sequence.computed();
+        cache.computed(sequence, computed);
+        text.guesses.clear();
+        text.depth = depth;
+        if !cache.reserve(sequence, tokens.len() + depth) {
+            self.forget(number);
+        }
+    }
+
+    /// The guesses behind the text of answer `number`.
+    pub(crate) fn guesses(&self, number: u64) -> &[u32] {
+        self.texts.get(&number).map_or(&[], |text| &text.guesses)
+    }
+
+    /// Drops the text of an answer that ended; what it began with stays while there is room.
+    pub(crate) fn forget(&mut self, number: u64) {
+        if let Some(Text { mut sequence, guesses, .. }) = self.texts.remove(&number) {
+            let certain = sequence.tokens().len() - guesses.len();
+            sequence.rewrite(certain, &[]);
+            let computed = sequence.computed();
+            self.cache.computed(&mut sequence, computed);
+            self.cache.retire(&mut sequence);
+        }
+    }
+
+    /// Makes the guesses that were asked for, those of all texts side by side.
     ///
     /// # Errors
     /// Those of the device.
-    pub(crate) fn guess(&mut self, tokens: &[u32], most: usize) -> Result<Vec<u32>> {
-        let room = self.sequence.blocks().len() * BLOCK;
-        let most = most.min(room.saturating_sub(tokens.len()));
-        let common = self.sequence.tokens().iter().zip(tokens).take_while(|(a, b)| a == b).count();
-        if most == 0 || tokens[common..].iter().any(|&token| token as usize >= self.vocab) {
-            return Ok(Vec::new());
-        }
-        // The logits of the last token are wanted, so it is computed again if need be.
-        let at = common.min(tokens.len() - 1);
-        self.sequence.rewrite(at, &tokens[at..]);
-        let mut guesses = Vec::new();
-        while guesses.len() < most {
-            let rows = self.sequence.pending().min(self.chunk);
-            let end = self.sequence.computed() + rows;
-            let began = Instant::now();
-            let logits = self.runner.step(&self.sequence.batch(rows))?;
-            let best = argmax(&logits[..logits.len().min(self.vocab)]);
-            self.sequence.mark_computed(end);
-            if let Some(best) = best {
-                guesses.push(best);
-                self.sequence.push(best);
-                if rows == 1 {
-                    let seconds = began.elapsed().as_secs_f64();
-                    self.seconds =
-                        if self.seconds == 0.0 { seconds } else { 0.8 * self.seconds + 0.2 * seconds };
-                }
+    pub(crate) fn guess(&mut self) -> Result<()> {
+        while self.step()? {}
+        Ok(())
+    }
+
+    /// One step of it; `false` if there is nothing to do.
+    fn step(&mut self) -> Result<bool> {
+        let Self { runner, texts, rows, costs, vocab, .. } = self;
+        let (mut left, mut logits) = (self.chunk, self.logits);
+        rows.clear();
+        for text in texts.values_mut() {
+            let wanted = text.guesses.len() < text.depth && logits > 0;
+            text.rows = if wanted { text.sequence.pending().min(left) } else { 0 };
+            left -= text.rows;
+            if text.rows > 0 {
+                rows.append(&text.sequence, text.rows, &[]);
+            }
+            if text.is_completed() {
+                rows.want(0);
+                logits -= 1;
             }
         }
-        Ok(guesses)
+        let batch = rows.batch();
+        if batch.rows() == 0 {
+            return Ok(false);
+        }
+        let began = Instant::now();
+        let logits = runner.step(batch)?;
+        costs.observe(batch.rows(), began.elapsed().as_secs_f64());
+        let width = logits.len().checked_div(batch.logits.len()).unwrap_or(0);
+        let mut logits = logits.chunks_exact(width.max(1));
+        for text in texts.values_mut().filter(|text| text.rows > 0) {
+            let completed = text.is_completed();
+            text.sequence.mark_computed(text.sequence.computed() + text.rows);
+            if !completed {
+                continue;
+            }
+            match logits.next().and_then(|logits| argmax(&logits[..logits.len().min(*vocab)])) {
+                Some(best) => {
+                    text.guesses.push(best);
+                    text.sequence.push(best);
+                }
+                None => text.depth = 0,
+            }
+        }
+        Ok(true)
     }
 }
 
@@ -106,3 +221,6 @@ fn argmax(logits: &[f32]) -> Option<u32> {
     let (id, _) = logits.iter().enumerate().fold((0, f32::NEG_INFINITY), best);
     (!logits.is_empty()).then_some(id as u32)
 }
+
+#[cfg(test)]
+mod tests;

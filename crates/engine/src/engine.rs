@@ -64,7 +64,7 @@ impl Engine {
         progress: impl FnMut(LoadProgress),
     ) -> Result<Self> {
         let (tokenizer, context) = (Arc::new(loaded.tokenizer), loaded.info.context);
-        let draft = DraftModel::open(options, &tokenizer, context, progress)?;
+        let (draft, drafting) = DraftModel::open(options, &tokenizer, &loaded.info, progress)?.unzip();
         let (sender, received) = mpsc::channel();
         let open = Arc::new(AtomicUsize::new(0));
         let rows = options.chunk.min(context);
@@ -80,7 +80,7 @@ impl Engine {
             .name("coder-engine".into())
             .spawn(move || stepper.run(received))
             .map_err(|source| Error::Io { path: "thread".into(), source })?;
-        let (template, info) = (loaded.template, loaded.info);
+        let (template, info) = (loaded.template, ModelInfo { draft: drafting.map(Box::new), ..loaded.info });
         let (orders, thread, queue) = (Some(sender), Some(thread), options.queue);
         Ok(Self(Arc::new(Shared { orders, open, queue, thread, tokenizer, template, info })))
     }

@@ -138,6 +138,11 @@ impl Memory {
         self.bytes
     }
 
+    /// What is left of it beside `bytes` that another model will allocate.
+    pub(crate) fn beside(self, bytes: u64) -> Self {
+        Self { bytes: self.bytes.saturating_sub(bytes), ..self }
+    }
+
     /// What can be allocated.
     pub(crate) fn room(self) -> u64 {
         self.bytes.saturating_sub(self.reserve)
@@ -246,6 +251,11 @@ impl Plan {
         }
     }
 
+    /// Of [`bytes`](Self::bytes), what the model itself takes of the card, without the driver's part.
+    pub(crate) fn own_bytes(&self, layers: usize) -> u64 {
+        self.bytes(layers, Memory { bytes: 0, reserve: 0 }).card
+    }
+
     /// The most layers that fit; 0 if not even one fits beside the head.
     pub fn most_layers(&self, memory: Memory) -> usize {
         let fits = |layers: &usize| self.bytes(*layers, memory).card <= memory.bytes;
@@ -301,6 +311,54 @@ impl Sum {
 
     fn times(self, n: u64) -> Self {
         Self { bytes: self.bytes * n, lost: self.lost * n }
+    }
+}
+
+/// Bytes of the host's memory that a model of these dimensions takes beside weights and cache: activations where the
+/// host computes layers, and what `answers` that grow side by side are chosen with.
+///
+/// # Errors
+/// None; those of making pieces, which only counts here.
+pub(crate) fn scratch_on_host(c: &Config, limits: Limits, layers: bool, answers: usize) -> Result<u64> {
+    let of = |rows: usize, cols: usize, bytes: usize| (rows as u64) * (cols * bytes) as u64;
+    // Logits on their way to the samplers, each of which has four numbers for every token.
+    let mut bytes = of(limits.logits, c.vocab, 4) + of(answers, c.vocab, 16);
+    if layers {
+        let mut counter = OnHost(0);
+        Scratch::new(c, limits.rows, &mut counter)?;
+        Output::new(c, limits, false, &mut counter)?;
+        // The residual on its way to another device, and the widest activations in eight bits with their scales.
+        let (ffn, top_k) = c.moe.as_ref().map_or((c.ffn, 1), |m| (m.ffn, m.top_k));
+        let widest = (top_k * ffn).max(c.hidden).max(c.heads.q_cols());
+        bytes += counter.0 + of(limits.rows, c.hidden, 4) + of(limits.rows, widest, 2);
+    }
+    Ok(bytes)
+}
+
+/// Makes nothing and counts the bytes that the processor needs for it, weights left out.
+struct OnHost(u64);
+
+impl Make for OnHost {
+    type Mat = ();
+    type Buf = ();
+    type Routes = ();
+
+    fn mat(&mut self, _roles: &[Role], _experts: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn vector(&mut self, _roles: &[Role]) -> Result<()> {
+        Ok(())
+    }
+
+    fn buf(&mut self, rows: usize, cols: usize) -> Result<()> {
+        self.0 += 4 * (rows as u64) * (cols as u64);
+        Ok(())
+    }
+
+    fn routes(&mut self, rows: usize, top_k: usize) -> Result<()> {
+        self.0 += 8 * (rows as u64) * (top_k as u64);
+        Ok(())
     }
 }
 

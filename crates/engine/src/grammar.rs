@@ -36,10 +36,21 @@ pub enum Grammar {
 }
 
 /// Which tokens may come next: one bit each.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Mask {
     /// Bit `id % 32` of word `id / 32`.
     words: Vec<u32>,
+}
+
+impl Clone for Mask {
+    fn clone(&self) -> Self {
+        Self { words: self.words.clone() }
+    }
+
+    /// In the memory of the one before, so that a step allocates none.
+    fn clone_from(&mut self, source: &Self) {
+        self.words.clone_from(&source.words);
+    }
 }
 
 impl Mask {

@@ -10,7 +10,7 @@ use coder_kernels::BLOCK;
 use std::collections::{BTreeMap, HashMap};
 
 /// The blocks of one device's cache.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Cache {
     blocks: Vec<Block>,
     /// Blocks that hold nothing.
@@ -42,6 +42,29 @@ struct Content {
     /// `None` while it is not whole.
     key: Option<Key>,
     tokens: Vec<u32>,
+}
+
+/// What sequences would give up for another one, counted without taking it from them.
+#[derive(Debug)]
+pub(crate) struct GivingUp<'a> {
+    blocks: &'a [Block],
+    /// How many of them hold a block; [`KEPT`] for one that the other sequence begins with.
+    held: HashMap<u32, u32>,
+}
+
+/// Giving up a block that the other one would take at once gains nothing.
+const KEPT: u32 = u32::MAX;
+
+impl GivingUp<'_> {
+    /// Blocks that nobody would use any more if `sequence`, and those asked about before, gave up theirs.
+    pub(crate) fn take(&mut self, sequence: &Sequence) -> usize {
+        let is_last = |&&block: &&u32| {
+            let held = self.held.entry(block).or_default();
+            *held = held.saturating_add(1);
+            *held == self.blocks[block as usize].refs
+        };
+        sequence.blocks().iter().filter(is_last).count()
+    }
 }
 
 impl Cache {
@@ -92,6 +115,12 @@ impl Cache {
     pub(crate) fn is_coming(&self, sequence: &mut Sequence) -> bool {
         let known = self.known(sequence);
         (known + 1) * BLOCK < sequence.tokens().len() && self.coming.contains_key(&sequence.key(known))
+    }
+
+    /// Whether `other` is going to compute the block that this sequence needs next.
+    pub(crate) fn waits_for(&self, sequence: &mut Sequence, other: &Sequence) -> bool {
+        let known = self.known(sequence);
+        (known + 1) * BLOCK < sequence.tokens().len() && other.announces(&sequence.key(known))
     }
 
     /// Gives a sequence that has no blocks those that hold its beginning, and announces what it will compute.
@@ -187,6 +216,13 @@ impl Cache {
         for block in sequence.release().into_iter().rev() {
             self.release(block);
         }
+    }
+
+    /// To find out what sequences would give up for `sequence`.
+    pub(crate) fn giving_up(&self, sequence: &mut Sequence) -> GivingUp<'_> {
+        let known = self.known(sequence);
+        let held = (0..known).map(|i| (self.whole[&sequence.key(i)], KEPT)).collect();
+        GivingUp { blocks: &self.blocks, held }
     }
 
     fn no_longer_coming(&mut self, key: Key) {

@@ -53,7 +53,8 @@ pub struct Options {
     pub chunk: usize,
     /// Layers on the card: the last ones, with the head. By default as many as fit.
     pub gpu_layers: Option<usize>,
-    /// Take a larger card for one with this much memory, in bytes, of which the driver has its part.
+    /// Take a larger card for one with this much memory, in bytes, of which the driver has its part; for the model and its
+    /// draft model together.
     pub vram: Option<u64>,
     /// Record steps of few rows on a card once and replay them.
     pub graphs: bool,
@@ -187,6 +188,9 @@ pub struct ModelInfo {
     pub card: Option<OnCard>,
     /// What a person should be told about where it runs: why a card that is there is not used, or only in part.
     pub notice: Option<String>,
+    /// The model that guesses for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draft: Option<Box<ModelInfo>>,
 }
 
 /// A model ready to be stepped.
@@ -261,6 +265,7 @@ pub(crate) fn load_weights(
         device,
         card,
         notice,
+        draft: None,
     };
     Ok(LoadedWeights { runner, info, blocks: limits.slots / BLOCK, memory_bytes_per_s })
 }

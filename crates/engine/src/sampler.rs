@@ -288,6 +288,9 @@ fn log_sum_exp(x: &[f32], highest: f32) -> f32 {
 
 /// The `n` largest logits as log-probabilities, best first, of equal ones the lowest ids first.
 fn top(logits: &[f32], n: usize, log_sum: f32) -> Vec<(u32, f32)> {
+    if n == 0 {
+        return Vec::new();
+    }
     let mut best: Vec<(u32, f32)> = Vec::with_capacity(n + 1);
     for (id, &x) in logits.iter().enumerate() {
         if best.len() == n && best.last().is_none_or(|worst| x <= worst.1) {

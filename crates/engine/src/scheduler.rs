@@ -26,7 +26,7 @@ const BESIDE: usize = 128;
 const DECODING: usize = BLOCK;
 
 /// A sequence and what it is for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Entry<A> {
     order: (Reverse<i32>, u64),
     /// The tokens and where their keys and values lie.
@@ -35,6 +35,10 @@ pub(crate) struct Entry<A> {
     pub(crate) answer: A,
     /// Rows of it in the next step; the rest of its pending tokens has to wait.
     pub(crate) rows: usize,
+    /// The first of its rows among those of the step whose logits are wanted.
+    pub(crate) logits: usize,
+    /// Up to where it is computed after the step.
+    pub(crate) reached: usize,
 }
 
 impl<A> Entry<A> {
@@ -42,10 +46,15 @@ impl<A> Entry<A> {
     pub(crate) fn is_completed(&self) -> bool {
         self.rows > 0 && self.rows == self.sequence.pending()
     }
+
+    /// The number that no other sequence of the scheduler has.
+    pub(crate) fn number(&self) -> u64 {
+        self.order.1
+    }
 }
 
 /// The sequences that wait, and those that have blocks.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Scheduler<A> {
     cache: Cache,
     capacity: Capacity,
@@ -97,7 +106,7 @@ impl<A> Scheduler<A> {
     pub(crate) fn submit(&mut self, priority: i32, tokens: Vec<u32>, answer: A) {
         self.arrivals += 1;
         let order = (Reverse(priority), self.arrivals);
-        self.wait(Entry { order, sequence: Sequence::new(tokens), answer, rows: 0 });
+        self.wait(Entry { order, sequence: Sequence::new(tokens), answer, rows: 0, logits: 0, reached: 0 });
     }
 
     fn wait(&mut self, entry: Entry<A>) {
@@ -159,32 +168,53 @@ impl<A> Scheduler<A> {
             return;
         }
         while at < self.waiting.len() {
-            // What those that run have yet to take, with one block more to grow, is not to be had.
-            let room = |sequence: &Sequence| (sequence.tokens().len() + BLOCK).div_ceil(BLOCK);
-            let promised =
-                |entry: &Entry<A>| room(&entry.sequence).saturating_sub(entry.sequence.blocks().len());
-            let promised: usize = self.running.iter().map(promised).sum();
-            let entry = &mut self.waiting[at];
-            if self.cache.is_coming(&mut entry.sequence) {
+            if self.cache.is_coming(&mut self.waiting[at].sequence) {
                 // What another one computes just now need not be computed twice; who comes after may go first.
                 at += 1;
                 continue;
             }
-            let wanted = self.cache.wanted(&mut entry.sequence) + promised;
-            let has_room = self.running.is_empty()
-                || (self.running.len() < self.capacity.sequences && wanted <= self.cache.available());
-            if has_room {
-                let mut entry = self.waiting.remove(at);
-                self.cache.admit(&mut entry.sequence);
-                let at = self.running.partition_point(|other| other.order < entry.order);
-                self.running.insert(at, entry);
-            } else if self.running.last().is_some_and(|last| last.order.0 > entry.order.0) {
-                self.preempt_last();
-                at = 0;
-            } else {
-                return;
+            match self.victims(at) {
+                None => return,
+                Some(0) => {
+                    let mut entry = self.waiting.remove(at);
+                    self.cache.admit(&mut entry.sequence);
+                    let at = self.running.partition_point(|other| other.order < entry.order);
+                    self.running.insert(at, entry);
+                }
+                Some(victims) => {
+                    (0..victims).for_each(|_| self.preempt_last());
+                    at = 0;
+                }
             }
         }
+    }
+
+    /// How many of those that run, from the last on, must lose their blocks so that waiting sequence `at` has room.
+    /// `None` if even all of a lower priority are not enough: then none of them has to. Nor has one that those before in
+    /// the order wait for, who would come first then.
+    fn victims(&mut self, at: usize) -> Option<usize> {
+        let Self { cache, capacity, waiting, running, .. } = self;
+        let (before, rest) = waiting.split_at_mut(at);
+        let Entry { order, sequence, .. } = &mut rest[0];
+        // What those that run have yet to take, with one block more to grow, is not to be had.
+        let room = |sequence: &Sequence| (sequence.tokens().len() + BLOCK).div_ceil(BLOCK);
+        let promised = |entry: &Entry<A>| room(&entry.sequence).saturating_sub(entry.sequence.blocks().len());
+        let mut wanted = cache.wanted(sequence) + running.iter().map(promised).sum::<usize>();
+        let mut available = cache.available();
+        let mut given_up = None;
+        for victims in 0..=running.len() {
+            let left = running.len() - victims;
+            if left == 0 || (left < capacity.sequences && wanted <= available) {
+                return Some(victims);
+            }
+            let victim = running.get(left - 1).filter(|victim| victim.order.0 > order.0)?;
+            if before.iter_mut().any(|entry| cache.waits_for(&mut entry.sequence, &victim.sequence)) {
+                return None;
+            }
+            wanted -= promised(victim);
+            available += given_up.get_or_insert_with(|| cache.giving_up(sequence)).take(&victim.sequence);
+        }
+        None
     }
 
     /// The last in the order loses its blocks and waits again; what it had computed stays as long as there is room.

@@ -76,6 +76,11 @@ impl Sequence {
         self.keys[block]
     }
 
+    /// Whether it is announced to compute a block of this key.
+    pub(crate) fn announces(&self, key: &Key) -> bool {
+        self.keys.get(self.known..self.announced).is_some_and(|keys| keys.contains(key))
+    }
+
     /// The key of what comes before block `block`.
     pub(crate) fn parent(&mut self, block: usize) -> Key {
         if block == 0 { ROOT } else { self.key(block - 1) }
@@ -99,23 +104,59 @@ impl Sequence {
     /// The next `rows` pending tokens as a batch of their own; the last row's logits are wanted if it is
     /// the sequence's last token. The blocks must reach that far.
     pub(crate) fn batch(&self, rows: usize) -> Batch {
-        let mut batch = Batch::default();
-        self.append_to(&mut batch, rows, &[]);
+        let mut batch = Rows::default();
+        batch.append(self, rows, &[]);
         if rows > 0 && rows == self.pending() {
-            batch.logits.push(rows as u32 - 1);
+            batch.want(0);
         }
-        batch
+        batch.batch
+    }
+}
+
+/// A batch that is filled for every step anew, in the memory of the one before.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    batch: Batch,
+    /// Spans that are not in use, for the memory of their block tables.
+    spare: Vec<Span>,
+    /// The last pending token's row of the sequence that was appended last.
+    last: u32,
+}
+
+impl Rows {
+    pub(crate) fn batch(&self) -> &Batch {
+        &self.batch
     }
 
-    /// Appends the next `rows` pending tokens and after them `drafts`, which are only supposed, as the rows of one
-    /// span. The blocks must reach that far.
-    pub(crate) fn append_to(&self, batch: &mut Batch, rows: usize, drafts: &[u32]) {
-        let (first, positions) = (batch.rows(), self.computed..self.computed + rows + drafts.len());
-        let span = Span { first: first as u32, rows: positions.len() as u32, blocks: self.blocks.clone() };
-        batch.tokens.extend_from_slice(&self.tokens[self.computed..self.computed + rows]);
+    /// Empties it.
+    pub(crate) fn clear(&mut self) {
+        let Batch { tokens, positions, slots, spans, logits } = &mut self.batch;
+        tokens.clear();
+        positions.clear();
+        slots.clear();
+        logits.clear();
+        self.spare.append(spans);
+    }
+
+    /// Appends the next `rows` pending tokens of a sequence, at least one, and after them `drafts`, which are only
+    /// supposed, as the rows of one span. The blocks must reach that far.
+    pub(crate) fn append(&mut self, sequence: &Sequence, rows: usize, drafts: &[u32]) {
+        let Self { batch, spare, last } = self;
+        let (first, computed) = (batch.rows(), sequence.computed);
+        let positions = computed..computed + rows + drafts.len();
+        let mut span = spare.pop().unwrap_or_default();
+        (span.first, span.rows) = (first as u32, positions.len() as u32);
+        span.blocks.clone_from(&sequence.blocks);
+        batch.tokens.extend_from_slice(&sequence.tokens[computed..computed + rows]);
         batch.tokens.extend_from_slice(drafts);
         batch.slots.extend(positions.clone().map(|p| span.slot(p).map_or(NO_SLOT, |slot| slot as u32)));
         batch.positions.extend(positions.map(|p| p as u32));
         batch.spans.push(span);
+        *last = (first + rows).saturating_sub(1) as u32;
+    }
+
+    /// Asks for the logits of the row `drafts` behind the last pending token of the sequence that was appended last.
+    pub(crate) fn want(&mut self, drafts: usize) {
+        self.batch.logits.push(self.last + drafts as u32);
     }
 }

@@ -27,17 +27,17 @@ pub(crate) struct Lookup {
 }
 
 /// What may come next.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Guess {
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Guess<'a> {
     /// The tokens.
-    pub(crate) tokens: Vec<u32>,
+    pub(crate) tokens: &'a [u32],
     /// How many tokens before them agree: the more, the more likely they are right.
     pub(crate) agreed: usize,
 }
 
 impl Lookup {
     /// What followed where `tokens` last stood like now; at most `most` tokens. `tokens` only ever grows.
-    pub(crate) fn guess(&mut self, tokens: &[u32], most: usize) -> Guess {
+    pub(crate) fn guess<'a>(&mut self, tokens: &'a [u32], most: usize) -> Guess<'a> {
         let len = tokens.len();
         if len < GRAM || most == 0 {
             return Guess::default();
@@ -61,7 +61,7 @@ impl Lookup {
         }
         let Some((agreed, _, at)) = best else { return Guess::default() };
         self.from = Some((at, len));
-        Guess { tokens: tokens[at..(at + most).min(len)].to_vec(), agreed }
+        Guess { tokens: &tokens[at..(at + most).min(len)], agreed }
     }
 
     fn index(&mut self, tokens: &[u32]) {
@@ -157,6 +157,11 @@ impl Costs {
         }
     }
 
+    /// The seconds that a step of so many rows is expected to take; `None` while nothing is known.
+    pub(crate) fn seconds(&self, rows: usize) -> Option<f64> {
+        self.seen.iter().any(Option::is_some).then(|| self.expected(rows))
+    }
+
     /// How many guesses, up to `most`, give most tokens per second beside `rows` others, of which `sure` give a token
     /// each. A guess is right with `probability` if those before it are, and costs `each` seconds to be made.
     pub(crate) fn best_depth(
@@ -178,19 +183,52 @@ impl Costs {
         }
         best
     }
+
+    /// How many answers are to have how many guesses each, so that most tokens per second come of it, beside `rows`
+    /// others, of which `sure` give a token each; (0, 0) for none. Answer `i` has guesses that are right with
+    /// `probabilities[i]`, the best first; all together may have `room` rows; a guess for each of `n` answers costs
+    /// `each(n)` seconds to be made.
+    pub(crate) fn best_common_depth(
+        &self,
+        (rows, sure): (usize, usize),
+        room: usize,
+        probabilities: impl Iterator<Item = f64>,
+        each: impl Fn(usize) -> f64,
+    ) -> (usize, usize) {
+        let (mut best, mut best_rate) = ((0, 0), sure as f64 / self.expected(rows));
+        // What guesses up to each depth are expected to give, of the answers so far.
+        let mut gains = [0.0; MOST];
+        for (answers, probability) in (1..).zip(probabilities) {
+            let (mut chance, mut sum) = (1.0, 0.0);
+            for gain in &mut gains {
+                chance *= probability;
+                sum += chance;
+                *gain += sum;
+            }
+            let making = each(answers);
+            for depth in 1..=MOST.min(room / answers) {
+                let seconds = self.expected(rows + answers * depth) + making * depth as f64;
+                let rate = (sure as f64 + gains[depth - 1]) / seconds;
+                if rate > best_rate {
+                    (best, best_rate) = ((answers, depth), rate);
+                }
+            }
+        }
+        best
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn guess(tokens: &[u32], most: usize) -> Guess {
+    fn guess(tokens: &[u32], most: usize) -> Guess<'_> {
         Lookup::default().guess(tokens, most)
     }
 
     #[test]
     fn what_followed_before_may_follow_again() {
-        assert_eq!(guess(&[1, 2, 3, 4, 5, 1, 2, 3], 2), Guess { tokens: vec![4, 5], agreed: 3 });
+        assert_eq!(guess(&[1, 2, 3, 4, 5, 1, 2, 3], 2), Guess { tokens: &[4, 5], agreed: 3 });
         assert_eq!(guess(&[1, 2, 3, 4, 5, 1, 2, 9], 2), Guess::default());
         assert_eq!(guess(&[1, 2], 2), Guess::default());
         assert_eq!(guess(&[], 2), Guess::default());
@@ -216,11 +254,12 @@ mod tests {
         while written < answer.len() {
             let guess = lookup.guess(&text, 16);
             let right = guess.tokens.iter().zip(&answer[written..]).take_while(|(a, b)| a == b).count();
+            let guessed = guess.tokens.len();
             let new = (right + 1).min(answer.len() - written);
             text.extend(&answer[written..written + new]);
             written += new;
             steps += 1;
-            wrong += usize::from(right < guess.tokens.len());
+            wrong += usize::from(right < guessed);
         }
         assert!(steps <= 26, "{steps} steps for {} tokens", answer.len());
         assert!(wrong <= 3, "{wrong} wrong guesses");
@@ -243,6 +282,34 @@ mod tests {
         }
         assert_eq!(depth(&costs, 0.5), MOST);
         assert_eq!(costs.best_depth((1, 1), MOST, 0.5, 10.0), 0, "a guess that is dear to make");
+    }
+
+    #[test]
+    fn several_answers_share_what_guesses_are_worth() {
+        let depth = |costs: &Costs, probabilities: &[f64], each: f64| {
+            let n = probabilities.len();
+            costs.best_common_depth((n, n), 60, probabilities.iter().copied(), |n| each * n as f64)
+        };
+        let mut costs = Costs::default();
+        for rows in [1, 2, 4, 8, 16, 32, 64] {
+            costs.observe(rows, 1.0);
+        }
+        // Free rows: all guess, as deep as there is room. Dear guesses: none does.
+        assert_eq!(depth(&costs, &[0.9; 4], 0.0), (4, 15));
+        assert_eq!(depth(&costs, &[0.9; 4], 10.0), (0, 0));
+        // The hopeless take the place of others.
+        assert_eq!(depth(&costs, &[0.9, 0.9, 0.05], 0.05).0, 2);
+        // One alone is what it is by the other way.
+        for each in [0.0, 0.1, 0.3] {
+            let alone = costs.best_depth((1, 1), MOST, 0.8, each);
+            assert_eq!(depth(&costs, &[0.8], each), (usize::from(alone > 0), alone));
+        }
+        let mut costs = Costs::default();
+        for rows in [1, 2, 4, 8, 16, 32, 64] {
+            costs.observe(rows, rows as f64);
+        }
+        assert_eq!(depth(&costs, &[0.9; 4], 0.0), (0, 0), "rows that cost as much as a step");
+        assert_eq!(costs.best_common_depth((0, 0), 64, [].into_iter(), |_| 0.0), (0, 0));
     }
 
     #[test]

@@ -5,9 +5,9 @@ use crate::draft::DraftModel;
 use crate::engine::Stats;
 use crate::model::Runner;
 use crate::scheduler::{Capacity, Entry, Scheduler};
+use crate::sequence::Rows;
 use crate::speculation::{Costs, MOST};
-use crate::{Error, Tokenizer};
-use coder_kernels::Batch;
+use crate::{Error, Result, Tokenizer};
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -17,6 +17,16 @@ use std::time::Instant;
 pub(crate) enum Order {
     Job(Box<Job>),
     Stats(mpsc::Sender<Stats>),
+}
+
+/// What a step has so far.
+#[derive(Clone, Copy, Default)]
+struct Planned {
+    rows: usize,
+    /// Sequences that get a token, whatever is guessed.
+    sure: usize,
+    /// Rows whose logits are wanted.
+    wanted: usize,
 }
 
 /// The state of the thread.
@@ -29,6 +39,10 @@ pub(crate) struct Stepper {
     /// Logits rows of one step.
     logits: usize,
     costs: Costs,
+    batch: Rows,
+    planned: Planned,
+    /// The running sequences whose texts suggest nothing.
+    unsure: Vec<usize>,
     stats: Stats,
     /// Requests that have not ended, shared with those who make them.
     open: Arc<AtomicUsize>,
@@ -44,7 +58,20 @@ impl Stepper {
     ) -> Self {
         let stats = Stats { blocks, ..Stats::default() };
         let scheduler = Scheduler::new(blocks, capacity);
-        Self { runner, scheduler, tokenizer, draft, capacity, logits, costs: Costs::default(), stats, open }
+        Self {
+            runner,
+            scheduler,
+            tokenizer,
+            draft,
+            capacity,
+            logits,
+            costs: Costs::default(),
+            batch: Rows::default(),
+            planned: Planned::default(),
+            unsure: Vec::new(),
+            stats,
+            open,
+        }
     }
 
     /// Serves requests until nobody can send any more and all have ended.
@@ -93,10 +120,13 @@ impl Stepper {
 
     fn end_what_is_over(&mut self) {
         let now = Instant::now();
-        for Entry { answer, .. } in self.scheduler.withdraw(|answer| answer.is_over(now)) {
+        for entry in self.scheduler.withdraw(|answer| answer.is_over(now)) {
+            if let Some(draft) = &mut self.draft {
+                draft.forget(entry.number());
+            }
             // Before the listener is told, so that it finds room for its next request.
             self.open.fetch_sub(1, Ordering::AcqRel);
-            self.stats.add(&answer.finish());
+            self.stats.add(&entry.answer.finish());
         }
     }
 
@@ -110,7 +140,8 @@ impl Stepper {
             }
         }
         self.guess();
-        let batch = self.batch();
+        self.fill();
+        let batch = self.batch.batch();
         let _span =
             tracing::trace_span!("step", rows = batch.rows(), sequences = batch.spans.len()).entered();
         let began = Instant::now();
@@ -121,8 +152,8 @@ impl Stepper {
             completed.for_each(|entry| entry.answer.prepare_masks());
         };
         let logits = match constrained {
-            false => runner.step(&batch),
-            true => rayon::join(|| runner.step(&batch), masks).0,
+            false => runner.step(batch),
+            true => rayon::join(|| runner.step(batch), masks).0,
         };
         self.costs.observe(batch.rows(), began.elapsed().as_secs_f64());
         self.stats.steps += 1;
@@ -140,92 +171,132 @@ impl Stepper {
 
     /// Supposes tokens behind those that are pending, as many as are worth their rows on this device.
     fn guess(&mut self) {
-        let Self { scheduler, costs, capacity, logits, draft, .. } = self;
+        self.guess_from_texts();
+        if !self.unsure.is_empty()
+            && let Err(error) = self.guess_by_model()
+        {
+            // Answers do not depend on it.
+            tracing::warn!(%error, "the draft model failed and is not asked any more");
+            self.draft = None;
+        }
+    }
+
+    /// Supposes what the texts themselves suggest, and notes whom a draft model may help.
+    fn guess_from_texts(&mut self) {
+        let Self { scheduler, costs, draft, unsure, .. } = self;
         let entries = scheduler.running();
         let mut rows: usize = entries.iter().map(|entry| entry.rows).sum();
         let sure = entries.iter().filter(|entry| entry.is_completed()).count();
-        let (mut wanted, alone) = (sure, entries.len() == 1);
+        let mut wanted = sure;
+        unsure.clear();
         for at in 0..scheduler.running().len() {
             let entry = &mut scheduler.running_mut()[at];
             if !entry.is_completed() {
                 continue;
             }
             let (sequence, answer) = (&entry.sequence, &mut entry.answer);
-            let most = answer.most_drafts().min(capacity.rows - rows).min(*logits - wanted).min(MOST);
-            let mut guesses = answer.look_up(sequence, most);
+            let room = (self.capacity.rows - rows).min(self.logits - wanted);
+            let most = answer.most_drafts().min(room).min(MOST);
+            let guesses = answer.look_up(sequence, most);
             let depth = costs.best_depth((rows, sure), guesses.len(), answer.probability(), 0.0);
             if depth == 0 && !guesses.is_empty() {
                 answer.pass_over();
             }
-            guesses.truncate(depth);
-            // A draft model reads one text: for several at once their own rows are worth more.
-            if let Some(model) = draft.as_mut().filter(|_| depth == 0 && most > 0 && alone) {
-                answer.guessed_by_model();
-                let depth = costs.best_depth((rows, sure), most, answer.probability(), model.seconds());
-                if depth == 0 {
-                    answer.pass_over();
-                }
-                match model.guess(sequence.tokens(), depth) {
-                    Ok(by_model) => guesses = by_model,
-                    Err(error) => {
-                        // Answers do not depend on it.
-                        tracing::warn!(%error, "the draft model failed and is not asked any more");
-                        *draft = None;
-                    }
-                }
-            }
-            if let Err(error) = answer.suppose(&guesses, most) {
+            if let Err(error) = answer.suppose(&guesses[..depth], most) {
                 answer.clear_drafts();
                 answer.fail(error);
+            } else if depth == 0 && most > 0 && draft.is_some() {
+                answer.guessed_by_model();
+                unsure.push(at);
             }
-            let drafts = answer.drafts().tokens.len();
-            let placed = scheduler.place_drafts(at, drafts);
-            let drafts = scheduler.running_mut()[at].answer.drafts_mut();
-            drafts.truncate(placed);
-            rows += drafts.tokens.len();
-            wanted += drafts.wanted.len() - 1;
+            place(scheduler, at, &mut rows, &mut wanted);
         }
+        self.planned = Planned { rows, sure, wanted };
     }
 
-    fn batch(&self) -> Batch {
-        let mut batch = Batch::default();
-        for entry in self.scheduler.running().iter().filter(|entry| entry.rows > 0) {
-            let first = (batch.rows() + entry.rows - 1) as u32;
-            let completed = entry.is_completed();
+    /// Supposes what the draft model thinks, behind as many answers as are worth it: those where it was right most
+    /// often.
+    fn guess_by_model(&mut self) -> Result<()> {
+        let Self { scheduler, costs, draft, unsure, .. } = self;
+        let (Some(model), Planned { mut rows, sure, mut wanted }) = (draft, self.planned) else {
+            return Ok(());
+        };
+        let probability = |&at: &usize| scheduler.running()[at].answer.probability();
+        unsure.sort_by(|a, b| probability(b).total_cmp(&probability(a)));
+        let room = (self.capacity.rows - rows).min(self.logits - wanted);
+        let (answers, depth) =
+            costs.best_common_depth((rows, sure), room, unsure.iter().map(probability), |answers| {
+                model.seconds(answers)
+            });
+        let (chosen, others) = unsure.split_at(answers);
+        for &at in others {
+            scheduler.running_mut()[at].answer.pass_over();
+        }
+        for &at in chosen {
+            let entry = &scheduler.running()[at];
+            model.ask(entry.number(), entry.sequence.tokens(), depth.min(entry.answer.most_drafts()));
+        }
+        if !chosen.is_empty() {
+            model.guess()?;
+        }
+        for &at in chosen {
+            let entry = &mut scheduler.running_mut()[at];
+            // What a grammar forces between the guesses takes rows as well.
+            let room = (self.capacity.rows - rows).min(self.logits - wanted);
+            let most = entry.answer.most_drafts().min(room).min(MOST);
+            if let Err(error) = entry.answer.suppose(model.guesses(entry.number()), most) {
+                entry.answer.clear_drafts();
+                entry.answer.fail(error);
+            }
+            place(scheduler, at, &mut rows, &mut wanted);
+        }
+        Ok(())
+    }
+
+    /// Fills the batch.
+    fn fill(&mut self) {
+        let Self { scheduler, batch, .. } = self;
+        batch.clear();
+        for entry in scheduler.running_mut().iter_mut().filter(|entry| entry.rows > 0) {
             let drafts = entry.answer.drafts();
-            entry.sequence.append_to(&mut batch, entry.rows, &drafts.tokens);
-            if completed {
-                batch.logits.extend(drafts.wanted.iter().map(|&before| first + before as u32));
+            batch.append(&entry.sequence, entry.rows, &drafts.tokens);
+            entry.logits = batch.batch().logits.len();
+            if entry.is_completed() {
+                drafts.wanted.iter().for_each(|&before| batch.want(before));
             }
         }
-        batch
     }
+}
+
+/// Gives the guesses behind running sequence `at` their places, as far as there are any.
+fn place(scheduler: &mut Scheduler<Answer>, at: usize, rows: &mut usize, wanted: &mut usize) {
+    let drafts = scheduler.running()[at].answer.drafts().tokens.len();
+    let placed = scheduler.place_drafts(at, drafts);
+    let drafts = scheduler.running_mut()[at].answer.drafts_mut();
+    drafts.truncate(placed);
+    *rows += drafts.tokens.len();
+    *wanted += drafts.wanted.len() - 1;
 }
 
 /// Deals out the logits of a step, `[rows, vocab]`, to the sequences that it completed.
 fn deal(scheduler: &mut Scheduler<Answer>, logits: &[f32], rows: usize) {
     let vocab = logits.len().checked_div(rows).unwrap_or(0);
-    let mut rest = logits;
-    let mut work = Vec::new();
-    for entry in scheduler.running_mut().iter_mut().filter(|entry| entry.rows > 0) {
+    let settle = |entry: &mut Entry<Answer>| {
         let wanted = if entry.is_completed() { entry.answer.drafts().wanted.len() } else { 0 };
-        let (own, others) = rest.split_at(wanted * vocab);
-        rest = others;
-        work.push((entry, own));
-    }
-    let settle = |(entry, logits): (&mut Entry<Answer>, &[f32])| {
-        let planned = entry.sequence.computed() + entry.rows;
+        let logits = &logits[entry.logits * vocab..][..wanted * vocab];
+        entry.reached = entry.sequence.computed() + entry.rows;
         if entry.answer.is_first() {
-            entry.answer.tell_prefill(planned);
+            entry.answer.tell_prefill(entry.reached);
         }
-        match logits {
-            [] => planned,
-            logits => planned + entry.answer.settle(&mut entry.sequence, logits),
+        if !logits.is_empty() {
+            entry.reached += entry.answer.settle(&mut entry.sequence, logits);
         }
     };
-    let computed: Vec<usize> = work.into_par_iter().map(settle).collect();
-    let with_rows = (0..scheduler.running().len()).filter(|&at| scheduler.running()[at].rows > 0);
-    for (at, computed) in with_rows.collect::<Vec<_>>().into_iter().zip(computed) {
-        scheduler.computed(at, computed);
+    scheduler.running_mut().par_iter_mut().filter(|entry| entry.rows > 0).for_each(settle);
+    for at in 0..scheduler.running().len() {
+        let entry = &scheduler.running()[at];
+        if entry.rows > 0 {
+            scheduler.computed(at, entry.reached);
+        }
     }
 }

@@ -133,3 +133,34 @@ fn too_much_for_the_card_is_said_before_anything_is_loaded() {
     options.gpu_layers = Some(3);
     assert!(matches!(info(&options), Err(Error::CardTooSmall { layers: 3, fitting: 2, .. })));
 }
+
+/// What is asked for is for both models: the draft model has its place, and the rest of the layers stay on the CPU.
+#[test]
+fn a_draft_model_has_its_part_of_the_memory() {
+    let mut options = options(&common::bundled(), Device::Cuda);
+    options.draft = Some(options.source.clone());
+    let opened = info(&options).expect("a model");
+    let layers = opened.layers;
+    let weights = options.source.weights().expect("weights");
+    let room = options.room(weights.config()).expect("room");
+    let driver = Plan::new(Tensors::Of(&weights), &room).expect("a plan");
+    // Of the draft model, a step has fewer rows whose logits are wanted.
+    let guesses = coder_engine::fit::Room { logits: options.parallel, ..room };
+    let draft = Plan::new(Tensors::Of(&weights), &guesses).expect("a plan");
+    let none = Memory::total(0);
+    let both = driver.bytes(layers, none).card + draft.bytes(layers, none).card - (512 << 20);
+    for (vram, expected) in [(both, layers), (both - 1, layers - 1)] {
+        options.vram = Some(vram);
+        let opened = info(&options).expect("a model");
+        let card = opened.card.expect("a card");
+        let beside = opened.draft.expect("a draft model").card.expect("on the card");
+        assert_eq!((card.layers, beside.layers), (expected, layers), "with {vram} bytes");
+        assert!(card.used_bytes + beside.used_bytes + (512 << 20) <= vram);
+    }
+    // Too little for both: the model goes first.
+    options.vram = Some(driver.bytes(1, none).card);
+    options.device = Device::Auto;
+    let opened = info(&options).expect("a model");
+    assert_eq!(opened.card.map(|card| card.layers), Some(1));
+    assert!(opened.draft.is_some_and(|draft| draft.card.is_none()));
+}

@@ -2,71 +2,9 @@
 
 mod common;
 
-use coder_engine::{
-    Completion, Device, EditFile, EditGrammar, Engine, Error, Finish, Generation, Grammar, Limit, Options,
-    Request, SamplerOptions, Source,
-};
-use std::time::{Duration, Instant};
-
-/// A linear congruential generator (Knuth's MMIX constants).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 33) % n as u64) as usize
-    }
-}
-
-const SOURCE: &str = "def add(a, b):\n    return a + b\n\n\ndef subtract(a, b):\n    return a - b\n\n\n";
-
-fn file() -> EditFile {
-    EditFile { path: "sums.py".into(), content: SOURCE.into() }
-}
-
-/// Requests of every kind: greedy and sampled, free and constrained, with common beginnings and repeated text.
-fn requests(engine: &Engine, count: usize) -> Vec<Request> {
-    let schema = serde_json::json!({
-        "type": "object", "required": ["name", "kind"], "additionalProperties": false,
-        "properties": { "name": { "type": "string", "maxLength": 12 }, "kind": { "enum": ["function", "class"] } },
-    });
-    let request = |i: usize| {
-        let text = match i % 4 {
-            0 => format!("{SOURCE}def number{i}(a, b):\n    return a"),
-            1 => format!("# {i}\n{}", SOURCE.repeat(1 + i % 3)),
-            2 => SOURCE.repeat(2),
-            _ => "{".into(),
-        };
-        let grammar = match i % 5 {
-            1 => Some(Grammar::JsonSchema(schema.clone())),
-            // Search/replace blocks, and a grammar that llguidance cannot roll back.
-            2 => Some(Grammar::Edit(EditGrammar { files: vec![file()], marker: 7 })),
-            4 => Some(Grammar::Lark("start: (words \"\\n\")+\nwords[max_tokens=6]: /[a-z(),: ]+/\n".into())),
-            3 => Some(Grammar::Regex("(add|subtract|number[0-9]+)\\([a-z]+(, [a-z]+){0,4}\\)\n".into())),
-            _ => None,
-        };
-        let sampler = SamplerOptions {
-            temperature: [0.0, 0.7, 1.3][i % 3],
-            seed: i as u64,
-            repetition_penalty: if i.is_multiple_of(7) { 1.1 } else { 1.0 },
-            logprobs: Some(3),
-            ..SamplerOptions::default()
-        };
-        let request = engine.prompt(&text).expect("a prompt").sampler(sampler).grammar(grammar);
-        request.limit(Limit::UpTo(if i % 5 == 2 { 150 } else { 8 + i % 50 }))
-    };
-    (0..count).map(request).collect()
-}
-
-/// What must not depend on anything else: tokens, bits of the log-probabilities, text and end.
-fn essence(answer: &Completion) -> impl PartialEq + std::fmt::Debug + use<> {
-    let token = |t: &coder_engine::Token| (t.id, t.logprob.to_bits(), t.forced, t.top.clone());
-    (answer.tokens.iter().map(token).collect::<Vec<_>>(), answer.text.clone(), answer.summary.finish.clone())
-}
-
-fn plain(request: &Request) -> Request {
-    Request { speculate: false, ..request.clone() }
-}
+use coder_engine::{Completion, Device, Engine, Error, Finish, Generation, Limit, Options, Request, Source};
+use common::requests::{alone, assert_empty, essence, plain, requests};
+use std::time::Instant;
 
 fn all(engine: &Engine, requests: Vec<Request>) -> Vec<Completion> {
     let started: Vec<Generation> =
@@ -74,26 +12,10 @@ fn all(engine: &Engine, requests: Vec<Request>) -> Vec<Completion> {
     started.into_iter().map(|generation| generation.finish().expect("an answer")).collect()
 }
 
-/// Alone means: in an engine that has seen nothing else, without guesses.
-fn alone(options: &Options, requests: &[Request]) -> Vec<Completion> {
-    let one = |request| {
-        let engine = Engine::open(options).expect("a model");
-        let answer = engine.generate(plain(request)).expect("started").finish().expect("an answer");
-        assert_eq!(answer.summary.usage.drafted_tokens, 0);
-        answer
-    };
-    requests.iter().map(one).collect()
-}
-
 fn assert_same(what: &str, got: &[Completion], expected: &[Completion]) {
     for (i, (got, expected)) in got.iter().zip(expected).enumerate() {
         assert_eq!(essence(got), essence(expected), "{what}: request {i}");
     }
-}
-
-fn assert_empty(engine: &Engine) {
-    let stats = engine.stats().expect("an engine");
-    assert_eq!((stats.waiting, stats.running, stats.blocks_used), (0, 0, 0), "{stats:?}");
 }
 
 #[test]
@@ -165,66 +87,6 @@ fn a_draft_model_of_another_vocabulary_is_refused() {
         Err(Error::Request { field: "draft", .. }) => {}
         other => panic!("{other:?}"),
     }
-}
-
-/// A thousand requests with lengths, priorities, cancellations and deadlines of every kind, and a cache that is far
-/// too small: all end, each with the beginning of its own answer.
-#[test]
-fn a_thousand_requests_with_a_cache_far_too_small() {
-    let mut options = Options::new(common::bundled());
-    (options.context, options.chunk, options.parallel) = (Some(256), 64, 8);
-    let kinds = requests(&Engine::open(&options).expect("a model"), 20);
-    let expected = alone(&options, &kinds);
-    let engine = Engine::open(&options).expect("a model");
-    let mut random = Random(1);
-    let mut open: Vec<(usize, Generation)> = Vec::new();
-    let (mut ended, mut whole, mut cut) = (0, 0, 0);
-    let mut end = |kind: usize, generation: Generation| {
-        ended += 1;
-        let answer = generation.finish().expect("an answer");
-        let all = &expected[kind];
-        let usage = answer.summary.usage;
-        assert!(usage.cached_tokens <= usage.prompt_tokens && usage.accepted_tokens <= usage.drafted_tokens);
-        match answer.summary.finish {
-            Finish::Cancelled | Finish::Deadline => {
-                cut += 1;
-                assert!(
-                    all.text.starts_with(&answer.text),
-                    "{:?} is not a beginning of {:?}",
-                    answer.text,
-                    all.text
-                );
-                assert!(answer.tokens.len() <= all.tokens.len());
-            }
-            _ => {
-                whole += 1;
-                assert_eq!(essence(&answer), essence(all), "kind {kind}");
-            }
-        }
-    };
-    for _ in 0..1000 {
-        let kind = random.below(kinds.len());
-        let deadline =
-            (random.below(8) == 0).then(|| Instant::now() + Duration::from_millis(random.below(80) as u64));
-        let request = kinds[kind].clone().priority(random.below(4) as i32 - 2).deadline(deadline);
-        open.push((kind, engine.generate(request).expect("started")));
-        match random.below(12) {
-            0 => open[random.below(open.len())].1.cancel(),
-            1 if open.len() > 1 => drop(open.swap_remove(random.below(open.len()))),
-            2..9 if open.len() > 60 => {
-                let (kind, generation) = open.swap_remove(random.below(open.len()));
-                end(kind, generation);
-            }
-            _ => {}
-        }
-    }
-    for (kind, generation) in open {
-        end(kind, generation);
-    }
-    let stats = engine.stats().expect("an engine");
-    println!("{ended} ended: {whole} whole, {cut} cut; {stats:?}");
-    assert!(whole > 100 && cut > 10 && stats.preemptions > 0);
-    assert_empty(&engine);
 }
 
 #[test]

@@ -246,3 +246,17 @@ fn a_limit_makes_a_large_card_small_and_no_card_larger() {
     assert_eq!(Memory::free(8 * GIB, Some(24 * GIB)), Memory::free(8 * GIB, None));
     assert_eq!(Memory::free(8 * GIB, Some(1)).room(), 0);
 }
+
+#[test]
+fn the_host_needs_room_for_logits_and_activations_too() {
+    let c = &coders()[1];
+    let room = Room { context: 4096, cache: 4096, kv: KvType::F16, rows: 512, logits: 32, graphs: false };
+    let (logits, samplers) = (32 * 151_936 * 4, 16 * 151_936 * 16);
+    let chosen = scratch_on_host(c, room.limits(), false, 16).unwrap();
+    assert_eq!(chosen, logits + samplers);
+    // Residual, normalised, queries with keys and values, attention, gate and up, gated.
+    let layers = 512 * (1536 + 1536 + (12 + 4) * 128 + 1536 + 2 * 8960 + 8960) * 4;
+    let head = 32 * (1536 + 1536) * 4 + logits;
+    let moved = 512 * 1536 * 4 + 512 * 8960 * 2;
+    assert_eq!(scratch_on_host(c, room.limits(), true, 16).unwrap(), chosen + layers + head + moved);
+}

@@ -338,3 +338,35 @@ proptest! {
         }
     }
 }
+
+/// What a step with guesses pays for a state to try them on: both of its copies together take less than a thousandth
+/// of a step of 50 ms.
+#[test]
+fn a_state_to_try_guesses_on_costs_microseconds() {
+    let text = "{\"name\": \"".to_owned() + &"abcd".repeat(2);
+    let free = "start: (/[^\\n]*/ \"\\n\")*\n";
+    for (what, grammar, text) in [
+        ("a schema", schema(person()), text),
+        ("free lines", lark(free), "    let x = parse(&text, limit)?;\n".repeat(120)),
+    ] {
+        let mut matcher = Matcher::new(tokenizer(), &grammar).unwrap();
+        for token in tokenizer().encode(&text, SpecialTokens::Plain).unwrap() {
+            matcher.accept(token).unwrap();
+        }
+        matcher.mask().unwrap();
+        let mut micros: Vec<f64> = (0..200)
+            .map(|_| {
+                let began = std::time::Instant::now();
+                matcher.suppose(|copy| assert!(!copy.must_end())).unwrap();
+                began.elapsed().as_secs_f64() * 1e6
+            })
+            .collect();
+        micros.sort_by(f64::total_cmp);
+        println!("{what}, {} bytes: p50 {:.1} µs, p95 {:.1} µs", text.len(), micros[100], micros[190]);
+        assert!(
+            micros[100] < if cfg!(debug_assertions) { 1000.0 } else { 100.0 },
+            "{what}: {} µs",
+            micros[100]
+        );
+    }
+}

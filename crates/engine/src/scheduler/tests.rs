@@ -152,3 +152,57 @@ fn random_operations(capacity: Capacity, count: usize) {
     println!("{submitted} sequences, {} preemptions", scheduler.preemptions());
     assert!(submitted > 200 && scheduler.preemptions() > 100);
 }
+
+/// Whoever loses its blocks loses them to one of a higher priority that runs from then on, and no one waits for what
+/// all of a lower priority together have.
+#[test]
+fn none_is_preempted_in_vain() {
+    let mut state = 7u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 33) % below as u64) as usize
+    };
+    let (mut in_vain, mut preempted, mut refused) = (0, 0, 0);
+    for round in 0..4000 {
+        let mut scheduler: Scheduler<usize> =
+            Scheduler::new(12, Capacity { rows: 64, sequences: 1 + random(6) });
+        for number in 0..8 {
+            let common = tokens(random(3) as u32, random(5) * BLOCK);
+            let own = tokens(10 + (round % 50 * 8 + number) as u32, 1 + random(5 * BLOCK));
+            scheduler.submit(random(4) as i32, [common, own].concat(), number);
+            if random(2) == 0 {
+                step(&mut scheduler);
+                // Some wait longer than others for their next tokens.
+                scheduler.withdraw(|_| random(16) == 0);
+            }
+        }
+        let before = scheduler.clone();
+        scheduler.admit();
+        let running = |scheduler: &Scheduler<usize>| {
+            scheduler.running.iter().map(|entry| (entry.answer, entry.order.0.0)).collect::<Vec<_>>()
+        };
+        let (was, is) = (running(&before), running(&scheduler));
+        let admitted = is.iter().filter(|entry| !was.contains(entry)).map(|entry| entry.1).max();
+        for (_, priority) in was.iter().filter(|entry| !is.contains(entry)) {
+            preempted += 1;
+            in_vain += usize::from(admitted.is_none_or(|admitted| admitted <= *priority));
+        }
+        // The first that waits for room cannot have it at the expense of all who are less important.
+        let mut rest = scheduler.clone();
+        let first = (0..rest.waiting.len()).find(|&at| !rest.cache.is_coming(&mut rest.waiting[at].sequence));
+        // Unless others before it wait for what those compute.
+        if let Some(first) = first.filter(|&first| first == 0) {
+            let (order, number) = (rest.waiting[first].order, rest.waiting[first].answer);
+            while rest.running.last().is_some_and(|last| last.order.0 > order.0) {
+                refused += 1;
+                rest.preempt_last();
+            }
+            let at = rest.waiting.iter().position(|entry| entry.answer == number).expect("it waits");
+            assert_eq!(rest.victims(at), None, "round {round}: it could have had room");
+        }
+        check(scheduler.cache(), scheduler.running().iter().map(|entry| &entry.sequence));
+    }
+    println!("{preempted} preempted, {refused} spared");
+    assert_eq!(in_vain, 0);
+    assert!(preempted > 300 && refused > 100);
+}

@@ -1,6 +1,8 @@
 //! Where test data is, and how to read it.
 #![allow(dead_code)] // each test file uses its part
 
+pub(crate) mod requests;
+
 use coder_engine::CudaLibrary;
 use std::path::{Path, PathBuf};
 
