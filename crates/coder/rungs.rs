@@ -98,7 +98,7 @@ impl Rungs<'_> {
     /// Whoever the command line names, the task names, a rule of the configuration sends it to, or the policy.
     fn first(&self, task: &Task, judgement: &Judgement) -> RungName {
         let local = RungName::local;
-        if self.model_given {
+        if self.model_given || self.force_local {
             return local();
         }
         if let Some(named) = &task.model {
@@ -112,16 +112,11 @@ impl Rungs<'_> {
             tags: &task.tags,
             task_type: Some(&kind),
         };
-        if let Some(rung) = self.config.route(&routed) {
-            return rung.clone();
-        }
-        let elsewhere = (judgement.route == Route::Cloud && !self.force_local)
-            .then(|| self.config.rung(&judgement.model).ok())
-            .flatten();
-        match elsewhere {
-            Some((name, _)) if self.may_ask(&name) => name,
-            _ => local(),
-        }
+        let routed = self.config.route(&routed).cloned();
+        let judged = (judgement.route == Route::Cloud).then(|| self.config.rung(&judgement.model).ok()).flatten();
+        let wanted = routed.or_else(|| judged.map(|(name, _)| name));
+        // Unlike a model that the task names, these only say who would be best.
+        wanted.filter(|name| self.may_ask(name)).unwrap_or_else(local)
     }
 
     /// Who reviews, if anybody does.

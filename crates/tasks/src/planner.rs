@@ -114,7 +114,7 @@ pub fn again(question: &Question, answer: &str, problems: &[String]) -> Question
     });
     content.push_str("\nWrite the whole plan again, corrected.");
     let mut messages = question.messages.clone();
-    messages.push(PromptMessage { role: Role::Assistant, content: answer.to_owned() });
+    messages.push(PromptMessage::assistant(answer));
     messages.push(PromptMessage { role: Role::User, content });
     Question { messages, ..question.clone() }
 }

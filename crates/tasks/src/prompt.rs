@@ -102,6 +102,14 @@ pub struct Feedback {
     pub output: String,
 }
 
+impl PromptMessage {
+    /// What a model said. No server takes an empty message.
+    pub(crate) fn assistant(reply: &str) -> PromptMessage {
+        let content = if reply.trim().is_empty() { "(an empty reply)" } else { reply };
+        PromptMessage { role: Role::Assistant, content: content.to_owned() }
+    }
+}
+
 impl Prompt {
     /// The first message for a task that is answered with whole files. `current` are those of the task's files that
     /// exist.
@@ -182,7 +190,7 @@ impl Prompt {
             fence => fence(3, [output]),
         })?;
         let mut messages = self.messages.clone();
-        messages.push(PromptMessage { role: Role::Assistant, content: reply.to_owned() });
+        messages.push(PromptMessage::assistant(reply));
         messages.push(PromptMessage { role: Role::User, content });
         Ok(Prompt { messages, ..self.clone() })
     }

@@ -137,8 +137,9 @@ impl ToolReader {
             Mode::Xml { .. } => self.end(false),
             Mode::After { .. } => {
                 let held = std::mem::take(&mut self.held);
-                // A part of a closing tag is no text, nor is white space behind a call.
-                if !CLOSE.starts_with(held.trim()) {
+                // A part of a tag is no text, nor is white space behind a call.
+                let part = held.trim();
+                if !CLOSE.starts_with(part) && !OPEN.starts_with(part) {
                     held.chars().for_each(|c| self.text(c));
                 }
             }

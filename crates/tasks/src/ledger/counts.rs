@@ -125,8 +125,8 @@ impl Counts {
     /// Tokens of prompts and replies that went to cloud models.
     pub fn cloud_tokens(&self) -> u64 {
         let cloud = self.tiers.iter().filter(|(tier, _)| *tier != MECHANICAL && !is_local(tier));
-        let drafts: u64 = cloud.map(|(_, tier)| tokens(tier.usage)).sum();
-        drafts + self.questions.values().map(|asked| tokens(asked.usage)).sum::<u64>()
+        let drafts = cloud.map(|(_, tier)| tokens(tier.usage));
+        drafts.chain(self.questions.values().map(|asked| tokens(asked.usage))).fold(0, u64::saturating_add)
     }
 
     /// US dollars of all attempts, reviews and plans.
@@ -188,13 +188,13 @@ impl Counts {
         for attempt in &entry.attempts {
             self.tiers.entry(attempt.tier.clone()).or_default().add(attempt);
             if attempt.is_cloud() && entry.is_routine() {
-                self.routine_cloud_tokens += tokens(attempt.usage);
+                self.routine_cloud_tokens = self.routine_cloud_tokens.saturating_add(tokens(attempt.usage));
             }
         }
         for sent in entry.requests.iter().filter(|sent| !sent.is_draft()) {
             self.asked(sent);
             if entry.is_routine() {
-                self.routine_cloud_tokens += tokens(sent.usage);
+                self.routine_cloud_tokens = self.routine_cloud_tokens.saturating_add(tokens(sent.usage));
             }
         }
         if entry.is_complete() {
@@ -258,7 +258,7 @@ impl TierCounts {
 
 /// Tokens of prompts and replies together.
 pub fn tokens(usage: Usage) -> u64 {
-    usage.prompt_tokens + usage.completion_tokens
+    usage.prompt_tokens.saturating_add(usage.completion_tokens)
 }
 
 fn is_verified(attempt: &Attempt) -> bool {

@@ -193,7 +193,8 @@ impl Entry {
 
     /// Whether nothing of it left this machine.
     pub fn was_offline(&self) -> bool {
-        !self.used_cloud() && self.requests.is_empty()
+        let left = |sent: &Sent| sent.error.is_none() || sent.usage != Usage::default();
+        !self.used_cloud() && !self.requests.iter().any(left)
     }
 
     /// Whether it is routine work (S4-17): what the policy lets a local model have, and where nobody decided,
@@ -210,7 +211,10 @@ impl Entry {
             return Some(LocalEnd::Success);
         }
         let wrong = local.rfind(|attempt| attempt.failure() == Some(FailureClass::Quality))?;
-        let moved_on = self.outcome() == Some("blocked") || self.used_cloud();
+        // Somebody else came after it, be it a larger model in this process.
+        let later = self.attempts.iter().rev().take_while(|attempt| !std::ptr::eq(*attempt, wrong));
+        let moved_on = self.outcome() == Some("blocked")
+            || later.into_iter().any(|attempt| attempt.tier != LOCAL && attempt.tier != MECHANICAL);
         let AttemptResult::Failed { gate, .. } = &wrong.result else { return None };
         moved_on.then(|| LocalEnd::Escalated { gate: gate.clone() })
     }

@@ -113,7 +113,7 @@ impl Run<'_> {
     }
 }
 
-fn cancelled(verification: Option<Verification>) -> Failure {
+pub(super) fn cancelled(verification: Option<Verification>) -> Failure {
     let feedback = Feedback { reason: "cancelled".to_owned(), command: String::new(), output: String::new() };
     Failure { class: FailureClass::Cancelled, feedback, verification }
 }

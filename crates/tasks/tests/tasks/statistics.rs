@@ -251,7 +251,9 @@ fn escalated(e: &Entry) -> Option<bool> {
         return Some(false);
     }
     let wrong = |a: &&Attempt| matches!(a.result, AttemptResult::Failed { class: FailureClass::Quality, .. });
-    let went_on = e.attempts.iter().any(|a| a.tier == "sonnet" || a.tier == "opus")
+    let last = e.attempts.iter().rposition(|a| a.tier == "local" && wrong(&a));
+    let after = last.map_or(&[][..], |last| &e.attempts[last + 1..]);
+    let went_on = after.iter().any(|a| a.tier == "sonnet" || a.tier == "opus")
         || e.end.as_ref().is_some_and(|end| end.outcome == "blocked");
     (local.into_iter().any(|a| wrong(&a)) && went_on).then_some(true)
 }
