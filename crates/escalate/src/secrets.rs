@@ -37,7 +37,7 @@ pub struct Finding {
 /// Finds secrets.
 #[derive(Debug)]
 pub struct Scanner {
-    formats: Vec<format::Format>,
+    formats: format::Formats,
     names: assignment::Names,
     runs: decode::Runs,
 }
@@ -55,7 +55,11 @@ struct Hit {
 impl Scanner {
     /// A scanner with everything that it knows.
     pub fn new() -> Scanner {
-        Scanner { formats: format::all(), names: assignment::Names::new(), runs: decode::Runs::new() }
+        Scanner {
+            formats: format::Formats::new(),
+            names: assignment::Names::new(),
+            runs: decode::Runs::new(),
+        }
     }
 
     /// Secrets in a text, each once, in the order of lines.
@@ -73,7 +77,7 @@ impl Scanner {
             strings.iter().flat_map(|string| self.text(&string.place, &string.text)).collect();
         // What stands between strings, or across them.
         let mut known: BTreeSet<String> = found.iter().map(|finding| finding.fingerprint.clone()).collect();
-        for hit in self.formats.iter().flat_map(|format| format.hits(body)) {
+        for hit in self.formats.hits(body) {
             let fingerprint = fingerprint(&hit.secret);
             if known.insert(fingerprint.clone()) {
                 found.push(Finding { kind: hit.kind, place: "body".to_owned(), line: 1, fingerprint });
@@ -103,8 +107,8 @@ impl Scanner {
     }
 
     fn look(&self, view: &[u8], line: usize, found: &mut Found<'_>) {
-        let formats = self.formats.iter().flat_map(|format| format.hits(view));
-        let mut hits: Vec<Hit> = formats.chain(format::private_keys(view)).collect();
+        let mut hits = self.formats.hits(view);
+        hits.extend(format::private_keys(view));
         // A value of a known form is that, whatever it is assigned to.
         for hit in self.names.hits(view) {
             if !hits
@@ -164,4 +168,4 @@ fn holds(text: &[u8], part: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

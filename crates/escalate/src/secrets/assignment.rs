@@ -291,7 +291,9 @@ fn is_secret(says: Says, writing: Writing, name: &[u8], value: &[u8]) -> bool {
         return false;
     }
     match (says, writing) {
-        (Says::Password, Writing::Quoted) => is_password(value, 1) && has_digit_or_sign(value),
+        (Says::Password, Writing::Quoted) => {
+            is_password(value, 1) && has_digit_or_sign(value) && value.iter().any(u8::is_ascii_alphabetic)
+        }
         (Says::Password, Writing::Environment) => is_password(value, 0),
         (Says::Password, Writing::Line) => is_bare(value) && is_password(value, 1) && has_digit(value),
         (Says::Secret, Writing::Quoted) => is_made(value, 16, 3.0),
@@ -326,21 +328,22 @@ fn is_made(value: &[u8], length: usize, bits: f64) -> bool {
         && !is_words(value)
 }
 
-/// Whether words make it, with a number here and there, as in `access_token_v2` or `base64-encoded-key-1`.
+/// Whether words make it, with a number here and there, as in `access_token_v2`, `UserCredentials_0` or `base64-encoded-key-1`.
 fn is_words(value: &[u8]) -> bool {
-    let parts = value.split(|byte| !byte.is_ascii_alphabetic()).filter(|part| !part.is_empty());
+    let parts = value.split(|byte| !byte.is_ascii_alphabetic());
+    let parts =
+        parts.flat_map(|part| part.chunk_by(|a, b| !(a.is_ascii_lowercase() && b.is_ascii_uppercase())));
     let (mut letters, mut words) = (0, 0);
-    for part in parts {
+    for part in parts.filter(|part| !part.is_empty()) {
         letters += part.len();
         // Words have capitals only at their beginning, or throughout, and vowels among their letters.
-        let rest = &part[1..];
-        let even = rest.iter().all(u8::is_ascii_lowercase) || part.iter().all(u8::is_ascii_uppercase);
+        let even = part[1..].iter().all(u8::is_ascii_lowercase) || part.iter().all(u8::is_ascii_uppercase);
         let vowels = part.iter().filter(|byte| b"aeiouyAEIOUY".contains(byte)).count();
-        if part.len() >= 3 && even && vowels * 5 >= part.len() {
+        if part.len() >= 4 && even && vowels * 6 >= part.len() {
             words += part.len();
         }
     }
-    words * 10 >= letters * 7
+    words * 3 >= letters * 2
 }
 
 /// Whether it can stand without quotes and is no code.
