@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use coder_escalate::Config;
+use coder_escalate::{Config, Imported};
 use coder_escalate::config::{Setting, Source, Trust, Vocabulary};
 use coder_tasks::policy::Tables;
 use serde::Serialize;
@@ -56,6 +56,13 @@ A cluster, a proxy or a larger model of your own are rungs too:
 `coder.toml` in the working directory belongs to the project. It may restrict (egress, budget), and choose ladders of your rungs;
 it cannot name endpoints or keys, and sends nothing.";
 
+const IMPORT_EXAMPLES: &str = "Examples:
+  coder config import ~/.claude-code-router/config.json
+  coder config import proxy-config.yaml > \"$(coder config path)\"
+
+Models of Ollama become models in this process. Fallbacks become ladders, tags and phases become routes. Keys are never copied:
+of `os.environ/NAME` the name is.";
+
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Print every value, and where it comes from; of keys, whether they are there
@@ -75,6 +82,13 @@ enum Command {
         #[command(flatten)]
         folder: Folder,
     },
+    /// Print another program's configuration as a coder.toml, and what cannot be taken over on standard error
+    #[command(after_help = IMPORT_EXAMPLES)]
+    Import {
+        /// `modelRouter` of Claude Code Router (JSON), or `model_list` of LiteLLM (YAML)
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Print the path of the user's own file, which need not be there
     #[command(after_help = "Examples:\n  $EDITOR \"$(coder config path)\"")]
     Path,
@@ -91,6 +105,7 @@ pub(crate) fn run(args: ConfigArgs) -> Outcome {
     match args.command {
         Command::Show { folder, json } => show(&load(&folder.working_dir, "")?, json),
         Command::Check { folder } => load(&folder.working_dir, "").map(|_| ()),
+        Command::Import { file } => import(&file),
         Command::Path => {
             let folder = folder_or_failure()?;
             Ok(Output::new().line(&folder.join(FILE).display().to_string())?)
@@ -181,6 +196,21 @@ struct Shown<'a> {
     /// Of keys: whether they are there.
     #[serde(skip_serializing_if = "Option::is_none")]
     set: Option<bool>,
+}
+
+fn import(file: &Path) -> Outcome {
+    let name = file.display().to_string();
+    let text = text(file)?.ok_or_else(|| Failure::new(format!("`{name}`: there is no such file")))?;
+    let config = user()?;
+    let Imported { toml, notes } =
+        coder_escalate::import(&name, &text, config.names()).map_err(Failure::new)?;
+    notes.iter().for_each(|note| eprintln!("note: {note}"));
+    // It was made here, but of what somebody else wrote.
+    let source = Source { name: "the result", text: &toml, trust: Trust::Own };
+    if let Err(error) = Config::layered(&[source], &vocabulary()) {
+        eprintln!("warning: it has to be corrected before it can be used: {error}");
+    }
+    Ok(Output::new().text(&toml)?)
 }
 
 fn show(config: &Config, json: bool) -> Outcome {

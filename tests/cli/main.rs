@@ -2,6 +2,7 @@
 
 mod ask;
 mod check;
+mod config;
 mod escalation;
 mod interruption;
 mod killed_plan;
