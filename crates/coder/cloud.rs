@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use coder_escalate::{
-    Ask, Budget, Clearance, Config, Decision, Egress, Endpoint, Outgoing, Policy, Price, Prices, Reach, Rung,
-    RungName, Said, Shown, Speaker, Spent,
+    Answer, Ask, Budget, Clearance, Config, Decision, Egress, End, Endpoint, Outgoing, Policy, Price, Prices,
+    Reach, Rung, RungName, Said, Shown, Speaker, Spent, Tokens,
 };
-use coder_tasks::ledger::{Answered, Sending};
+use coder_tasks::ledger::{Answered, DayLimit, Sending};
 use coder_tasks::{
     DraftOptions, FailureClass, Prompt, PromptMessage, Purpose, Question, Reply, Role, Task, Usage, Writer,
     WriterError,
@@ -33,6 +33,8 @@ pub(crate) struct Cloud<'a> {
     #[cfg(feature = "cloud")]
     client: coder_escalate::Client,
     recorder: &'a Recorder,
+    /// When the day of its budget began.
+    today: i64,
     stop: Stop,
     /// What must not be written over while somebody is asked.
     live: OnceLock<Arc<Live>>,
@@ -66,7 +68,8 @@ impl<'a> Cloud<'a> {
     /// For one run of a command. Nothing is connected, and no key is read, before something is asked.
     pub(crate) fn new(config: &'a Config, recorder: &'a Recorder, stop: Stop) -> Outcome<Self> {
         let now = crate::ledger::now();
-        let spent = recorder.spent(now - now.rem_euclid(DAY_MS));
+        let today = now - now.rem_euclid(DAY_MS);
+        let spent = recorder.spent(today);
         let rungs = spent.into_iter().filter_map(|(rung, usd)| Some((RungName::new(&rung).ok()?, usd)));
         let spent = coder_escalate::SpentToday { rungs: rungs.collect::<BTreeMap<_, _>>() };
         Ok(Self {
@@ -77,6 +80,7 @@ impl<'a> Cloud<'a> {
             client: coder_escalate::Client::new(coder_escalate::Options::default()),
             config,
             recorder,
+            today,
             stop,
             live: OnceLock::new(),
             agreed: Mutex::default(),
@@ -125,34 +129,73 @@ impl<'a> Cloud<'a> {
             sha256: &clearance.sha256,
             most_usd,
         };
-        self.recorder.sending(job.task.map(|task| task.id.as_str()), &sending);
-        let mut again = |_: Spent| match self.budget.reserve(job.rung, most_usd) {
-            Ok(more) => {
-                reserved.push(more);
-                true
+        let limit = self.day(job.rung);
+        let written = self.recorder.sending(job.task.map(|task| task.id.as_str()), &sending, &limit);
+        if let Err(reason) = written
+            && (clearance.leaves || most_usd > 0.0)
+        {
+            settle(reserved, 0.0);
+            return Err(unavailable(reason));
+        }
+        // Asked before every attempt after one that may have cost something; only what is new needs more money.
+        let mut paid = Spent::NOTHING;
+        let mut again = |spent: Spent| {
+            if spent == std::mem::replace(&mut paid, spent) {
+                return true;
             }
-            Err(_) => false,
+            let Ok(more) = self.budget.reserve(job.rung, most_usd) else { return false };
+            if !self.recorder.sending_again(&sending, &limit) {
+                more.settle(0.0);
+                return false;
+            }
+            reserved.push(more);
+            true
         };
         let answer = self.deliver(&outgoing, &mut again);
-        let (spent, tries, error) = match &answer {
-            Ok(answer) => (answer.spent(), answer.attempts, String::new()),
-            Err(failure) => (failure.spent(), failure.attempts.len() as u32, failure.to_string()),
+        self.settled(answer, &outgoing, &price, reserved)
+    }
+
+    /// The request has ended: what it cost is counted and written down.
+    fn settled(
+        &self,
+        answer: Result<Answer, coder_escalate::Failure>,
+        outgoing: &Outgoing,
+        price: &Price,
+        reserved: Vec<coder_escalate::Reservation>,
+    ) -> Result<Reply, WriterError> {
+        let most = outgoing.most();
+        let (all, error) = match &answer {
+            Ok(answer) => (attempts(&answer.failed, Some(answer.tokens), &most), String::new()),
+            Err(failure) => (attempts(&failure.attempts, None, &most), failure.to_string()),
         };
-        let cost_usd = price.usd(&spent.tokens);
+        // Each attempt is a request with a price of its own.
+        let cost_usd = all.iter().map(|tokens| price.usd(tokens)).sum();
         settle(reserved, cost_usd);
-        let usage = usage(&spent.tokens);
-        let answered =
-            Answered { usage, cache_write_tokens: spent.tokens.cache_write, tries, cost_usd, error: &error };
+        let mut usage = Usage::default();
+        all.iter().for_each(|tokens| usage += self::usage(tokens));
+        let answered = Answered {
+            usage,
+            cache_write_tokens: all.iter().map(|tokens| tokens.cache_write).sum(),
+            tries: u32::try_from(all.len()).unwrap_or(u32::MAX),
+            cost_usd,
+            error: &error,
+        };
         self.recorder.answered(outgoing.id(), &answered);
+        let failed = |class, error: String| WriterError { usage, cost_usd, ..WriterError::new(class, error) };
         match answer {
-            Ok(answer) => {
-                Ok(Reply { text: answer.text, usage, seconds: answer.seconds, cost_usd, model: answer.model })
-            }
-            Err(failure) => {
-                let class = class(&failure.fault);
-                Err(WriterError { usage, cost_usd, ..WriterError::new(class, error) })
-            }
+            Ok(answer) if answer.end == End::Length => Err(failed(
+                FailureClass::Quality,
+                format!("its answer was cut off after {} tokens; raise `max_tokens`", answer.tokens.output),
+            )),
+            Ok(Answer { text, seconds, model, .. }) => Ok(Reply { text, usage, seconds, cost_usd, model }),
+            Err(failure) => Err(failed(class(&failure.fault), error)),
         }
+    }
+
+    /// What the day may cost; the budget in memory has the run's own limit as well.
+    fn day(&self, rung: &RungName) -> DayLimit {
+        let limits = &self.config.budget;
+        DayLimit { since: self.today, usd: limits.day_usd, rung_usd: limits.rungs.get(rung).copied() }
     }
 
     /// Makes the request, and finds out whether it may leave. It has cost nothing so far.
@@ -222,6 +265,9 @@ impl<'a> Cloud<'a> {
         most_usd: f64,
     ) -> Result<(), WriterError> {
         let mut agreed = self.agreed.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.stop.flag().load(Ordering::SeqCst) {
+            return Err(WriterError::new(FailureClass::Cancelled, "cancelled"));
+        }
         let pair = (clearance.rung.clone(), clearance.host.clone());
         if agreed.contains(&pair) {
             return Ok(());
@@ -258,7 +304,7 @@ impl<'a> Cloud<'a> {
             files => files.join(", "),
         };
         eprintln!(
-            "{}a {} from {} ({}) at {}: {} bytes with {}, at most ${most_usd:.4}; ${:.4} spent in this run",
+            "{}a {} from {} ({}) at {}: {} bytes with {}, at most ${most_usd:.4} an attempt; ${:.4} spent in this run",
             plain(&what),
             job.purpose.as_str(),
             clearance.rung,
@@ -352,6 +398,22 @@ fn policy(task: coder_tasks::task::Egress) -> Policy {
     }
 }
 
+/// The tokens of every attempt, the answer's the last. No server's count is more than the most that was possible.
+fn attempts(failed: &[coder_escalate::Attempt], answer: Option<Tokens>, most: &Tokens) -> Vec<Tokens> {
+    let failed = failed.iter().map(|attempt| attempt.spent.tokens);
+    failed.chain(answer).map(|tokens| plausible(tokens, most)).collect()
+}
+
+fn plausible(tokens: Tokens, most: &Tokens) -> Tokens {
+    let prompt =
+        [tokens.input, tokens.cache_write, tokens.cache_read].into_iter().try_fold(0u64, u64::checked_add);
+    let output = tokens.output.min(most.output);
+    match prompt.is_some_and(|prompt| prompt <= most.prompt()) {
+        true => Tokens { output, ..tokens },
+        false => Tokens { output, ..*most },
+    }
+}
+
 /// The first reservation is settled with what all attempts cost together, the others with nothing.
 fn settle(reserved: Vec<coder_escalate::Reservation>, cost_usd: f64) {
     let mut left = cost_usd;
@@ -360,7 +422,7 @@ fn settle(reserved: Vec<coder_escalate::Reservation>, cost_usd: f64) {
     }
 }
 
-fn usage(tokens: &coder_escalate::Tokens) -> Usage {
+fn usage(tokens: &Tokens) -> Usage {
     Usage {
         prompt_tokens: tokens.prompt(),
         cached_tokens: tokens.cache_read,

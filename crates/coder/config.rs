@@ -5,8 +5,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use coder_escalate::{Config, Imported};
 use coder_escalate::config::{Setting, Source, Trust, Vocabulary};
+use coder_escalate::{Config, Imported};
 use coder_tasks::policy::Tables;
 use serde::Serialize;
 

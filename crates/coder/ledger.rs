@@ -9,7 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use coder_tasks::ledger::{Answered, Begin, Ledger, Millis, Record, Routed, Sending, SessionId, TaskRow};
+use coder_tasks::ledger::{
+    Answered, Begin, DayLimit, Ledger, Millis, Record, Routed, Sending, SessionId, TaskRow,
+};
 use coder_tasks::policy::{Judgement, Route};
 use coder_tasks::{Finished, Progress, Task};
 
@@ -108,10 +110,33 @@ impl Recorder {
         entries.iter().filter_map(Routed::of).collect()
     }
 
-    /// A request is about to leave, for a task or for none.
-    pub(crate) fn sending(&self, task: Option<&str>, sending: &Sending<'_>) {
+    /// A request is about to leave, for a task or for none. The error says why it must not: nothing leaves, and no money is
+    /// spent, of which there is no row.
+    pub(crate) fn sending(
+        &self,
+        task: Option<&str>,
+        sending: &Sending<'_>,
+        limit: &DayLimit,
+    ) -> Result<(), String> {
         let row = task.and_then(|task| self.rows().get(task).copied());
-        self.attempt(|ledger, session| ledger.sending(session, row, sending, now()));
+        let written = self.attempt(|ledger, session| ledger.sending(session, row, sending, limit, now()));
+        match written {
+            Some(true) => Ok(()),
+            Some(false) => Err(format!(
+                "it can cost up to ${:.4}, and the day's limit has no room for that; raise `budget.day_usd` or `budget.rungs` in \
+                 coder.toml",
+                sending.most_usd
+            )),
+            None => {
+                Err("it cannot be written into a ledger, so it is not sent; run without --no-ledger"
+                    .to_owned())
+            }
+        }
+    }
+
+    /// Whether it may be sent once more, as far as the day's limit is concerned.
+    pub(crate) fn sending_again(&self, sending: &Sending<'_>, limit: &DayLimit) -> bool {
+        self.attempt(|ledger, _| ledger.sending_again(sending, limit)) == Some(true)
     }
 
     /// What came of it.

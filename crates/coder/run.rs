@@ -187,7 +187,7 @@ pub(crate) fn run(args: RunArgs) -> Outcome {
     cloud.beside(&screen.live);
     let crew = Crew {
         settings: &|task| prepared[task.id.as_str()].settings.clone(),
-        writer: &|task, rung| writer(&writers, &cloud, &config, task, rung),
+        writer: &|task, tier| writer(&writers, &cloud, rungs, task, tier),
         observe: &|task, event| screen.observe(plan.tasks.get(task), event),
         cancel: stop.flag(),
     };
@@ -210,16 +210,16 @@ pub(crate) fn run(args: RunArgs) -> Outcome {
     }
 }
 
-/// Who stands behind a rung's name.
+/// Who stands behind a tier.
 fn writer<'w>(
     writers: &'w Writers<'_>,
     cloud: &'w Cloud<'_>,
-    config: &Config,
+    rungs: Rungs<'_>,
     task: &Task,
-    rung: &str,
+    tier: &str,
 ) -> Option<Box<dyn Writer + 'w>> {
-    let (name, rung) = config.rung(rung).ok()?;
-    Some(match &rung.reach {
+    let name = rungs.of_tier(tier)?;
+    Some(match &rungs.config.rungs.get(&name)?.reach {
         Reach::Here => Box::new(writers.of(task)),
         Reach::Engine(model) => Box::new(writers.of(task).with(model)),
         Reach::Endpoint { .. } => Box::new(cloud.writer(name, Some(task.clone()))),
@@ -304,8 +304,9 @@ impl RunArgs {
         let tables = own.as_deref().unwrap_or(Tables::built_in());
         let routed = recorder.routed();
         settings.review = rungs.review();
+        settings.handovers = Some(self.state.beside(&self.working_dir)?);
         let elsewhere = self.showing(false, own.as_ref())?;
-        settings.showings = rungs.others().map(|name| (name.to_string(), elsewhere.clone())).collect();
+        settings.showings = rungs.others().map(|tier| (tier, elsewhere.clone())).collect();
         let mut writer = writers.lock();
         let mut of = |task: &'p Task| {
             settings.verify.output_bytes = writer.prepare(task);

@@ -80,16 +80,17 @@ impl Rungs<'_> {
         let first = self.first(task, judgement);
         if !self.may_ask(&first) {
             // Asking for it says why not, and nobody else was meant.
-            return Ladders::only(first.as_str());
+            return Ladders::only(&self.tier(&first));
         }
         let all = &self.config.ladders;
         let own = all.types.get(&task_type(judgement));
         let allowed = |rungs: &[RungName]| -> Vec<String> {
-            rungs.iter().filter(|rung| self.may_ask(rung)).map(ToString::to_string).collect()
+            rungs.iter().filter(|rung| self.may_ask(rung)).map(|rung| self.tier(rung)).collect()
         };
+        let tiers = |rungs: &[RungName]| rungs.iter().map(|rung| self.tier(rung)).collect::<Vec<_>>();
         Ladders {
-            first: first.to_string(),
-            order: order(&all.availability, &all.quality),
+            first: self.tier(&first),
+            order: order(&tiers(&all.availability), &tiers(&all.quality)),
             availability: allowed(own.unwrap_or(&all.availability)),
             quality: allowed(own.unwrap_or(&all.quality)),
         }
@@ -113,7 +114,8 @@ impl Rungs<'_> {
             task_type: Some(&kind),
         };
         let routed = self.config.route(&routed).cloned();
-        let judged = (judgement.route == Route::Cloud).then(|| self.config.rung(&judgement.model).ok()).flatten();
+        let judged =
+            (judgement.route == Route::Cloud).then(|| self.config.rung(&judgement.model).ok()).flatten();
         let wanted = routed.or_else(|| judged.map(|(name, _)| name));
         // Unlike a model that the task names, these only say who would be best.
         wanted.filter(|name| self.may_ask(name)).unwrap_or_else(local)
@@ -125,7 +127,7 @@ impl Rungs<'_> {
         let local = || self.config.rungs.iter().filter(|(_, rung)| rung.is_local());
         let of = match review.when {
             When::Never => return None,
-            When::Local => Some(local().map(|(name, _)| name.to_string()).collect()),
+            When::Local => Some(local().map(|(name, _)| self.tier(name)).collect()),
             When::Always => None,
         };
         let is_elsewhere = self.config.rungs.get(&review.rung).is_some_and(|rung| !rung.is_local());
@@ -133,9 +135,21 @@ impl Rungs<'_> {
         (is_elsewhere && self.may_ask(&review.rung)).then_some(rule)
     }
 
-    /// All rungs but the model that the command runs with.
-    pub(crate) fn others(&self) -> impl Iterator<Item = &RungName> {
-        self.config.rungs.keys().filter(|name| name.as_str() != LOCAL)
+    /// The tiers of all rungs but the model that the command runs with.
+    pub(crate) fn others(&self) -> impl Iterator<Item = String> {
+        self.config.rungs.keys().filter(|name| name.as_str() != LOCAL).map(|name| self.tier(name))
+    }
+
+    /// A rung's name in results and in the ledger, which tells what is in this process by the name.
+    fn tier(&self, name: &RungName) -> String {
+        let is_local = self.config.rungs.get(name).is_some_and(coder_escalate::Rung::is_local);
+        if is_local && !name.is_of_this_process() { format!("{LOCAL}-{name}") } else { name.to_string() }
+    }
+
+    /// The rung that a tier means.
+    pub(crate) fn of_tier(&self, tier: &str) -> Option<RungName> {
+        let all = || self.config.rungs.keys();
+        all().find(|name| self.tier(name) == tier).cloned()
     }
 }
 
@@ -146,14 +160,14 @@ fn task_type(judgement: &Judgement) -> String {
 }
 
 /// Both ladders as one: a rung comes after all that it comes after on one of them.
-fn order(availability: &[RungName], quality: &[RungName]) -> Vec<String> {
-    let mut order: Vec<String> = availability.iter().map(ToString::to_string).collect();
+fn order(availability: &[String], quality: &[String]) -> Vec<String> {
+    let mut order = availability.to_vec();
     let mut at = 0;
-    for rung in quality.iter().map(ToString::to_string) {
-        match order.iter().position(|other| *other == rung) {
+    for rung in quality {
+        match order.iter().position(|other| other == rung) {
             Some(place) => at = at.max(place + 1),
             None => {
-                order.insert(at, rung);
+                order.insert(at, rung.clone());
                 at += 1;
             }
         }
@@ -165,8 +179,8 @@ fn order(availability: &[RungName], quality: &[RungName]) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn names(rungs: &[&str]) -> Vec<RungName> {
-        rungs.iter().map(|rung| RungName::new(rung).unwrap()).collect()
+    fn names(rungs: &[&str]) -> Vec<String> {
+        rungs.iter().map(|rung| (*rung).to_owned()).collect()
     }
 
     #[test]

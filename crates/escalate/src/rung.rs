@@ -35,6 +35,11 @@ impl RungName {
         }
     }
 
+    /// Whether it is `local`, or begins with that and a dash: in the ledger, such names mean this process.
+    pub fn is_of_this_process(&self) -> bool {
+        self.0.strip_prefix("local").is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    }
+
     /// As it is written.
     pub fn as_str(&self) -> &str {
         &self.0

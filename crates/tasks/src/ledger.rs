@@ -27,7 +27,7 @@ pub use entry::{
 };
 pub use escalation::{Admission, Escalation, Ratio, Routed};
 pub use metric::{Cost, DEFINITIONS, Definition, Metric, Target, Unit, Yardstick};
-pub use request::{Answered, Sending, Sent};
+pub use request::{Answered, DayLimit, Sending, Sent};
 pub use state::{Exported, LocalModelStats, STATE_FILE};
 pub use stats::{Group, Grouping, Stats, Trend};
 pub use store::{Begin, Ledger, SessionId, TaskRow};

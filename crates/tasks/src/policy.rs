@@ -158,7 +158,9 @@ impl Policy {
         let Some(rung) = last.and_then(Record::rung) else { return self.draft(&self.ladders.first, 0) };
         let tried = history.iter().filter(|record| record.rung() == Some(rung)).count();
         let tried = u32::try_from(tried).unwrap_or(u32::MAX);
-        if failed == Some(FailureClass::Quality) && tried < self.attempts {
+        // A model that does not want to answer would be asked the same again.
+        let replied = last.is_some_and(|last| !last.stages.is_empty());
+        if failed == Some(FailureClass::Quality) && replied && tried < self.attempts {
             return self.draft(rung, tried);
         }
         match self.ladders.next(history) {

@@ -12,6 +12,7 @@ mod handover;
 mod review;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -48,6 +49,8 @@ pub struct Settings {
     pub edit_format: EditFormat,
     /// Who reviews what a model made; nobody if None.
     pub review: Option<ReviewRule>,
+    /// The folder for hand-overs; None for that of the workspace's state.
+    pub handovers: Option<PathBuf>,
     /// Rules by which the task is not to be done, and is refused.
     pub refused_by: Option<String>,
 }
@@ -64,6 +67,7 @@ impl Default for Settings {
             showings: BTreeMap::new(),
             edit_format: EditFormat::Auto,
             review: None,
+            handovers: None,
             refused_by: None,
         }
     }

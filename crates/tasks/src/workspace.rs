@@ -138,8 +138,8 @@ impl Workspace {
     }
 
     /// Writes down what a person needs to go on with a task, in place of what was written about it before.
-    pub(crate) fn hand_over(&self, task: &Task, text: &str) -> Result<PathBuf> {
-        state::hand_over(&self.states, task, text)
+    pub(crate) fn hand_over(&self, folder: Option<&Path>, task: &Task, text: &str) -> Result<PathBuf> {
+        state::hand_over(folder.unwrap_or(&self.states), task, text)
     }
 
     /// The state of this workspace. The first call takes the lock, and takes back what killed runs did.

@@ -247,6 +247,9 @@ impl Check<'_> {
                 return bad("must have either `endpoint` and `model`, or `engine`: a model's file or name");
             }
         };
+        if matches!(reach, Reach::Endpoint { .. }) && name.is_of_this_process() {
+            return bad("is behind an endpoint; names that begin with `local` are of models in this process");
+        }
         let (is_local, model) = match &reach {
             Reach::Endpoint { model, .. } => (false, model.as_str()),
             _ => (true, ""),

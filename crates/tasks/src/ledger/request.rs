@@ -86,13 +86,42 @@ impl Sent {
     }
 }
 
+/// What a day may cost, in US dollars: of all processes together, since they write one ledger.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DayLimit {
+    /// When the day began.
+    pub since: Millis,
+    /// Of all rungs.
+    pub usd: f64,
+    /// Of the rung that is asked; None for no limit of its own.
+    pub rung_usd: Option<f64>,
+}
+
+impl DayLimit {
+    /// Whether a request that can cost this much still fits. What costs nothing always does.
+    fn fits(&self, all: &Connection, rung: &str, most_usd: f64) -> rusqlite::Result<bool> {
+        if most_usd <= 0.0 {
+            return Ok(true);
+        }
+        let sums = spent(all, self.since)?;
+        let day: f64 = sums.iter().map(|(_, usd)| usd).sum();
+        let own: f64 = sums.iter().filter(|(name, _)| name == rung).map(|(_, usd)| usd).sum();
+        Ok(day + most_usd <= self.usd && self.rung_usd.is_none_or(|limit| own + most_usd <= limit))
+    }
+}
+
+/// Adds a row if the day's limit has room for it; whether it has.
 pub(super) fn insert(
     all: &Transaction<'_>,
     session: SessionId,
     task: Option<TaskRow>,
     sending: &Sending<'_>,
+    limit: &DayLimit,
     now: Millis,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<bool> {
+    if !limit.fits(all, sending.rung, sending.most_usd)? {
+        return Ok(false);
+    }
     let files = serde_json::to_string(sending.files).unwrap_or_default();
     all.execute(
         "INSERT INTO requests (id, session, task, purpose, rung, model, host, files, bytes, sha256, began_ms, cost_usd)
@@ -112,7 +141,23 @@ pub(super) fn insert(
             super::store::finite(sending.most_usd),
         ],
     )?;
-    Ok(())
+    Ok(true)
+}
+
+/// The request is sent once more, which may cost as much again; whether the day's limit has room for that.
+pub(super) fn again(
+    all: &Transaction<'_>,
+    sending: &Sending<'_>,
+    limit: &DayLimit,
+) -> rusqlite::Result<bool> {
+    let fits = limit.fits(all, sending.rung, sending.most_usd)?;
+    if fits {
+        all.execute(
+            "UPDATE requests SET cost_usd = cost_usd + ?2 WHERE id = ?1",
+            params![sending.id, super::store::finite(sending.most_usd)],
+        )?;
+    }
+    Ok(fits)
 }
 
 pub(super) fn settle(

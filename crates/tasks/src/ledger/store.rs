@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
 
 use super::entry::{Entry, MECHANICAL, Millis};
-use super::request::{self, Answered, Sending, Sent};
+use super::request::{self, Answered, DayLimit, Sending, Sent};
 use super::{By, Record, TaskResult, Verdict, read, schema};
 use crate::{Error, Result};
 
@@ -169,15 +169,22 @@ impl Ledger {
         })
     }
 
-    /// A request to a model elsewhere is about to be sent, for a task or for none.
+    /// A request to a model elsewhere is about to be sent, for a task or for none. False if it does not fit into what the
+    /// day may cost: then there is no row, and it must not be sent.
     pub fn sending(
         &self,
         session: SessionId,
         task: Option<TaskRow>,
         sending: &Sending<'_>,
+        limit: &DayLimit,
         now: Millis,
-    ) -> Result<()> {
-        self.write(|all| request::insert(all, session, task, sending, now))
+    ) -> Result<bool> {
+        self.write(|all| request::insert(all, session, task, sending, limit, now))
+    }
+
+    /// It is to be sent once more, after an attempt that may have cost something. False if that does not fit.
+    pub fn sending_again(&self, sending: &Sending<'_>, limit: &DayLimit) -> Result<bool> {
+        self.write(|all| request::again(all, sending, limit))
     }
 
     /// What came of it.

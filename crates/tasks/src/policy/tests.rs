@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ledger::{By, Draft};
+use crate::stages::{Stage, StageOutcome};
 
 fn record(by: By, verdict: Verdict) -> Record {
     of("local", by, verdict)
@@ -11,7 +12,10 @@ fn record(by: By, verdict: Verdict) -> Record {
 
 fn of(rung: &str, by: By, verdict: Verdict) -> Record {
     let draft = (by == By::Model).then(|| Draft { tier: rung.to_owned(), ..Draft::default() });
-    Record { by, verdict, draft, ..Record::default() }
+    // Wrong work is work: there was a reply, and a gate refused it.
+    let wrong = matches!(verdict, Verdict::Failed { class: FailureClass::Quality, .. });
+    let stages = wrong.then_some(StageOutcome { stage: Stage::Test, passed: false, seconds: 0.0 });
+    Record { by, verdict, draft, stages: stages.into_iter().collect(), ..Record::default() }
 }
 
 fn names(rungs: &[&str]) -> Vec<String> {

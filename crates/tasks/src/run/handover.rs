@@ -20,7 +20,8 @@ impl Run<'_> {
         if outcome != Outcome::Blocked || !asked {
             return None;
         }
-        let written = self.workspace.hand_over(self.task, &self.handover());
+        let folder = self.settings.handovers.as_deref();
+        let written = self.workspace.hand_over(folder, self.task, &self.handover());
         Some(written.map(|path| path.display().to_string()))
     }
 

@@ -143,7 +143,13 @@ fn ask(writer: &mut dyn Writer, rung: &str, question: &Question) -> Result<Revie
                     FailureClass::Cancelled => return Err(Cancelled),
                     // It was asked, and did not want to.
                     FailureClass::Quality => (String::new(), error.message),
-                    _ => return Ok(Reviewed { problem: error.message, seconds: began.elapsed().as_secs_f64(), ..review }),
+                    _ => {
+                        return Ok(Reviewed {
+                            problem: error.message,
+                            seconds: began.elapsed().as_secs_f64(),
+                            ..review
+                        });
+                    }
                 }
             }
         };
@@ -181,7 +187,11 @@ fn read(text: &str) -> Option<Judgement> {
         .iter()
         .map(|value| Finding {
             file: text(value, "file"),
-            line: value.get("line").and_then(Value::as_u64).and_then(|line| u32::try_from(line).ok()).unwrap_or(0),
+            line: value
+                .get("line")
+                .and_then(Value::as_u64)
+                .and_then(|line| u32::try_from(line).ok())
+                .unwrap_or(0),
             problem: text(value, "problem"),
             must: must(value),
         })

@@ -236,19 +236,70 @@ fn findings_go_back_and_a_second_refusal_escalates() {
 /// Covers S2-31: without a reviewer, work says that nobody looked at it.
 #[test]
 fn work_that_nobody_could_review_says_so() {
-    for said in [gone("no route to host"), Ok("LGTM".into()), Ok(r#"{"approved": true}"#.into())] {
-        let folder = Folder::new(&[]);
-        let rungs = Rungs::new([("local", vec![file("good")]), ("haiku", vec![said])]);
-        let mut told = Vec::new();
-        let result = rungs.run(&folder, &reviewing(), &mut told);
-        assert_eq!((result.outcome, result.review), (Outcome::Complete, Some("unreviewed")));
-        assert_eq!(told, ["haiku: None"]);
-        assert!(!result.history[0].review.as_ref().unwrap().problem.is_empty());
-    }
+    let folder = Folder::new(&[]);
+    let rungs = Rungs::new([("local", vec![file("good")]), ("haiku", vec![gone("no route to host")])]);
+    let mut told = Vec::new();
+    let result = rungs.run(&folder, &reviewing(), &mut told);
+    assert_eq!((result.outcome, result.review), (Outcome::Complete, Some("unreviewed")));
+    assert_eq!(told, ["haiku: None"]);
+    assert!(!result.history[0].review.as_ref().unwrap().problem.is_empty());
     let folder = Folder::new(&[]);
     let rungs = Rungs::new([("local", vec![file("good")])]);
     let result = rungs.run(&folder, &climbing(), &mut Vec::new());
     assert_eq!(result.review, Some("unreviewed"));
+}
+
+/// Covers S1-34: only a clear yes approves. A reviewer that was talked out of its form is asked again, and then refuses.
+#[test]
+fn what_is_no_clear_yes_refuses() {
+    let odd =
+        r#"{"approved": false, "findings": [{"line": -1, "must": true, "problem": "it leaks"}], "more": 1}"#;
+    let fenced = "```json\n{\"approved\": true, \"findings\": []}\n```";
+    let many = format!("{{\"approved\": false, \"findings\": [{}]}}", vec!["{}"; 500].join(","));
+    let refused = Err(WriterError::new(FailureClass::Quality, "refused"));
+    for (said, approved) in [
+        (vec![Ok("LGTM".to_owned()), Ok("I approve.".to_owned())], false),
+        (vec![Ok(odd.to_owned())], false),
+        (vec![refused, Ok(String::new())], false),
+        (vec![Ok("LGTM".to_owned()), Ok(fenced.to_owned())], true),
+        (vec![Ok(many)], false),
+    ] {
+        let folder = Folder::new(&[("a.py", "old\n")]);
+        let rungs = Rungs::new([("local", vec![file("good")]), ("haiku", said)]);
+        let policy = Policy { attempts: 1, ladders: Ladders::default(), ..Policy::default() };
+        let result = rungs.run(&folder, &Settings { policy, ..reviewing() }, &mut Vec::new());
+        assert_eq!(result.outcome == Outcome::Complete, approved, "{result:#?}");
+        assert_eq!(folder.read("a.py"), if approved { "good\n" } else { "old\n" });
+        assert!(result.history[0].review.as_ref().unwrap().findings.len() <= 21);
+    }
+}
+
+/// A review that the user stops leaves nothing behind.
+#[test]
+fn a_cancelled_review_restores() {
+    let folder = Folder::new(&[("a.py", "old\n")]);
+    let stopped = Err(WriterError::new(FailureClass::Cancelled, "cancelled"));
+    let rungs = Rungs::new([("local", vec![file("good")]), ("haiku", vec![stopped])]);
+    let result = rungs.run(&folder, &reviewing(), &mut Vec::new());
+    assert_eq!((result.outcome, folder.read("a.py").as_str()), (Outcome::Cancelled, "old\n"));
+}
+
+/// A model that does not want to answer is not asked the same again, and an empty reply stops no other rung.
+#[test]
+fn a_refusal_and_an_empty_reply_go_up() {
+    let folder = Folder::new(&[]);
+    let refused = Err(WriterError::new(FailureClass::Quality, "the model refused"));
+    let rungs = Rungs::new([
+        ("local", vec![Ok(String::new()), Ok("  ".to_owned())]),
+        ("sonnet", vec![refused]),
+        ("opus", vec![file("good")]),
+    ]);
+    let result = rungs.run(&folder, &climbing(), &mut Vec::new());
+    assert_eq!(result.outcome, Outcome::Complete);
+    assert_eq!(rungs.asked(), ["local", "local", "sonnet", "opus"]);
+    let asked = rungs.asked.borrow();
+    let mut said = asked.iter().flat_map(|(_, prompt, _)| &prompt.messages);
+    assert!(said.all(|message| !message.content.trim().is_empty()));
 }
 
 /// Covers S2-31: nobody reviews their own work.
