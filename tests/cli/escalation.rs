@@ -416,7 +416,7 @@ fn the_plan_of_nine_tasks_has_a_bill() {
         match (said.contains("# Review of a change"), asks_for(body)) {
             (true, _) => Answer::Say(json!({ "findings": [], "approved": true }).to_string(), 1_500, 60),
             (false, "sonnet") if said.contains("ADMIN.md") => {
-                Answer::Say("````markdown\n# Operations\n\nAsk the quokka.\n````".into(), 6_000, 900)
+                Answer::Say("````markdown\n# Operations\n\nAsk the quokka.\n````".into(), 1_200, 900)
             }
             (false, rung) => panic!("{rung}: {said}"),
         }
@@ -443,7 +443,7 @@ fn the_plan_of_nine_tasks_has_a_bill() {
     assert_eq!(reviewed, by("local"));
     let report = user.command(&["stats", "--json", "--watts", "575", "--kwh-usd", "0.30"]).output().unwrap();
     let stats: Value = serde_json::from_slice(&report.stdout).unwrap();
-    let spent = 6_000.0 * 2e-6 + 900.0 * 10e-6 + by("local") as f64 * (1_500.0 * 1e-6 + 60.0 * 5e-6);
+    let spent = 1_200.0 * 2e-6 + 900.0 * 10e-6 + by("local") as f64 * (1_500.0 * 1e-6 + 60.0 * 5e-6);
     let cost = &stats["cost"];
     assert!((cost["cloud_usd"].as_f64().unwrap() - spent).abs() < 1e-9, "{cost} {spent}");
     let all_opus = stats["all_on_usd"]["opus"].as_f64().unwrap();

@@ -45,11 +45,7 @@ pub struct Begin<'a> {
 impl Ledger {
     /// Opens a ledger, or begins one where there is no file. A file that is something else is not touched.
     pub fn open(path: &Path) -> Result<Ledger> {
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            let io = |source| Error::Io { path: folder.to_owned(), source };
-            // What somebody works on is nobody else's business.
-            DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io)?;
-        }
+        make_folder(path)?;
         Ledger::with(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
     }
 
@@ -66,13 +62,18 @@ impl Ledger {
     /// As [`open`](Self::open), but a damaged ledger is put aside under a name of its own, which is returned, and a
     /// new one is begun. Of several processes that find the damage one does it.
     pub fn open_or_renew(path: &Path, now: Millis) -> Result<(Ledger, Option<PathBuf>)> {
+        // SQLite finds a database's log by its name: whoever has the damaged file open while a new one takes its place
+        // would write the new one's log into it. So nobody opens one while it is put aside.
+        make_folder(path)?;
+        let lock_path = with_suffix(path, ".lock");
+        let io = |source| Error::Io { path: lock_path.clone(), source };
+        let lock = std::fs::OpenOptions::new().create(true).append(true).open(&lock_path).map_err(io)?;
+        lock.lock_shared().map_err(io)?;
         match Ledger::open(path) {
             Err(Error::LedgerDamaged { .. }) => {}
             opened => return opened.map(|ledger| (ledger, None)),
         }
-        let lock_path = with_suffix(path, ".lock");
-        let io = |source| Error::Io { path: lock_path.clone(), source };
-        let lock = std::fs::OpenOptions::new().create(true).append(true).open(&lock_path).map_err(io)?;
+        lock.unlock().map_err(io)?;
         lock.lock().map_err(io)?;
         match Ledger::open(path) {
             Err(Error::LedgerDamaged { .. }) => {}
@@ -233,6 +234,13 @@ impl Ledger {
         // A panic of another thread has rolled its transaction back.
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What somebody works on is nobody else's business.
+fn make_folder(path: &Path) -> Result<()> {
+    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
+    let io = |source| Error::Io { path: folder.to_owned(), source };
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io)
 }
 
 fn insert_attempt(
