@@ -16,6 +16,13 @@ pub(crate) struct ModelArgs {
     /// GGUF file, safetensors folder, or the name of a model; without it, the bundled coder-tiny
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: Option<String>,
+    #[command(flatten)]
+    pub(crate) open: OpenArgs,
+}
+
+/// Where a model runs, and with how much room.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct OpenArgs {
     /// What computes: cuda (an NVIDIA card), cpu, reference (slow, independent arithmetic, to compare with), or auto:
     /// the card if one is there and this program was built for it, else cpu
     #[arg(long, default_value = "auto")]
@@ -57,7 +64,14 @@ pub(crate) struct ModelArgs {
 impl ModelArgs {
     /// What the engine needs to know, and the model's name for people.
     pub(crate) fn options(&self) -> Outcome<(Options, String)> {
-        let (source, name) = bundled::source(self.model.as_deref())?;
+        self.open.options(self.model.as_deref())
+    }
+}
+
+impl OpenArgs {
+    /// The same for this model, or the bundled one.
+    pub(crate) fn options(&self, model: Option<&str>) -> Outcome<(Options, String)> {
+        let (source, name) = bundled::source(model)?;
         let mut options = Options::from_source(source);
         options.device = self.device;
         options.gpu_layers = self.gpu_layers;

@@ -35,6 +35,7 @@ mod report;
 mod run;
 mod rungs;
 mod sandbox;
+mod serve;
 mod state;
 mod stats;
 mod table;
@@ -64,6 +65,7 @@ const EXAMPLES: &str = "Examples:
   coder undo                                     take the last task back
   coder ask --user 'Explain mmap in one line'    one question, one answer
   git diff | coder ask --system 'Write a commit message'
+  coder serve                                    the APIs of OpenAI and Anthropic, on this machine
   coder doctor                                   what this machine can run
 
 Without --model, the small bundled model answers, so every command works on a fresh machine.
@@ -81,6 +83,7 @@ enum Command {
     Ask(ask::AskArgs),
     Complete(complete::CompleteArgs),
     Chat(chat::ChatArgs),
+    Serve(serve::ServeArgs),
     Bench(bench::BenchArgs),
     Tokenize(text::TokenizeArgs),
     Render(text::RenderArgs),
@@ -128,6 +131,7 @@ fn dispatch(command: Command) -> Outcome {
         Command::Ask(args) => ask::run(args),
         Command::Complete(args) => complete::run(args),
         Command::Chat(args) => chat::run(args),
+        Command::Serve(args) => serve::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Tokenize(args) => text::tokenize(args),
         Command::Render(args) => text::render(args),

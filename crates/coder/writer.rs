@@ -149,7 +149,7 @@ impl<'a> LocalWriter<'a> {
     /// The context of the model for the task at hand, without loading it.
     fn context(&self) -> Outcome<usize> {
         let args = self.args();
-        if let Some(context) = args.context {
+        if let Some(context) = args.open.context {
             return Ok(context);
         }
         let name = args.model.as_deref().unwrap_or(bundled::NAME);

@@ -177,10 +177,20 @@ impl Engine {
 
     /// The same with tool definitions (OpenAI's `tools`).
     pub fn chat_with(&self, messages: &[Message], tools: Option<&[serde_json::Value]>) -> Result<Request> {
+        self.chat_as(messages, tools, &serde_json::Map::new())
+    }
+
+    /// The same with further variables for the template, such as `enable_thinking`.
+    pub fn chat_as(
+        &self,
+        messages: &[Message],
+        tools: Option<&[serde_json::Value]>,
+        variables: &serde_json::Map<String, serde_json::Value>,
+    ) -> Result<Request> {
         let template = self.0.template.as_ref().ok_or_else(|| {
             Error::Template("the model has none; give one with `chat_template`, or use a raw prompt".into())
         })?;
-        Ok(Request::new(prompt::encode(template, &self.0.tokenizer, messages, tools)?))
+        Ok(Request::new(prompt::encode(template, &self.0.tokenizer, messages, tools, variables)?))
     }
 
     /// The same with tools that the answer may call; [`ToolStream`](crate::ToolStream) reads the calls.

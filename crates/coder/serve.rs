@@ -1,0 +1,295 @@
+//! `coder serve`: the APIs of OpenAI and Anthropic over local models.
+
+use std::env;
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use coder_serve::{Access, Keep, Limits, Model, Models, Server};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{OpenArgs, bytes};
+use crate::bundled;
+use crate::failure::{Failure, Outcome};
+use crate::interrupt::Interrupt;
+
+/// Serve local models over HTTP, as OpenAI and Anthropic do
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ServeArgs {
+    /// A model: GGUF file, safetensors folder, or a name; may be given several times, and the first one answers where a
+    /// request names none [default: the bundled coder-tiny]
+    #[arg(long, value_name = "MODEL")]
+    model: Vec<String>,
+    /// Another name for a model, such as free=coder-tiny or 'claude-*=qwen3-coder' (all names that begin like this); may
+    /// be given several times. free and local are the first model, unless they are given
+    #[arg(long, value_name = "NAME=MODEL", value_parser = alias)]
+    alias: Vec<(String, String)>,
+    #[command(flatten)]
+    listen: ListenArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
+    #[command(flatten)]
+    open: OpenArgs,
+    /// Form of the log on standard error; it has no word of what was asked and answered
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    log: LogForm,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Who may ask")]
+struct ListenArgs {
+    /// Address to listen on; on any but a loopback address a key is needed
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    host: IpAddr,
+    /// Port to listen on; 0 takes a free one. The default is that of llama.cpp's server, and not Ollama's, so that both
+    /// can run
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    port: u16,
+    /// File that holds the key that requests must have, readable by its owner alone; or set CODER_API_KEY. Without
+    /// either, on any but a loopback address a random key is made and printed
+    #[arg(long, value_name = "FILE")]
+    api_key_file: Option<PathBuf>,
+    /// A further name of this machine by which it may be asked without a key; may be given several times
+    #[arg(long, value_name = "NAME")]
+    allow_host: Vec<String>,
+    /// A web page that may ask, such as http://localhost:3000; may be given several times
+    #[arg(long, value_name = "ORIGIN")]
+    allow_origin: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Limits")]
+struct LimitArgs {
+    /// Bytes that all open models may take together, such as 24GiB; the one that was not used for the longest time is
+    /// closed for another [default: no limit]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    memory: Option<u64>,
+    /// Close a model when it was not used for so long, such as 5m [default: never]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    keep_alive: Option<Duration>,
+    /// Answers of a model that grow at the same time
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    parallel: usize,
+    /// Requests that may be open at a time; further ones are told to come later (429)
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    queue: usize,
+    /// Tokens that an answer may have, whatever the request says [default: as the context allows]
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<usize>,
+    /// How long an answer may take before it is cut
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30m")]
+    max_time: Duration,
+    /// How long open answers may go on after SIGTERM or Ctrl-C; a second one ends at once
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s")]
+    drain: Duration,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogForm {
+    Text,
+    Json,
+    None,
+}
+
+const EXAMPLES: &str = "Examples:
+  coder serve                                    http://127.0.0.1:8080, the bundled model
+  coder serve --model qwen3-coder-30b.gguf --alias 'claude-*=qwen3-coder-30b' --alias 'gpt-*=qwen3-coder-30b'
+  coder serve --model qwen2.5-coder-32b.gguf --model qwen2.5-coder-7b.gguf --alias fast=qwen2.5-coder-7b \\
+              --memory 24GiB --keep-alive 10m
+  CODER_API_KEY=… coder serve --host 0.0.0.0     for other machines and containers
+
+Clients:
+  curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\
+       -d '{\"model\": \"free\", \"messages\": [{\"role\": \"user\", \"content\": \"Classify: login fails\"}]}'
+  OPENAI_BASE_URL=http://127.0.0.1:8080/v1 OPENAI_API_KEY=none …
+  ANTHROPIC_BASE_URL=http://127.0.0.1:8080 ANTHROPIC_AUTH_TOKEN=none …
+
+Without a key, only this machine's own names are answered (see --allow-host), and no web page but the server's own
+(see --allow-origin). Prompt and answer must fit into --context; what does not is refused and never cut.";
+
+pub(crate) fn run(args: ServeArgs) -> Outcome {
+    log(args.log);
+    let access = args.listen.access()?;
+    let server = Server::new(args.models()?, access, args.limits.limits());
+    let interrupt = Interrupt::install()?;
+    let (stop, mut stopped) = watch::channel(false);
+    let _during = interrupt.during(move || {
+        // The receiver lives as long as the server.
+        let _ = stop.send(true);
+    });
+    // The engine's threads compute; these two only pass on what they say.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let outcome = runtime.block_on(async {
+        let address = (args.listen.host, args.listen.port);
+        let listener = TcpListener::bind(address).await.map_err(|error| {
+            Failure::new(format!("`{}:{}`: {error}; choose another --port", address.0, address.1))
+        })?;
+        server.models().open(&args.first()?).await.map_err(Failure::new)?;
+        eprintln!("listening on http://{}", listener.local_addr()?);
+        let end = async move {
+            // An error means that nobody can stop it any more, so it is stopped.
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        coder_serve::serve(listener, server, end).await.map_err(Failure::new)
+    });
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    outcome
+}
+
+impl ServeArgs {
+    /// The name of the model that answers where none is named.
+    fn first(&self) -> Outcome<String> {
+        Ok(self.open.options(self.model.first().map(String::as_str))?.1)
+    }
+
+    fn models(&self) -> Outcome<Models> {
+        let given: Vec<Option<&str>> = match self.model.is_empty() {
+            true => vec![None],
+            false => self.model.iter().map(|model| Some(model.as_str())).collect(),
+        };
+        let model = |model| -> Outcome<Model> {
+            let (mut options, name) = self.open.options(model)?;
+            options.parallel = self.limits.parallel;
+            // The server counts requests, each of several answers at most.
+            options.queue = self.limits.queue.saturating_mul(16);
+            Ok(Model { name, options })
+        };
+        let models = given.into_iter().map(model).collect::<Outcome<Vec<_>>>()?;
+        let first = self.first()?;
+        let mut aliases = self.alias.clone();
+        for name in ["free", "local"] {
+            if aliases.iter().all(|(alias, _)| alias != name) && models.iter().all(|model| model.name != name)
+            {
+                aliases.push((name.to_owned(), first.clone()));
+            }
+        }
+        let keep = Keep { memory: self.limits.memory, alive: self.limits.keep_alive };
+        Models::new(models, aliases, keep).map_err(Failure::new)
+    }
+}
+
+impl ListenArgs {
+    fn access(&self) -> Outcome<Access> {
+        let mut key = match &self.api_key_file {
+            Some(path) => Some(read_key(path)?),
+            None => env::var("CODER_API_KEY").ok().filter(|key| !key.is_empty()),
+        };
+        if key.is_none() && !self.host.is_loopback() {
+            let random = Access::random_key().map_err(Failure::new)?;
+            eprintln!("note: {} is not this machine alone, so a key is needed: {random}", self.host);
+            key = Some(random);
+        }
+        Ok(Access { key, hosts: self.allow_host.clone(), origins: self.allow_origin.clone() })
+    }
+}
+
+impl LimitArgs {
+    fn limits(&self) -> Limits {
+        Limits {
+            open: self.queue,
+            answer_tokens: self.max_tokens,
+            answer_time: Some(self.max_time),
+            drain_time: self.drain,
+            ..Limits::default()
+        }
+    }
+}
+
+/// The key in a file that nobody else can read.
+fn read_key(path: &Path) -> Outcome<String> {
+    let failure = |problem: &dyn std::fmt::Display| Failure::new(format!("`{}`: {problem}", path.display()));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = fs::metadata(path).map_err(|error| failure(&error))?.permissions().mode();
+        if mode & 0o077 != 0 {
+            return Err(failure(&format!("others can read it (mode {:o}); chmod 600", mode & 0o777)));
+        }
+    }
+    let text = fs::read_to_string(path).map_err(|error| failure(&error))?;
+    match text.trim() {
+        "" => Err(failure(&"it holds no key")),
+        key => Ok(key.to_owned()),
+    }
+}
+
+/// Events to standard error, by `RUST_LOG` if it is set.
+fn log(form: LogForm) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    match form {
+        LogForm::Text => builder.with_ansi(io::stderr().is_terminal()).init(),
+        LogForm::Json => builder.json().init(),
+        LogForm::None => {}
+    }
+}
+
+fn alias(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, model)) if !name.is_empty() && !model.is_empty() => {
+            Ok((name.to_owned(), bundled_name(model)))
+        }
+        _ => Err("write NAME=MODEL".to_owned()),
+    }
+}
+
+/// A model may be named as it was given to --model.
+fn bundled_name(model: &str) -> String {
+    match bundled::find(model) {
+        Some(bundled::Found::Path(path)) => bundled::name_of(&path),
+        _ => model.to_owned(),
+    }
+}
+
+/// A time such as `30s`, `5m`, `1h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
+    let factor = match unit {
+        "s" | "" => 1.0,
+        "ms" => 0.001,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(format!("no unit `{unit}`; use ms, s, m or h")),
+    };
+    let number: f64 =
+        number.trim().parse().map_err(|_| "write a number and a unit, such as 5m".to_owned())?;
+    Duration::try_from_secs_f64(number * factor).map_err(|_| "must be a time that can pass".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
+        for bad in ["", "m", "-1s", "1d", "1e300h"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_key_file_is_its_owners() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        fs::write(&path, "sk-1\n").unwrap();
+        let mode = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o640);
+        assert!(read_key(&path).unwrap_err().reason().contains("chmod 600"));
+        mode(0o600);
+        assert_eq!(read_key(&path).unwrap(), "sk-1");
+        fs::write(&path, "\n").unwrap();
+        assert!(read_key(&path).is_err());
+    }
+}

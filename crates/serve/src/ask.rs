@@ -1,0 +1,134 @@
+//! What both dialects ask for, in neither of them.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Instant;
+
+use coder_engine::{Engine, Grammar, Limit, Message, Request, SamplerOptions, SpecialTokens};
+use serde_json::{Map, Value, json};
+
+use crate::{Error, Limits, Result};
+
+/// Texts that may end an answer: each is looked for after every token.
+const STOPS: usize = 64;
+
+/// Answers to one request.
+const ANSWERS: usize = 16;
+
+/// One request for answers.
+#[derive(Debug)]
+pub(crate) struct Ask {
+    pub(crate) prompt: Prompt,
+    /// Tokens that an answer may have.
+    pub(crate) max_tokens: Option<usize>,
+    pub(crate) sampler: SamplerOptions,
+    /// Without it, every answer is another.
+    pub(crate) seed: Option<u64>,
+    pub(crate) stop: Vec<String>,
+    pub(crate) grammar: Option<Grammar>,
+    /// How many answers.
+    pub(crate) count: usize,
+}
+
+/// What comes before the answer.
+#[derive(Debug)]
+pub(crate) enum Prompt {
+    Chat(Chat),
+    Text(String),
+    Tokens(Vec<u32>),
+    /// The answer belongs between the two.
+    Fim {
+        prefix: String,
+        suffix: String,
+    },
+}
+
+/// A conversation.
+#[derive(Debug, Default)]
+pub(crate) struct Chat {
+    pub(crate) messages: Vec<Message>,
+    /// What the answer begins with.
+    pub(crate) begun: String,
+    /// Variables of the template.
+    pub(crate) variables: Map<String, Value>,
+}
+
+impl Chat {
+    /// Sets a variable of the template that is ours to give.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for one that is not.
+    pub(crate) fn set(&mut self, name: String, value: Value) -> Result<()> {
+        if ["messages", "tools", "documents", "add_generation_prompt"].contains(&name.as_str()) {
+            let problem = format!("`chat_template_kwargs`: `{name}` is not a variable of its own");
+            return Err(Error::request("chat_template_kwargs", problem));
+        }
+        self.variables.insert(name, value);
+        Ok(())
+    }
+
+    /// The tokens of the prompt. Takes a while for long ones.
+    pub(crate) fn request(&self, engine: &Engine) -> Result<Request> {
+        let mut request = engine.chat_as(&self.messages, None, &self.variables)?;
+        request.prompt.extend(engine.tokenizer().encode(&self.begun, SpecialTokens::Plain)?);
+        Ok(request)
+    }
+}
+
+impl Ask {
+    /// One greedy answer, as long as there is room.
+    pub(crate) fn new(prompt: Prompt) -> Self {
+        let sampler = SamplerOptions::default();
+        Self { prompt, max_tokens: None, sampler, seed: None, stop: Vec::new(), grammar: None, count: 1 }
+    }
+
+    /// Checks what the engine would not.
+    ///
+    /// # Errors
+    /// [`Error::Request`] naming the field.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.max_tokens == Some(0) {
+            return Err(Error::request("max_tokens", "`max_tokens`: ask for at least one token"));
+        }
+        if self.stop.len() > STOPS {
+            return Err(Error::request("stop", format!("`stop`: up to `{STOPS}` texts may end an answer")));
+        }
+        if !(1..=ANSWERS).contains(&self.count) {
+            return Err(Error::request("n", format!("`n`: must be between `1` and `{ANSWERS}`")));
+        }
+        Ok(())
+    }
+
+    /// The requests to the engine, one for each answer. Takes a while for long prompts.
+    pub(crate) fn requests(self, engine: &Engine, limits: &Limits) -> Result<Vec<Request>> {
+        let mut request = match &self.prompt {
+            Prompt::Chat(chat) => chat.request(engine)?,
+            Prompt::Text(text) => engine.prompt(text)?,
+            Prompt::Tokens(tokens) => Request::new(tokens.clone()),
+            Prompt::Fim { prefix, suffix } => engine.fim(prefix, suffix)?,
+        };
+        request.limit = Limit::UpTo(
+            self.max_tokens.unwrap_or(usize::MAX).min(limits.answer_tokens.unwrap_or(usize::MAX)),
+        );
+        request.sampler = self.sampler;
+        request.stop = self.stop;
+        request.grammar = self.grammar;
+        request.deadline = limits.answer_time.and_then(|time| Instant::now().checked_add(time));
+        let seed = self.seed.unwrap_or_else(random);
+        let with_seed = |i| {
+            let mut request = request.clone();
+            request.sampler.seed = seed.wrapping_add(i);
+            request
+        };
+        Ok((0..self.count as u64).map(with_seed).collect())
+    }
+}
+
+/// Another number every time; whoever guesses it gains nothing.
+pub(crate) fn random() -> u64 {
+    RandomState::new().hash_one(0)
+}
+
+/// The grammar of any JSON object.
+pub(crate) fn any_object() -> Grammar {
+    Grammar::JsonSchema(json!({ "type": "object" }))
+}

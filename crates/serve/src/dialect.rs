@@ -1,0 +1,99 @@
+//! Errors in the words of each dialect.
+
+use axum::body::Body;
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use crate::Error;
+
+/// Whose API a path belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    OpenAi,
+    Anthropic,
+}
+
+impl Dialect {
+    pub(crate) fn of(path: &str) -> Self {
+        let is_messages =
+            path.strip_prefix("/v1/messages").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if is_messages { Self::Anthropic } else { Self::OpenAi }
+    }
+
+    /// The whole response to a request that failed.
+    pub(crate) fn error(self, error: &Error) -> Response {
+        let mut response = json_response(&self.error_body(error));
+        *response.status_mut() = error.status();
+        if let Some(seconds) = error.retry_after_s() {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+
+    /// `{"error": …}` as the dialect has it.
+    pub(crate) fn error_body(self, error: &Error) -> Value {
+        match self {
+            Self::OpenAi => {
+                let (kind, code) = openai(error);
+                let field = match error {
+                    Error::Request { field, .. } => field.as_deref(),
+                    Error::TooLong { .. } => Some("messages"),
+                    Error::NoModel { .. } => Some("model"),
+                    _ => None,
+                };
+                json!({ "error": { "message": error.to_string(), "type": kind, "param": field, "code": code } })
+            }
+            Self::Anthropic => {
+                let message = match error {
+                    // Clients know these words, and make the conversation shorter.
+                    Error::TooLong { prompt, context } => {
+                        format!("prompt is too long: {prompt} tokens > {context} maximum")
+                    }
+                    other => other.to_string(),
+                };
+                json!({ "type": "error", "error": { "type": anthropic(error), "message": message } })
+            }
+        }
+    }
+}
+
+/// Type and code (platform.openai.com, "Error codes").
+fn openai(error: &Error) -> (&'static str, Option<&'static str>) {
+    match error {
+        Error::TooLong { .. } => ("invalid_request_error", Some("context_length_exceeded")),
+        Error::NoModel { .. } => ("invalid_request_error", Some("model_not_found")),
+        Error::NoKey => ("invalid_request_error", Some("invalid_api_key")),
+        Error::Busy { .. } => ("rate_limit_error", Some("rate_limit_exceeded")),
+        Error::Ending | Error::NoMemory { .. } => ("server_error", Some("overloaded")),
+        Error::Missing { .. } => ("invalid_request_error", Some("not_implemented")),
+        Error::Failed(_) => ("server_error", None),
+        _ => ("invalid_request_error", None),
+    }
+}
+
+/// Type (platform.claude.com, "Errors").
+fn anthropic(error: &Error) -> &'static str {
+    match error {
+        Error::NoKey => "authentication_error",
+        Error::Foreign { .. } => "permission_error",
+        Error::NoModel { .. } | Error::NoPath { .. } => "not_found_error",
+        Error::TooLarge { .. } => "request_too_large",
+        Error::Slow { .. } => "timeout_error",
+        Error::Busy { .. } => "rate_limit_error",
+        Error::Ending | Error::NoMemory { .. } => "overloaded_error",
+        Error::Failed(_) => "api_error",
+        Error::Request { .. }
+        | Error::TooLong { .. }
+        | Error::Method { .. }
+        | Error::NotJson { .. }
+        | Error::Missing { .. } => "invalid_request_error",
+    }
+}
+
+/// A value as a response.
+pub(crate) fn json_response(value: &Value) -> Response {
+    let mut response = Response::new(Body::from(value.to_string()));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

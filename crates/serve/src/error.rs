@@ -1,0 +1,181 @@
+use std::time::Duration;
+
+use axum::http::StatusCode;
+
+/// Why a request has no answer, by what the client can do about it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The request cannot be answered as it is.
+    #[error("{problem}")]
+    Request {
+        /// The field, such as `messages[0].content`.
+        field: Option<String>,
+        /// What is wrong with it and what is allowed.
+        problem: String,
+    },
+    /// Prompt and answer do not fit. Nothing is ever truncated.
+    #[error(
+        "this model's maximum context length is {context} tokens, but the prompt has {prompt}; shorten the messages, \
+         or start the server with a larger context"
+    )]
+    TooLong {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Tokens of prompt and answer that there is room for.
+        context: usize,
+    },
+    /// No model has this name.
+    #[error("no model `{name}`; there are {}", known.join(", "))]
+    NoModel {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// Nothing is at this path.
+    #[error("nothing is at `{path}`")]
+    NoPath {
+        /// The path.
+        path: String,
+    },
+    /// The path is there, for other methods.
+    #[error("`{method}` is not for `{path}`")]
+    Method {
+        /// What was tried.
+        method: String,
+        /// Where.
+        path: String,
+    },
+    /// The key is missing or wrong.
+    #[error("a key is needed: send it as `Authorization: Bearer KEY` or `x-api-key: KEY`")]
+    NoKey,
+    /// The request comes from a web page that is not ours, or by a name that is not this machine's.
+    #[error("{what} `{got}` is not allowed; start the server with `{remedy} {got}` if it should be")]
+    Foreign {
+        /// The header.
+        what: &'static str,
+        /// What it says.
+        got: String,
+        /// The option that allows it.
+        remedy: &'static str,
+    },
+    /// The body is not JSON by its own word.
+    #[error("content type `{got}` is not supported; send `application/json`")]
+    NotJson {
+        /// The content type.
+        got: String,
+    },
+    /// The body is too large.
+    #[error("the body has more than {limit} bytes, which is the limit")]
+    TooLarge {
+        /// Bytes that are allowed.
+        limit: usize,
+    },
+    /// The body took too long to come.
+    #[error("the body was not there after {} s", limit.as_secs())]
+    Slow {
+        /// The time that is allowed.
+        limit: Duration,
+    },
+    /// As many requests as allowed are open.
+    #[error("{open} requests are waiting or running, no more are taken; try again later")]
+    Busy {
+        /// Requests that have not ended.
+        open: usize,
+    },
+    /// The server is ending.
+    #[error("the server is shutting down; try again later, or elsewhere")]
+    Ending,
+    /// Memory for the model is taken by others that are in use.
+    #[error("no memory for model `{name}` while others are in use; try again later")]
+    NoMemory {
+        /// The model.
+        name: String,
+    },
+    /// The server cannot do this.
+    #[error("{what} cannot be had from this server{remedy}")]
+    Missing {
+        /// What was asked for.
+        what: &'static str,
+        /// What to do instead, with a leading `; `, or nothing.
+        remedy: &'static str,
+    },
+    /// The model could not be opened, or the device failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// A result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// A request that cannot be answered because of `field`.
+    pub(crate) fn request(field: impl Into<Option<&'static str>>, problem: impl Into<String>) -> Self {
+        Self::Request { field: field.into().map(str::to_owned), problem: problem.into() }
+    }
+
+    /// The status of the answer.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Request { .. } | Self::TooLong { .. } => StatusCode::BAD_REQUEST,
+            Self::NoKey => StatusCode::UNAUTHORIZED,
+            Self::Foreign { .. } => StatusCode::FORBIDDEN,
+            Self::NoModel { .. } | Self::NoPath { .. } => StatusCode::NOT_FOUND,
+            Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Slow { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NotJson { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Missing { .. } => StatusCode::NOT_IMPLEMENTED,
+            Self::Ending | Self::NoMemory { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// What kind it is, without anything of the request.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Request { .. } => "request",
+            Self::TooLong { .. } => "too long",
+            Self::NoModel { .. } => "no model",
+            Self::NoPath { .. } => "no path",
+            Self::Method { .. } => "method",
+            Self::NoKey => "no key",
+            Self::Foreign { .. } => "foreign",
+            Self::NotJson { .. } => "not JSON",
+            Self::TooLarge { .. } => "too large",
+            Self::Slow { .. } => "slow",
+            Self::Busy { .. } => "busy",
+            Self::Ending => "ending",
+            Self::NoMemory { .. } => "no memory",
+            Self::Missing { .. } => "missing",
+            Self::Failed(_) => "failed",
+        }
+    }
+
+    /// Seconds after which it may go better.
+    pub fn retry_after_s(&self) -> Option<u32> {
+        match self {
+            Self::Busy { .. } => Some(1),
+            Self::Ending | Self::NoMemory { .. } => Some(5),
+            _ => None,
+        }
+    }
+}
+
+impl From<coder_engine::Error> for Error {
+    fn from(error: coder_engine::Error) -> Self {
+        use coder_engine::Error as Engine;
+        match error {
+            Engine::ContextTooLong { prompt, context, .. } => Self::TooLong { prompt, context },
+            Engine::Request { field, ref problem } => {
+                Self::Request { field: Some(field.to_owned()), problem: format!("`{field}`: {problem}") }
+            }
+            Engine::Template(_) => Self::request("messages", format!("`messages`: {error}")),
+            Engine::Grammar(_) => Self::request("response_format", format!("`response_format`: {error}")),
+            Engine::Unsupported { .. } => Self::request(None, error.to_string()),
+            Engine::Busy { open } => Self::Busy { open },
+            other => Self::Failed(other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Local models behind HTTP, in the dialects of OpenAI and Anthropic.
+//!
+//! [`Server::router`] is an axum router that can be mounted in another; [`serve`] serves it on a listener, with the times
+//! and limits that a server needs among hostile clients. No tasks, no files, no connections of its own.
+//!
+//! What is where: `server` has the state, the limits and the paths; `access`, `body` and `listen` keep bad requests and slow
+//! clients away; `models` opens and closes engines; `ask` is a request and `answer` an answer in no dialect, `openai` and
+//! `anthropic` say them in theirs, `dialect` errors; `stream` sends events; `admin` and `metrics` are for those who run it.
+#![forbid(unsafe_code)]
+
+mod access;
+mod admin;
+mod answer;
+mod anthropic;
+mod ask;
+mod body;
+mod dialect;
+mod error;
+mod listen;
+mod metrics;
+mod models;
+mod openai;
+mod server;
+mod stream;
+mod thinking;
+
+pub use access::Access;
+pub use error::{Error, Result};
+pub use listen::serve;
+pub use models::{Keep, Model, Models};
+pub use server::{Limits, Server};

@@ -1,0 +1,223 @@
+//! The API of OpenAI: models, and what its requests and answers have in common.
+
+pub(crate) mod chat;
+pub(crate) mod completions;
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use coder_engine::{Grammar, SamplerOptions, Usage};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::answer::{Logprob, Reason};
+use crate::ask::{any_object, random};
+use crate::dialect::json_response;
+use crate::models::Listed;
+use crate::{Error, Result, Server};
+
+/// GET /v1/models
+pub(crate) async fn models(State(server): State<Server>) -> Response {
+    let data: Vec<Value> = server.models().list().iter().map(about).collect();
+    json_response(&json!({ "object": "list", "data": data }))
+}
+
+/// GET /v1/models/{name}
+pub(crate) async fn model(State(server): State<Server>, Path(name): Path<String>) -> Result<Response> {
+    let known = server.models().list();
+    match known.iter().find(|listed| listed.name == name) {
+        Some(listed) => Ok(json_response(&about(listed))),
+        None => Err(Error::NoModel { name, known: known.into_iter().map(|listed| listed.name).collect() }),
+    }
+}
+
+/// POST /v1/embeddings
+pub(crate) async fn embeddings() -> Error {
+    Error::Missing { what: "embeddings", remedy: "; the models that it runs give text alone" }
+}
+
+fn about(listed: &Listed) -> Value {
+    json!({ "id": listed.name, "object": "model", "created": 0, "owned_by": "local" })
+}
+
+/// Fields about sampling that both kinds of completions have.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Sampling {
+    temperature: Option<f32>,
+    top_p: Option<f32>,
+    top_k: Option<i64>,
+    min_p: Option<f32>,
+    #[serde(alias = "repeat_penalty")]
+    repetition_penalty: Option<f32>,
+    presence_penalty: Option<f32>,
+    frequency_penalty: Option<f32>,
+    logit_bias: Option<BTreeMap<String, f32>>,
+    seed: Option<i64>,
+}
+
+impl Sampling {
+    /// What the engine is told, and the seed.
+    pub(crate) fn options(&self, server: &Server) -> Result<(SamplerOptions, Option<u64>)> {
+        let default = SamplerOptions::default();
+        let bias = |(token, bias): (&String, &f32)| match token.parse() {
+            Ok(token) => Ok((token, *bias)),
+            Err(_) => Err(Error::request(
+                "logit_bias",
+                format!("`logit_bias`: `{token}` is not the number of a token"),
+            )),
+        };
+        let options = SamplerOptions {
+            temperature: self.temperature.unwrap_or(server.temperature()),
+            // Some clients say -1 for all tokens.
+            top_k: usize::try_from(self.top_k.unwrap_or(0)).unwrap_or(0),
+            top_p: self.top_p.unwrap_or(default.top_p),
+            min_p: self.min_p.unwrap_or(default.min_p),
+            repetition_penalty: self.repetition_penalty.unwrap_or(default.repetition_penalty),
+            presence_penalty: self.presence_penalty.unwrap_or(default.presence_penalty),
+            frequency_penalty: self.frequency_penalty.unwrap_or(default.frequency_penalty),
+            logit_bias: self.logit_bias.iter().flatten().map(bias).collect::<Result<_>>()?,
+            ..default
+        };
+        Ok((options, self.seed.map(i64::cast_unsigned)))
+    }
+}
+
+/// One text or several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected text or a list of texts")]
+pub(crate) enum Texts {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Texts {
+    pub(crate) fn into_vec(self) -> Vec<String> {
+        match self {
+            Self::One(text) => vec![text],
+            Self::Many(texts) => texts,
+        }
+    }
+}
+
+/// What is sent with a stream.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct StreamOptions {
+    #[serde(default)]
+    pub(crate) include_usage: bool,
+}
+
+/// The form of an answer: OpenAI's, llama.cpp's variants of it, and grammars by the words of OpenAI's custom tools.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum Format {
+    Text,
+    JsonObject { schema: Option<Value> },
+    JsonSchema { json_schema: Option<Named>, schema: Option<Value> },
+    Grammar { syntax: Syntax, definition: String },
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Named {
+    schema: Option<Value>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Syntax {
+    Lark,
+    Regex,
+}
+
+impl Format {
+    pub(crate) fn grammar(self) -> Result<Option<Grammar>> {
+        Ok(match self {
+            Self::Text => None,
+            Self::JsonObject { schema: None } => Some(any_object()),
+            Self::JsonObject { schema: Some(schema) } => Some(Grammar::JsonSchema(schema)),
+            Self::JsonSchema { json_schema, schema } => {
+                let schema = json_schema.and_then(|named| named.schema).or(schema).ok_or_else(|| {
+                    Error::request("response_format", "`response_format.json_schema.schema` is missing")
+                })?;
+                Some(Grammar::JsonSchema(schema))
+            }
+            Self::Grammar { syntax: Syntax::Lark, definition } => Some(Grammar::Lark(definition)),
+            Self::Grammar { syntax: Syntax::Regex, definition } => Some(Grammar::Regex(definition)),
+        })
+    }
+}
+
+/// A field that is known, and not to be had: saying nothing would be a lie.
+pub(crate) fn refuse(field: &'static str, value: Option<&Value>, remedy: &str) -> Result<()> {
+    match value {
+        None | Some(Value::Null) => Ok(()),
+        Some(_) => Err(Error::request(field, format!("`{field}` is not supported{remedy}"))),
+    }
+}
+
+/// The remedy for `grammar`.
+pub(crate) const NO_GBNF: &str = ": GBNF cannot be had; use `response_format` with `{\"type\": \"grammar\", \"syntax\": \
+     \"lark\" or \"regex\", \"definition\": …}`, or `json_schema`";
+
+/// What all answers of a request begin with.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    pub(crate) id: String,
+    pub(crate) created: u64,
+    pub(crate) model: String,
+}
+
+impl Head {
+    pub(crate) fn new(prefix: &str, model: &str) -> Self {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let created = now.map_or(0, |time| time.as_secs());
+        Self { id: format!("{prefix}-{:016x}{:016x}", random(), random()), created, model: model.to_owned() }
+    }
+}
+
+pub(crate) fn finish_reason(reason: &Reason) -> &'static str {
+    match reason {
+        Reason::Stop | Reason::StopString(_) => "stop",
+        Reason::Length | Reason::Context => "length",
+    }
+}
+
+/// Counts of several answers to one prompt.
+pub(crate) fn usage(answers: &[Usage]) -> Value {
+    // Of the first one, the others share its prompt.
+    let prompt = answers.first().map_or(0, |usage| usage.prompt_tokens);
+    let cached = answers.first().map_or(0, |usage| usage.cached_tokens);
+    let completion: usize = answers.iter().map(|usage| usage.completion_tokens).sum();
+    json!({
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": { "cached_tokens": cached },
+    })
+}
+
+/// A token, its bytes and its log-probability.
+fn logprob(bytes: &[u8], logprob: f32) -> Value {
+    json!({ "token": String::from_utf8_lossy(bytes), "bytes": bytes, "logprob": logprob })
+}
+
+pub(crate) fn logprobs(tokens: &[Logprob]) -> Value {
+    let content = tokens.iter().map(|token| {
+        let mut value = logprob(&token.bytes, token.logprob);
+        value["top_logprobs"] = token.top.iter().map(|(bytes, p)| logprob(bytes, *p)).collect();
+        value
+    });
+    json!({ "content": content.collect::<Vec<_>>(), "refusal": null })
+}
+
+/// One event of a stream.
+pub(crate) fn event(value: &Value) -> String {
+    format!("data: {value}\n\n")
+}
+
+/// What is sent when nothing else is to say: a comment.
+pub(crate) const PING: &str = ": ping\n\n";
+
+/// The last event.
+pub(crate) const DONE: &str = "data: [DONE]\n\n";

@@ -1,0 +1,299 @@
+//! POST /v1/chat/completions
+
+use axum::extract::State;
+use axum::response::Response;
+use coder_engine::{Grammar, Message, SamplerOptions, Usage};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{
+    DONE, Format, Head, NO_GBNF, PING, Sampling, StreamOptions, Texts, event, finish_reason, logprobs,
+    refuse, usage,
+};
+use crate::answer::{Answers, Event, Logprob, Part, Piece, Reason, What};
+use crate::ask::{Ask, Chat, Prompt};
+use crate::body::Fields;
+use crate::dialect::{Dialect, json_response};
+use crate::{Error, Result, Server, stream};
+
+/// The most log-probabilities of one token, as the API says.
+const TOP: usize = 20;
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Body {
+    model: Option<String>,
+    messages: Vec<Said>,
+    max_tokens: Option<usize>,
+    max_completion_tokens: Option<usize>,
+    n: Option<usize>,
+    stop: Option<Texts>,
+    logprobs: Option<bool>,
+    top_logprobs: Option<usize>,
+    response_format: Option<Format>,
+    json_schema: Option<Value>,
+    stream: Option<bool>,
+    stream_options: Option<StreamOptions>,
+    tools: Option<Vec<Value>>,
+    reasoning_effort: Option<String>,
+    chat_template_kwargs: Option<Map<String, Value>>,
+    audio: Option<Value>,
+    function_call: Option<Value>,
+    functions: Option<Value>,
+    grammar: Option<Value>,
+    modalities: Option<Vec<String>>,
+    web_search_options: Option<Value>,
+}
+
+/// A message as clients send it.
+#[derive(Debug, Deserialize)]
+struct Said {
+    role: Role,
+    content: Option<Content>,
+    name: Option<String>,
+    #[serde(alias = "reasoning")]
+    reasoning_content: Option<String>,
+    tool_calls: Option<Vec<Value>>,
+    tool_call_id: Option<String>,
+    refusal: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Role {
+    Developer,
+    System,
+    User,
+    Assistant,
+    Tool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected text or a list of parts, each with a `type`")]
+enum Content {
+    Text(String),
+    Parts(Vec<ContentPart>),
+}
+
+#[derive(Debug, Deserialize)]
+struct ContentPart {
+    #[serde(rename = "type")]
+    kind: String,
+    text: Option<String>,
+    refusal: Option<String>,
+}
+
+/// POST /v1/chat/completions
+pub(crate) async fn complete(State(server): State<Server>, fields: Fields) -> Result<Response> {
+    let body: Body = fields.get()?;
+    let (model, streams) = (body.model.clone(), body.stream.unwrap_or(false));
+    let include_usage = body.stream_options.as_ref().is_some_and(|options| options.include_usage);
+    let shown = Shown { logprobs: body.logprobs.unwrap_or(false) };
+    let ask = body.into_ask(fields.get::<Sampling>()?.options(&server)?)?;
+    let count = ask.count;
+    let answers = Answers::begin(&server, model.as_deref(), ask).await?;
+    let head = Head::new("chatcmpl", &answers.model);
+    if streams {
+        Ok(send(answers, head, shown, count, include_usage))
+    } else {
+        whole(answers, head, shown, count).await
+    }
+}
+
+impl Body {
+    fn into_ask(self, (mut sampler, seed): (SamplerOptions, Option<u64>)) -> Result<Ask> {
+        refuse("audio", self.audio.as_ref(), "")?;
+        refuse("function_call", self.function_call.as_ref(), "; use `tool_choice`")?;
+        refuse("functions", self.functions.as_ref(), "; use `tools`")?;
+        refuse("grammar", self.grammar.as_ref(), NO_GBNF)?;
+        refuse("web_search_options", self.web_search_options.as_ref(), "")?;
+        if self.modalities.iter().flatten().any(|kind| kind != "text") {
+            return Err(Error::request("modalities", "`modalities`: only `text` is supported"));
+        }
+        if self.tools.as_ref().is_some_and(|tools| !tools.is_empty()) {
+            return Err(Error::Missing { what: "`tools`", remedy: "" });
+        }
+        if self.messages.is_empty() {
+            return Err(Error::request("messages", "`messages` is empty; say something"));
+        }
+        let mut chat = Chat::default();
+        for (at, said) in self.messages.into_iter().enumerate() {
+            chat.messages.push(said.into_message(at)?);
+        }
+        if self.reasoning_effort.as_deref() == Some("none") {
+            chat.set("enable_thinking".to_owned(), Value::Bool(false))?;
+        }
+        for (name, value) in self.chat_template_kwargs.into_iter().flatten() {
+            chat.set(name, value)?;
+        }
+        let top = self.top_logprobs.unwrap_or(0);
+        if top > TOP || (top > 0 && self.logprobs != Some(true)) {
+            let problem = format!("`top_logprobs`: must be between `0` and `{TOP}`, with `logprobs` true");
+            return Err(Error::request("top_logprobs", problem));
+        }
+        sampler.logprobs = self.logprobs.unwrap_or(false).then_some(top);
+        let format = self.response_format.map(Format::grammar).transpose()?.flatten();
+        Ok(Ask {
+            max_tokens: self.max_completion_tokens.or(self.max_tokens),
+            sampler,
+            seed,
+            stop: self.stop.map(Texts::into_vec).unwrap_or_default(),
+            grammar: format.or(self.json_schema.map(Grammar::JsonSchema)),
+            count: self.n.unwrap_or(1),
+            ..Ask::new(Prompt::Chat(chat))
+        })
+    }
+}
+
+impl Said {
+    fn into_message(self, at: usize) -> Result<Message> {
+        let role = match self.role {
+            Role::Developer | Role::System => "system",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+            Role::Tool => "tool",
+        };
+        let text = match self.content {
+            None => self.refusal.unwrap_or_default(),
+            Some(Content::Text(text)) => text,
+            Some(Content::Parts(parts)) => {
+                let parts = parts.into_iter().enumerate().map(|(i, part)| part.into_text(at, i));
+                parts.collect::<Result<Vec<_>>>()?.join("\n")
+            }
+        };
+        Ok(Message {
+            reasoning_content: self.reasoning_content,
+            tool_calls: self.tool_calls.filter(|calls| !calls.is_empty()),
+            tool_call_id: self.tool_call_id,
+            name: self.name,
+            ..Message::new(role, text)
+        })
+    }
+}
+
+impl ContentPart {
+    fn into_text(self, message: usize, at: usize) -> Result<String> {
+        match self.kind.as_str() {
+            "text" | "refusal" => Ok(self.text.or(self.refusal).unwrap_or_default()),
+            kind => {
+                let field = format!("messages[{message}].content[{at}]");
+                let kind: String = kind.chars().take(100).collect();
+                let problem = format!("`{field}`: a part of type `{kind}` is not supported; only `text` is");
+                Err(Error::Request { field: Some(field), problem })
+            }
+        }
+    }
+}
+
+/// What of an answer the client wants to see.
+#[derive(Clone, Copy)]
+struct Shown {
+    logprobs: bool,
+}
+
+/// One of the answers to a request, as it grows.
+#[derive(Default)]
+struct Choice {
+    text: String,
+    thought: String,
+    tokens: Vec<Logprob>,
+    end: Option<(Reason, Usage)>,
+}
+
+impl Choice {
+    fn add(&mut self, piece: Piece) {
+        for part in piece.parts {
+            match part {
+                Part::Text(text) => self.text += &text,
+                Part::Thought(text) => self.thought += &text,
+            }
+        }
+        self.tokens.extend(piece.tokens);
+    }
+
+    fn json(&self, index: usize, shown: Shown) -> Value {
+        let mut message = json!({ "role": "assistant", "content": self.text, "refusal": null });
+        if !self.thought.is_empty() {
+            message["reasoning_content"] = self.thought.as_str().into();
+        }
+        json!({
+            "index": index,
+            "message": message,
+            "logprobs": if shown.logprobs { logprobs(&self.tokens) } else { Value::Null },
+            "finish_reason": self.end.as_ref().map(|(reason, _)| finish_reason(reason)),
+        })
+    }
+}
+
+/// The whole answer at once.
+async fn whole(mut answers: Answers, head: Head, shown: Shown, count: usize) -> Result<Response> {
+    let mut choices: Vec<Choice> = (0..count).map(|_| Choice::default()).collect();
+    while let Some(event) = answers.next().await {
+        let Event { index, what } = event?;
+        match what {
+            What::Piece(piece) => choices[index].add(piece),
+            What::End(end) => choices[index].end = Some((end.reason, end.usage)),
+        }
+    }
+    let ends: Vec<Usage> = choices.iter().filter_map(|choice| Some(choice.end.as_ref()?.1)).collect();
+    let choices: Vec<Value> =
+        choices.iter().enumerate().map(|(index, choice)| choice.json(index, shown)).collect();
+    Ok(json_response(&json!({
+        "id": head.id,
+        "object": "chat.completion",
+        "created": head.created,
+        "model": head.model,
+        "choices": choices,
+        "usage": usage(&ends),
+    })))
+}
+
+/// The answer as it grows.
+fn send(answers: Answers, head: Head, shown: Shown, count: usize, include_usage: bool) -> Response {
+    let chunk = move |choices: Vec<Value>, usage: Value| {
+        let mut chunk = json!({
+            "id": head.id,
+            "object": "chat.completion.chunk",
+            "created": head.created,
+            "model": head.model,
+            "choices": choices,
+        });
+        if include_usage {
+            chunk["usage"] = usage;
+        }
+        event(&chunk)
+    };
+    let delta = |index: usize, delta: Value, logprobs: Value, finish: Value| {
+        vec![json!({ "index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish })]
+    };
+    let begin = |index| delta(index, json!({ "role": "assistant", "content": "" }), Value::Null, Value::Null);
+    let first = (0..count).map(|index| chunk(begin(index), Value::Null)).collect();
+    let mut ends = Vec::new();
+    stream::events(answers, first, PING, move |heard| match heard {
+        Some(Ok(Event { index, what: What::Piece(piece) })) => {
+            let mut tokens = shown.logprobs.then(|| logprobs(&piece.tokens));
+            let mut parts: Vec<Value> = piece.parts.into_iter().map(say).collect();
+            if parts.is_empty() {
+                parts.push(json!({ "content": "" }));
+            }
+            let chunks = parts.into_iter().map(|part| {
+                let tokens = tokens.take().unwrap_or_default();
+                chunk(delta(index, part, tokens, Value::Null), Value::Null)
+            });
+            chunks.collect()
+        }
+        Some(Ok(Event { index, what: What::End(end) })) => {
+            ends.push(end.usage);
+            chunk(delta(index, json!({}), Value::Null, finish_reason(&end.reason).into()), Value::Null)
+        }
+        Some(Err(error)) => event(&Dialect::OpenAi.error_body(&error)),
+        None if include_usage => chunk(Vec::new(), usage(&ends)) + DONE,
+        None => DONE.to_owned(),
+    })
+}
+
+fn say(part: Part) -> Value {
+    match part {
+        Part::Text(text) => json!({ "content": text }),
+        Part::Thought(text) => json!({ "reasoning_content": text }),
+    }
+}

@@ -1,0 +1,9 @@
+//! The server over a real socket, with the bundled model.
+
+mod admin;
+mod anthropic;
+mod fuzz;
+mod openai;
+mod pool;
+mod support;
+mod trouble;

@@ -1,0 +1,133 @@
+//! `coder serve`: the program, its signals, its key and its log.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::Duration;
+
+use crate::support::{coder, output, stderr};
+
+/// A server that listens, and the rest of what it says.
+struct Serving {
+    child: Child,
+    address: String,
+    log: BufReader<ChildStderr>,
+    said: String,
+}
+
+fn serve(args: &[&str], key: Option<&str>) -> Serving {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_coder"));
+    command.args(["serve", "--port", "0"]).args(args).env_remove("RUST_LOG").env_remove("CODER_API_KEY");
+    if let Some(key) = key {
+        command.env("CODER_API_KEY", key);
+    }
+    let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    loop {
+        let mut line = String::new();
+        assert!(log.read_line(&mut line).unwrap() > 0, "it ended: {said}");
+        if let Some(address) = line.strip_prefix("listening on http://") {
+            let address = address.trim().replace("0.0.0.0", "127.0.0.1");
+            return Serving { child, address, log, said };
+        }
+        said += &line;
+    }
+}
+
+impl Serving {
+    fn begin(&self, head: &str, body: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+        let length = body.len();
+        let text = format!(
+            "{head} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}",
+            self.address
+        );
+        stream.write_all(text.as_bytes()).unwrap();
+        stream
+    }
+
+    fn ask(&self, head: &str, body: &str) -> String {
+        let mut answer = String::new();
+        self.begin(head, body).read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    }
+
+    /// Its exit code and all that it said.
+    fn end(mut self) -> (Option<i32>, String) {
+        self.log.read_to_string(&mut self.said).unwrap();
+        (self.child.wait().unwrap().code(), self.said)
+    }
+}
+
+const SECRET: &str = "Classify: the zanzibar login fails";
+
+/// Covers S0-09, S0-15, S0-16.
+#[test]
+fn it_serves_until_it_is_told_to_end() {
+    let serving = serve(&["--alias", "claude-*=coder-tiny", "--log", "json"], None);
+    let body = format!(r#"{{"model": "free", "messages": [{{"role": "user", "content": "{SECRET}"}}]}}"#);
+    let answer = serving.ask("POST /v1/chat/completions", &body);
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("\"choices\":["), "{answer}");
+    assert!(serving.ask("GET /api/tags", "").contains(r#""name":"free""#));
+    let wrong = format!(r#"{{"model": "zanzibar", "messages": "{SECRET}", "max_tokens": "{SECRET}"}}"#);
+    let refused = serving.ask("POST /v1/chat/completions", &wrong);
+    assert!(refused.starts_with("HTTP/1.1 400"), "{refused}");
+    // An answer that grows when the signal comes is completed.
+    let long = r#"{"model": "claude-x", "max_tokens": 200, "stream": true, "temperature": 1,
+        "messages": [{"role": "user", "content": "Write a Python function `f`."}]}"#;
+    let mut growing = serving.begin("POST /v1/messages", long);
+    growing.read_exact(&mut [0; 200]).unwrap();
+    serving.signal("-TERM");
+    let mut rest = String::new();
+    growing.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("event: message_stop"), "{rest}");
+    let (code, log) = serving.end();
+    assert_eq!(code, Some(0), "{log}");
+    // Numbers are in the log, words are not.
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let answered = lines.iter().filter(|line| line["fields"]["message"] == "answered").count();
+    assert_eq!(answered, 2, "{log}");
+    assert!(
+        !log.contains("login") && !log.contains("zanzibar") && !log.contains("FEAT") && !log.contains("def "),
+        "{log}"
+    );
+}
+
+#[test]
+fn elsewhere_than_on_loopback_a_key_is_needed() {
+    let serving = serve(&["--host", "0.0.0.0"], None);
+    let (_, key) = serving.said.trim().rsplit_once(' ').unwrap();
+    assert!(key.starts_with("sk-") && serving.said.starts_with("note: 0.0.0.0"), "{}", serving.said);
+    assert!(serving.ask("GET /v1/models", "").starts_with("HTTP/1.1 401"));
+    let with_key = format!("GET /v1/models HTTP/1.1\r\nx-api-key: {key}\r\nx-rest:");
+    assert!(serving.ask(&with_key, "").starts_with("HTTP/1.1 200"));
+    serving.signal("-INT");
+    assert_eq!(serving.end().0, Some(0));
+
+    let serving = serve(&["--host", "0.0.0.0", "--log", "none"], Some("sk-mine"));
+    assert_eq!(serving.said, "");
+    let with_key = "GET /v1/models HTTP/1.1\r\nauthorization: Bearer sk-mine\r\nx-rest:";
+    assert!(serving.ask(with_key, "").starts_with("HTTP/1.1 200"));
+    serving.signal("-TERM");
+    assert_eq!(serving.end(), (Some(0), String::new()));
+}
+
+#[test]
+fn what_cannot_be_served_is_said_at_once() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let busy = output(&["serve", "--port", &port, "--log", "none"]);
+    assert_eq!(busy.status.code(), Some(1));
+    assert!(stderr(&busy).contains("choose another --port"), "{}", stderr(&busy));
+    let nobody = output(&["serve", "--alias", "x=nobody"]);
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(stderr(&nobody).contains("no model `nobody`"), "{}", stderr(&nobody));
+    assert_eq!(coder(&["serve", "--alias", "x"]).output().unwrap().status.code(), Some(2));
+}

@@ -1,0 +1,174 @@
+"""The Python packages `openai` and `anthropic` against a server; prints rows of a table, exits 1 if one failed."""
+
+import asyncio
+import json
+import sys
+import traceback
+
+import anthropic
+import openai
+
+URL = sys.argv[1]
+TASK = "Write a Python function `add` that returns the sum of `a` and `b`."
+SCHEMA = {
+    "type": "object",
+    "properties": {"kind": {"enum": ["BUG", "FEAT", "TASK"]}, "urgent": {"type": "boolean"}},
+    "required": ["kind", "urgent"],
+    "additionalProperties": False,
+}
+
+gpt = openai.OpenAI(base_url=f"{URL}/v1", api_key="none", max_retries=0)
+claude = anthropic.Anthropic(base_url=URL, api_key="none", max_retries=0)
+
+
+def user(text):
+    return [{"role": "user", "content": text}]
+
+
+def openai_models():
+    ids = [model.id for model in gpt.models.list()]
+    assert "free" in ids and "coder-tiny" in ids, ids
+    assert gpt.models.retrieve("free").id == "free"
+
+
+def openai_chat():
+    answer = gpt.chat.completions.create(model="gpt-4o", messages=user(TASK), temperature=0)
+    assert "def add" in answer.choices[0].message.content
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+    return answer.choices[0].message.content
+
+
+def openai_stream():
+    whole = openai_chat()
+    chunks = list(
+        gpt.chat.completions.create(
+            model="free", messages=user(TASK), temperature=0, stream=True, stream_options={"include_usage": True}
+        )
+    )
+    assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == whole
+    assert chunks[-1].usage.completion_tokens > 0 and not chunks[-1].choices
+
+
+def openai_stream_helper():
+    with gpt.chat.completions.stream(model="free", messages=user(TASK), temperature=0) as stream:
+        for _ in stream:
+            pass
+        assert "def add" in stream.get_final_completion().choices[0].message.content
+
+
+def openai_structured():
+    form = {"type": "json_schema", "json_schema": {"name": "kind", "strict": True, "schema": SCHEMA}}
+    for seed in range(5):
+        answer = gpt.chat.completions.create(
+            model="free", messages=user("Classify: crash"), response_format=form, temperature=1.5, seed=seed
+        )
+        value = json.loads(answer.choices[0].message.content)
+        assert value["kind"] in ("BUG", "FEAT", "TASK") and isinstance(value["urgent"], bool)
+
+
+def openai_n_and_logprobs():
+    answer = gpt.chat.completions.create(
+        model="free", messages=user(TASK), n=3, temperature=1.2, logprobs=True, top_logprobs=3, max_tokens=8
+    )
+    assert len(answer.choices) == 3
+    for choice in answer.choices:
+        assert all(len(token.top_logprobs) == 3 for token in choice.logprobs.content)
+
+
+def openai_completions():
+    answer = gpt.completions.create(model="free", prompt="def add(", max_tokens=5, logprobs=2)
+    assert answer.choices[0].text and len(answer.choices[0].logprobs.tokens) == 5
+    assert "".join(c.choices[0].text for c in gpt.completions.create(model="free", prompt="x", stream=True))
+
+
+def expect(kind, call, *words):
+    try:
+        call()
+    except kind as error:
+        for word in words:
+            assert word in str(error), str(error)
+        return error
+    raise AssertionError(f"no {kind.__name__}")
+
+
+def openai_errors():
+    chat = gpt.chat.completions.create
+    error = expect(openai.NotFoundError, lambda: chat(model="nobody", messages=user("x")), "nobody")
+    assert error.code == "model_not_found" and error.param == "model"
+    error = expect(openai.BadRequestError, lambda: chat(model="free", messages=user("word " * 20000)))
+    assert error.code == "context_length_exceeded"
+    expect(openai.BadRequestError, lambda: chat(model="free", messages=user("x"), temperature=-1), "temperature")
+
+
+def openai_async():
+    async def main():
+        client = openai.AsyncOpenAI(base_url=f"{URL}/v1", api_key="none", max_retries=0)
+        texts = await asyncio.gather(
+            *(client.chat.completions.create(model="free", messages=user(TASK), temperature=0) for _ in range(8))
+        )
+        assert len({text.choices[0].message.content for text in texts}) == 1
+
+    asyncio.run(main())
+
+
+def anthropic_message():
+    answer = claude.messages.create(model="claude-sonnet-5-5", max_tokens=200, messages=user(TASK), temperature=0)
+    assert "def add" in answer.content[0].text
+    assert answer.stop_reason == "end_turn" and answer.usage.output_tokens > 0
+    return answer.content[0].text
+
+
+def anthropic_stream():
+    whole = anthropic_message()
+    with claude.messages.stream(model="claude-x", max_tokens=200, messages=user(TASK), temperature=0) as stream:
+        assert "".join(stream.text_stream) == whole
+        final = stream.get_final_message()
+    assert final.content[0].text == whole and final.stop_reason == "end_turn"
+    assert final.usage.output_tokens > 0
+
+
+def anthropic_count():
+    counted = claude.messages.count_tokens(model="claude-x", messages=user(TASK)).input_tokens
+    usage = claude.messages.create(model="claude-x", max_tokens=1, messages=user(TASK)).usage
+    assert counted == usage.input_tokens + usage.cache_read_input_tokens
+
+
+def anthropic_cache():
+    system = [{"type": "text", "text": "Be kind. " * 60, "cache_control": {"type": "ephemeral"}}]
+    ask = lambda: claude.messages.create(model="claude-x", max_tokens=1, system=system, messages=user("hi")).usage
+    ask()
+    assert ask().cache_read_input_tokens > 60
+
+
+def anthropic_stop():
+    answer = claude.messages.create(
+        model="claude-x", max_tokens=200, messages=user(TASK), temperature=0, stop_sequences=["("]
+    )
+    assert (answer.stop_reason, answer.stop_sequence) == ("stop_sequence", "(")
+
+
+def anthropic_errors():
+    make = lambda **fields: claude.messages.create(**{"model": "claude-x", "max_tokens": 5, "messages": user("x")} | fields)
+    expect(anthropic.NotFoundError, lambda: make(model="nobody"), "nobody")
+    expect(anthropic.BadRequestError, lambda: make(messages=user("word " * 20000)), "prompt is too long")
+    expect(anthropic.BadRequestError, lambda: make(messages=[]), "messages")
+
+
+def main():
+    failed = False
+    tests = [(name, test) for name, test in globals().items() if name.startswith(("openai_", "anthropic_"))]
+    versions = {"openai": openai.__version__, "anthropic": anthropic.__version__}
+    for name, test in tests:
+        client, what = name.split("_", 1)
+        try:
+            test()
+            result = "passed"
+        except Exception:
+            traceback.print_exc()
+            result, failed = "**failed**", True
+        print(f"| {client} {versions[client]} | {what.replace('_', ' ')} | {result} |", flush=True)
+    sys.exit(failed)
+
+
+main()
