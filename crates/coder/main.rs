@@ -35,6 +35,7 @@ mod report;
 mod run;
 mod rungs;
 mod sandbox;
+#[cfg(feature = "serve")]
 mod serve;
 mod state;
 mod stats;
@@ -83,6 +84,7 @@ enum Command {
     Ask(ask::AskArgs),
     Complete(complete::CompleteArgs),
     Chat(chat::ChatArgs),
+    #[cfg(feature = "serve")]
     Serve(serve::ServeArgs),
     Bench(bench::BenchArgs),
     Tokenize(text::TokenizeArgs),
@@ -131,6 +133,7 @@ fn dispatch(command: Command) -> Outcome {
         Command::Ask(args) => ask::run(args),
         Command::Complete(args) => complete::run(args),
         Command::Chat(args) => chat::run(args),
+        #[cfg(feature = "serve")]
         Command::Serve(args) => serve::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Tokenize(args) => text::tokenize(args),

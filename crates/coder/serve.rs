@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use coder_serve::{Access, Keep, Limits, Model, Models, Server};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{OpenArgs, bytes};
 use crate::bundled;
@@ -219,13 +219,12 @@ fn read_key(path: &Path) -> Outcome<String> {
     }
 }
 
-/// Events to standard error, by `RUST_LOG` if it is set.
+/// What happens, to standard error.
 fn log(form: LogForm) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    let builder = tracing_subscriber::fmt();
+    let builder = builder.with_max_level(LevelFilter::INFO).with_writer(io::stderr).with_target(false);
     match form {
-        LogForm::Text => builder.with_ansi(io::stderr().is_terminal()).init(),
+        LogForm::Text => builder.with_ansi(false).init(),
         LogForm::Json => builder.json().init(),
         LogForm::None => {}
     }

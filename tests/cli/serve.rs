@@ -17,7 +17,7 @@ struct Serving {
 
 fn serve(args: &[&str], key: Option<&str>) -> Serving {
     let mut command = Command::new(env!("CARGO_BIN_EXE_coder"));
-    command.args(["serve", "--port", "0"]).args(args).env_remove("RUST_LOG").env_remove("CODER_API_KEY");
+    command.args(["serve", "--port", "0"]).args(args).env_remove("CODER_API_KEY");
     if let Some(key) = key {
         command.env("CODER_API_KEY", key);
     }

@@ -16,6 +16,14 @@ SCHEMA = {
     "required": ["kind", "urgent"],
     "additionalProperties": False,
 }
+# The package has no parameter for it any more; the API has.
+GREEDY = {"temperature": 0}
+PLACE = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Oslo", "Rome"]}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
+    "required": ["city", "days"],
+    "additionalProperties": False,
+}
 
 gpt = openai.OpenAI(base_url=f"{URL}/v1", api_key="none", max_retries=0)
 claude = anthropic.Anthropic(base_url=URL, api_key="none", max_retries=0)
@@ -76,6 +84,34 @@ def openai_n_and_logprobs():
         assert all(len(token.top_logprobs) == 3 for token in choice.logprobs.content)
 
 
+def valid(arguments):
+    assert arguments["city"] in ("Oslo", "Rome") and 1 <= arguments["days"] <= 9, arguments
+
+
+def openai_tools():
+    function = {"name": "weather", "description": "Tells the weather.", "parameters": PLACE}
+    fields = dict(
+        model="free",
+        messages=user("Weather in Oslo?"),
+        tools=[{"type": "function", "function": function}],
+        tool_choice={"type": "function", "function": {"name": "weather"}},
+        parallel_tool_calls=False,
+        max_tokens=200,
+    )
+    choice = gpt.chat.completions.create(**fields).choices[0]
+    assert choice.finish_reason == "tool_calls"
+    call = choice.message.tool_calls[0]
+    assert call.function.name == "weather" and call.id
+    valid(json.loads(call.function.arguments))
+    with gpt.chat.completions.stream(**fields) as stream:
+        for _ in stream:
+            pass
+        valid(json.loads(stream.get_final_completion().choices[0].message.tool_calls[0].function.arguments))
+    result = {"role": "tool", "tool_call_id": call.id, "content": "Sunny."}
+    fields |= {"messages": fields["messages"] + [choice.message, result], "tool_choice": "none"}
+    assert gpt.chat.completions.create(**fields).choices[0].message.content is not None
+
+
 def openai_completions():
     answer = gpt.completions.create(model="free", prompt="def add(", max_tokens=5, logprobs=2)
     assert answer.choices[0].text and len(answer.choices[0].logprobs.tokens) == 5
@@ -113,7 +149,7 @@ def openai_async():
 
 
 def anthropic_message():
-    answer = claude.messages.create(model="claude-sonnet-5-5", max_tokens=200, messages=user(TASK), temperature=0)
+    answer = claude.messages.create(model="claude-sonnet-5-5", max_tokens=200, messages=user(TASK), extra_body=GREEDY)
     assert "def add" in answer.content[0].text
     assert answer.stop_reason == "end_turn" and answer.usage.output_tokens > 0
     return answer.content[0].text
@@ -121,7 +157,7 @@ def anthropic_message():
 
 def anthropic_stream():
     whole = anthropic_message()
-    with claude.messages.stream(model="claude-x", max_tokens=200, messages=user(TASK), temperature=0) as stream:
+    with claude.messages.stream(model="claude-x", max_tokens=200, messages=user(TASK), extra_body=GREEDY) as stream:
         assert "".join(stream.text_stream) == whole
         final = stream.get_final_message()
     assert final.content[0].text == whole and final.stop_reason == "end_turn"
@@ -141,9 +177,34 @@ def anthropic_cache():
     assert ask().cache_read_input_tokens > 60
 
 
+def anthropic_tools():
+    fields = dict(
+        model="claude-x",
+        max_tokens=200,
+        messages=user("Weather in Oslo?"),
+        tools=[{"name": "weather", "description": "Tells the weather.", "input_schema": PLACE}],
+        tool_choice={"type": "tool", "name": "weather", "disable_parallel_tool_use": True},
+    )
+    answer = claude.messages.create(**fields)
+    assert answer.stop_reason == "tool_use"
+    call = answer.content[0]
+    assert call.type == "tool_use" and call.name == "weather"
+    valid(call.input)
+    with claude.messages.stream(**fields) as stream:
+        final = stream.get_final_message()
+    valid(final.content[0].input)
+    result = {"type": "tool_result", "tool_use_id": call.id, "content": "Sunny."}
+    fields |= {
+        "messages": fields["messages"]
+        + [{"role": "assistant", "content": answer.content}, {"role": "user", "content": [result]}],
+        "tool_choice": {"type": "none"},
+    }
+    assert claude.messages.create(**fields).stop_reason in ("end_turn", "max_tokens")
+
+
 def anthropic_stop():
     answer = claude.messages.create(
-        model="claude-x", max_tokens=200, messages=user(TASK), temperature=0, stop_sequences=["("]
+        model="claude-x", max_tokens=200, messages=user(TASK), extra_body=GREEDY, stop_sequences=["("]
     )
     assert (answer.stop_reason, answer.stop_sequence) == ("stop_sequence", "(")
 

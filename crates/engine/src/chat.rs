@@ -62,6 +62,13 @@ impl ChatTemplate {
         Ok(Some(template))
     }
 
+    /// The Jinja source, of the variant for tools if that is asked for and there is one.
+    pub fn source(&self, tools: bool) -> String {
+        let name = if tools && self.has_tool_template { "tool_use" } else { "default" };
+        // Both are there since `new`.
+        self.environment.get_template(name).map_or_else(|_| String::new(), |found| found.source().to_owned())
+    }
+
     /// The prompt for `messages`.
     ///
     /// `tools` are function declarations in the OpenAI form. With `add_generation_prompt` the prompt ends where the

@@ -5,11 +5,13 @@
 
 use std::sync::Arc;
 
-use coder_engine::{Canceller, Engine, Event as Engines, Finish, Generation, Request, Timings, Token, Usage};
+use coder_engine::{
+    Canceller, Engine, Event as Engines, Finish, Generation, Request, Timings, ToolEvent, ToolStream, Usage,
+};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::spawn_blocking;
 
-use crate::ask::{Ask, Prompt};
+use crate::ask::{Ask, Plan, random};
 use crate::models::Lease;
 use crate::thinking::Thinking;
 use crate::{Error, Result, Server};
@@ -54,6 +56,21 @@ pub(crate) enum Part {
     Text(String),
     /// What the model thinks before it answers.
     Thought(String),
+    /// A call of a tool begins.
+    Call {
+        index: usize,
+        id: String,
+        name: String,
+    },
+    /// More of a call's arguments, which together are the text of a JSON object.
+    Arguments {
+        index: usize,
+        delta: String,
+    },
+    /// A call ends; one that was cut off is not complete.
+    CallEnd {
+        complete: bool,
+    },
 }
 
 /// A token's bytes and log-probability, and the most probable ones.
@@ -77,6 +94,8 @@ pub(crate) struct End {
 pub(crate) enum Reason {
     /// It is complete.
     Stop,
+    /// It is complete, and has calls.
+    Calls,
     /// This text ended it.
     StopString(String),
     /// It has as many tokens as it may have, or took as long.
@@ -112,22 +131,20 @@ impl Answers {
         let model = lease.name().to_owned();
         let server = server.clone();
         let (sender, events) = mpsc::channel(WAITING);
-        let (most, is_chat) = (ask.max_tokens, matches!(ask.prompt, Prompt::Chat(_)));
-        let free = is_chat && ask.grammar.is_none();
-        let logprobs = ask.sampler.logprobs.is_some();
+        let (most, logprobs) = (ask.max_tokens, ask.sampler.logprobs.is_some());
         let begun = spawn_blocking(move || {
             let engine = lease.engine.clone();
-            let requests = ask.requests(&engine, server.limits())?;
+            let Plan { requests, tools, thinks } = ask.plan(&engine, server.limits())?;
             let held = Arc::new(Held { server, lease, _permit: permit });
-            let prompt = requests.first().map_or(&[][..], |request| &request.prompt);
-            let (prompt_tokens, thinks) = (prompt.len(), if free { thinks(&engine, prompt) } else { None });
-            let generations = generate(&engine, requests)?;
+            let prompt_tokens = requests.first().map_or(0, |request| request.prompt.len());
             let mut cancel = Vec::new();
-            for (index, generation) in generations.into_iter().enumerate() {
+            for (index, generation) in generate(&engine, requests)?.into_iter().enumerate() {
                 cancel.push(CancelOnDrop(generation.canceller()));
                 let thinking = thinks.map_or_else(Thinking::none, Thinking::new);
-                let pump =
-                    Pump { index, most, logprobs, thinking, sender: sender.clone(), held: held.clone() };
+                let seed = format!("{:08x}", random() as u32);
+                let calls = tools.as_ref().map(|set| ToolStream::new(engine.tokenizer(), set, seed));
+                let (sender, held) = (sender.clone(), held.clone());
+                let pump = Pump { index, most, logprobs, calls, thinking, sender, held };
                 spawn_blocking(move || pump.run(generation));
             }
             Ok::<_, Error>((prompt_tokens, cancel))
@@ -147,12 +164,15 @@ fn generate(engine: &Engine, requests: Vec<Request>) -> Result<Vec<Generation>> 
     Ok(requests.into_iter().map(|request| engine.generate(request)).collect::<Result<_, _>>()?)
 }
 
-/// Whether the model may think before it answers, and then whether the prompt has begun the thought.
-fn thinks(engine: &Engine, prompt: &[u32]) -> Option<bool> {
-    let tokenizer = engine.tokenizer();
-    tokenizer.token_id("<think>")?;
-    let end = tokenizer.decode(&prompt[prompt.len().saturating_sub(4)..]);
-    Some(end.trim_ascii_end().ends_with(b"<think>"))
+/// The parts of an answer in a part that may have calls.
+fn part(thinking: &mut Thinking, event: ToolEvent) -> Vec<Part> {
+    let part = match event {
+        ToolEvent::Text(text) => return thinking.push(&text),
+        ToolEvent::CallBegin { index, id, name } => Part::Call { index, id, name },
+        ToolEvent::Arguments { index, delta } => Part::Arguments { index, delta },
+        ToolEvent::CallEnd { complete, .. } => Part::CallEnd { complete },
+    };
+    thinking.finish().into_iter().chain([part]).collect()
 }
 
 /// The thread of one answer.
@@ -162,6 +182,8 @@ struct Pump {
     most: Option<usize>,
     /// Whether the client wants log-probabilities.
     logprobs: bool,
+    /// If the answer may have calls.
+    calls: Option<ToolStream>,
     thinking: Thinking,
     sender: mpsc::Sender<Result<Event>>,
     held: Arc<Held>,
@@ -171,18 +193,10 @@ impl Pump {
     fn run(mut self, generation: Generation) {
         for event in generation {
             let told = match event {
-                Ok(Engines::Prefill { .. }) => true,
-                Ok(Engines::Token(token)) => {
-                    let piece = self.piece(token);
-                    self.tell(piece)
-                }
-                Ok(Engines::Done(summary)) => {
-                    let mut parts = self.thinking.push(&summary.text);
-                    parts.extend(self.thinking.finish());
-                    let reason = self.reason(summary.finish, summary.usage);
-                    let end = End { reason, usage: summary.usage, timings: summary.timings };
-                    self.record(&end);
-                    self.tell(Piece { parts, tokens: Vec::new() }) && self.send(Ok(What::End(end)))
+                Ok(event) => {
+                    let parts = self.parts(&event);
+                    let tokens = self.tokens(&event);
+                    self.tell(Piece { parts, tokens }) && self.end(event)
                 }
                 Err(error) => {
                     tracing::error!(model = self.held.lease.name(), %error, "answer failed");
@@ -197,17 +211,39 @@ impl Pump {
         }
     }
 
-    fn piece(&mut self, token: Token) -> Piece {
-        let tokens = match self.logprobs {
-            false => Vec::new(),
-            true => {
-                let bytes = |id| self.held.lease.engine.tokenizer().token_bytes(id).to_vec();
-                let top = token.top.iter().map(|&(id, logprob)| (bytes(id), logprob)).collect();
-                vec![Logprob { bytes: bytes(token.id), logprob: token.logprob, top }]
+    /// What became certain with an event.
+    fn parts(&mut self, event: &Engines) -> Vec<Part> {
+        let Self { calls, thinking, .. } = self;
+        let mut parts: Vec<Part> = match (calls, event) {
+            (Some(calls), event) => {
+                calls.read(event).into_iter().flat_map(|call| part(thinking, call)).collect()
             }
+            (None, Engines::Prefill { .. }) => Vec::new(),
+            (None, Engines::Token(token)) => thinking.push(&token.text),
+            (None, Engines::Done(summary)) => thinking.push(&summary.text),
         };
-        let parts = if token.text.is_empty() { Vec::new() } else { self.thinking.push(&token.text) };
-        Piece { parts, tokens }
+        if matches!(event, Engines::Done(_)) {
+            parts.extend(thinking.finish());
+        }
+        parts
+    }
+
+    fn tokens(&self, event: &Engines) -> Vec<Logprob> {
+        let Engines::Token(token) = event else { return Vec::new() };
+        if !self.logprobs {
+            return Vec::new();
+        }
+        let bytes = |id| self.held.lease.engine.tokenizer().token_bytes(id).to_vec();
+        let top = token.top.iter().map(|&(id, logprob)| (bytes(id), logprob)).collect();
+        vec![Logprob { bytes: bytes(token.id), logprob: token.logprob, top }]
+    }
+
+    fn end(&self, event: Engines) -> bool {
+        let Engines::Done(summary) = event else { return true };
+        let reason = self.reason(summary.finish, summary.usage);
+        let end = End { reason, usage: summary.usage, timings: summary.timings };
+        self.record(&end);
+        self.send(Ok(What::End(end)))
     }
 
     fn tell(&self, piece: Piece) -> bool {
@@ -231,6 +267,7 @@ impl Pump {
                 Reason::Context
             }
             Finish::Length | Finish::Deadline => Reason::Length,
+            Finish::Stop if self.calls.as_ref().is_some_and(|calls| calls.calls().1 > 0) => Reason::Calls,
             Finish::Stop | Finish::Cancelled => Reason::Stop,
         }
     }

@@ -32,7 +32,7 @@ pub(crate) async fn count_tokens(State(server): State<Server>, fields: Fields) -
     let (model, chat) = (body.model.clone(), body.into_chat()?);
     server
         .with_model(Some(model), move |engine| {
-            Ok(json_response(&json!({ "input_tokens": chat.request(engine)?.prompt.len() })))
+            Ok(json_response(&json!({ "input_tokens": chat.prompt(engine)?.len() })))
         })
         .await
 }
@@ -55,6 +55,7 @@ fn counts(input: usize, cached: usize, output: usize) -> Value {
 fn stopped(reason: &Reason) -> (&'static str, Option<&str>) {
     match reason {
         Reason::Stop => ("end_turn", None),
+        Reason::Calls => ("tool_use", None),
         Reason::StopString(text) => ("stop_sequence", Some(text)),
         Reason::Length => ("max_tokens", None),
         Reason::Context => ("model_context_window_exceeded", None),
@@ -77,33 +78,50 @@ fn message(id: &str, model: &str, content: &[Value], end: Option<&End>, usage: V
 
 /// The whole answer at once.
 async fn whole(mut answers: Answers, id: &str) -> Result<Response> {
-    let (mut parts, mut last) = (Vec::new(), None);
+    let (mut blocks, mut last) = (Vec::new(), None);
     while let Some(event) = answers.next().await {
         match event?.what {
-            What::Piece(piece) => piece.parts.into_iter().for_each(|part| join(&mut parts, part)),
+            What::Piece(piece) => piece.parts.into_iter().for_each(|part| join(&mut blocks, part)),
             What::End(end) => last = Some(end),
         }
     }
-    let content: Vec<Value> = parts.into_iter().map(block).collect();
+    let content: Vec<Value> = blocks.into_iter().filter_map(Block::json).collect();
     let counted = last.as_ref().map_or(Value::Null, |end| usage(&end.usage));
     Ok(json_response(&message(id, &answers.model, &content, last.as_ref(), counted)))
 }
 
-/// Appends to the last part of its kind.
-fn join(parts: &mut Vec<Part>, part: Part) {
-    match (parts.last_mut(), part) {
-        (Some(Part::Text(all)), Part::Text(text)) | (Some(Part::Thought(all)), Part::Thought(text)) => {
-            *all += &text
-        }
-        (_, part) => parts.push(part),
+/// A block of a whole answer.
+enum Block {
+    Text(String),
+    Thought(String),
+    Call { id: String, name: String, arguments: String },
+}
+
+/// Appends to the last block, or begins another.
+fn join(blocks: &mut Vec<Block>, part: Part) {
+    match (blocks.last_mut(), part) {
+        (Some(Block::Text(all)), Part::Text(more))
+        | (Some(Block::Thought(all)), Part::Thought(more))
+        | (Some(Block::Call { arguments: all, .. }), Part::Arguments { delta: more, .. }) => *all += &more,
+        (_, Part::Text(text)) => blocks.push(Block::Text(text)),
+        (_, Part::Thought(text)) => blocks.push(Block::Thought(text)),
+        (_, Part::Call { id, name, .. }) => blocks.push(Block::Call { id, name, arguments: String::new() }),
+        (_, Part::Arguments { .. } | Part::CallEnd { .. }) => {}
     }
 }
 
-fn block(part: Part) -> Value {
-    match part {
-        Part::Text(text) => json!({ "type": "text", "text": text }),
-        // There is nothing to sign: whoever sends it back may have changed it.
-        Part::Thought(text) => json!({ "type": "thinking", "thinking": text, "signature": "" }),
+impl Block {
+    /// Nothing for a call whose arguments were cut off: a part of them is no object.
+    fn json(self) -> Option<Value> {
+        Some(match self {
+            Self::Text(text) => json!({ "type": "text", "text": text }),
+            // There is nothing to sign: whoever sends it back may have changed it.
+            Self::Thought(text) => json!({ "type": "thinking", "thinking": text, "signature": "" }),
+            Self::Call { id, name, arguments } => {
+                let input: Value = serde_json::from_str(&arguments).ok()?;
+                json!({ "type": "tool_use", "id": id, "name": name, "input": input })
+            }
+        })
     }
 }
 
@@ -137,23 +155,41 @@ struct Blocks {
 
 impl Blocks {
     fn add(&mut self, part: Part) -> String {
-        let (kind, empty, delta) = match part {
+        match part {
             Part::Text(text) => {
-                let empty = json!({ "type": "text", "text": "" });
-                ("text", empty, json!({ "type": "text_delta", "text": text }))
+                let begun = self.enter("text", json!({ "type": "text", "text": "" }));
+                begun + &self.delta(json!({ "type": "text_delta", "text": text }))
             }
             Part::Thought(text) => {
-                let empty = json!({ "type": "thinking", "thinking": "", "signature": "" });
-                ("thinking", empty, json!({ "type": "thinking_delta", "thinking": text }))
+                let begun =
+                    self.enter("thinking", json!({ "type": "thinking", "thinking": "", "signature": "" }));
+                begun + &self.delta(json!({ "type": "thinking_delta", "thinking": text }))
             }
-        };
-        let mut events = String::new();
-        if self.open != Some(kind) {
-            events += &self.close();
-            events += &event("content_block_start", json!({ "index": self.begun, "content_block": empty }));
-            (self.open, self.begun) = (Some(kind), self.begun + 1);
+            Part::Call { id, name, .. } => {
+                let before = self.close();
+                before
+                    + &self
+                        .enter("tool_use", json!({ "type": "tool_use", "id": id, "name": name, "input": {} }))
+            }
+            Part::Arguments { delta, .. } => {
+                self.delta(json!({ "type": "input_json_delta", "partial_json": delta }))
+            }
+            Part::CallEnd { .. } => self.close(),
         }
-        events + &event("content_block_delta", json!({ "index": self.begun - 1, "delta": delta }))
+    }
+
+    /// Begins a block, if one of its kind is not open.
+    fn enter(&mut self, kind: &'static str, empty: Value) -> String {
+        if self.open == Some(kind) {
+            return String::new();
+        }
+        let before = self.close();
+        (self.open, self.begun) = (Some(kind), self.begun + 1);
+        before + &event("content_block_start", json!({ "index": self.begun - 1, "content_block": empty }))
+    }
+
+    fn delta(&self, delta: Value) -> String {
+        event("content_block_delta", json!({ "index": self.begun.saturating_sub(1), "delta": delta }))
     }
 
     fn close(&mut self) -> String {

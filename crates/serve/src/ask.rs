@@ -1,11 +1,13 @@
 //! What both dialects ask for, in neither of them.
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::time::Instant;
 
-use coder_engine::{Engine, Grammar, Limit, Message, Request, SamplerOptions, SpecialTokens};
+use coder_engine::{Engine, Grammar, Limit, Message, Request, SamplerOptions, SpecialTokens, ToolSet};
 use serde_json::{Map, Value, json};
 
+use crate::tools::Tools;
 use crate::{Error, Limits, Result};
 
 /// Texts that may end an answer: each is looked for after every token.
@@ -50,6 +52,17 @@ pub(crate) struct Chat {
     pub(crate) begun: String,
     /// Variables of the template.
     pub(crate) variables: Map<String, Value>,
+    pub(crate) tools: Tools,
+}
+
+/// What the engine is asked, and how its answers are read.
+pub(crate) struct Plan {
+    /// One for each answer, of the same prompt.
+    pub(crate) requests: Vec<Request>,
+    /// If an answer may have calls.
+    pub(crate) tools: Option<Arc<ToolSet>>,
+    /// If the model may think before it answers: whether the prompt has begun the thought.
+    pub(crate) thinks: Option<bool>,
 }
 
 impl Chat {
@@ -67,10 +80,21 @@ impl Chat {
     }
 
     /// The tokens of the prompt. Takes a while for long ones.
-    pub(crate) fn request(&self, engine: &Engine) -> Result<Request> {
-        let mut request = engine.chat_as(&self.messages, None, &self.variables)?;
-        request.prompt.extend(engine.tokenizer().encode(&self.begun, SpecialTokens::Plain)?);
-        Ok(request)
+    ///
+    /// # Errors
+    /// [`Error::Request`] for what the template refuses, and for tools that cannot be called.
+    pub(crate) fn prompt(&self, engine: &Engine) -> Result<Vec<u32>> {
+        self.with_tools(engine, None).map(|(prompt, _)| prompt)
+    }
+
+    /// The same, with the tools for the model's way to write calls, where there are any.
+    fn with_tools(&self, engine: &Engine, form: Option<&Grammar>) -> Result<(Vec<u32>, Option<ToolSet>)> {
+        let is_empty = self.tools.declared.is_empty();
+        let set = if is_empty { None } else { Some(self.tools.set(engine, form)?) };
+        let shown = set.as_ref().map(ToolSet::declarations);
+        let mut prompt = engine.chat_as(&self.messages, shown.as_deref(), &self.variables)?.prompt;
+        prompt.extend(engine.tokenizer().encode(&self.begun, SpecialTokens::Plain)?);
+        Ok((prompt, set))
     }
 }
 
@@ -98,10 +122,18 @@ impl Ask {
         Ok(())
     }
 
-    /// The requests to the engine, one for each answer. Takes a while for long prompts.
-    pub(crate) fn requests(self, engine: &Engine, limits: &Limits) -> Result<Vec<Request>> {
+    /// What the engine is asked. Takes a while for long prompts.
+    pub(crate) fn plan(self, engine: &Engine, limits: &Limits) -> Result<Plan> {
+        let (mut tools, mut thinks) = (None, None);
         let mut request = match &self.prompt {
-            Prompt::Chat(chat) => chat.request(engine)?,
+            Prompt::Chat(chat) => {
+                let (prompt, set) = chat.with_tools(engine, self.grammar.as_ref())?;
+                if self.grammar.is_none() && chat.tools.leave_free() {
+                    thinks = thought(engine, &prompt);
+                }
+                tools = set.map(|set| Arc::new(set.thinking(thinks == Some(true))));
+                Request::new(prompt)
+            }
             Prompt::Text(text) => engine.prompt(text)?,
             Prompt::Tokens(tokens) => Request::new(tokens.clone()),
             Prompt::Fim { prefix, suffix } => engine.fim(prefix, suffix)?,
@@ -111,7 +143,10 @@ impl Ask {
         );
         request.sampler = self.sampler;
         request.stop = self.stop;
-        request.grammar = self.grammar;
+        request = match &tools {
+            Some(set) => request.tools(set),
+            None => request.grammar(self.grammar),
+        };
         request.deadline = limits.answer_time.and_then(|time| Instant::now().checked_add(time));
         let seed = self.seed.unwrap_or_else(random);
         let with_seed = |i| {
@@ -119,8 +154,16 @@ impl Ask {
             request.sampler.seed = seed.wrapping_add(i);
             request
         };
-        Ok((0..self.count as u64).map(with_seed).collect())
+        Ok(Plan { requests: (0..self.count as u64).map(with_seed).collect(), tools, thinks })
     }
+}
+
+/// Whether the model may think before it answers, and then whether the prompt has begun the thought.
+fn thought(engine: &Engine, prompt: &[u32]) -> Option<bool> {
+    let tokenizer = engine.tokenizer();
+    tokenizer.token_id("<think>")?;
+    let end = tokenizer.decode(&prompt[prompt.len().saturating_sub(4)..]);
+    Some(end.trim_ascii_end().ends_with(b"<think>"))
 }
 
 /// Another number every time; whoever guesses it gains nothing.

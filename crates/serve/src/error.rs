@@ -173,6 +173,7 @@ impl From<coder_engine::Error> for Error {
             }
             Engine::Template(_) => Self::request("messages", format!("`messages`: {error}")),
             Engine::Grammar(_) => Self::request("response_format", format!("`response_format`: {error}")),
+            Engine::Tool { .. } => Self::request("tools", format!("`tools`: {error}")),
             Engine::Unsupported { .. } => Self::request(None, error.to_string()),
             Engine::Busy { open } => Self::Busy { open },
             other => Self::Failed(other.to_string()),

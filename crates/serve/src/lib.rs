@@ -23,6 +23,7 @@ mod openai;
 mod server;
 mod stream;
 mod thinking;
+mod tools;
 
 pub use access::Access;
 pub use error::{Error, Result};

@@ -114,6 +114,7 @@ impl Reason {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Stop => "stop",
+            Self::Calls => "calls",
             Self::StopString(_) => "stop_string",
             Self::Length => "length",
             Self::Context => "context",

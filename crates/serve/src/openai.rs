@@ -179,6 +179,7 @@ impl Head {
 pub(crate) fn finish_reason(reason: &Reason) -> &'static str {
     match reason {
         Reason::Stop | Reason::StopString(_) => "stop",
+        Reason::Calls => "tool_calls",
         Reason::Length | Reason::Context => "length",
     }
 }

@@ -112,6 +112,7 @@ mod tests {
             match part {
                 Part::Thought(text) => thought += &text,
                 Part::Text(text) => said += &text,
+                other => panic!("{other:?}"),
             }
         }
         (thought, said)

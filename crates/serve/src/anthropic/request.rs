@@ -1,10 +1,11 @@
 //! What clients of the API of Anthropic send.
 
-use coder_engine::{Grammar, Message, SamplerOptions};
+use coder_engine::{Grammar, Message, SamplerOptions, Tool, ToolChoice};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::ask::{Ask, Chat, Prompt};
+use crate::tools::Tools;
 use crate::{Error, Result, Server};
 
 /// A line that Claude Code puts before the prompt. It changes with every request, so with it nothing of a conversation would
@@ -26,6 +27,7 @@ pub(super) struct Body {
     output_config: Option<OutputConfig>,
     output_format: Option<Format>,
     tools: Option<Vec<Value>>,
+    tool_choice: Option<Choose>,
     mcp_servers: Option<Vec<Value>>,
 }
 
@@ -37,6 +39,17 @@ pub(super) struct Count {
     system: Option<Content>,
     thinking: Option<Thinking>,
     tools: Option<Vec<Value>>,
+    tool_choice: Option<Choose>,
+}
+
+/// Whether tools are called, and which.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Choose {
+    Auto { disable_parallel_tool_use: Option<bool> },
+    Any { disable_parallel_tool_use: Option<bool> },
+    Tool { name: String, disable_parallel_tool_use: Option<bool> },
+    None {},
 }
 
 #[derive(Debug, Deserialize)]
@@ -116,7 +129,8 @@ impl Body {
                 "`mcp_servers` is not supported; no connection is opened",
             ));
         }
-        let chat = chat(self.messages, self.system, self.thinking.as_ref(), self.tools.as_deref())?;
+        let tools = tools(self.tools.as_deref(), self.tool_choice)?;
+        let chat = chat(self.messages, self.system, self.thinking.as_ref(), tools)?;
         let default = SamplerOptions::default();
         let sampler = SamplerOptions {
             temperature: self.temperature.unwrap_or(server.temperature()),
@@ -137,23 +151,33 @@ impl Body {
 
 impl Count {
     pub(super) fn into_chat(self) -> Result<Chat> {
-        chat(self.messages, self.system, self.thinking.as_ref(), self.tools.as_deref())
+        let tools = tools(self.tools.as_deref(), self.tool_choice)?;
+        chat(self.messages, self.system, self.thinking.as_ref(), tools)
     }
+}
+
+fn tools(declared: Option<&[Value]>, choice: Option<Choose>) -> Result<Tools> {
+    let declared = declared.unwrap_or_default().iter().map(Tool::from_anthropic).collect::<Result<_, _>>()?;
+    let (choice, alone) = match choice {
+        None => (ToolChoice::Auto, None),
+        Some(Choose::None {}) => (ToolChoice::None, None),
+        Some(Choose::Auto { disable_parallel_tool_use: alone }) => (ToolChoice::Auto, alone),
+        Some(Choose::Any { disable_parallel_tool_use: alone }) => (ToolChoice::Required, alone),
+        Some(Choose::Tool { name, disable_parallel_tool_use: alone }) => (ToolChoice::Named(name), alone),
+    };
+    Tools::new(declared, choice, alone != Some(true))
 }
 
 fn chat(
     messages: Vec<Said>,
     system: Option<Content>,
     thinking: Option<&Thinking>,
-    tools: Option<&[Value]>,
+    tools: Tools,
 ) -> Result<Chat> {
-    if tools.is_some_and(|tools| !tools.is_empty()) {
-        return Err(Error::Missing { what: "`tools`", remedy: "" });
-    }
     if messages.is_empty() {
         return Err(Error::request("messages", "`messages` is empty; say something"));
     }
-    let mut chat = Chat::default();
+    let mut chat = Chat { tools, ..Chat::default() };
     let system = system.map(|system| system.texts("system")).transpose()?.unwrap_or_default();
     let system: Vec<String> = system.into_iter().filter(|text| !text.starts_with(BILLING)).collect();
     if !system.is_empty() {

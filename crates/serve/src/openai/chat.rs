@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use coder_engine::{Grammar, Message, SamplerOptions, Usage};
+use coder_engine::{Grammar, Message, SamplerOptions, Tool, ToolChoice, Usage};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -14,6 +14,7 @@ use crate::answer::{Answers, Event, Logprob, Part, Piece, Reason, What};
 use crate::ask::{Ask, Chat, Prompt};
 use crate::body::Fields;
 use crate::dialect::{Dialect, json_response};
+use crate::tools::Tools;
 use crate::{Error, Result, Server, stream};
 
 /// The most log-probabilities of one token, as the API says.
@@ -34,6 +35,8 @@ pub(crate) struct Body {
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
     tools: Option<Vec<Value>>,
+    tool_choice: Option<Choose>,
+    parallel_tool_calls: Option<bool>,
     reasoning_effort: Option<String>,
     chat_template_kwargs: Option<Map<String, Value>>,
     audio: Option<Value>,
@@ -42,6 +45,27 @@ pub(crate) struct Body {
     grammar: Option<Value>,
     modalities: Option<Vec<String>>,
     web_search_options: Option<Value>,
+}
+
+/// Whether tools are called, and which.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected `auto`, `none`, `required`, or the name of a function")]
+enum Choose {
+    Word(Word),
+    Named { function: Function },
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Word {
+    Auto,
+    None,
+    Required,
+}
+
+#[derive(Debug, Deserialize)]
+struct Function {
+    name: String,
 }
 
 /// A message as clients send it.
@@ -109,13 +133,18 @@ impl Body {
         if self.modalities.iter().flatten().any(|kind| kind != "text") {
             return Err(Error::request("modalities", "`modalities`: only `text` is supported"));
         }
-        if self.tools.as_ref().is_some_and(|tools| !tools.is_empty()) {
-            return Err(Error::Missing { what: "`tools`", remedy: "" });
-        }
         if self.messages.is_empty() {
             return Err(Error::request("messages", "`messages` is empty; say something"));
         }
-        let mut chat = Chat::default();
+        let declared = self.tools.iter().flatten().map(Tool::from_openai).collect::<Result<_, _>>()?;
+        let choice = match self.tool_choice {
+            None | Some(Choose::Word(Word::Auto)) => ToolChoice::Auto,
+            Some(Choose::Word(Word::None)) => ToolChoice::None,
+            Some(Choose::Word(Word::Required)) => ToolChoice::Required,
+            Some(Choose::Named { function }) => ToolChoice::Named(function.name),
+        };
+        let parallel = self.parallel_tool_calls.unwrap_or(true);
+        let mut chat = Chat { tools: Tools::new(declared, choice, parallel)?, ..Chat::default() };
         for (at, said) in self.messages.into_iter().enumerate() {
             chat.messages.push(said.into_message(at)?);
         }
@@ -195,8 +224,16 @@ struct Shown {
 struct Choice {
     text: String,
     thought: String,
+    calls: Vec<Call>,
     tokens: Vec<Logprob>,
     end: Option<(Reason, Usage)>,
+}
+
+/// A call of a tool. Its arguments are the text of a JSON object, of which the end is missing where the answer was cut.
+struct Call {
+    id: String,
+    name: String,
+    arguments: String,
 }
 
 impl Choice {
@@ -205,6 +242,13 @@ impl Choice {
             match part {
                 Part::Text(text) => self.text += &text,
                 Part::Thought(text) => self.thought += &text,
+                Part::Call { id, name, .. } => self.calls.push(Call { id, name, arguments: String::new() }),
+                Part::Arguments { delta, .. } => {
+                    if let Some(call) = self.calls.last_mut() {
+                        call.arguments += &delta;
+                    }
+                }
+                Part::CallEnd { .. } => {}
             }
         }
         self.tokens.extend(piece.tokens);
@@ -214,6 +258,13 @@ impl Choice {
         let mut message = json!({ "role": "assistant", "content": self.text, "refusal": null });
         if !self.thought.is_empty() {
             message["reasoning_content"] = self.thought.as_str().into();
+        }
+        if !self.calls.is_empty() {
+            if self.text.is_empty() {
+                message["content"] = Value::Null;
+            }
+            let call = |Call { id, name, arguments }: &Call| json!({ "id": id, "type": "function", "function": { "name": name, "arguments": arguments } });
+            message["tool_calls"] = self.calls.iter().map(call).collect();
         }
         json!({
             "index": index,
@@ -271,8 +322,8 @@ fn send(answers: Answers, head: Head, shown: Shown, count: usize, include_usage:
     stream::events(answers, first, PING, move |heard| match heard {
         Some(Ok(Event { index, what: What::Piece(piece) })) => {
             let mut tokens = shown.logprobs.then(|| logprobs(&piece.tokens));
-            let mut parts: Vec<Value> = piece.parts.into_iter().map(say).collect();
-            if parts.is_empty() {
+            let mut parts: Vec<Value> = piece.parts.into_iter().filter_map(say).collect();
+            if parts.is_empty() && tokens.is_some() {
                 parts.push(json!({ "content": "" }));
             }
             let chunks = parts.into_iter().map(|part| {
@@ -291,9 +342,17 @@ fn send(answers: Answers, head: Head, shown: Shown, count: usize, include_usage:
     })
 }
 
-fn say(part: Part) -> Value {
-    match part {
+/// What a part adds to the message; nothing for the end of a call, which is where something else begins.
+fn say(part: Part) -> Option<Value> {
+    Some(match part {
         Part::Text(text) => json!({ "content": text }),
         Part::Thought(text) => json!({ "reasoning_content": text }),
-    }
+        Part::Call { index, id, name } => json!({ "tool_calls": [{
+            "index": index, "id": id, "type": "function", "function": { "name": name, "arguments": "" },
+        }] }),
+        Part::Arguments { index, delta } => {
+            json!({ "tool_calls": [{ "index": index, "function": { "arguments": delta } }] })
+        }
+        Part::CallEnd { .. } => return None,
+    })
 }

@@ -127,8 +127,9 @@ impl Choice {
     fn add(&mut self, piece: Piece) {
         for part in piece.parts {
             // Raw text has no other parts.
-            let (Part::Text(text) | Part::Thought(text)) = part;
-            self.text += &text;
+            if let Part::Text(text) = part {
+                self.text += &text;
+            }
         }
         self.tokens.extend(piece.tokens);
     }

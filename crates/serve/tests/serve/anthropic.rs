@@ -99,9 +99,10 @@ fn tokens_are_counted_exactly() {
 
 #[test]
 fn what_is_in_the_cache_is_told() {
+    let running = own();
     let text = format!("Keep in mind: {}", "five six seven eight ".repeat(40));
     let usage =
-        || SERVER.post(MESSAGES, &with(ask(&text), json!({ "max_tokens": 2 }))).json()["usage"].clone();
+        || running.post(MESSAGES, &with(ask(&text), json!({ "max_tokens": 2 }))).json()["usage"].clone();
     let (first, again) = (usage(), usage());
     assert_eq!(first["cache_read_input_tokens"], 0);
     let cached = again["cache_read_input_tokens"].as_u64().expect("a number");

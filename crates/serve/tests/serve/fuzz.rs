@@ -38,6 +38,7 @@ fn good() -> Vec<(&'static str, Value)> {
         "stop": ["a", "b"], "seed": 4, "presence_penalty": 0.5, "frequency_penalty": -0.5, "repetition_penalty": 1.1,
         "logit_bias": { "5": 10 }, "logprobs": true, "top_logprobs": 2, "stream": true, "stream_options": { "include_usage": true },
         "response_format": { "type": "json_schema", "json_schema": { "name": "x", "schema": schema } },
+        "tools": [{ "type": "function", "function": { "name": "f", "parameters": schema } }], "tool_choice": "auto", "parallel_tool_calls": true,
         "reasoning_effort": "none", "chat_template_kwargs": { "enable_thinking": false },
     });
     let complete = json!({
@@ -51,6 +52,7 @@ fn good() -> Vec<(&'static str, Value)> {
             { "role": "user", "content": [{ "type": "tool_result", "tool_use_id": "1", "content": [{ "type": "text", "text": "r" }], "is_error": true }, { "type": "text", "text": "go" }] },
         ],
         "temperature": 1, "top_p": 0.5, "top_k": 3, "stop_sequences": ["q"], "thinking": { "type": "disabled" }, "metadata": { "user_id": "u" },
+        "tools": [{ "name": "f", "input_schema": schema, "cache_control": null }], "tool_choice": { "type": "any" },
         "output_config": { "format": { "type": "json_schema", "schema": schema } },
     });
     let counted = json!({ "model": "claude-x", "system": "s", "messages": messages["messages"] });

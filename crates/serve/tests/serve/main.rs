@@ -6,4 +6,5 @@ mod fuzz;
 mod openai;
 mod pool;
 mod support;
+mod tools;
 mod trouble;

@@ -182,3 +182,9 @@ fn dechunk(mut bytes: &[u8]) -> Vec<u8> {
         bytes = &bytes[at + 4 + size..];
     }
 }
+
+/// A path in the data set that may lie beside the checkout.
+pub(crate) fn shared(path: &str) -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    root.ancestors().skip(1).map(|folder| folder.join("shared/data").join(path)).find(|path| path.exists())
+}
