@@ -40,6 +40,10 @@ model_list:
     litellm_params: {model: openai/gpt-4o-mini, api_key: none, mock_response: "Hello from the proxy, Wörld"}
   - model_name: translated
     litellm_params: {model: hosted_vllm/mock, api_base: "$LITELLM_URL/v1", api_key: $LITELLM_KEY}
+  - model_name: draft
+    litellm_params: {model: openai/gpt-4o-mini, api_key: none, mock_response: "```text\\na quokka\\n```"}
+  - model_name: draft-translated
+    litellm_params: {model: hosted_vllm/draft, api_base: "$LITELLM_URL/v1", api_key: $LITELLM_KEY}
   - model_name: limited
     litellm_params: {model: openai/gpt-4o-mini, api_key: none, mock_response: litellm.RateLimitError}
   - model_name: broken
@@ -69,6 +73,28 @@ status=0
 ask="cargo test --package coder-escalate --features network --test litellm -- --ignored --nocapture"
 SSL_CERT_FILE=$trust $ask --skip untrusted >"$work/out.txt" || status=$?
 $ask untrusted_litellm >>"$work/out.txt" || status=$?
+
+# The same through `coder run`: four rungs, and what the ledger has of them.
+mkdir -p "$work/config/coder" "$work/tasks"
+rung() { # name, dialect, address, whether it streams, model
+  printf '[endpoints.%s]\ndialect = "%s"\nurl = "%s"\nkey_env = "LITELLM_KEY"\nstream = %s\n' "$1" "$2" "$3" "$4"
+  printf '[rungs.%s]\nendpoint = "%s"\nmodel = "%s"\nprice = { input_usd = 2, output_usd = 10 }\n' "$1" "$1" "$5"
+}
+{
+  echo 'review.when = "never"'
+  rung chat openai "$LITELLM_URL/v1" true draft
+  rung chat-whole openai "$LITELLM_URL/v1" false draft
+  rung messages anthropic "$LITELLM_URL" true draft-translated
+  rung messages-whole anthropic "$LITELLM_URL" false draft-translated
+} >"$work/config/coder/coder.toml"
+for name in chat chat-whole messages messages-whole; do
+  printf '{"task_id": "%s", "model": "%s", "description": "Write a text about the sea", "output_file": "%s.txt",
+    "test_command": ["grep", "-q", "quokka", "%s.txt"]}' "$name" "$name" "$name" "$name" >"$work/tasks/$name.json"
+done
+coder() { XDG_CONFIG_HOME=$work/config XDG_STATE_HOME=$work/state SSL_CERT_FILE=$trust cargo run --quiet -- "$@"; }
+coder run "$work/tasks" --working-dir "$work" --no-sandbox >"$work/run.txt" || status=$?
+coder stats --log --json >"$work/ledger.json"
+
 mkdir -p tests/results
 {
   echo "# LiteLLM's proxy over TLS, in both dialects, streamed and whole"
@@ -80,6 +106,19 @@ mkdir -p tests/results
   grep '^|' "$work/out.txt"
   echo
   grep '^Untrusted' "$work/out.txt"
+  echo
+  echo "The same through \`coder run\`, as the ledger has it, at prices of \$2 and \$10 for a million tokens:"
+  echo
+  python3 - "$work/ledger.json" <<'PYTHON'
+import json, sys
+print("| rung | outcome | prompt | answer | bytes sent | cost |\n|---|---|---|---|---|---|")
+for task in json.load(open(sys.argv[1]))["tasks"]:
+    for sent in task["requests"]:
+        usage = sent["usage"]
+        tokens = usage["prompt_tokens"], usage["completion_tokens"]
+        assert abs(sent["cost_usd"] - (tokens[0] * 2 + tokens[1] * 10) / 1e6) < 1e-12, sent
+        print(f"| {sent['rung']} | {task['end']['outcome']} | {tokens[0]} | {tokens[1]} | {sent['bytes']} | ${sent['cost_usd']:.6f} |")
+PYTHON
 } >tests/results/litellm.md
 cat tests/results/litellm.md
 [ "$status" -eq 0 ] || { cat "$work/out.txt" >&2; exit "$status"; }
