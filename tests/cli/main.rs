@@ -11,11 +11,8 @@ mod plan;
 mod quantize;
 mod run;
 mod sandbox;
-<<<<<<< HEAD
-mod server;
-=======
 mod serve;
->>>>>>> 98bc131 (Serve: the APIs of OpenAI and Anthropic over local models, safe by default; coder serve)
+mod server;
 mod stats;
 mod support;
 mod text;
