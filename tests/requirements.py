@@ -16,8 +16,8 @@ SECTIONS = ("S0", "S1", "S2")
 
 # Lines that need a cloud model or an HTTP server: not what the task executor does by itself.
 ELSEWHERE = {
-    "HTTP and its clients": "S0-07 S0-15 S0-16 S0-27 S1-51 S1-52 S2-13 S2-14 S2-15 S2-16 S2-17 S2-24 S2-25 S2-34",
-    "cloud": "S2-01 S2-11 S2-30 S2-33 S2-37",
+    "HTTP and its clients": "S0-07 S1-51 S1-52 S2-15 S2-24 S2-25 S2-34",
+    "cloud": "S2-01 S2-30 S2-37",
     "download": "S0-12",
     "the whole suite": "S2-41",
 }
