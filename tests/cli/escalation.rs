@@ -219,6 +219,46 @@ fn a_budget_refuses_before_sending() {
     assert!(done > 0 && done < 100 && spent <= 0.2, "{done} {spent}");
 }
 
+/// Covers S0-34: the day's limit holds for all processes together, and nothing is sent of which there is no row.
+#[test]
+fn a_budget_holds_across_processes() {
+    let server = Server::start(|_| Answer::Say(fenced("a quokka"), 1000, 100));
+    // Room for one request at its most, $0.16; each process alone would have had it.
+    let day = format!("{REVIEW_OFF}\nbudget.day_usd = 0.17\nbudget.run_usd = 5");
+    let user = User::new(&server, &day, &[("task.json", &task("quokka"))]);
+    let busy = Server::start(|_| Answer::Hang);
+    let config = user.config.path().join("coder/coder.toml");
+    let hanging = std::fs::read_to_string(&config).unwrap().replace(&server.url, &busy.url);
+    std::fs::write(&config, hanging.replace("idle_s = 1", "idle_s = 15")).unwrap();
+    let args = ["run", "task.json", "--no-sandbox", "--attempts", "1"];
+    let mut first = std::process::Command::new(env!("CARGO_BIN_EXE_coder"));
+    first.args(args).current_dir(user.work.path()).stdout(std::process::Stdio::null());
+    first.env("XDG_CONFIG_HOME", user.config.path()).env("XDG_STATE_HOME", user.state.path());
+    let mut first = first.stderr(std::process::Stdio::null()).spawn().unwrap();
+    while busy.asked().is_empty() {
+        assert!(first.try_wait().unwrap().is_none(), "the first ended before it asked");
+        std::thread::yield_now();
+    }
+    let other = folder(&[("task.json", &task("quokka"))]);
+    let output = user
+        .command(&["run", "task.json", "--no-sandbox", "--attempts", "1", "--output-format", "json"])
+        .current_dir(other.path())
+        .output()
+        .unwrap();
+    let second: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(second["history"].to_string().contains("budget.day_usd"), "{second}");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert_eq!(busy.asked().len(), 1);
+    // What was under way when its process was killed counts with the most that it can have cost.
+    let (_, third, _) = user.run(&["task.json", "--attempts", "1"]);
+    assert!(third["history"].to_string().contains("budget.day_usd"), "{third}");
+    let user = User::new(&server, REVIEW_OFF, &[("task.json", &task("quokka"))]);
+    let (code, result, _) = user.run(&["task.json", "--no-ledger"]);
+    assert_eq!((code, server.asked().len()), (Some(1), 0), "{result}");
+    assert!(result["history"].to_string().contains("--no-ledger"), "{result}");
+}
+
 /// Covers S3-32: with the cloud out of reach, work that was meant for it goes on here, and says so.
 #[test]
 fn without_the_cloud_work_goes_on_here() {

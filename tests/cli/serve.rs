@@ -26,7 +26,9 @@ fn serve(args: &[&str], key: Option<&str>) -> Serving {
     let mut said = String::new();
     loop {
         let mut line = String::new();
-        assert!(log.read_line(&mut line).unwrap() > 0, "it ended: {said}");
+        if log.read_line(&mut line).unwrap() == 0 {
+            panic!("it ended with {}: {said}", child.wait().unwrap());
+        }
         if let Some(address) = line.strip_prefix("listening on http://") {
             let address = address.trim().replace("0.0.0.0", "127.0.0.1");
             return Serving { child, address, log, said };

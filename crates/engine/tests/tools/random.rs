@@ -76,7 +76,7 @@ fn calls_of_random_weights_are_valid() {
                     _ => ToolChoice::Required,
                 };
                 let set = ToolSet::new(shown, format).and_then(|set| set.choice(choice)).expect("tools");
-                let set = Arc::new(set.parallel(seed % 4 == 0));
+                let set = Arc::new(set.parallel(seed.is_multiple_of(4)));
                 let sampler = SamplerOptions { temperature: 1.5, seed, ..SamplerOptions::default() };
                 let request =
                     engine.prompt("call").expect("tokens").sampler(sampler).limit(Limit::UpTo(1000));

@@ -83,8 +83,12 @@ pub(super) fn fifty() -> Vec<Tool> {
         let chosen: Vec<&(&str, Value)> = (0..count).map(|k| &all[(i * 2 + k * 7) % all.len()]).collect();
         let properties: Map<String, Value> =
             chosen.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())).collect();
-        let required: Vec<&str> =
-            chosen.iter().enumerate().filter(|(k, _)| (i + k) % 2 == 0).map(|(_, (name, _))| *name).collect();
+        let required: Vec<&str> = chosen
+            .iter()
+            .enumerate()
+            .filter(|(k, _)| (i + k).is_multiple_of(2))
+            .map(|(_, (name, _))| *name)
+            .collect();
         let mut schema = json!({
             "type": "object", "properties": properties, "required": required,
             "$defs": {
@@ -97,7 +101,7 @@ pub(super) fn fifty() -> Vec<Tool> {
                           "required": ["content", "status"], "additionalProperties": false },
             },
         });
-        if i % 2 == 0 {
+        if i.is_multiple_of(2) {
             schema["additionalProperties"] = json!(false);
         }
         tool(&format!("tool_{i}"), schema)

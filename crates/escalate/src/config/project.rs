@@ -26,7 +26,7 @@ pub(super) fn split(layer: Layer) -> Result<(Layer, Layer)> {
 pub(super) fn restrict(merged: &mut Merged, restriction: Layer) -> Result<()> {
     for (part, value) in &restriction.table {
         let Value::Table(settings) = value else {
-            return Err(restriction.bad(&[part.clone()], "must be a table"));
+            return Err(restriction.bad(std::slice::from_ref(part), "must be a table"));
         };
         for (name, value) in settings {
             let steps = [part.clone(), name.clone()];

@@ -148,7 +148,7 @@ fn says(name: &[u8]) -> Option<Says> {
     let lower = String::from_utf8_lossy(name).to_ascii_lowercase();
     let word = lower.trim_matches(['_', '-']);
     let last = word.rsplit(['_', '-']).next().unwrap_or(word);
-    let about = ABOUT.iter().any(|end| last == *end)
+    let about = ABOUT.contains(&last)
         || ["tokenizer", "tokenize", "tokens", "keyword", "keywords", "keys", "keyboard", "author", "authors", "authority", "passwordless"].contains(&last)
         // The same in the middle of a name that humps divide.
         || ["Type", "Url", "Name", "Id", "Path", "File", "Length", "Size", "Count", "Prefix", "Header", "Field", "Label", "Error", "Message", "Endpoint"]

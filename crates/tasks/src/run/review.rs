@@ -180,7 +180,8 @@ fn read(text: &str) -> Option<Judgement> {
     let approved = approved && !listed.iter().any(must);
     let text = |value: &Value, key: &str| {
         let words = value.get(key).and_then(Value::as_str).unwrap_or_default();
-        let end = words.floor_char_boundary(MAX_FINDING_BYTES);
+        let end = words.char_indices().map(|(at, _)| at).take_while(|at| *at <= MAX_FINDING_BYTES).last();
+        let end = if words.len() <= MAX_FINDING_BYTES { words.len() } else { end.unwrap_or(0) };
         if end < words.len() { format!("{} […]", &words[..end]) } else { words.to_owned() }
     };
     let mut findings: Vec<Finding> = listed
