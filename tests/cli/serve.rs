@@ -105,7 +105,9 @@ fn it_serves_until_it_is_told_to_end() {
 #[test]
 fn elsewhere_than_on_loopback_a_key_is_needed() {
     let serving = serve(&["--host", "0.0.0.0"], None);
-    let (_, key) = serving.said.trim().rsplit_once(' ').unwrap();
+    // The log follows it.
+    let note = serving.said.lines().next().unwrap();
+    let (_, key) = note.rsplit_once(' ').unwrap();
     assert!(key.starts_with("sk-") && serving.said.starts_with("note: 0.0.0.0"), "{}", serving.said);
     assert!(serving.ask("GET /v1/models", "").starts_with("HTTP/1.1 401"));
     let with_key = format!("GET /v1/models HTTP/1.1\r\nx-api-key: {key}\r\nx-rest:");
