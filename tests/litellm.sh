@@ -41,7 +41,7 @@ model_list:
   - model_name: translated
     litellm_params: {model: hosted_vllm/mock, api_base: "$LITELLM_URL/v1", api_key: $LITELLM_KEY}
   - model_name: draft
-    litellm_params: {model: openai/gpt-4o-mini, api_key: none, mock_response: "```text\\na quokka\\n```"}
+    litellm_params: {model: openai/gpt-4o-mini, api_key: none, mock_response: "\`\`\`text\\na quokka\\n\`\`\`"}
   - model_name: draft-translated
     litellm_params: {model: hosted_vllm/draft, api_base: "$LITELLM_URL/v1", api_key: $LITELLM_KEY}
   - model_name: limited
