@@ -75,7 +75,7 @@ SSL_CERT_FILE=$trust $ask --skip untrusted >"$work/out.txt" || status=$?
 $ask untrusted_litellm >>"$work/out.txt" || status=$?
 
 # The same through `coder run`: four rungs, and what the ledger has of them.
-mkdir -p "$work/config/coder" "$work/tasks"
+mkdir -p "$work/config/coder" "$work/tasks" "$work/tree"
 rung() { # name, dialect, address, whether it streams, model
   printf '[endpoints.%s]\ndialect = "%s"\nurl = "%s"\nkey_env = "LITELLM_KEY"\nstream = %s\n' "$1" "$2" "$3" "$4"
   printf '[rungs.%s]\nendpoint = "%s"\nmodel = "%s"\nprice = { input_usd = 2, output_usd = 10 }\n' "$1" "$1" "$5"
@@ -92,7 +92,7 @@ for name in chat chat-whole messages messages-whole; do
     "test_command": ["grep", "-q", "quokka", "%s.txt"]}' "$name" "$name" "$name" "$name" >"$work/tasks/$name.json"
 done
 coder() { XDG_CONFIG_HOME=$work/config XDG_STATE_HOME=$work/state SSL_CERT_FILE=$trust cargo run --quiet -- "$@"; }
-coder run "$work/tasks" --working-dir "$work" --no-sandbox >"$work/run.txt" || status=$?
+coder run "$work/tasks" --working-dir "$work/tree" --no-sandbox >"$work/run.txt" || status=$?
 coder stats --log --json >"$work/ledger.json"
 
 mkdir -p tests/results

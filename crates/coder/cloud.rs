@@ -24,6 +24,10 @@ use crate::writer::Stop;
 /// Milliseconds of a day; days of budgets begin at midnight UTC, as those of `coder stats` do.
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
+/// Bytes of a token that is long on the average: a prompt with more for each token of a context cannot fit. What fits by
+/// this, the server counts.
+const LONG_TOKEN: u64 = 8;
+
 /// All that may be asked elsewhere during one command, and under which conditions.
 pub(crate) struct Cloud<'a> {
     config: &'a Config,
@@ -221,6 +225,15 @@ impl<'a> Cloud<'a> {
         };
         let failed = |error: coder_escalate::Error| unavailable(error.to_string());
         let outgoing = Outgoing::prepare(endpoint, &ask).map_err(failed)?;
+        if let Some(context) =
+            rung.context.filter(|context| outgoing.body().len() as u64 / LONG_TOKEN > *context)
+        {
+            return Err(unavailable(format!(
+                "`{}` bytes are more than the `{context}` tokens of `{}`'s context can hold; show the model less",
+                outgoing.body().len(),
+                job.rung
+            )));
+        }
         let price = self.prices.of_rung(job.rung, rung).map_err(failed)?;
         let most_usd = price.most_usd(&outgoing.most());
         let task = job.task.and_then(|task| task.egress).map_or(Policy::Allow, policy);

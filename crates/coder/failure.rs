@@ -25,6 +25,11 @@ impl Failure {
         Self { code: 1, line: Some(line.to_string()) }
     }
 
+    /// Bad usage, with the reason and its remedy.
+    pub(crate) fn usage(reason: impl Display) -> Self {
+        Self { code: 2, ..Self::new(reason) }
+    }
+
     /// Ends with this code; everything has been said.
     pub(crate) fn quiet(code: u8) -> Self {
         Self { code, line: None }

@@ -226,7 +226,7 @@ fn tier(name: &str, config: &Config) -> Outcome<String> {
         return Ok(name.to_string());
     }
     let rung = config.names().resolve(name);
-    rung.map(String::from).map_err(|error| Failure::new(format!("--tier: {error}, or {MECHANICAL}")))
+    rung.map(String::from).map_err(|error| Failure::usage(format!("--tier: {error}, or {MECHANICAL}")))
 }
 
 /// The names of groupings.

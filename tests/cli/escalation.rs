@@ -1,87 +1,13 @@
-//! Models elsewhere, as a run uses them: who is asked after whom, what leaves, what it costs, and what a person is left with.
+//! Models elsewhere, as a run uses them: who is asked after whom, what it adds up to, and what a person is left with.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use assert_cmd::Command;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::server::{Answer, Server};
-use crate::support::{coder, copy_into, folder, stderr, stdout, text};
-
-/// A user with a configuration, a state folder and a task.
-struct User {
-    config: TempDir,
-    state: TempDir,
-    work: TempDir,
-}
-
-impl User {
-    /// All cloud rungs stand behind one server.
-    fn new(server: &Server, more: &str, files: &[(&str, &str)]) -> User {
-        let rung = |name: &str, input: f64, output: f64| {
-            format!(
-                "[rungs.{name}]\nendpoint = \"fake\"\nmodel = \"model-{name}\"\n\
-                 price = {{ input_usd = {input}, output_usd = {output} }}\n"
-            )
-        };
-        let rungs = rung("haiku", 1.0, 5.0) + &rung("sonnet", 2.0, 10.0) + &rung("opus", 4.0, 20.0);
-        let endpoint = format!(
-            "[endpoints.fake]\ndialect = \"openai\"\nurl = \"{}\"\nidle_s = 1\ndeadline_s = 20\n",
-            server.url
-        );
-        let config = folder(&[("coder/coder.toml", &format!("{more}\n{endpoint}{rungs}"))]);
-        User { config, state: tempfile::tempdir().unwrap(), work: folder(files) }
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = coder(args);
-        command.env("XDG_CONFIG_HOME", self.config.path()).env("XDG_STATE_HOME", self.state.path());
-        command.current_dir(self.work.path());
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> (Option<i32>, Value, String) {
-        let args = [&["run", "--no-sandbox", "--output-format", "json"], args].concat();
-        let output = self.command(&args).output().unwrap();
-        let value = serde_json::from_slice(&output.stdout);
-        let said = stderr(&output);
-        (
-            output.status.code(),
-            value.unwrap_or_else(|error| panic!("{error}: {} {said}", stdout(&output))),
-            said,
-        )
-    }
-
-    fn log(&self) -> Value {
-        let output = self.command(&["stats", "--log", "--json"]).output().unwrap();
-        serde_json::from_slice::<Value>(&output.stdout).unwrap()["tasks"].clone()
-    }
-}
-
-const REVIEW_OFF: &str = "review.when = \"never\"";
-
-/// A task that only a text with this word passes.
-fn task(word: &str) -> String {
-    json!({
-        "task_id": "T-001", "description": "Write a text about the sea", "output_file": "out.txt",
-        "test_command": ["grep", "-q", word, "out.txt"],
-    })
-    .to_string()
-}
-
-fn fenced(content: &str) -> String {
-    format!("```text\n{content}\n```")
-}
-
-fn asks_for(body: &Value) -> &str {
-    body["model"].as_str().unwrap().strip_prefix("model-").unwrap()
-}
-
-fn said(body: &Value) -> String {
-    body["messages"].as_array().unwrap().iter().map(|message| message["content"].as_str().unwrap()).collect()
-}
+use crate::support::{copy_into, stderr, stdout, text};
+use crate::user::{REVIEW_OFF, User, asks_for, fenced, said, task};
 
 /// Covers S0-19, S0-26, S0-31, S1-40, S2-38: what the local model gets wrong twice goes to the next rung, with its last work.
 #[test]
@@ -186,79 +112,6 @@ fn all_models_failed() {
     }
 }
 
-/// Covers S0-34, S2-10: a budget refuses before anything is sent, and what is sent counts for the day.
-#[test]
-fn a_budget_refuses_before_sending() {
-    let server = Server::start(|_| Answer::Say(fenced("a quokka"), 1000, 100));
-    let user = User::new(&server, REVIEW_OFF, &[("task.json", &task("quokka"))]);
-    let (_, result, _) = user.run(&["task.json", "--budget", "0.0001"]);
-    assert_eq!((&result["outcome"], server.asked().len()), (&"blocked".into(), 0), "{result}");
-    let reasons = result["history"].to_string();
-    assert!(reasons.contains("budget.run_usd"), "{reasons}");
-    // A limit for the day holds across runs.
-    let day = format!("{REVIEW_OFF}\nbudget.day_usd = 0.2\nbudget.run_usd = 5");
-    let user = User::new(&server, &day, &[("task.json", &task("quokka"))]);
-    let mut done = 0;
-    while done < 100 {
-        let (code, result, _) = user.run(&["task.json", "--attempts", "1"]);
-        if code != Some(0) {
-            assert!(result["history"].to_string().contains("budget.day_usd"), "{result}");
-            break;
-        }
-        done += 1;
-        std::fs::remove_file(user.work.path().join("out.txt")).unwrap();
-    }
-    let spent: f64 = user
-        .log()
-        .as_array()
-        .unwrap()
-        .iter()
-        .flat_map(|task| task["requests"].as_array().unwrap())
-        .map(|request| request["cost_usd"].as_f64().unwrap())
-        .sum();
-    assert!(done > 0 && done < 100 && spent <= 0.2, "{done} {spent}");
-}
-
-/// Covers S0-34: the day's limit holds for all processes together, and nothing is sent of which there is no row.
-#[test]
-fn a_budget_holds_across_processes() {
-    let server = Server::start(|_| Answer::Say(fenced("a quokka"), 1000, 100));
-    // Room for one request at its most, $0.16; each process alone would have had it.
-    let day = format!("{REVIEW_OFF}\nbudget.day_usd = 0.17\nbudget.run_usd = 5");
-    let user = User::new(&server, &day, &[("task.json", &task("quokka"))]);
-    let busy = Server::start(|_| Answer::Hang);
-    let config = user.config.path().join("coder/coder.toml");
-    let hanging = std::fs::read_to_string(&config).unwrap().replace(&server.url, &busy.url);
-    std::fs::write(&config, hanging.replace("idle_s = 1", "idle_s = 15")).unwrap();
-    let args = ["run", "task.json", "--no-sandbox", "--attempts", "1"];
-    let mut first = std::process::Command::new(env!("CARGO_BIN_EXE_coder"));
-    first.args(args).current_dir(user.work.path()).stdout(std::process::Stdio::null());
-    first.env("XDG_CONFIG_HOME", user.config.path()).env("XDG_STATE_HOME", user.state.path());
-    let mut first = first.stderr(std::process::Stdio::null()).spawn().unwrap();
-    while busy.asked().is_empty() {
-        assert!(first.try_wait().unwrap().is_none(), "the first ended before it asked");
-        std::thread::yield_now();
-    }
-    let other = folder(&[("task.json", &task("quokka"))]);
-    let output = user
-        .command(&["run", "task.json", "--no-sandbox", "--attempts", "1", "--output-format", "json"])
-        .current_dir(other.path())
-        .output()
-        .unwrap();
-    let second: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert!(second["history"].to_string().contains("budget.day_usd"), "{second}");
-    first.kill().unwrap();
-    first.wait().unwrap();
-    assert_eq!(busy.asked().len(), 1);
-    // What was under way when its process was killed counts with the most that it can have cost.
-    let (_, third, _) = user.run(&["task.json", "--attempts", "1"]);
-    assert!(third["history"].to_string().contains("budget.day_usd"), "{third}");
-    let user = User::new(&server, REVIEW_OFF, &[("task.json", &task("quokka"))]);
-    let (code, result, _) = user.run(&["task.json", "--no-ledger"]);
-    assert_eq!((code, server.asked().len()), (Some(1), 0), "{result}");
-    assert!(result["history"].to_string().contains("--no-ledger"), "{result}");
-}
-
 /// Covers S3-32: with the cloud out of reach, work that was meant for it goes on here, and says so.
 #[test]
 fn without_the_cloud_work_goes_on_here() {
@@ -311,77 +164,6 @@ fn local_work_is_reviewed() {
     let (code, result, said_on_stderr) = user.run(&["task.md"]);
     assert_eq!((code, &result["review"]), (Some(0), &"unreviewed".into()), "{result}");
     assert!(said_on_stderr.contains("not reviewed"), "{said_on_stderr}");
-}
-
-/// Covers S1-54, S4-33: secrets in context, in the file itself and in test output never leave, unless they are listed.
-#[test]
-fn secrets_do_not_leave() {
-    // Put together here, so that no scanner takes this file for a leak.
-    let secret = ["ghp", "_", "q8Zr3LkX0vTn5YbWc7Ms1PdGh4Jf6Ua9EiRo"].concat();
-    let context = format!("token = \"{secret}\"\n");
-    let spec = |command: Value| {
-        json!({
-            "task_id": "T-001", "description": "Write a text about the sea", "output_file": "out.txt",
-            "context_files": ["notes.toml"], "test_command": command,
-        })
-        .to_string()
-    };
-    let forwards = "egress.forwards = [\"fake\"]\nreview.when = \"never\"\n";
-    let grep = json!(["grep", "-q", "quokka", "out.txt"]);
-    let noisy = json!(["sh", "-c", format!("echo 'password: {secret}'; grep -q quokka out.txt")]);
-    let places = [
-        ("context", spec(grep.clone()), context.as_str(), ""),
-        ("output", spec(noisy), "plain = 1\n", ""),
-        ("file", spec(grep), "plain = 1\n", context.as_str()),
-    ];
-    for (place, spec, notes, own) in &places {
-        for policy in ["never", "ask", "allow"] {
-            let server = Server::start(|_| Answer::Say(fenced("a quokka"), 10, 10));
-            let mut files = vec![("task.json", spec.as_str()), ("notes.toml", notes)];
-            if !own.is_empty() {
-                files.push(("out.txt", own));
-            }
-            let user = User::new(&server, &format!("{forwards}egress.policy = \"{policy}\"\n"), &files);
-            let (code, result, _) = user.run(&["task.json"]);
-            assert_eq!(code, Some(1), "{place} {policy}: {result}");
-            assert_eq!(server.asked().len(), 0, "{place} {policy}");
-            if policy == "allow" {
-                let history = result["history"].to_string();
-                assert!(history.contains("what looks like secrets"), "{place}: {history}");
-                let refusal = history.split("nothing was sent").nth(1).unwrap();
-                assert!(!refusal.split("remove them").next().unwrap().contains(&secret), "{refusal}");
-            }
-        }
-    }
-    // What the user lists by its fingerprint may leave.
-    let server = Server::start(|_| Answer::Say(fenced("a quokka"), 10, 10));
-    let (_, spec, notes, _) = &places[0];
-    let files = [("task.json", spec.as_str()), ("notes.toml", *notes)];
-    let user = User::new(&server, &format!("{forwards}egress.policy = \"allow\"\n"), &files);
-    let (_, result, _) = user.run(&["task.json"]);
-    let history = result["history"].to_string();
-    let line = history.split("notes.toml` line 1 (").nth(1).unwrap_or_else(|| panic!("{history}"));
-    let fingerprint = line.split(')').next().unwrap();
-    let config = user.config.path().join("coder/coder.toml");
-    let listed =
-        format!("egress.allow_secrets = [\"{fingerprint}\"]\n{}", std::fs::read_to_string(&config).unwrap());
-    std::fs::write(&config, listed).unwrap();
-    let (code, result, said_on_stderr) = user.run(&["task.json"]);
-    assert_eq!(code, Some(0), "{result} {said_on_stderr}");
-    assert_eq!(server.models(), ["model-sonnet"]);
-}
-
-/// A file that never leaves is no context of a task that does.
-#[test]
-fn denied_files_do_not_leave() {
-    let server = Server::start(|_| Answer::Say(fenced("a quokka"), 10, 10));
-    let more = "egress.forwards = [\"fake\"]\nreview.when = \"never\"\negress.policy = \"allow\"\negress.deny = [\"*.toml\"]\n";
-    let spec =
-        task("quokka").replace("\"test_command\"", "\"context_files\":[\"notes.toml\"],\"test_command\"");
-    let user = User::new(&server, more, &[("task.json", &spec), ("notes.toml", "a = 1\n")]);
-    let (code, result, _) = user.run(&["task.json"]);
-    assert_eq!((code, server.asked().len()), (Some(1), 0), "{result}");
-    assert!(result["history"].to_string().contains("`notes.toml` is never sent"), "{result}");
 }
 
 /// Covers S1-27, S1-29, S0-22: a request becomes task files that the policy agrees with, or nothing.

@@ -3,6 +3,7 @@
 mod ask;
 mod check;
 mod config;
+mod egress;
 mod escalation;
 mod interruption;
 mod killed_plan;
@@ -17,3 +18,4 @@ mod stats;
 mod support;
 mod text;
 mod tools;
+mod user;

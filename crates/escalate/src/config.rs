@@ -179,7 +179,16 @@ impl Config {
     /// The program's prices, with those of `coder.toml` in their place.
     pub fn prices(&self) -> Prices {
         let mut prices = Prices::bundled();
-        self.rungs.values().filter_map(|rung| rung.price.clone()).for_each(|price| prices.set(price));
+        for rung in self.rungs.values() {
+            let Some(mut price) = rung.price.clone() else { continue };
+            let marked = matches!(&rung.reach, crate::Reach::Endpoint { endpoint, .. }
+                if self.endpoints.get(endpoint).is_some_and(|found| found.dialect == crate::Dialect::Anthropic));
+            if marked {
+                // Its requests mark what the server's cache is to keep.
+                prices.writing_as_known(&mut price);
+            }
+            prices.set(price);
+        }
         prices
     }
 

@@ -212,6 +212,15 @@ impl Prices {
         self
     }
 
+    /// A price that says nothing about writing to the vendor's cache asks as much more for it as the table's first one that
+    /// does.
+    pub(crate) fn writing_as_known(&self, price: &mut Price) {
+        let known = self.models.iter().find(|known| known.rates.cache_write_usd.is_some());
+        if let Some(known) = self.of(&price.rung).or(known) {
+            price.rates.writing_as(&known.rates);
+        }
+    }
+
     /// One rung's price in place of the one there is.
     pub(crate) fn set(&mut self, mut price: Price) {
         match self.models.iter_mut().find(|old| old.rung == price.rung) {

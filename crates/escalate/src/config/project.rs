@@ -10,13 +10,15 @@ use crate::{Error, Result};
 /// The part that chooses, which later layers may change, and the part that restricts, which holds to the end.
 pub(super) fn split(layer: Layer) -> Result<(Layer, Layer)> {
     let Layer { table, origins } = layer;
-    let mut chosen = Layer { table: Table::new(), origins };
-    let mut restriction = Layer { table: Table::new(), origins: chosen.origins.clone() };
+    let mut restriction = Layer { table: Table::new(), origins };
+    let mut chosen = Layer { table: Table::new(), origins: restriction.origins.clone() };
+    // What only restricts says where a value comes from if it has changed it.
+    chosen.origins.retain(|steps, _| steps.first().is_some_and(|part| part == "ladders"));
     for (name, value) in table {
         match name.as_str() {
             "ladders" => drop(chosen.table.insert(name, value)),
             "egress" | "budget" => drop(restriction.table.insert(name, value)),
-            _ => return Err(untrusted(&chosen, &[name])),
+            _ => return Err(untrusted(&restriction, &[name])),
         }
     }
     Ok((chosen, restriction))

@@ -50,7 +50,7 @@ pub struct Counts {
     pub escalated: BTreeMap<String, u64>,
     /// What the work of each tier took.
     pub tiers: BTreeMap<String, TierCounts>,
-    /// What reviews and plans of each rung took, of which no attempt tells.
+    /// What requests to each rung took of which no attempt tells: reviews, plans, and drafts of killed runs.
     pub questions: BTreeMap<String, QuestionCounts>,
     /// What complete tasks would have taken as one request each to a cloud model.
     pub baseline: Usage,
@@ -168,7 +168,7 @@ impl Counts {
         self.attempted += one(!entry.attempts.is_empty());
         self.delegated += one(entry.is_delegated());
         self.delegated_judged += one(entry.is_delegated() && entry.is_judged());
-        self.first_pass += one(entry.is_delegated() && entry.is_verified() && entry.attempts.len() == 1);
+        self.first_pass += one(entry.is_delegated() && entry.is_verified() && entry.tried().count() == 1);
         self.offline += one(entry.is_complete() && entry.was_offline());
         self.integrated += one(entry.integrated.is_some());
         self.regressed += one(entry.integrated == Some(false));
@@ -191,7 +191,8 @@ impl Counts {
                 self.routine_cloud_tokens = self.routine_cloud_tokens.saturating_add(tokens(attempt.usage));
             }
         }
-        for sent in entry.requests.iter().filter(|sent| !sent.is_draft()) {
+        // Of a draft whose program was killed no attempt tells either.
+        for sent in entry.requests.iter().filter(|sent| !sent.is_draft() || sent.error.is_none()) {
             self.asked(sent);
             if entry.is_routine() {
                 self.routine_cloud_tokens = self.routine_cloud_tokens.saturating_add(tokens(sent.usage));

@@ -181,14 +181,20 @@ impl Entry {
             || (self.outcome() == Some("blocked") && failures.any(|class| class == FailureClass::Quality))
     }
 
-    /// Whether it was begun here, by rule or by the local model.
-    pub fn is_delegated(&self) -> bool {
-        self.attempts.first().is_some_and(Attempt::is_here)
+    /// Attempts for which who was asked could be used; the others say nothing about anybody's work (decision 1).
+    pub fn tried(&self) -> impl Iterator<Item = &Attempt> {
+        self.attempts.iter().filter(|attempt| attempt.failure() != Some(FailureClass::Availability))
     }
 
-    /// Whether a cloud model made one of its attempts.
+    /// Whether it was begun here, by rule or by the local model. Whoever could not be used did not begin it, unless
+    /// nobody could.
+    pub fn is_delegated(&self) -> bool {
+        self.tried().next().or(self.attempts.first()).is_some_and(Attempt::is_here)
+    }
+
+    /// Whether a cloud model had a part in it.
     pub fn used_cloud(&self) -> bool {
-        self.attempts.iter().any(Attempt::is_cloud)
+        self.tried().any(Attempt::is_cloud)
     }
 
     /// Whether nothing of it left this machine.

@@ -110,7 +110,8 @@ pub const DEFINITIONS: [Definition; 16] = [
         "delegation",
         Unit::Share,
         Some(Target::AtLeast(0.70)),
-        "tasks whose first attempt was made here (by the local model, or by rule) / tasks with an attempt",
+        "tasks whose first attempt was made here (by the local model, or by rule) / tasks with an attempt. Attempts for which \
+      a model could not be used do not count",
     ),
     define(
         "S1-42",

@@ -123,6 +123,7 @@ impl Finished {
             cost_usd: done.cost_usd,
             seconds: done.seconds,
             verified: done.verified,
+            review: ["approved", "unreviewed"].into_iter().find(|word| done.review.as_deref() == Some(*word)),
             ..not_done(task, Outcome::Complete, String::new())
         };
         Finished { commit: done.commit.clone(), resumed: true, ..Finished::new(result, None) }

@@ -65,6 +65,9 @@ pub(super) struct Done {
     pub(super) attempts: usize,
     pub(super) tier: Option<String>,
     pub(super) verified: bool,
+    /// What its review came to, as the result has it.
+    #[serde(default)]
+    pub(super) review: Option<String>,
     pub(super) prompt_tokens: u64,
     pub(super) cached_tokens: u64,
     pub(super) completion_tokens: u64,
@@ -154,6 +157,7 @@ impl Done {
             attempts: result.attempts,
             tier: result.tier.clone(),
             verified: result.verified,
+            review: result.review.map(str::to_owned),
             prompt_tokens: result.usage.prompt_tokens,
             cached_tokens: result.usage.cached_tokens,
             completion_tokens: result.usage.completion_tokens,

@@ -10,6 +10,7 @@ use crate::policy::FailureClass;
 use crate::prompt::{Feedback, Prompt};
 use crate::stages::{self, Stage};
 use crate::task::{Code, Place};
+use crate::verify::Verification;
 use crate::workspace::{Snapshot, Transaction};
 use crate::writer::{DraftOptions, Reply, Writer, WriterError, Writers};
 use crate::{Error, Result};
@@ -104,13 +105,8 @@ impl Run<'_> {
         let lines = changes.as_ref().map_or(0, |changes| lines_added(transaction.base(), changes));
         let mut record = Record { usage, seconds, cost_usd, lines, ..record };
         let applied = match changes {
-            Ok(changes) => match self.apply(transaction, &changes)? {
-                Ok(verification) => {
-                    self.reviewed(&mut record, &changes, verification, transaction, writers)?
-                }
-                refused => refused,
-            },
-            Err(error) => Err(Failure {
+            Ok(changes) => self.apply_reviewed(&mut record, &changes, transaction, writers),
+            Err(error) => Ok(Err(Failure {
                 class: FailureClass::Quality,
                 feedback: Feedback {
                     reason: "the reply was not written".to_owned(),
@@ -118,8 +114,16 @@ impl Run<'_> {
                     output: error.to_string(),
                 },
                 verification: None,
-            }),
+            })),
         };
+        let applied = applied.map_err(|error| {
+            // The draft took tokens and money, whatever became of it.
+            let feedback =
+                Feedback { reason: error.to_string(), command: String::new(), output: String::new() };
+            let failure = Failure { class: FailureClass::Setup, feedback, verification: None };
+            self.failed(record.clone(), failure);
+            error
+        })?;
         Ok(match applied {
             Ok(verification) => {
                 self.done(record, verification);
@@ -130,6 +134,20 @@ impl Run<'_> {
                 Some(Fault { work: Work::Reply(text), feedback })
             }
         })
+    }
+
+    /// Writes the changes, runs the commands and has the result looked at.
+    fn apply_reviewed(
+        &mut self,
+        record: &mut Record,
+        changes: &[Change],
+        transaction: &mut Transaction<'_>,
+        writers: &mut Writers<'_, '_>,
+    ) -> Result<Result<Option<Verification>, Failure>> {
+        match self.apply(transaction, changes)? {
+            Ok(verification) => self.reviewed(record, changes, verification, transaction, writers),
+            refused => Ok(refused),
+        }
     }
 
     /// A reply and what it comes to. The same files would fail the same way, so a draft that has failed

@@ -103,8 +103,16 @@ fn judged(entry: &Entry) -> bool {
     approved(entry) || (is(entry, "blocked") && entry.attempts.iter().any(wrong))
 }
 
+fn tried(entry: &Entry) -> Vec<&Attempt> {
+    entry.attempts.iter().filter(|a| class(a) != Some(FailureClass::Availability)).collect()
+}
+
 fn delegated(entry: &Entry) -> bool {
-    !entry.attempts.is_empty() && here(&entry.attempts[0])
+    let usable = tried(entry);
+    match (usable.first(), entry.attempts.first()) {
+        (Some(first), _) => here(first),
+        (None, first) => first.is_some_and(here),
+    }
 }
 
 fn routine(entry: &Entry) -> bool {
@@ -225,7 +233,7 @@ fn plain(entries: &[Entry]) -> Vec<Option<f64>> {
         share(tasks.local_lines, tasks.lines),
         share(count(&delegated), count(&|e| !e.attempts.is_empty())),
         share(
-            count(&|e| delegated(e) && approved(e) && e.attempts.len() == 1),
+            count(&|e| delegated(e) && approved(e) && tried(e).len() == 1),
             count(&|e| delegated(e) && judged(e)),
         ),
         less(share(attempts.cloud, tasks.base)),
@@ -240,7 +248,7 @@ fn plain(entries: &[Entry]) -> Vec<Option<f64>> {
         share(attempts.seconds, attempts.replies),
         share(attempts.asked - attempts.missing, attempts.asked),
         recent.then_some(attempts.month),
-        share(count(&|e| is(e, "complete") && e.attempts.iter().all(here)), count(&|e| e.end.is_some())),
+        share(count(&|e| is(e, "complete") && tried(e).into_iter().all(here)), count(&|e| e.end.is_some())),
     ]
 }
 
