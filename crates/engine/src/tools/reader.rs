@@ -131,6 +131,8 @@ impl ToolReader {
     pub fn finish(&mut self) -> Vec<ToolEvent> {
         match std::mem::replace(&mut self.mode, Mode::Text) {
             Mode::Text => self.release(),
+            // A call that ended before its name is known: it has nothing to tell, and is no text.
+            Mode::Tagged if self.tagged || !self.set.is_free() => self.held.clear(),
             Mode::Tagged | Mode::Collect { tagged: true, .. } => self.text_again(OPEN),
             Mode::Collect { tagged: false, .. } => self.text_again(""),
             Mode::Json(call) => self.end(call.is_complete()),
