@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use coder_engine::{
-    Canceller, Engine, Event as Engines, Finish, Generation, Request, Timings, ToolEvent, ToolStream, Usage,
+    Canceller, Engine, Event as Engines, Finish, Generation, Request, Summary, Timings, ToolEvent,
+    ToolStream, Usage,
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::spawn_blocking;
@@ -86,6 +87,8 @@ pub(crate) struct Logprob {
 pub(crate) struct End {
     pub(crate) reason: Reason,
     pub(crate) usage: Usage,
+    /// Tokens of the answer that were thoughts.
+    pub(crate) thought_tokens: usize,
     pub(crate) timings: Timings,
 }
 
@@ -144,13 +147,34 @@ impl Answers {
                 let seed = format!("{:08x}", random() as u32);
                 let calls = tools.as_ref().map(|set| ToolStream::new(engine.tokenizer(), set, seed));
                 let (sender, held) = (sender.clone(), held.clone());
-                let pump = Pump { index, most, logprobs, calls, thinking, sender, held };
+                let pump = Pump { index, most, logprobs, calls, thinking, thought_tokens: 0, sender, held };
                 spawn_blocking(move || pump.run(generation));
             }
             Ok::<_, Error>((prompt_tokens, cancel))
         });
         let (prompt_tokens, cancel) = begun.await.map_err(|error| Error::Failed(error.to_string()))??;
         Ok(Self { prompt_tokens, model, events, _cancel: cancel })
+    }
+
+    /// All of every one of `count` answers: what `add` makes of its pieces, and its end.
+    ///
+    /// # Errors
+    /// What the engine says when it fails.
+    pub(crate) async fn gather<T: Default>(
+        &mut self,
+        count: usize,
+        add: impl Fn(&mut T, Piece),
+    ) -> Result<Vec<(T, End)>> {
+        let mut answers: Vec<(T, Option<End>)> = (0..count).map(|_| (T::default(), None)).collect();
+        while let Some(event) = self.next().await {
+            let Event { index, what } = event?;
+            match what {
+                What::Piece(piece) => add(&mut answers[index].0, piece),
+                What::End(end) => answers[index].1 = Some(end),
+            }
+        }
+        let broken = || Error::Failed("an answer broke off".to_owned());
+        answers.into_iter().map(|(answer, end)| Ok((answer, end.ok_or_else(broken)?))).collect()
     }
 
     /// The next event; nothing after the last answer's end.
@@ -185,6 +209,7 @@ struct Pump {
     /// If the answer may have calls.
     calls: Option<ToolStream>,
     thinking: Thinking,
+    thought_tokens: usize,
     sender: mpsc::Sender<Result<Event>>,
     held: Arc<Held>,
 }
@@ -222,8 +247,10 @@ impl Pump {
             (None, Engines::Token(token)) => thinking.push(&token.text),
             (None, Engines::Done(summary)) => thinking.push(&summary.text),
         };
-        if matches!(event, Engines::Done(_)) {
-            parts.extend(thinking.finish());
+        match event {
+            Engines::Done(_) => parts.extend(thinking.finish()),
+            Engines::Token(_) if thinking.is_open() => self.thought_tokens += 1,
+            _ => {}
         }
         parts
     }
@@ -241,7 +268,8 @@ impl Pump {
     fn end(&self, event: Engines) -> bool {
         let Engines::Done(summary) = event else { return true };
         let reason = self.reason(summary.finish, summary.usage);
-        let end = End { reason, usage: summary.usage, timings: summary.timings };
+        let Summary { usage, timings, .. } = summary;
+        let end = End { reason, usage, thought_tokens: self.thought_tokens, timings };
         self.record(&end);
         self.send(Ok(What::End(end)))
     }
@@ -275,7 +303,7 @@ impl Pump {
     /// Counts it and logs numbers, nothing of what was said.
     fn record(&self, end: &End) {
         self.held.server.metrics().ended(self.held.lease.name(), end);
-        let End { reason, usage, timings } = end;
+        let End { reason, usage, timings, .. } = end;
         tracing::info!(
             model = self.held.lease.name(),
             prompt_tokens = usage.prompt_tokens,

@@ -1,7 +1,8 @@
 //! The API of Anthropic: POST /v1/messages and /v1/messages/count_tokens. The query is ignored.
 //!
-//! Owns the answers and their events; `request` is what clients send.
+//! Owns the answers and their events; `request` is what clients send, `offer` the tools in it.
 
+mod offer;
 mod request;
 
 use axum::extract::State;
@@ -10,10 +11,12 @@ use coder_engine::Usage;
 use serde_json::{Value, json};
 
 use self::request::{Body, Count};
-use crate::answer::{Answers, End, Event, Part, Reason, What};
+use crate::answer::{Answers, End, Event, Part, Piece, Reason, What};
 use crate::ask::random;
 use crate::body::Fields;
 use crate::dialect::{Dialect, json_response};
+use crate::models::Listed;
+use crate::stream::typed as event;
 use crate::{Result, Server, stream};
 
 /// POST /v1/messages
@@ -35,6 +38,19 @@ pub(crate) async fn count_tokens(State(server): State<Server>, fields: Fields) -
             Ok(json_response(&json!({ "input_tokens": chat.prompt(engine)?.len() })))
         })
         .await
+}
+
+/// The models, as GET /v1/models lists them.
+pub(crate) fn models(known: &[Listed]) -> Value {
+    let ends = [known.first(), known.last()].map(|listed| listed.map(|listed| listed.name.as_str()));
+    let data: Vec<Value> = known.iter().map(about).collect();
+    json!({ "data": data, "has_more": false, "first_id": ends[0], "last_id": ends[1] })
+}
+
+/// One of the models.
+pub(crate) fn about(listed: &Listed) -> Value {
+    let Listed { name, .. } = listed;
+    json!({ "type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z" })
 }
 
 /// Of how many tokens the prompt and the answer are; those that were in the cache are counted apart.
@@ -78,16 +94,15 @@ fn message(id: &str, model: &str, content: &[Value], end: Option<&End>, usage: V
 
 /// The whole answer at once.
 async fn whole(mut answers: Answers, id: &str) -> Result<Response> {
-    let (mut blocks, mut last) = (Vec::new(), None);
-    while let Some(event) = answers.next().await {
-        match event?.what {
-            What::Piece(piece) => piece.parts.into_iter().for_each(|part| join(&mut blocks, part)),
-            What::End(end) => last = Some(end),
-        }
-    }
-    let content: Vec<Value> = blocks.into_iter().filter_map(Block::json).collect();
-    let counted = last.as_ref().map_or(Value::Null, |end| usage(&end.usage));
-    Ok(json_response(&message(id, &answers.model, &content, last.as_ref(), counted)))
+    let add = |blocks: &mut Vec<Block>, piece: Piece| {
+        piece.parts.into_iter().for_each(|part| join(blocks, part));
+    };
+    let gathered = answers.gather(1, add).await?;
+    let (blocks, ends): (Vec<Vec<Block>>, Vec<End>) = gathered.into_iter().unzip();
+    let content: Vec<Value> = blocks.into_iter().flatten().filter_map(Block::json).collect();
+    let end = ends.first();
+    let counted = end.map_or(Value::Null, |end| usage(&end.usage));
+    Ok(json_response(&message(id, &answers.model, &content, end, counted)))
 }
 
 /// A block of a whole answer.
@@ -198,13 +213,4 @@ impl Blocks {
             None => String::new(),
         }
     }
-}
-
-/// One event; its type stands in front of its data.
-fn event(kind: &str, data: Value) -> String {
-    let mut typed = json!({ "type": kind });
-    if let (Some(typed), Value::Object(data)) = (typed.as_object_mut(), data) {
-        typed.extend(data);
-    }
-    format!("event: {kind}\ndata: {typed}\n\n")
 }

@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Instant;
 
-use coder_engine::{Engine, Grammar, Limit, Message, Request, SamplerOptions, SpecialTokens, ToolSet};
+use coder_engine::{Engine, Grammar, Limit, Message, Request, SamplerOptions, SpecialTokens, Tool, ToolSet};
 use serde_json::{Map, Value, json};
 
 use crate::tools::Tools;
@@ -91,7 +91,8 @@ impl Chat {
     fn with_tools(&self, engine: &Engine, form: Option<&Grammar>) -> Result<(Vec<u32>, Option<ToolSet>)> {
         let is_empty = self.tools.declared.is_empty();
         let set = if is_empty { None } else { Some(self.tools.set(engine, form)?) };
-        let shown = set.as_ref().map(ToolSet::declarations);
+        let shown: Vec<Value> = self.tools.shown.iter().map(Tool::declaration).collect();
+        let shown = (!shown.is_empty()).then_some(shown);
         let mut prompt = engine.chat_as(&self.messages, shown.as_deref(), &self.variables)?.prompt;
         prompt.extend(engine.tokenizer().encode(&self.begun, SpecialTokens::Plain)?);
         Ok((prompt, set))

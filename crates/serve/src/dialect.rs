@@ -1,13 +1,17 @@
 //! Errors in the words of each dialect.
 
+use std::convert::Infallible;
+
 use axum::body::Body;
-use axum::http::{HeaderValue, header};
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use serde_json::{Value, json};
 
 use crate::Error;
 
-/// Whose API a path belongs to.
+/// Whose API a request belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dialect {
     OpenAi,
@@ -15,10 +19,12 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
-    pub(crate) fn of(path: &str) -> Self {
-        let is_messages =
-            path.strip_prefix("/v1/messages").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        if is_messages { Self::Anthropic } else { Self::OpenAi }
+    /// By its path; where both have that, by the header that clients of one of them always send.
+    pub(crate) fn of(path: &str, headers: &HeaderMap) -> Self {
+        let under =
+            |root| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let shared = under("/v1/models") && headers.contains_key("anthropic-version");
+        if shared || under("/v1/messages") { Self::Anthropic } else { Self::OpenAi }
     }
 
     /// The whole response to a request that failed.
@@ -55,6 +61,14 @@ impl Dialect {
                 json!({ "type": "error", "error": { "type": anthropic(error), "message": message } })
             }
         }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Dialect {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::of(parts.uri.path(), &parts.headers))
     }
 }
 

@@ -95,7 +95,7 @@ impl Metrics {
     }
 
     /// An answer is complete.
-    pub(crate) fn ended(&self, model: &str, End { reason, usage, timings }: &End) {
+    pub(crate) fn ended(&self, model: &str, End { reason, usage, timings, .. }: &End) {
         let Usage { prompt_tokens, cached_tokens, completion_tokens, .. } = *usage;
         let Timings { queue_s, prefill_s, decode_s } = *timings;
         let of = OfModel { model: model.to_owned() };

@@ -14,20 +14,28 @@ use serde_json::{Value, json};
 
 use crate::answer::{Logprob, Reason};
 use crate::ask::{any_object, random};
-use crate::dialect::json_response;
+use crate::dialect::{Dialect, json_response};
 use crate::models::Listed;
-use crate::{Error, Result, Server};
+use crate::{Error, Result, Server, anthropic};
 
-/// GET /v1/models
-pub(crate) async fn models(State(server): State<Server>) -> Response {
-    let data: Vec<Value> = server.models().list().iter().map(about).collect();
-    json_response(&json!({ "object": "list", "data": data }))
+/// GET /v1/models, which both dialects have.
+pub(crate) async fn models(State(server): State<Server>, dialect: Dialect) -> Response {
+    let known = server.models().list();
+    json_response(&match dialect {
+        Dialect::OpenAi => json!({ "object": "list", "data": known.iter().map(about).collect::<Vec<_>>() }),
+        Dialect::Anthropic => anthropic::models(&known),
+    })
 }
 
 /// GET /v1/models/{name}
-pub(crate) async fn model(State(server): State<Server>, Path(name): Path<String>) -> Result<Response> {
+pub(crate) async fn model(
+    State(server): State<Server>,
+    dialect: Dialect,
+    Path(name): Path<String>,
+) -> Result<Response> {
     let known = server.models().list();
     match known.iter().find(|listed| listed.name == name) {
+        Some(listed) if dialect == Dialect::Anthropic => Ok(json_response(&anthropic::about(listed))),
         Some(listed) => Ok(json_response(&about(listed))),
         None => Err(Error::NoModel { name, known: known.into_iter().map(|listed| listed.name).collect() }),
     }

@@ -166,7 +166,7 @@ async fn no_method(request: Request) -> Error {
 /// Checks who asks, says errors in the words of the path's dialect, and allows pages that may ask to read the answer.
 async fn guard(State(server): State<Server>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
-    let (access, dialect) = (&server.0.access, Dialect::of(&path));
+    let (access, dialect) = (&server.0.access, Dialect::of(&path, request.headers()));
     let authority = request.uri().authority().map(|authority| authority.as_str());
     // Browsers ask without a key whether they may ask with one.
     let preflight = request.method() == Method::OPTIONS

@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use futures_util::stream;
+use serde_json::{Value, json};
 
 use crate::Result;
 use crate::answer::{Answers, Event};
@@ -48,4 +49,13 @@ pub(crate) fn events(
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
+}
+
+/// One event; its name, which is its type, stands in front of its data.
+pub(crate) fn typed(kind: &str, data: Value) -> String {
+    let mut typed = json!({ "type": kind });
+    if let (Some(typed), Value::Object(data)) = (typed.as_object_mut(), data) {
+        typed.extend(data);
+    }
+    format!("event: {kind}\ndata: {typed}\n\n")
 }

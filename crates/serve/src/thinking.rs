@@ -34,6 +34,11 @@ impl Thinking {
         Self { state: State::Text, held: String::new() }
     }
 
+    /// Whether a thought has begun and not ended.
+    pub(crate) fn is_open(&self) -> bool {
+        self.state == State::Thought
+    }
+
     /// What is certain with this piece of text.
     pub(crate) fn push(&mut self, text: &str) -> Vec<Part> {
         self.held.push_str(text);

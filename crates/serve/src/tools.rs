@@ -7,7 +7,10 @@ use crate::{Error, Result};
 /// The tools of a request.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tools {
+    /// Those that can be called.
     pub(crate) declared: Vec<Tool>,
+    /// Those that the prompt begins with.
+    pub(crate) shown: Vec<Tool>,
     pub(crate) choice: ToolChoice,
     /// Whether an answer may have several calls.
     pub(crate) parallel: bool,
@@ -20,7 +23,7 @@ impl Tools {
         if declared.is_empty() && !matches!(choice, ToolChoice::Auto | ToolChoice::None) {
             return Err(Error::request("tool_choice", "`tool_choice`: there are no `tools`"));
         }
-        Ok(Self { declared, choice, parallel })
+        Ok(Self { shown: declared.clone(), declared, choice, parallel })
     }
 
     /// Whether an answer may begin as free text.

@@ -73,7 +73,7 @@ impl Tool {
     }
 
     /// The tool in the OpenAI form, as chat templates want it.
-    pub(super) fn declaration(&self) -> Value {
+    pub fn declaration(&self) -> Value {
         let mut function = Map::new();
         function.insert("name".to_owned(), json!(self.name));
         if let Some(description) = &self.description {

@@ -1,11 +1,11 @@
 //! What clients of the API of Anthropic send.
 
-use coder_engine::{Grammar, Message, SamplerOptions, Tool, ToolChoice};
+use coder_engine::{Grammar, Message, SamplerOptions, ToolChoice};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::offer::{Named, Offer};
 use crate::ask::{Ask, Chat, Prompt};
-use crate::tools::Tools;
 use crate::{Error, Result, Server};
 
 /// A line that Claude Code puts before the prompt. It changes with every request, so with it nothing of a conversation would
@@ -94,6 +94,15 @@ enum Block {
         content: Option<Content>,
         is_error: Option<bool>,
     },
+    ToolReference {
+        tool_name: String,
+    },
+    ToolAddition {
+        tool: Named,
+    },
+    ToolRemoval {
+        tool: Named,
+    },
     #[serde(untagged)]
     Other(Other),
 }
@@ -129,8 +138,8 @@ impl Body {
                 "`mcp_servers` is not supported; no connection is opened",
             ));
         }
-        let tools = tools(self.tools.as_deref(), self.tool_choice)?;
-        let chat = chat(self.messages, self.system, self.thinking.as_ref(), tools)?;
+        let offer = Offer::new(self.tools.as_deref().unwrap_or_default())?;
+        let chat = chat(self.messages, self.system, self.thinking.as_ref(), offer, self.tool_choice)?;
         let default = SamplerOptions::default();
         let sampler = SamplerOptions {
             temperature: self.temperature.unwrap_or(server.temperature()),
@@ -151,34 +160,37 @@ impl Body {
 
 impl Count {
     pub(super) fn into_chat(self) -> Result<Chat> {
-        let tools = tools(self.tools.as_deref(), self.tool_choice)?;
-        chat(self.messages, self.system, self.thinking.as_ref(), tools)
+        let offer = Offer::new(self.tools.as_deref().unwrap_or_default())?;
+        chat(self.messages, self.system, self.thinking.as_ref(), offer, self.tool_choice)
     }
 }
 
-fn tools(declared: Option<&[Value]>, choice: Option<Choose>) -> Result<Tools> {
-    let declared = declared.unwrap_or_default().iter().map(Tool::from_anthropic).collect::<Result<_, _>>()?;
-    let (choice, alone) = match choice {
-        None => (ToolChoice::Auto, None),
-        Some(Choose::None {}) => (ToolChoice::None, None),
-        Some(Choose::Auto { disable_parallel_tool_use: alone }) => (ToolChoice::Auto, alone),
-        Some(Choose::Any { disable_parallel_tool_use: alone }) => (ToolChoice::Required, alone),
-        Some(Choose::Tool { name, disable_parallel_tool_use: alone }) => (ToolChoice::Named(name), alone),
-    };
-    Tools::new(declared, choice, alone != Some(true))
+impl Choose {
+    /// The choice, and whether there may be several calls.
+    fn parts(choice: Option<Self>) -> (ToolChoice, bool) {
+        let (choice, alone) = match choice {
+            None => (ToolChoice::Auto, None),
+            Some(Self::None {}) => (ToolChoice::None, None),
+            Some(Self::Auto { disable_parallel_tool_use: alone }) => (ToolChoice::Auto, alone),
+            Some(Self::Any { disable_parallel_tool_use: alone }) => (ToolChoice::Required, alone),
+            Some(Self::Tool { name, disable_parallel_tool_use: alone }) => (ToolChoice::Named(name), alone),
+        };
+        (choice, alone != Some(true))
+    }
 }
 
 fn chat(
     messages: Vec<Said>,
     system: Option<Content>,
     thinking: Option<&Thinking>,
-    tools: Tools,
+    mut offer: Offer,
+    choice: Option<Choose>,
 ) -> Result<Chat> {
     if messages.is_empty() {
         return Err(Error::request("messages", "`messages` is empty; say something"));
     }
-    let mut chat = Chat { tools, ..Chat::default() };
-    let system = system.map(|system| system.texts("system")).transpose()?.unwrap_or_default();
+    let mut chat = Chat::default();
+    let system = system.map(|system| system.texts("system", &mut offer)).transpose()?.unwrap_or_default();
     let system: Vec<String> = system.into_iter().filter(|text| !text.starts_with(BILLING)).collect();
     if !system.is_empty() {
         chat.messages.push(Message::new("system", system.join("\n\n")));
@@ -188,32 +200,36 @@ fn chat(
         let field = format!("messages[{at}].content");
         match said.role {
             // The answer goes on from what it is said to begin with.
-            Role::Assistant if at == last => chat.begun = said.content.texts(&field)?.concat(),
-            Role::Assistant => chat.messages.push(assistant(said.content, &field)?),
+            Role::Assistant if at == last => chat.begun = said.content.texts(&field, &mut offer)?.concat(),
+            Role::Assistant => chat.messages.push(assistant(said.content, &field, &mut offer)?),
             Role::System => {
-                chat.messages.push(Message::new("system", said.content.texts(&field)?.join("\n\n")))
+                let text = said.content.texts(&field, &mut offer)?.join("\n\n");
+                chat.messages.push(Message::new("system", text));
             }
-            Role::User => user(said.content, &field, &mut chat.messages)?,
+            Role::User => user(said.content, &field, &mut offer, &mut chat.messages)?,
         }
     }
     if thinking.is_some_and(|thinking| thinking.kind == "disabled") {
         chat.set("enable_thinking".to_owned(), Value::Bool(false))?;
     }
+    let (choice, parallel) = Choose::parts(choice);
+    chat.tools = offer.into_tools(choice, parallel)?;
     Ok(chat)
 }
 
 /// Results of tools are messages of their own, before what the user says with them.
-fn user(content: Content, field: &str, messages: &mut Vec<Message>) -> Result<()> {
+fn user(content: Content, field: &str, offer: &mut Offer, messages: &mut Vec<Message>) -> Result<()> {
     let mut said = Vec::new();
     for block in content.into_blocks() {
         match block {
             Block::ToolResult { tool_use_id, content, is_error } => {
-                let text =
-                    content.map(|content| content.texts(field)).transpose()?.unwrap_or_default().join("\n");
+                let blocks = content.map(Content::into_blocks).unwrap_or_default();
+                let texts = blocks.into_iter().map(|block| block.into_result(field, offer));
+                let text = texts.collect::<Result<Vec<_>>>()?.join("\n");
                 let text = if is_error == Some(true) { format!("error: {text}") } else { text };
                 messages.push(Message { tool_call_id: Some(tool_use_id), ..Message::new("tool", text) });
             }
-            block => said.push(block.into_text(field)?),
+            block => said.push(block.into_text(field, offer)?),
         }
     }
     if !said.is_empty() {
@@ -222,7 +238,7 @@ fn user(content: Content, field: &str, messages: &mut Vec<Message>) -> Result<()
     Ok(())
 }
 
-fn assistant(content: Content, field: &str) -> Result<Message> {
+fn assistant(content: Content, field: &str, offer: &mut Offer) -> Result<Message> {
     let (mut said, mut thoughts, mut calls) = (Vec::new(), Vec::new(), Vec::new());
     for block in content.into_blocks() {
         match block {
@@ -231,7 +247,7 @@ fn assistant(content: Content, field: &str) -> Result<Message> {
             Block::ToolUse { id, name, input } => calls.push(json!({
                 "id": id, "type": "function", "function": { "name": name, "arguments": input }
             })),
-            block => said.push(block.into_text(field)?),
+            block => said.push(block.into_text(field, offer)?),
         }
     }
     Ok(Message {
@@ -250,15 +266,29 @@ impl Content {
     }
 
     /// The texts, if nothing else is among them.
-    fn texts(self, field: &str) -> Result<Vec<String>> {
-        self.into_blocks().into_iter().map(|block| block.into_text(field)).collect()
+    fn texts(self, field: &str, offer: &mut Offer) -> Result<Vec<String>> {
+        self.into_blocks().into_iter().map(|block| block.into_text(field, offer)).collect()
     }
 }
 
 impl Block {
-    fn into_text(self, field: &str) -> Result<String> {
+    /// The text of a block of a tool's result. A picture in it is no fault of who asks, and a refusal would end the
+    /// conversation for good; so the model is told that there is one.
+    fn into_result(self, field: &str, offer: &mut Offer) -> Result<String> {
+        match self {
+            Self::Other(Other { kind }) if kind == "image" || kind == "document" => {
+                Ok(format!("[{kind}: this model cannot see it]"))
+            }
+            block => block.into_text(field, offer),
+        }
+    }
+
+    fn into_text(self, field: &str, offer: &mut Offer) -> Result<String> {
         let kind = match self {
             Self::Text { text } => return Ok(text),
+            Self::ToolReference { tool_name } => return offer.refer(&tool_name, field),
+            Self::ToolAddition { tool } => return offer.add(tool, field),
+            Self::ToolRemoval { tool } => return offer.remove(tool),
             Self::Thinking { .. } => "thinking",
             Self::RedactedThinking {} => "redacted_thinking",
             Self::ToolUse { .. } => "tool_use",

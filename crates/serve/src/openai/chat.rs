@@ -10,7 +10,7 @@ use super::{
     DONE, Format, Head, NO_GBNF, PING, Sampling, StreamOptions, Texts, event, finish_reason, logprobs,
     refuse, usage,
 };
-use crate::answer::{Answers, Event, Logprob, Part, Piece, Reason, What};
+use crate::answer::{Answers, End, Event, Logprob, Part, Piece, What};
 use crate::ask::{Ask, Chat, Prompt};
 use crate::body::Fields;
 use crate::dialect::{Dialect, json_response};
@@ -226,7 +226,6 @@ struct Choice {
     thought: String,
     calls: Vec<Call>,
     tokens: Vec<Logprob>,
-    end: Option<(Reason, Usage)>,
 }
 
 /// A call of a tool. Its arguments are the text of a JSON object, of which the end is missing where the answer was cut.
@@ -254,7 +253,7 @@ impl Choice {
         self.tokens.extend(piece.tokens);
     }
 
-    fn json(&self, index: usize, shown: Shown) -> Value {
+    fn json(&self, index: usize, end: &End, shown: Shown) -> Value {
         let mut message = json!({ "role": "assistant", "content": self.text, "refusal": null });
         if !self.thought.is_empty() {
             message["reasoning_content"] = self.thought.as_str().into();
@@ -270,24 +269,17 @@ impl Choice {
             "index": index,
             "message": message,
             "logprobs": if shown.logprobs { logprobs(&self.tokens) } else { Value::Null },
-            "finish_reason": self.end.as_ref().map(|(reason, _)| finish_reason(reason)),
+            "finish_reason": finish_reason(&end.reason),
         })
     }
 }
 
 /// The whole answer at once.
 async fn whole(mut answers: Answers, head: Head, shown: Shown, count: usize) -> Result<Response> {
-    let mut choices: Vec<Choice> = (0..count).map(|_| Choice::default()).collect();
-    while let Some(event) = answers.next().await {
-        let Event { index, what } = event?;
-        match what {
-            What::Piece(piece) => choices[index].add(piece),
-            What::End(end) => choices[index].end = Some((end.reason, end.usage)),
-        }
-    }
-    let ends: Vec<Usage> = choices.iter().filter_map(|choice| Some(choice.end.as_ref()?.1)).collect();
-    let choices: Vec<Value> =
-        choices.iter().enumerate().map(|(index, choice)| choice.json(index, shown)).collect();
+    let choices = answers.gather(count, Choice::add).await?;
+    let ends: Vec<Usage> = choices.iter().map(|(_, end)| end.usage).collect();
+    let numbered = choices.iter().enumerate();
+    let choices: Vec<Value> = numbered.map(|(index, (choice, end))| choice.json(index, end, shown)).collect();
     Ok(json_response(&json!({
         "id": head.id,
         "object": "chat.completion",

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     DONE, Format, Head, NO_GBNF, PING, Sampling, StreamOptions, Texts, event, finish_reason, refuse, usage,
 };
-use crate::answer::{Answers, Event, Logprob, Part, Piece, Reason, What};
+use crate::answer::{Answers, End, Event, Logprob, Part, Piece, What};
 use crate::ask::{Ask, Prompt};
 use crate::body::Fields;
 use crate::dialect::{Dialect, json_response};
@@ -120,7 +120,6 @@ impl Given {
 struct Choice {
     text: String,
     tokens: Vec<Logprob>,
-    end: Option<(Reason, Usage)>,
 }
 
 impl Choice {
@@ -134,12 +133,12 @@ impl Choice {
         self.tokens.extend(piece.tokens);
     }
 
-    fn json(&self, index: usize, shown: bool, offset: usize) -> Value {
+    fn json(&self, index: usize, end: Option<&End>, shown: bool, offset: usize) -> Value {
         json!({
             "text": self.text,
             "index": index,
             "logprobs": if shown { logprobs(&self.tokens, offset) } else { Value::Null },
-            "finish_reason": self.end.as_ref().map(|(reason, _)| finish_reason(reason)),
+            "finish_reason": end.map(|end| finish_reason(&end.reason)),
         })
     }
 }
@@ -181,16 +180,10 @@ fn object(head: &Head, choices: Vec<Value>) -> Value {
 
 /// The whole answer at once.
 async fn whole(mut answers: Answers, head: Head, shown: bool, count: usize) -> Result<Response> {
-    let mut choices: Vec<Choice> = (0..count).map(|_| Choice::default()).collect();
-    while let Some(event) = answers.next().await {
-        let Event { index, what } = event?;
-        match what {
-            What::Piece(piece) => choices[index].add(piece),
-            What::End(end) => choices[index].end = Some((end.reason, end.usage)),
-        }
-    }
-    let ends: Vec<Usage> = choices.iter().filter_map(|choice| Some(choice.end.as_ref()?.1)).collect();
-    let choices = choices.iter().enumerate().map(|(index, choice)| choice.json(index, shown, 0)).collect();
+    let choices = answers.gather(count, Choice::add).await?;
+    let ends: Vec<Usage> = choices.iter().map(|(_, end)| end.usage).collect();
+    let numbered = choices.iter().enumerate();
+    let choices = numbered.map(|(index, (choice, end))| choice.json(index, Some(end), shown, 0)).collect();
     let mut body = object(&head, choices);
     body["usage"] = usage(&ends);
     Ok(json_response(&body))
@@ -211,15 +204,14 @@ fn send(answers: Answers, head: Head, shown: bool, include_usage: bool) -> Respo
             let mut choice = Choice::default();
             choice.add(piece);
             let offset = offsets.entry(index).or_default();
-            let value = choice.json(index, shown, *offset);
+            let value = choice.json(index, None, shown, *offset);
             let chars = |token: &Logprob| String::from_utf8_lossy(&token.bytes).chars().count();
             *offset += choice.tokens.iter().map(chars).sum::<usize>();
             chunk(vec![value], Value::Null)
         }
         Some(Ok(Event { index, what: What::End(end) })) => {
             ends.push(end.usage);
-            let choice = Choice { end: Some((end.reason, end.usage)), ..Choice::default() };
-            chunk(vec![choice.json(index, false, 0)], Value::Null)
+            chunk(vec![Choice::default().json(index, Some(&end), false, 0)], Value::Null)
         }
         Some(Err(error)) => event(&Dialect::OpenAi.error_body(&error)),
         None if include_usage => chunk(Vec::new(), usage(&ends)) + DONE,

@@ -49,13 +49,14 @@ fn good() -> Vec<(&'static str, Value)> {
         "messages": [
             { "role": "user", "content": "hi" },
             { "role": "assistant", "content": [{ "type": "thinking", "thinking": "t", "signature": "" }, { "type": "tool_use", "id": "1", "name": "f", "input": { "a": 1 } }] },
-            { "role": "user", "content": [{ "type": "tool_result", "tool_use_id": "1", "content": [{ "type": "text", "text": "r" }], "is_error": true }, { "type": "text", "text": "go" }] },
+            { "role": "user", "content": [{ "type": "tool_result", "tool_use_id": "1", "content": [{ "type": "text", "text": "r" }, { "type": "tool_reference", "tool_name": "g" }], "is_error": true }, { "type": "text", "text": "go" }] },
+            { "role": "system", "content": [{ "type": "tool_removal", "tool": { "type": "tool_reference", "name": "g" } }] },
         ],
         "temperature": 1, "top_p": 0.5, "top_k": 3, "stop_sequences": ["q"], "thinking": { "type": "disabled" }, "metadata": { "user_id": "u" },
-        "tools": [{ "name": "f", "input_schema": schema, "cache_control": null }], "tool_choice": { "type": "any" },
+        "tools": [{ "name": "f", "input_schema": schema, "cache_control": null }, { "name": "g", "input_schema": schema, "defer_loading": true }], "tool_choice": { "type": "any" },
         "output_config": { "format": { "type": "json_schema", "schema": schema } },
     });
-    let counted = json!({ "model": "claude-x", "system": "s", "messages": messages["messages"] });
+    let counted = json!({ "model": "claude-x", "system": "s", "messages": messages["messages"], "tools": messages["tools"] });
     vec![
         ("/v1/chat/completions", chat),
         ("/v1/completions", complete),

@@ -2,6 +2,7 @@
 
 mod admin;
 mod anthropic;
+mod claude;
 mod fuzz;
 mod openai;
 mod pool;

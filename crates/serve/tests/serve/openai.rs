@@ -2,18 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Reply, SERVER, own};
+use crate::support::{Reply, SERVER, own, with};
 
 const CHAT: &str = "/v1/chat/completions";
 
 fn ask(text: &str) -> Value {
     json!({ "model": "coder-tiny", "messages": [{ "role": "user", "content": text }], "temperature": 0 })
-}
-
-/// The body with `fields` set.
-fn with(mut body: Value, fields: Value) -> Value {
-    body.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
-    body
 }
 
 /// The text with what differs every time replaced.

@@ -188,3 +188,32 @@ pub(crate) fn shared(path: &str) -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     root.ancestors().skip(1).map(|folder| folder.join("shared/data").join(path)).find(|path| path.exists())
 }
+
+/// Servers of models with random weights, one for each way to write calls; none where the data is not there.
+pub(crate) fn random_models() -> Vec<(&'static str, Running)> {
+    let Some(path) = shared("vectors/models/tiny-qwen3-F16.gguf") else { return Vec::new() };
+    let folder = env!("CARGO_TARGET_TMPDIR");
+    let json_template = shared("qwen2.5/tokenizer_config.json").map(|path| {
+        let config: Value =
+            serde_json::from_str(&std::fs::read_to_string(path).expect("a file")).expect("JSON");
+        let template = Path::new(folder).join("qwen2.5.jinja");
+        std::fs::write(&template, config["chat_template"].as_str().expect("a template")).expect("written");
+        template
+    });
+    let templates = [("json", json_template), ("xml", shared("qwen3-coder/chat_template.jinja"))];
+    let with = |(name, template): (&'static str, Option<_>)| {
+        let mut options = Options::new(path.clone());
+        options.chat_template = Some(template?);
+        let model = Model { name: "random".to_owned(), options };
+        let aliases = ["free", "claude-*"].map(|alias| (alias.to_owned(), "random".to_owned())).into();
+        let models = Models::new(vec![model], aliases, Keep::default()).expect("a model");
+        Some((name, start(models, Access::default(), Limits::default())))
+    };
+    templates.into_iter().filter_map(with).collect()
+}
+
+/// The body with `fields` set.
+pub(crate) fn with(mut body: Value, fields: Value) -> Value {
+    body.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+    body
+}

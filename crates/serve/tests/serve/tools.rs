@@ -1,10 +1,8 @@
 //! Tools: calls that are whole and of their types, in both dialects, whatever the model's weights are.
 
-use coder_engine::Options;
-use coder_serve::{Access, Keep, Limits, Model, Models};
 use serde_json::{Value, json};
 
-use crate::support::{Running, SERVER, shared, start};
+use crate::support::{SERVER, random_models};
 
 fn weather() -> Value {
     json!({
@@ -58,29 +56,6 @@ fn streamed(events: &[(String, String)]) -> (Vec<(String, String, String)>, Stri
         }
     }
     (calls, finish)
-}
-
-/// Servers of models with random weights, one for each way to write calls; none where the data is not there.
-fn random_models() -> Vec<(&'static str, Running)> {
-    let Some(path) = shared("vectors/models/tiny-qwen3-F16.gguf") else { return Vec::new() };
-    let folder = env!("CARGO_TARGET_TMPDIR");
-    let json_template = shared("qwen2.5/tokenizer_config.json").map(|path| {
-        let config: Value =
-            serde_json::from_str(&std::fs::read_to_string(path).expect("a file")).expect("JSON");
-        let template = std::path::Path::new(folder).join("qwen2.5.jinja");
-        std::fs::write(&template, config["chat_template"].as_str().expect("a template")).expect("written");
-        template
-    });
-    let templates = [("json", json_template), ("xml", shared("qwen3-coder/chat_template.jinja"))];
-    let with = |(name, template): (&'static str, Option<_>)| {
-        let mut options = Options::new(path.clone());
-        options.chat_template = Some(template?);
-        let model = Model { name: "random".to_owned(), options };
-        let aliases = ["free", "claude-*"].map(|alias| (alias.to_owned(), "random".to_owned())).into();
-        let models = Models::new(vec![model], aliases, Keep::default()).expect("a model");
-        Some((name, start(models, Access::default(), Limits::default())))
-    };
-    templates.into_iter().filter_map(with).collect()
 }
 
 /// Covers S0-33, S3-22, S3-23, S3-33.
