@@ -4,8 +4,8 @@
 //! and limits that a server needs among hostile clients. No tasks, no files, no connections of its own.
 //!
 //! What is where: `server` has the state, the limits and the paths; `access`, `body` and `listen` keep bad requests and slow
-//! clients away; `models` opens and closes engines; `ask` is a request and `answer` an answer in no dialect, `openai` and
-//! `anthropic` say them in theirs, `dialect` errors; `stream` sends events; `admin` and `metrics` are for those who run it.
+//! clients away; `models` opens and closes engines; `ask` is a request and `answer` an answer in no dialect, `openai`,
+//! `responses` and `anthropic` say them in theirs, `dialect` errors; `stream` sends events; `admin` and `metrics` are for those who run it.
 #![forbid(unsafe_code)]
 
 mod access;
@@ -20,6 +20,7 @@ mod listen;
 mod metrics;
 mod models;
 mod openai;
+mod responses;
 mod server;
 mod stream;
 mod thinking;

@@ -15,7 +15,7 @@ use tokio::task::spawn_blocking;
 
 use crate::dialect::Dialect;
 use crate::metrics::{self, Metrics};
-use crate::{Access, Error, Models, Result, admin, anthropic, openai};
+use crate::{Access, Error, Models, Result, admin, anthropic, openai, responses};
 
 /// What clients may take.
 #[derive(Clone, Debug)]
@@ -137,6 +137,7 @@ impl Server {
             .route("/v1/models/{*name}", get(openai::model))
             .route("/v1/chat/completions", post(openai::chat::complete))
             .route("/v1/completions", post(openai::completions::complete))
+            .route("/v1/responses", post(responses::respond))
             .route("/v1/embeddings", post(openai::embeddings))
             .route("/v1/messages", post(anthropic::messages))
             .route("/v1/messages/count_tokens", post(anthropic::count_tokens))

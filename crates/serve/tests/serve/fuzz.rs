@@ -56,10 +56,25 @@ fn good() -> Vec<(&'static str, Value)> {
         "tools": [{ "name": "f", "input_schema": schema, "cache_control": null }, { "name": "g", "input_schema": schema, "defer_loading": true }], "tool_choice": { "type": "any" },
         "output_config": { "format": { "type": "json_schema", "schema": schema } },
     });
+    let responses = json!({
+        "model": "free", "instructions": "i", "max_output_tokens": 3, "stream": true, "temperature": 1, "top_p": 0.5, "store": true,
+        "input": [
+            { "role": "user", "content": "hi" },
+            { "type": "reasoning", "id": "r", "summary": [], "content": [{ "type": "reasoning_text", "text": "t" }] },
+            { "type": "message", "role": "assistant", "content": [{ "type": "output_text", "text": "so", "annotations": [] }] },
+            { "type": "function_call", "call_id": "1", "name": "f", "namespace": "n", "arguments": "{\"a\": 1}" },
+            { "type": "function_call_output", "call_id": "1", "output": [{ "type": "input_image" }] },
+            { "type": "message", "role": "user", "content": [{ "type": "input_text", "text": "go" }] },
+        ],
+        "tools": [{ "type": "function", "name": "f", "parameters": schema, "strict": true }, { "type": "namespace", "name": "n", "tools": [{ "type": "function", "name": "f", "parameters": schema }] }],
+        "tool_choice": { "type": "function", "name": "f", "namespace": "n" }, "parallel_tool_calls": true, "truncation": "disabled",
+        "text": { "format": { "type": "json_schema", "name": "x", "schema": schema } }, "reasoning": { "effort": "none" }, "include": ["x"],
+    });
     let counted = json!({ "model": "claude-x", "system": "s", "messages": messages["messages"], "tools": messages["tools"] });
     vec![
         ("/v1/chat/completions", chat),
         ("/v1/completions", complete),
+        ("/v1/responses", responses),
         ("/v1/messages", messages),
         ("/v1/messages/count_tokens", counted),
         (

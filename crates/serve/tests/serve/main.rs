@@ -6,6 +6,7 @@ mod claude;
 mod fuzz;
 mod openai;
 mod pool;
+mod responses;
 mod support;
 mod tools;
 mod trouble;
