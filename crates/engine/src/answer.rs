@@ -2,6 +2,7 @@
 //!
 //! Owns the sampler, the grammar's state and the guesses of one request. It does not know about other requests.
 
+use crate::embedding::Pool;
 use crate::engine::Canceller;
 use crate::grammar::Mask;
 use crate::sequence::Sequence;
@@ -24,6 +25,8 @@ pub(crate) struct Job {
     /// Tags of calls, which are shown, each whole, whatever the vocabulary calls them.
     pub(crate) tags: Vec<u32>,
     pub(crate) ignore_end: bool,
+    /// If a vector is wanted and no text.
+    pub(crate) pool: Option<Pool>,
     pub(crate) speculate: bool,
     pub(crate) priority: i32,
     pub(crate) deadline: Option<Instant>,
@@ -168,10 +171,24 @@ impl Answer {
         let (text, usage) = (self.job.text.finish(), self.usage);
         let end = self.end.unwrap_or(Err(Error::Stopped));
         self.span.in_scope(|| tracing::debug!(?usage, ?timings, ?end, "ended"));
+        if let Some(pool) = self.job.pool {
+            pool.tell(end.and_then(read), usage);
+            return usage;
+        }
         let done = end.map(|finish| Event::Done(Summary { text, finish, usage, timings }));
         // Nobody listens any more when the generation was dropped: then there is nobody to tell.
         let _ = self.job.events.send(done);
         usage
+    }
+
+    /// Whether a vector is wanted, and no token.
+    pub(crate) fn is_pooled(&self) -> bool {
+        self.job.pool.is_some()
+    }
+
+    /// Whether hidden states of all its tokens are needed, also of those that the cache holds.
+    pub(crate) fn is_apart(&self) -> bool {
+        self.job.pool.as_ref().is_some_and(Pool::needs_all)
     }
 
     // ---- before a step
@@ -300,6 +317,17 @@ impl Answer {
         let _ = self.job.events.send(Ok(Event::Prefill { done: computed.min(total), total }));
     }
 
+    /// Takes the hidden states `[rows, hidden]` of its tokens from `first` on; with the last one, it ends.
+    pub(crate) fn pool(&mut self, first: usize, hidden: usize, states: &[f32]) {
+        if let Some(pool) = &mut self.job.pool
+            && pool.add(first, hidden, states)
+            && self.end.is_none()
+        {
+            self.prefilled = Some(Instant::now());
+            self.end = Some(Ok(Finish::Stop));
+        }
+    }
+
     /// Takes tokens from the step's logits, `[wanted rows, vocab]`, as far as the guesses before them were right.
     /// Gives the number of guessed tokens that were.
     pub(crate) fn settle(&mut self, sequence: &mut Sequence, logits: &[f32]) -> usize {
@@ -398,5 +426,14 @@ impl Answer {
             return Some(Finish::StopString(stop.to_owned()));
         }
         (self.usage.completion_tokens >= self.job.max_tokens).then_some(Finish::Length)
+    }
+}
+
+/// Whether a text whose vector is wanted was read to its end.
+fn read(finish: Finish) -> Result<()> {
+    match finish {
+        Finish::Stop => Ok(()),
+        Finish::Deadline => Err(Error::Deadline),
+        _ => Err(Error::Cancelled),
     }
 }

@@ -12,7 +12,7 @@ use coder_kernels::Heads;
 
 pub(crate) use json::object;
 
-use crate::{Error, Result, gguf::bad};
+use crate::{Error, Pooling, Result, gguf::bad};
 
 /// The model families that the engine runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,6 +65,8 @@ pub struct Config {
     pub moe: Option<Moe>,
     /// Whether the output is the embedding's matrix.
     pub tied: bool,
+    /// How hidden states become the vector of a text, if the model was trained for it.
+    pub pooling: Option<Pooling>,
     /// The name that the model gives itself.
     pub name: Option<String>,
 }

@@ -2,6 +2,7 @@
 
 use crate::answer::Job;
 use crate::draft::DraftModel;
+use crate::embedding::{Embedder, EmbeddingRequest, Pool, Pooling};
 use crate::load::{self, LoadProgress, Loaded, ModelInfo, Options};
 use crate::prompt;
 use crate::scheduler::Capacity;
@@ -9,8 +10,8 @@ use crate::step::{Order, Stepper};
 use crate::tokenizer::SpecialTokens;
 use crate::tools;
 use crate::{
-    ChatTemplate, Error, Event, Grammar, Limit, Matcher, Message, Request, Result, Sampler, Summary,
-    TextStream, Token, Tokenizer, ToolSet, Usage,
+    ChatTemplate, Error, Event, Grammar, Limit, Matcher, Message, Request, Result, Sampler, SamplerOptions,
+    Summary, TextStream, Token, Tokenizer, ToolSet, Usage,
 };
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -98,7 +99,7 @@ impl Engine {
             None => None,
         };
         let (events, receiver) = mpsc::channel();
-        let canceller = Canceller(Arc::new(AtomicBool::new(false)));
+        let canceller = Canceller::default();
         let job = Job {
             text: TextStream::new(&request.stop)?,
             prompt: request.prompt,
@@ -111,6 +112,7 @@ impl Engine {
                 _ => Vec::new(),
             },
             ignore_end: request.ignore_end,
+            pool: None,
             speculate: request.speculate,
             priority: request.priority,
             deadline: request.deadline,
@@ -118,13 +120,52 @@ impl Engine {
             canceller: canceller.clone(),
             queued: Instant::now(),
         };
+        self.submit(job)?;
+        Ok(Generation { events: receiver, canceller, ended: false })
+    }
+
+    /// Starts to read a text whose vector is wanted. What it has in common with others is computed once, if only its
+    /// last token counts.
+    ///
+    /// # Errors
+    /// [`Error::ContextTooLong`], [`Error::Request`]; [`Error::Busy`] when the queue is full.
+    pub fn embed(&self, request: EmbeddingRequest) -> Result<Embedder> {
+        let EmbeddingRequest { tokens, pooling, priority, deadline } = request;
+        self.check_tokens(&tokens)?;
+        let context = self.0.info.context;
+        if tokens.len() > context {
+            return Err(Error::ContextTooLong { prompt: tokens.len(), requested: 0, context });
+        }
+        let (sender, reply) = mpsc::channel();
+        let canceller = Canceller::default();
+        self.submit(Job {
+            pool: Some(Pool::new(pooling, tokens.len(), sender)),
+            prompt: tokens,
+            max_tokens: 0,
+            sampler: Sampler::new(&SamplerOptions::default(), self.0.info.vocab)?,
+            matcher: None,
+            text: TextStream::new(&[])?,
+            show_special: false,
+            tags: Vec::new(),
+            ignore_end: false,
+            speculate: false,
+            priority,
+            deadline,
+            events: mpsc::channel().0, // nobody listens to the events of a text that is only read
+            canceller: canceller.clone(),
+            queued: Instant::now(),
+        })?;
+        Ok(Embedder { reply, canceller })
+    }
+
+    /// Counts a job and sends it to the engine's thread.
+    fn submit(&self, job: Job) -> Result<()> {
         let count = |open| (open < self.0.queue).then_some(open + 1);
         let counted = self.0.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, count);
         counted.map_err(|open| Error::Busy { open })?;
         self.send(Order::Job(Box::new(job))).inspect_err(|_| {
             self.0.open.fetch_sub(1, Ordering::AcqRel);
-        })?;
-        Ok(Generation { events: receiver, canceller, ended: false })
+        })
     }
 
     fn send(&self, order: Order) -> Result<()> {
@@ -144,26 +185,30 @@ impl Engine {
 
     /// The tokens that the answer may have.
     fn check(&self, request: &Request) -> Result<usize> {
-        let bad = |field, problem: String| Err(Error::Request { field, problem });
-        if request.prompt.is_empty() {
-            return bad("prompt", "is empty; a generation needs at least one token".into());
-        }
-        let vocab = self.0.info.vocab;
-        if let Some(t) = request.prompt.iter().find(|&&t| t as usize >= vocab) {
-            return bad("prompt", format!("token `{t}` is not in the vocabulary of `{vocab}`"));
-        }
+        self.check_tokens(&request.prompt)?;
         let (prompt, context) = (request.prompt.len(), self.0.info.context);
         let (requested, at_most) = match request.limit {
             Limit::Require(n) => (n, n),
             Limit::UpTo(n) => (n.min(1), n.min(context.saturating_sub(prompt))),
         };
         if at_most == 0 && requested == 0 {
-            return bad("limit", "no token asked for; ask for at least one".into());
+            let problem = "no token asked for; ask for at least one".into();
+            return Err(Error::Request { field: "limit", problem });
         }
         if prompt.saturating_add(requested) > context {
             return Err(Error::ContextTooLong { prompt, requested, context });
         }
         Ok(at_most)
+    }
+
+    fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
+        let bad = |problem: String| Err(Error::Request { field: "prompt", problem });
+        let vocab = self.0.info.vocab;
+        match tokens.iter().find(|&&t| t as usize >= vocab) {
+            None if tokens.is_empty() => bad("is empty; at least one token is needed".into()),
+            None => Ok(()),
+            Some(t) => bad(format!("token `{t}` is not in the vocabulary of `{vocab}`")),
+        }
     }
 
     /// A request from a conversation, through the model's chat template. Names of special tokens in a
@@ -206,6 +251,15 @@ impl Engine {
         let mut tokens: Vec<u32> = tokenizer.bos().filter(|_| tokenizer.add_bos()).into_iter().collect();
         tokens.extend(tokenizer.encode(text, SpecialTokens::Plain)?);
         Ok(Request::new(tokens))
+    }
+
+    /// A request for the vector of a text, pooled as the model was trained, or by the mean if it was not for this.
+    /// Names of special tokens in the text are plain text.
+    pub fn embedding(&self, text: &str) -> Result<EmbeddingRequest> {
+        let mut tokens = self.prompt(text)?.prompt;
+        tokens.extend(self.0.tokenizer.text_end());
+        let pooling = self.0.info.pooling.unwrap_or(Pooling::Mean);
+        Ok(EmbeddingRequest { tokens, pooling, priority: 0, deadline: None })
     }
 
     /// A request for what belongs between `prefix` and `suffix` (fill in the middle).
@@ -303,7 +357,7 @@ impl Stats {
 }
 
 /// Stops a generation from elsewhere, such as a signal handler's thread.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Canceller(Arc<AtomicBool>);
 
 impl Canceller {

@@ -163,6 +163,9 @@ pub enum Error {
         /// What the device said.
         reason: String,
     },
+    /// The request's deadline passed before its vector was there.
+    #[error("the deadline passed before the text was read; give it more time, or send shorter texts")]
+    Deadline,
     /// As many requests as the engine takes at a time are open. Nothing was begun.
     #[error(
         "`{open}` requests are waiting or running, no more are taken; try again later, or open the engine with a longer queue"

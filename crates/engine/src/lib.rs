@@ -8,7 +8,7 @@
 //! chooses one, by `fit`'s plan of what a card has room for;
 //! `tokenizer`, `chat`, `prompt` and `text` go between text and tokens; `sampler` and `grammar` choose tokens, `tools` makes and reads calls;
 //! `kv`, `sequence` and `scheduler` decide what is computed when; `step` computes it and `answer` deals with what came
-//! of it, `speculation` and `draft` guess what will; `engine` is the outside.
+//! of it, `embedding` with texts whose vectors are wanted, `speculation` and `draft` guess what will; `engine` is the outside.
 #![forbid(unsafe_code)]
 
 mod answer;
@@ -16,6 +16,7 @@ mod chat;
 pub mod config;
 mod device;
 mod draft;
+mod embedding;
 mod engine;
 mod error;
 pub mod fit;
@@ -43,6 +44,7 @@ pub use chat::{ChatTemplate, Content, Message};
 pub use coder_kernels::{KvType, cpu::Isa, cuda::Library as CudaLibrary};
 pub use config::{Architecture, Config};
 pub use device::{Device, OnCard};
+pub use embedding::{Embedder, Embedding, EmbeddingRequest, Pooling};
 pub use engine::{Canceller, Completion, Engine, Generation, Stats};
 pub use error::{Error, Result};
 pub use gguf::Gguf;

@@ -5,7 +5,7 @@ use crate::fit::Room;
 use crate::model::Runner;
 use crate::speculation::MOST;
 use crate::weights::Weights;
-use crate::{ChatTemplate, Config, Error, Gguf, Result, Tokenizer};
+use crate::{ChatTemplate, Config, Error, Gguf, Pooling, Result, Tokenizer};
 use coder_kernels::cpu::{self, Cpu, Isa};
 use coder_kernels::cuda::Library;
 use coder_kernels::{BLOCK, KvType};
@@ -176,6 +176,11 @@ pub struct ModelInfo {
     pub weight_bytes_per_token: u64,
     /// Transformer layers.
     pub layers: usize,
+    /// Columns of the hidden states: numbers in the vector of a text.
+    pub hidden: usize,
+    /// How hidden states become the vector of a text, if the model was trained for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pooling: Option<Pooling>,
     /// Tokens in the vocabulary.
     pub vocab: usize,
     /// Tokens of prompt and answer together that there is room for.
@@ -259,6 +264,8 @@ pub(crate) fn load_weights(
         weight_bytes: total_bytes,
         weight_bytes_per_token: runner.weight_bytes_per_token(),
         layers: config.layers,
+        hidden: config.hidden,
+        pooling: config.pooling,
         vocab: config.vocab,
         context: room.context,
         trained_context: config.context,

@@ -15,6 +15,8 @@ use std::ops::Range;
 pub(crate) trait Runner: Send {
     /// Runs the batch; returns the logits of its wanted rows, `[batch.logits.len(), vocab]`.
     fn step(&mut self, batch: &Batch) -> Result<&[f32]>;
+    /// The hidden states behind the final norm of the last step's rows, `[rows, hidden]`.
+    fn hidden(&mut self) -> Result<&[f32]>;
     /// Weight bytes that one decoded token reads.
     fn weight_bytes_per_token(&self) -> u64;
 }
@@ -37,7 +39,10 @@ pub(crate) struct Model<A: Backend, B: Backend> {
     first: Option<Part<A>>,
     last: Part<B>,
     residual: Vec<f32>, // [limits.rows, hidden], on its way from the first to the last
-    logits: Vec<f32>,   // [limits.logits, vocab]
+    /// Rows of the last step.
+    rows: usize,
+    hidden: Vec<f32>, // [rows, hidden], of the last step whose hidden states were asked for
+    logits: Vec<f32>, // [limits.logits, vocab]
 }
 
 impl<B: Backend> Model<B, B> {
@@ -70,7 +75,8 @@ impl<A: Backend, B: Backend> Model<A, B> {
 
     fn of(first: Option<Part<A>>, last: Part<B>, c: &Config, limits: Limits) -> Self {
         let residual = vec![0.0; if first.is_some() { limits.rows * c.hidden } else { 0 }];
-        Self { first, last, residual, logits: vec![0.0; limits.logits * c.vocab] }
+        let logits = vec![0.0; limits.logits * c.vocab];
+        Self { first, last, residual, rows: 0, hidden: Vec::new(), logits }
     }
 
     /// The device of the last layers.
@@ -81,7 +87,8 @@ impl<A: Backend, B: Backend> Model<A, B> {
 
 impl<A: Backend + Send, B: Backend + Send> Runner for Model<A, B> {
     fn step(&mut self, batch: &Batch) -> Result<&[f32]> {
-        let Self { first, last, residual, logits } = self;
+        let Self { first, last, residual, rows, logits, .. } = self;
+        *rows = batch.rows();
         if let Some(first) = first {
             let x = within(residual, "rows", batch.rows() * first.config.hidden)?;
             first.step(batch)?;
@@ -96,9 +103,27 @@ impl<A: Backend + Send, B: Backend + Send> Runner for Model<A, B> {
         Ok(out)
     }
 
+    fn hidden(&mut self) -> Result<&[f32]> {
+        let Self { last: Part { backend, config, output, scratch, .. }, rows, hidden, .. } = self;
+        let Some(output) = output else { unreachable!("the last part has the output") };
+        let mut norm = vec![0.0; config.hidden];
+        backend.read(&output.norm, &mut norm)?;
+        hidden.resize(*rows * config.hidden, 0.0);
+        backend.read(&scratch.x, hidden)?;
+        hidden.chunks_exact_mut(config.hidden).for_each(|row| rms_norm(row, &norm, config.eps));
+        Ok(hidden)
+    }
+
     fn weight_bytes_per_token(&self) -> u64 {
         self.first.as_ref().map_or(0, |first| first.bytes_per_token) + self.last.bytes_per_token
     }
+}
+
+/// `x = x / sqrt(mean(x²) + eps) · w`, for rows that no product reads.
+fn rms_norm(x: &mut [f32], w: &[f32], eps: f32) {
+    let mean = x.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>() / x.len() as f64;
+    let scale = 1.0 / (mean + f64::from(eps)).sqrt();
+    x.iter_mut().zip(w).for_each(|(x, &w)| *x = (f64::from(*x) * scale * f64::from(w)) as f32);
 }
 
 fn within<'a>(buffer: &'a mut [f32], what: &'static str, wanted: usize) -> Result<&'a mut [f32]> {

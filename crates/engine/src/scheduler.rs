@@ -37,6 +37,8 @@ pub(crate) struct Entry<A> {
     pub(crate) rows: usize,
     /// The first of its rows among those of the step whose logits are wanted.
     pub(crate) logits: usize,
+    /// The first of its rows among those of the step.
+    pub(crate) first: usize,
     /// Up to where it is computed after the step.
     pub(crate) reached: usize,
 }
@@ -102,11 +104,13 @@ impl<A> Scheduler<A> {
         self.waiting.is_empty() && self.running.is_empty()
     }
 
-    /// Lets a sequence wait for its turn. Its tokens and those that it will have must fit into the cache.
-    pub(crate) fn submit(&mut self, priority: i32, tokens: Vec<u32>, answer: A) {
+    /// Lets a sequence wait for its turn. Its tokens and those that it will have must fit into the cache. One that is
+    /// `apart` is computed from its first token on, whatever the cache holds.
+    pub(crate) fn submit(&mut self, priority: i32, tokens: Vec<u32>, apart: bool, answer: A) {
         self.arrivals += 1;
         let order = (Reverse(priority), self.arrivals);
-        self.wait(Entry { order, sequence: Sequence::new(tokens), answer, rows: 0, logits: 0, reached: 0 });
+        let sequence = if apart { Sequence::apart(tokens, self.arrivals) } else { Sequence::new(tokens) };
+        self.wait(Entry { order, sequence, answer, rows: 0, logits: 0, first: 0, reached: 0 });
     }
 
     fn wait(&mut self, entry: Entry<A>) {

@@ -16,6 +16,8 @@ pub(crate) struct Sequence {
     tokens: Vec<u32>,
     computed: usize,
     blocks: Vec<u32>,
+    /// The key before its first block.
+    root: Key,
     /// Of the whole blocks, as far as they were asked for.
     keys: Vec<Key>,
     /// Leading blocks that the cache knows by their keys.
@@ -26,7 +28,14 @@ pub(crate) struct Sequence {
 
 impl Sequence {
     pub(crate) fn new(tokens: Vec<u32>) -> Self {
-        Self { tokens, computed: 0, blocks: Vec::new(), keys: Vec::new(), known: 0, announced: 0 }
+        Self { tokens, computed: 0, blocks: Vec::new(), root: ROOT, keys: Vec::new(), known: 0, announced: 0 }
+    }
+
+    /// One that shares nothing with any other but those of the same `number`: all of it is computed.
+    pub(crate) fn apart(tokens: Vec<u32>, number: u64) -> Self {
+        let mut root = [0xff; 32];
+        root[..8].copy_from_slice(&number.to_le_bytes());
+        Self { root, ..Self::new(tokens) }
     }
 
     pub(crate) fn tokens(&self) -> &[u32] {
@@ -67,7 +76,7 @@ impl Sequence {
     pub(crate) fn key(&mut self, block: usize) -> Key {
         while self.keys.len() <= block {
             let first = self.keys.len() * BLOCK;
-            let mut hash = Sha256::new_with_prefix(self.keys.last().unwrap_or(&ROOT));
+            let mut hash = Sha256::new_with_prefix(self.keys.last().unwrap_or(&self.root));
             for token in &self.tokens[first..first + BLOCK] {
                 hash.update(token.to_le_bytes());
             }
@@ -83,7 +92,7 @@ impl Sequence {
 
     /// The key of what comes before block `block`.
     pub(crate) fn parent(&mut self, block: usize) -> Key {
-        if block == 0 { ROOT } else { self.key(block - 1) }
+        if block == 0 { self.root } else { self.key(block - 1) }
     }
 
     /// Replaces all tokens from `at` on; what was computed from there on counts no more.

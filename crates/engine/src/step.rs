@@ -98,7 +98,7 @@ impl Stepper {
         match order {
             Order::Job(job) => {
                 let (answer, tokens) = Answer::begin(*job, self.tokenizer.clone());
-                self.scheduler.submit(answer.priority(), tokens, answer);
+                self.scheduler.submit(answer.priority(), tokens, answer.is_apart(), answer);
             }
             Order::Stats(reply) => {
                 let _ = reply.send(self.stats());
@@ -158,8 +158,9 @@ impl Stepper {
         self.costs.observe(batch.rows(), began.elapsed().as_secs_f64());
         self.stats.steps += 1;
         self.stats.rows += batch.rows() as u64;
-        match logits {
-            Ok(logits) => deal(&mut self.scheduler, logits, batch.logits.len()),
+        let dealt = logits.map(|logits| deal(&mut self.scheduler, logits, batch.logits.len()));
+        match dealt.and_then(|()| self.pool()) {
+            Ok(()) => note_computed(&mut self.scheduler),
             Err(error) => {
                 let reason = error.to_string();
                 for entry in self.scheduler.running_mut() {
@@ -253,15 +254,31 @@ impl Stepper {
         Ok(())
     }
 
+    /// Deals out the hidden states of a step to the texts whose vectors are wanted.
+    fn pool(&mut self) -> Result<()> {
+        let Self { scheduler, runner, batch, .. } = self;
+        if !scheduler.running().iter().any(|entry| entry.rows > 0 && entry.answer.is_pooled()) {
+            return Ok(());
+        }
+        let states = runner.hidden()?;
+        let cols = states.len() / batch.batch().rows();
+        for entry in scheduler.running_mut().iter_mut().filter(|entry| entry.answer.is_pooled()) {
+            let states = &states[entry.first * cols..][..entry.rows * cols];
+            entry.answer.pool(entry.sequence.computed(), cols, states);
+        }
+        Ok(())
+    }
+
     /// Fills the batch.
     fn fill(&mut self) {
         let Self { scheduler, batch, .. } = self;
         batch.clear();
         for entry in scheduler.running_mut().iter_mut().filter(|entry| entry.rows > 0) {
             let drafts = entry.answer.drafts();
+            entry.first = batch.batch().rows();
             batch.append(&entry.sequence, entry.rows, &drafts.tokens);
             entry.logits = batch.batch().logits.len();
-            if entry.is_completed() {
+            if entry.is_completed() && !entry.answer.is_pooled() {
                 drafts.wanted.iter().for_each(|&before| batch.want(before));
             }
         }
@@ -282,7 +299,11 @@ fn place(scheduler: &mut Scheduler<Answer>, at: usize, rows: &mut usize, wanted:
 fn deal(scheduler: &mut Scheduler<Answer>, logits: &[f32], rows: usize) {
     let vocab = logits.len().checked_div(rows).unwrap_or(0);
     let settle = |entry: &mut Entry<Answer>| {
-        let wanted = if entry.is_completed() { entry.answer.drafts().wanted.len() } else { 0 };
+        let wanted = if entry.is_completed() && !entry.answer.is_pooled() {
+            entry.answer.drafts().wanted.len()
+        } else {
+            0
+        };
         let logits = &logits[entry.logits * vocab..][..wanted * vocab];
         entry.reached = entry.sequence.computed() + entry.rows;
         if entry.answer.is_first() {
@@ -293,6 +314,10 @@ fn deal(scheduler: &mut Scheduler<Answer>, logits: &[f32], rows: usize) {
         }
     };
     scheduler.running_mut().par_iter_mut().filter(|entry| entry.rows > 0).for_each(settle);
+}
+
+/// Notes what a step computed.
+fn note_computed(scheduler: &mut Scheduler<Answer>) {
     for at in 0..scheduler.running().len() {
         let entry = &scheduler.running()[at];
         if entry.rows > 0 {

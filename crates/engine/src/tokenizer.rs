@@ -51,6 +51,7 @@ pub struct Tokenizer {
     pad: Option<u32>,
     fim: Option<FimTokens>,
     add_bos: bool,
+    add_eos: bool,
     /// Chat templates by name; the usual one is called `default`.
     templates: Vec<(String, String)>,
     trie: OnceLock<Result<TokEnv, String>>,
@@ -153,6 +154,11 @@ impl Tokenizer {
     /// Whether every prompt that is not rendered by a template begins with [`bos`](Self::bos).
     pub fn add_bos(&self) -> bool {
         self.add_bos && self.bos.is_some()
+    }
+
+    /// What is behind every text that is embedded: the model's own end-of-text token, if its file asks for it.
+    pub fn text_end(&self) -> Option<u32> {
+        self.ends.first().copied().filter(|_| self.add_eos)
     }
 
     /// The padding token, if there is one.

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::body::Fields;
 use crate::dialect::json_response;
+use crate::models::Lease;
 use crate::{Error, Result, Server};
 
 /// GET /health
@@ -56,7 +57,7 @@ pub(crate) async fn tokenize(State(server): State<Server>, fields: Fields) -> Re
     let text: Text = fields.get()?;
     let model = text.model.clone();
     server
-        .with_model(model, move |engine| {
+        .with_model(model, move |Lease { engine, .. }| {
             let tokenizer = engine.tokenizer();
             let special = if text.parse_special { SpecialTokens::Parse } else { SpecialTokens::Plain };
             let begin = tokenizer.bos().filter(|_| text.add_special && tokenizer.add_bos());
@@ -85,7 +86,7 @@ struct Tokens {
 pub(crate) async fn detokenize(State(server): State<Server>, fields: Fields) -> Result<Response> {
     let Tokens { model, tokens } = fields.get()?;
     server
-        .with_model(model, move |engine| {
+        .with_model(model, move |Lease { engine, .. }| {
             let tokenizer = engine.tokenizer();
             if let Some(id) = tokens.iter().find(|&&id| id as usize >= tokenizer.vocab_size()) {
                 let problem = format!("`tokens`: `{id}` is not one of `{}`", tokenizer.vocab_size());
@@ -110,7 +111,7 @@ pub(crate) async fn apply_template(State(server): State<Server>, fields: Fields)
     let said: Conversation = fields.get()?;
     let model = said.model.clone();
     server
-        .with_model(model, move |engine| {
+        .with_model(model, move |Lease { engine, .. }| {
             let template =
                 engine.template().ok_or_else(|| Error::request(None, "the model has no chat template"))?;
             let prompt =

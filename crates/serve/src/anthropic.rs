@@ -15,7 +15,7 @@ use crate::answer::{Answers, End, Event, Part, Piece, Reason, What};
 use crate::ask::random;
 use crate::body::Fields;
 use crate::dialect::{Dialect, json_response};
-use crate::models::Listed;
+use crate::models::{Lease, Listed};
 use crate::stream::typed as event;
 use crate::{Result, Server, stream};
 
@@ -34,7 +34,7 @@ pub(crate) async fn count_tokens(State(server): State<Server>, fields: Fields) -
     let body: Count = fields.get()?;
     let (model, chat) = (body.model.clone(), body.into_chat()?);
     server
-        .with_model(Some(model), move |engine| {
+        .with_model(Some(model), move |Lease { engine, .. }| {
             Ok(json_response(&json!({ "input_tokens": chat.prompt(engine)?.len() })))
         })
         .await

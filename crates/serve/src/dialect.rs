@@ -79,8 +79,7 @@ fn openai(error: &Error) -> (&'static str, Option<&'static str>) {
         Error::NoModel { .. } => ("invalid_request_error", Some("model_not_found")),
         Error::NoKey => ("invalid_request_error", Some("invalid_api_key")),
         Error::Busy { .. } => ("rate_limit_error", Some("rate_limit_exceeded")),
-        Error::Ending | Error::NoMemory { .. } => ("server_error", Some("overloaded")),
-        Error::Missing { .. } => ("invalid_request_error", Some("not_implemented")),
+        Error::Ending | Error::Late | Error::NoMemory { .. } => ("server_error", Some("overloaded")),
         Error::Failed(_) => ("server_error", None),
         _ => ("invalid_request_error", None),
     }
@@ -95,13 +94,11 @@ fn anthropic(error: &Error) -> &'static str {
         Error::TooLarge { .. } => "request_too_large",
         Error::Slow { .. } => "timeout_error",
         Error::Busy { .. } => "rate_limit_error",
-        Error::Ending | Error::NoMemory { .. } => "overloaded_error",
+        Error::Ending | Error::Late | Error::NoMemory { .. } => "overloaded_error",
         Error::Failed(_) => "api_error",
-        Error::Request { .. }
-        | Error::TooLong { .. }
-        | Error::Method { .. }
-        | Error::NotJson { .. }
-        | Error::Missing { .. } => "invalid_request_error",
+        Error::Request { .. } | Error::TooLong { .. } | Error::Method { .. } | Error::NotJson { .. } => {
+            "invalid_request_error"
+        }
     }
 }
 

@@ -83,6 +83,9 @@ pub enum Error {
         /// Requests that have not ended.
         open: usize,
     },
+    /// There was not time enough for an answer.
+    #[error("the time for an answer was over before it was there; send less at a time")]
+    Late,
     /// The server is ending.
     #[error("the server is shutting down; try again later, or elsewhere")]
     Ending,
@@ -91,14 +94,6 @@ pub enum Error {
     NoMemory {
         /// The model.
         name: String,
-    },
-    /// The server cannot do this.
-    #[error("{what} cannot be had from this server{remedy}")]
-    Missing {
-        /// What was asked for.
-        what: &'static str,
-        /// What to do instead, with a leading `; `, or nothing.
-        remedy: &'static str,
     },
     /// The model could not be opened, or the device failed.
     #[error("{0}")]
@@ -127,8 +122,7 @@ impl Error {
             Self::NotJson { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Missing { .. } => StatusCode::NOT_IMPLEMENTED,
-            Self::Ending | Self::NoMemory { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Ending | Self::Late | Self::NoMemory { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -147,8 +141,8 @@ impl Error {
             Self::Slow { .. } => "slow",
             Self::Busy { .. } => "busy",
             Self::Ending => "ending",
+            Self::Late => "late",
             Self::NoMemory { .. } => "no memory",
-            Self::Missing { .. } => "missing",
             Self::Failed(_) => "failed",
         }
     }
@@ -175,6 +169,7 @@ impl From<coder_engine::Error> for Error {
             Engine::Grammar(_) => Self::request("response_format", format!("`response_format`: {error}")),
             Engine::Tool { .. } => Self::request("tools", format!("`tools`: {error}")),
             Engine::Unsupported { .. } => Self::request(None, error.to_string()),
+            Engine::Deadline => Self::Late,
             Engine::Busy { open } => Self::Busy { open },
             other => Self::Failed(other.to_string()),
         }

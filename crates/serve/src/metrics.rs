@@ -94,6 +94,11 @@ impl Metrics {
         self.requests.get_or_create(&Asked { path: path.to_owned(), status }).inc();
     }
 
+    /// Tokens were read that nothing is to follow.
+    pub(crate) fn read(&self, model: &str, tokens: usize) {
+        self.prompt_tokens.get_or_create(&OfModel { model: model.to_owned() }).inc_by(tokens as u64);
+    }
+
     /// An answer is complete.
     pub(crate) fn ended(&self, model: &str, End { reason, usage, timings, .. }: &End) {
         let Usage { prompt_tokens, cached_tokens, completion_tokens, .. } = *usage;

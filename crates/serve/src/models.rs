@@ -12,6 +12,12 @@ use tokio::task::spawn_blocking;
 
 use crate::{Error, Result};
 
+/// Who is asked for vectors by a request that names no model.
+pub(crate) const EMBED: &str = "embed";
+
+/// What models are for. Such a name is the first model's as long as it is not another name for one.
+const ROLES: [&str; 3] = ["primary", "fast", EMBED];
+
 /// How long a model waits for others to be done, before its request is refused.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -81,7 +87,8 @@ pub(crate) struct Lease {
 
 impl Models {
     /// `models`, of which the first one answers when none is named, and other names for them: a name and the model that
-    /// it stands for. `claude-*` stands for all names that begin like this. Nothing is opened yet.
+    /// it stands for. `claude-*` stands for all names that begin like this. The roles `primary`, `fast` and `embed` are names
+    /// of the first model where they are not given to another. Nothing is opened yet.
     ///
     /// # Errors
     /// [`Error::Request`] if there is no model, two have the same name, or one takes more memory than all may;
@@ -145,6 +152,7 @@ impl Models {
             .position(|entry| entry.name == name)
             .or_else(|| alias(&|alias| alias == name))
             .or_else(|| alias(&begins))
+            .or_else(|| ROLES.contains(&name).then_some(0))
             .ok_or_else(|| Error::NoModel {
                 name: name.chars().take(100).collect(),
                 known: self.list().into_iter().map(|listed| listed.name).collect(),

@@ -2,6 +2,7 @@
 
 pub(crate) mod chat;
 pub(crate) mod completions;
+pub(crate) mod embeddings;
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -39,11 +40,6 @@ pub(crate) async fn model(
         Some(listed) => Ok(json_response(&about(listed))),
         None => Err(Error::NoModel { name, known: known.into_iter().map(|listed| listed.name).collect() }),
     }
-}
-
-/// POST /v1/embeddings
-pub(crate) async fn embeddings() -> Error {
-    Error::Missing { what: "embeddings", remedy: "; the models that it runs give text alone" }
 }
 
 fn about(listed: &Listed) -> Value {

@@ -9,12 +9,12 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use coder_engine::Engine;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use tokio::task::spawn_blocking;
 
 use crate::dialect::Dialect;
 use crate::metrics::{self, Metrics};
+use crate::models::Lease;
 use crate::{Access, Error, Models, Result, admin, anthropic, openai, responses};
 
 /// What clients may take.
@@ -112,12 +112,12 @@ impl Server {
     pub(crate) async fn with_model<T: Send + 'static>(
         &self,
         model: Option<String>,
-        work: impl FnOnce(&Engine) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&Lease) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let permit = self.admit()?;
         let lease = self.models().lease(model.as_deref()).await?;
         let found = spawn_blocking(move || {
-            let found = work(&lease.engine);
+            let found = work(&lease);
             drop(permit);
             found
         });
@@ -138,7 +138,7 @@ impl Server {
             .route("/v1/chat/completions", post(openai::chat::complete))
             .route("/v1/completions", post(openai::completions::complete))
             .route("/v1/responses", post(responses::respond))
-            .route("/v1/embeddings", post(openai::embeddings))
+            .route("/v1/embeddings", post(openai::embeddings::embed))
             .route("/v1/messages", post(anthropic::messages))
             .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
             .route("/health", get(admin::health))

@@ -6,7 +6,7 @@ use coder_kernels::Heads;
 use serde_json::{Map, Value};
 
 use super::{Architecture, Config, Moe, in_range, most, unsupported};
-use crate::{Error, Result, gguf::bad};
+use crate::{Error, Pooling, Result, gguf::bad};
 
 impl Config {
     /// Reads a Hugging Face `config.json`. Absent fields have the defaults of the `transformers` library.
@@ -46,6 +46,7 @@ impl Config {
             qkv_bias: architecture == Architecture::Qwen2,
             qk_norm: architecture != Architecture::Qwen2,
             moe,
+            pooling: pooling(path)?,
             tied: keys.flag("tie_word_embeddings")?.unwrap_or(false),
             name: keys
                 .optional("_name_or_path", Value::as_str, "a string")?
@@ -53,6 +54,21 @@ impl Config {
                 .map(str::to_owned),
         };
         config.checked(path)
+    }
+}
+
+/// What the library sentence-transformers writes beside the configuration of a model for embeddings.
+fn pooling(config: &Path) -> Result<Option<Pooling>> {
+    let path = config.with_file_name("1_Pooling").join("config.json");
+    if !path.exists() {
+        return Ok(None);
+    }
+    let fields = object(&path)?;
+    let modes = fields.iter().filter(|(name, value)| name.starts_with("pooling_mode_") && **value == true);
+    match modes.map(|(name, _)| name.as_str()).collect::<Vec<_>>()[..] {
+        ["pooling_mode_mean_tokens"] => Ok(Some(Pooling::Mean)),
+        ["pooling_mode_lasttoken"] => Ok(Some(Pooling::Last)),
+        ref others => Err(unsupported("pooling", &others.join(", "), "the mean or the last token alone")),
     }
 }
 

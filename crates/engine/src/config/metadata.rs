@@ -4,7 +4,7 @@ use coder_kernels::Heads;
 
 use super::{Architecture, Config, Moe, in_range, most, unsupported};
 use crate::{
-    Error, Result,
+    Error, Pooling, Result,
     gguf::{Gguf, Metadata, bad, key, tensor_label},
 };
 
@@ -44,6 +44,7 @@ impl Config {
             qk_norm: architecture != Architecture::Qwen2,
             moe,
             tied: gguf.tensor("output.weight").is_none(),
+            pooling: keys.pooling()?,
             name: keys.metadata.str("general.name")?.map(str::to_owned),
         };
         config.checked(gguf.path())
@@ -117,6 +118,15 @@ impl Keys<'_> {
             return Err(bad(path, &at, format!("has {vocab} rows, the vocabulary has {tokens} tokens")));
         }
         Ok(vocab)
+    }
+
+    fn pooling(&self) -> Result<Option<Pooling>> {
+        let number = self.metadata.usize(&self.name("pooling_type"))?.filter(|&n| n > 0);
+        let known =
+            |n: usize| Pooling::NUMBERS.iter().find(|known| known.1 as usize == n).map(|known| known.0);
+        let Some(number) = number else { return Ok(None) };
+        let unknown = || unsupported("pooling", &number.to_string(), "1 (mean), 3 (last token)");
+        known(number).map(Some).ok_or_else(unknown)
     }
 
     /// Refuses what would run and answer wrongly.

@@ -27,6 +27,7 @@ fn config(
         qk_norm: architecture != Architecture::Qwen2,
         moe: moe.then_some(Moe { experts: 128, top_k: 8, ffn }),
         tied,
+        pooling: None,
         name: None,
     }
 }

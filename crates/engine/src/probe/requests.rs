@@ -343,6 +343,10 @@ impl Runner for Scripted {
         Ok(&self.logits)
     }
 
+    fn hidden(&mut self) -> Result<&[f32]> {
+        self.inner.hidden()
+    }
+
     fn weight_bytes_per_token(&self) -> u64 {
         self.inner.weight_bytes_per_token()
     }

@@ -48,6 +48,10 @@ fn dimensions(config: &Config, name: &str, header: &mut Header) {
         number("expert_used_count", moe.top_k);
         number("expert_feed_forward_length", moe.ffn);
     }
+    let pooling = crate::Pooling::NUMBERS.iter().find(|known| Some(known.0) == config.pooling);
+    if let Some((_, number)) = pooling {
+        header.u32(&format!("{arch}.pooling_type"), *number);
+    }
     header.f32(&format!("{arch}.rope.freq_base"), config.rope_theta as f32);
     header.f32(&format!("{arch}.attention.layer_norm_rms_epsilon"), config.eps);
 }
@@ -64,6 +68,7 @@ fn vocabulary(vocab: &VocabParts, header: &mut Header) {
         header.u32(&format!("tokenizer.ggml.{name}_token_id"), id);
     }
     header.bool("tokenizer.ggml.add_bos_token", vocab.add_bos);
+    header.bool("tokenizer.ggml.add_eos_token", vocab.add_eos);
     let mut named = Vec::new();
     for (name, source) in &vocab.templates {
         if name == "default" {

@@ -27,10 +27,10 @@ fn tokens(number: u32, len: usize) -> Vec<u32> {
 #[test]
 fn decoding_goes_before_reading_and_readers_share_what_is_left() {
     let mut scheduler = Scheduler::new(100, CAPACITY);
-    scheduler.submit(0, tokens(1, 20), 1);
+    scheduler.submit(0, tokens(1, 20), false, 1);
     assert_eq!(step(&mut scheduler), [(1, 20)]);
-    scheduler.submit(0, tokens(2, 200), 2);
-    scheduler.submit(0, tokens(3, 200), 3);
+    scheduler.submit(0, tokens(2, 200), false, 2);
+    scheduler.submit(0, tokens(3, 200), false, 3);
     assert_eq!(step(&mut scheduler), [(1, 1), (2, 32), (3, 31)]);
 }
 
@@ -38,9 +38,9 @@ fn decoding_goes_before_reading_and_readers_share_what_is_left() {
 fn a_common_beginning_is_computed_once() {
     let mut scheduler = Scheduler::new(100, CAPACITY);
     for number in 1..=3 {
-        scheduler.submit(0, [tokens(9, 64), tokens(number, 10)].concat(), number as usize);
+        scheduler.submit(0, [tokens(9, 64), tokens(number, 10)].concat(), false, number as usize);
     }
-    scheduler.submit(0, tokens(4, 40), 4);
+    scheduler.submit(0, tokens(4, 40), false, 4);
     // The second and the third wait for the first; the fourth does not.
     assert_eq!(step(&mut scheduler), [(1, 32), (4, 32)]);
     assert_eq!(step(&mut scheduler), [(1, 42), (4, 8)]);
@@ -50,11 +50,11 @@ fn a_common_beginning_is_computed_once() {
 #[test]
 fn a_higher_priority_takes_the_place_of_a_lower_one() {
     let mut scheduler = Scheduler::new(8, CAPACITY);
-    scheduler.submit(0, tokens(1, 200), 1);
+    scheduler.submit(0, tokens(1, 200), false, 1);
     step(&mut scheduler);
-    scheduler.submit(0, tokens(2, 200), 2);
+    scheduler.submit(0, tokens(2, 200), false, 2);
     assert_eq!(step(&mut scheduler), [(1, 64)], "no room for two");
-    scheduler.submit(1, tokens(3, 200), 3);
+    scheduler.submit(1, tokens(3, 200), false, 3);
     assert_eq!(step(&mut scheduler), [(3, 64)]);
     assert_eq!(scheduler.preemptions(), 1);
 }
@@ -62,8 +62,8 @@ fn a_higher_priority_takes_the_place_of_a_lower_one() {
 #[test]
 fn when_blocks_run_out_the_last_one_starts_again() {
     let mut scheduler = Scheduler::new(4, CAPACITY);
-    scheduler.submit(0, tokens(1, 30), 1);
-    scheduler.submit(0, tokens(2, 30), 2);
+    scheduler.submit(0, tokens(1, 30), false, 1);
+    scheduler.submit(0, tokens(2, 30), false, 2);
     step(&mut scheduler);
     let mut lengths = std::collections::BTreeMap::new();
     for _ in 0..70 {
@@ -107,7 +107,7 @@ fn random_operations(capacity: Capacity, count: usize) {
                 let text =
                     [&tokens(family, len - own)[..], &tokens(10 + goals.len() as u32 % 50, own)].concat();
                 goals.push(len + 1 + random((longest - len) as u64) as usize);
-                scheduler.submit(random(3) as i32 - 1, text, goals.len() - 1);
+                scheduler.submit(random(3) as i32 - 1, text, false, goals.len() - 1);
                 submitted += 1;
             }
             2 => {
@@ -169,7 +169,7 @@ fn none_is_preempted_in_vain() {
         for number in 0..8 {
             let common = tokens(random(3) as u32, random(5) * BLOCK);
             let own = tokens(10 + (round % 50 * 8 + number) as u32, 1 + random(5 * BLOCK));
-            scheduler.submit(random(4) as i32, [common, own].concat(), number);
+            scheduler.submit(random(4) as i32, [common, own].concat(), false, number);
             if random(2) == 0 {
                 step(&mut scheduler);
                 // Some wait longer than others for their next tokens.

@@ -20,6 +20,7 @@ struct TokenizerJson {
     added_tokens: Vec<Added>,
     normalizer: Option<Value>,
     pre_tokenizer: Option<Value>,
+    post_processor: Option<Value>,
     model: Model,
 }
 
@@ -75,13 +76,17 @@ pub(super) fn read(folder: &Path) -> Result<Plan> {
     }
     let named = |key: &str| named_token(&config, key).and_then(|name| vocab.get(&name).copied());
     let (eos, bos, pad) = (named("eos_token"), named("bos_token"), named("pad_token"));
-    let ends = eos.into_iter().chain(generation_ends(&generation)).collect();
+    let behind =
+        json.post_processor.as_ref().and_then(behind_texts).and_then(|name| vocab.get(name).copied());
+    let ends = behind.into_iter().chain(eos).chain(generation_ends(&generation)).collect();
+    let flag = |name: &str| config.get(name).and_then(Value::as_bool).unwrap_or(false);
     Ok(Plan {
         merges: pairs(json.model.merges)
             .map_err(|i| bad(&path, KEYS.merges, format!("merge `{i}` is not a pair")))?,
         normalizer: normalizer(json.normalizer, &path)?,
         pre_tokenizer: pre_tokenizer(json.pre_tokenizer, &path)?,
-        add_bos: config.get("add_bos_token").and_then(Value::as_bool).unwrap_or(false),
+        add_bos: flag("add_bos_token"),
+        add_eos: behind.is_some() || flag("add_eos_token"),
         templates: templates(folder, &config)?,
         keys: KEYS,
         ignore_merges: json.model.ignore_merges,
@@ -93,6 +98,14 @@ pub(super) fn read(folder: &Path) -> Result<Plan> {
         pad,
         path,
     })
+}
+
+/// The special token that the file puts behind every text: models for embeddings read their vector there.
+fn behind_texts(post_processor: &Value) -> Option<&str> {
+    let steps =
+        post_processor["processors"].as_array().map_or(std::slice::from_ref(post_processor), Vec::as_slice);
+    let template = steps.iter().find(|step| step["type"] == "TemplateProcessing")?;
+    template["single"].as_array()?.last()?["SpecialToken"]["id"].as_str()
 }
 
 fn bad(path: &Path, at: &str, problem: impl ToString) -> Error {

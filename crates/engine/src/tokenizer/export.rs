@@ -46,6 +46,7 @@ impl VocabParts {
             fim_suffix: None,
             fim_middle: None,
             add_bos: plan.add_bos,
+            add_eos: plan.add_eos,
             templates: plan.templates,
             path: plan.path,
         })

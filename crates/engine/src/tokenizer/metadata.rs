@@ -58,6 +58,7 @@ impl VocabParts {
             fim_suffix: either("fim_suf", "suffix")?,
             fim_middle: either("fim_mid", "middle")?,
             add_bos: meta.bool("tokenizer.ggml.add_bos_token")?.unwrap_or(false),
+            add_eos: meta.bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
             templates,
         })
     }

@@ -186,6 +186,30 @@ fn a_template_file_wins() {
     assert_eq!(tokenizer.chat_template("default"), Some("from the file"));
 }
 
+/// Models for embeddings read a text's vector at a token that is behind it.
+#[test]
+fn what_is_behind_a_text_to_embed() {
+    assert_eq!(toy().text_end(), None);
+    let gguf = |add_eos| Tokenizer::from_vocab(VocabParts { add_eos, ..toy_parts() }).unwrap();
+    assert_eq!((gguf(true).text_end(), gguf(false).text_end()), (Some(263), None));
+
+    let mut json = toy_json();
+    let template = json!({ "type": "TemplateProcessing", "single": [
+        { "Sequence": { "id": "A", "type_id": 0 } }, { "SpecialToken": { "id": "<|im_end|>", "type_id": 0 } },
+    ] });
+    let bytes = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false });
+    let config = json!({ "eos_token": "<|endoftext|>" });
+    for steps in [template.clone(), json!({ "type": "Sequence", "processors": [bytes.clone(), template] })] {
+        json["post_processor"] = steps;
+        let folder = folder(&[("tokenizer.json", &json), ("tokenizer_config.json", &config)]);
+        let tokenizer = Tokenizer::from_dir(folder.path()).unwrap();
+        assert_eq!(tokenizer.text_end(), tokenizer.token_id("<|im_end|>"));
+    }
+    json["post_processor"] = bytes;
+    let folder = folder(&[("tokenizer.json", &json)]);
+    assert_eq!(Tokenizer::from_dir(folder.path()).unwrap().text_end(), None);
+}
+
 #[test]
 fn unnamed_tokens_of_qwen_get_their_names() {
     let mut parts = toy_parts();

@@ -56,6 +56,8 @@ pub struct VocabParts {
     pub fim_middle: Option<u32>,
     /// `tokenizer.ggml.add_bos_token`.
     pub add_bos: bool,
+    /// `tokenizer.ggml.add_eos_token`, which models for embeddings have.
+    pub add_eos: bool,
     /// `tokenizer.chat_template` as `default`, `tokenizer.chat_template.NAME` as NAME.
     pub templates: Vec<(String, String)>,
 }
@@ -77,6 +79,7 @@ pub(super) struct Plan {
     pub(super) pad: Option<u32>,
     pub(super) fim: [Option<u32>; 3],
     pub(super) add_bos: bool,
+    pub(super) add_eos: bool,
     pub(super) templates: Vec<(String, String)>,
 }
 
@@ -142,6 +145,7 @@ pub(super) fn build(mut parts: VocabParts) -> Result<Tokenizer> {
         pad: parts.pad,
         fim: [parts.fim_prefix, parts.fim_suffix, parts.fim_middle],
         add_bos: parts.add_bos,
+        add_eos: parts.add_eos,
         templates: parts.templates,
     })
 }
@@ -258,6 +262,7 @@ pub(super) fn finish(plan: Plan) -> Result<Tokenizer> {
             _ => None,
         },
         add_bos: plan.add_bos,
+        add_eos: plan.add_eos,
         templates: plan.templates,
         trie: OnceLock::new(),
         compiler: OnceLock::new(),

@@ -88,7 +88,11 @@ impl Folder {
     }
 
     fn tensor(&self, role: Role, expert: usize, shape: Shape) -> Result<(BlockType, &[u8])> {
-        let name = role.hub_name(expert);
+        let mut name = role.hub_name(expert);
+        // Models without a head of their own, such as those for embeddings, leave out the first part of the names.
+        if let Some(base) = name.strip_prefix("model.").filter(|base| self.places.contains_key(*base)) {
+            name = base.to_owned();
+        }
         let fail = |problem: String| bad(&self.path, &tensor_label(&name), problem);
         let shard = self.places.get(&name).and_then(|&i| self.shards.get(i));
         let Some((info, data)) = shard.and_then(|s| s.tensor(&name)) else {

@@ -3,7 +3,7 @@
 use std::fs;
 
 use coder_engine::{
-    Config, Error, Gguf,
+    Config, Error, Gguf, Pooling,
     config::{Architecture, Moe},
 };
 use coder_kernels::{BlockType, Heads};
@@ -34,6 +34,7 @@ fn metadata_gives_the_dimensions() {
         qk_norm: false,
         moe: None,
         tied: true,
+        pooling: None,
         name: Some("a test".into()),
     };
     assert_eq!(config(&model(3, "qwen2")).unwrap(), qwen2);
@@ -160,6 +161,7 @@ fn json_gives_the_dimensions() {
         qk_norm: true,
         moe: Some(Moe { experts: 8, top_k: 2, ffn: 32 }),
         tied: false,
+        pooling: None,
         name: None,
     };
     assert_eq!(json(&qwen3_moe()).unwrap(), expected);
@@ -244,4 +246,26 @@ fn json_that_the_engine_cannot_obey_is_refused() {
         config[field] = value;
         assert_eq!(unsupported(json(&config)).0, what);
     }
+}
+
+#[test]
+fn models_for_embeddings_say_how_they_pool() {
+    let gguf = |number| config(&model(3, "qwen3").key("qwen3.pooling_type", V::U32(number)));
+    for (number, expected) in [(0, None), (1, Some(Pooling::Mean)), (3, Some(Pooling::Last))] {
+        assert_eq!(gguf(number).unwrap().pooling, expected);
+    }
+    assert!(unsupported(gguf(4)).0.starts_with("pooling"));
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.json");
+    fs::write(&path, qwen3_moe().to_string()).unwrap();
+    fs::create_dir(folder.path().join("1_Pooling")).unwrap();
+    let pooled = |modes: Value| {
+        fs::write(folder.path().join("1_Pooling/config.json"), modes.to_string()).unwrap();
+        Config::from_json(&path)
+    };
+    let modes = json!({ "word_embedding_dimension": 64, "pooling_mode_mean_tokens": false, "pooling_mode_lasttoken": true });
+    assert_eq!(pooled(modes).unwrap().pooling, Some(Pooling::Last));
+    assert_eq!(pooled(json!({ "pooling_mode_mean_tokens": true })).unwrap().pooling, Some(Pooling::Mean));
+    assert!(unsupported(pooled(json!({ "pooling_mode_cls_token": true }))).0.starts_with("pooling"));
 }

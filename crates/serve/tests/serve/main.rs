@@ -3,6 +3,7 @@
 mod admin;
 mod anthropic;
 mod claude;
+mod embeddings;
 mod fuzz;
 mod openai;
 mod pool;

@@ -366,9 +366,3 @@ fn raw_prompts_of_all_kinds() {
         );
     }
 }
-
-#[test]
-fn what_cannot_be_had_is_said() {
-    let reply = SERVER.post("/v1/embeddings", &json!({ "input": "x" }));
-    assert_eq!((reply.status, &reply.json()["error"]["code"]), (501, &json!("not_implemented")));
-}

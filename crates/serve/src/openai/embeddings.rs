@@ -1,0 +1,208 @@
+//! POST /v1/embeddings: texts as vectors.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use axum::extract::State;
+use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use coder_engine::{Canceller, Embedding, EmbeddingRequest, Engine, Error as EngineError};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::body::Fields;
+use crate::dialect::json_response;
+use crate::models::EMBED;
+use crate::{Error, Result, Server};
+
+/// Texts of one request at most, as the API says.
+const TEXTS: usize = 2048;
+
+/// Texts that are read at a time: enough to fill a step, and few enough to leave others their place.
+const TOGETHER: usize = 16;
+
+#[derive(Debug, Deserialize)]
+struct Body {
+    model: Option<String>,
+    input: Input,
+    dimensions: Option<usize>,
+    #[serde(default)]
+    encoding_format: Encoding,
+}
+
+/// One text or several, as text or tokens.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a text, a list of texts, a list of tokens or a list of such lists")]
+enum Input {
+    Text(String),
+    Texts(Vec<String>),
+    Tokens(Vec<u32>),
+    Lists(Vec<Vec<u32>>),
+}
+
+enum Text {
+    Text(String),
+    Tokens(Vec<u32>),
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Encoding {
+    #[default]
+    Float,
+    Base64,
+}
+
+/// POST /v1/embeddings
+pub(crate) async fn embed(State(server): State<Server>, fields: Fields) -> Result<Response> {
+    let Body { model, input, dimensions, encoding_format } = fields.get()?;
+    let texts = input.into_texts()?;
+    let model = model.unwrap_or_else(|| EMBED.to_owned());
+    let going = Going::default();
+    let held = going.0.clone();
+    let deadline = server.limits().answer_time.and_then(|time| Instant::now().checked_add(time));
+    let (name, columns, found) = server
+        .with_model(Some(model.clone()), move |lease| {
+            let columns = width(dimensions, lease.engine.info().hidden)?;
+            Ok((lease.name().to_owned(), columns, vectors(&lease.engine, texts, deadline, &held)?))
+        })
+        .await?;
+    let mut tokens = 0;
+    let data: Vec<Value> = found
+        .into_iter()
+        .enumerate()
+        .map(|(index, Embedding { mut vector, usage })| {
+            tokens += usage.prompt_tokens;
+            shorten(&mut vector, columns);
+            json!({ "object": "embedding", "index": index, "embedding": encoding_format.say(&vector) })
+        })
+        .collect();
+    server.metrics().read(&name, tokens);
+    tracing::info!(model = name, prompt_tokens = tokens, texts = data.len(), "embedded");
+    let usage = json!({ "prompt_tokens": tokens, "total_tokens": tokens });
+    Ok(json_response(&json!({ "object": "list", "data": data, "model": model, "usage": usage })))
+}
+
+impl Input {
+    fn into_texts(self) -> Result<Vec<Text>> {
+        let texts: Vec<Text> = match self {
+            Self::Text(text) => vec![Text::Text(text)],
+            Self::Texts(texts) => texts.into_iter().map(Text::Text).collect(),
+            Self::Tokens(tokens) => vec![Text::Tokens(tokens)],
+            Self::Lists(lists) => lists.into_iter().map(Text::Tokens).collect(),
+        };
+        if (1..=TEXTS).contains(&texts.len()) {
+            Ok(texts)
+        } else {
+            let problem = format!("`input`: `{}` texts; send between `1` and `{TEXTS}`", texts.len());
+            Err(Error::request("input", problem))
+        }
+    }
+}
+
+impl Text {
+    fn request(self, engine: &Engine) -> coder_engine::Result<EmbeddingRequest> {
+        match self {
+            Self::Text(text) => engine.embedding(&text),
+            Self::Tokens(tokens) => Ok(EmbeddingRequest { tokens, ..engine.embedding("")? }),
+        }
+    }
+}
+
+impl Encoding {
+    /// As numbers, or as the bytes of little-endian floats.
+    fn say(self, vector: &[f32]) -> Value {
+        match self {
+            Self::Float => json!(vector),
+            Self::Base64 => {
+                let bytes: Vec<u8> = vector.iter().flat_map(|x| x.to_le_bytes()).collect();
+                STANDARD.encode(bytes).into()
+            }
+        }
+    }
+}
+
+/// Numbers of a vector that are wanted.
+fn width(dimensions: Option<usize>, hidden: usize) -> Result<usize> {
+    match dimensions {
+        Some(n) if n == 0 || n > hidden => {
+            let problem = format!("`dimensions`: `{n}` is not between `1` and the model's `{hidden}`");
+            Err(Error::request("dimensions", problem))
+        }
+        wanted => Ok(wanted.unwrap_or(hidden)),
+    }
+}
+
+/// The first `columns` numbers, of length 1 again (Kusupati et al. 2022, "Matryoshka Representation Learning").
+fn shorten(vector: &mut Vec<f32>, columns: usize) {
+    if columns < vector.len() {
+        vector.truncate(columns);
+        let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+        if length > 0.0 {
+            vector.iter_mut().for_each(|x| *x /= length);
+        }
+    }
+}
+
+/// The vectors of all texts, a few at a time.
+fn vectors(
+    engine: &Engine,
+    texts: Vec<Text>,
+    deadline: Option<Instant>,
+    held: &Mutex<Held>,
+) -> Result<Vec<Embedding>> {
+    let mut found = Vec::with_capacity(texts.len());
+    let mut started = VecDeque::new();
+    let mut texts = texts.into_iter().enumerate();
+    loop {
+        while started.len() < TOGETHER
+            && let Some((at, text)) = texts.next()
+        {
+            let request = text.request(engine).map(|request| EmbeddingRequest { deadline, ..request });
+            let embedder = request.and_then(|request| engine.embed(request)).map_err(|e| refused(at, e))?;
+            hold(held, embedder.canceller());
+            started.push_back((at, embedder));
+        }
+        let Some((at, embedder)) = started.pop_front() else { return Ok(found) };
+        found.push(embedder.wait().map_err(|error| refused(at, error))?);
+    }
+}
+
+/// What is wrong with the text of this number.
+fn refused(at: usize, error: EngineError) -> Error {
+    match error {
+        EngineError::Request { problem, .. } => {
+            let field = format!("input[{at}]");
+            Error::Request { problem: format!("`{field}`: {problem}"), field: Some(field) }
+        }
+        other => other.into(),
+    }
+}
+
+/// Lives as long as the client listens; then nothing more is read for it.
+#[derive(Default)]
+struct Going(Arc<Mutex<Held>>);
+
+#[derive(Default)]
+struct Held {
+    gone: bool,
+    cancellers: Vec<Canceller>,
+}
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.gone = true;
+        held.cancellers.iter().for_each(Canceller::cancel);
+    }
+}
+
+fn hold(held: &Mutex<Held>, canceller: Canceller) {
+    let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+    if held.gone {
+        canceller.cancel();
+    }
+    held.cancellers.push(canceller);
+}
