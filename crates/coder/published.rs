@@ -125,6 +125,7 @@ impl Shape {
             qk_norm: architecture != Architecture::Qwen2,
             moe,
             tied: self.tied,
+            pooling: None,
             name: Some(self.name.to_string()),
         }
     }

@@ -116,13 +116,12 @@ impl Run<'_> {
                 verification: None,
             })),
         };
-        let applied = applied.map_err(|error| {
+        let applied = applied.inspect_err(|error| {
             // The draft took tokens and money, whatever became of it.
             let feedback =
                 Feedback { reason: error.to_string(), command: String::new(), output: String::new() };
             let failure = Failure { class: FailureClass::Setup, feedback, verification: None };
             self.failed(record.clone(), failure);
-            error
         })?;
         Ok(match applied {
             Ok(verification) => {
