@@ -69,11 +69,12 @@ fn a_thousand_requests_with_a_cache_far_too_small() {
         match random.below(12) {
             0 => open[random.below(open.len())].1.cancel(),
             1 if open.len() > 1 => drop(open.swap_remove(random.below(open.len()))),
-            2..9 if open.len() > 60 => {
-                let (kind, generation) = open.swap_remove(random.below(open.len()));
-                end(kind, generation);
-            }
             _ => {}
+        }
+        // What nobody reads is kept for its reader, so as many are open at the end as at the beginning.
+        while open.len() > 60 {
+            let (kind, generation) = open.swap_remove(random.below(open.len()));
+            end(kind, generation);
         }
     }
     for (kind, generation) in open {
@@ -85,9 +86,8 @@ fn a_thousand_requests_with_a_cache_far_too_small() {
     assert_empty(&engine);
     let at_the_end = resident_kb();
     println!("resident after {}: {after_some} kB, after {count}: {at_the_end} kB", count / 5);
-    // All that requests had is given back (tests/allocation.rs); of the states of up to 60 grammars at a time, the
-    // system's allocator keeps what lies between others: 4 to 7 MB, measured.
-    assert!(at_the_end <= after_some + (12 << 10), "{after_some} kB, then {at_the_end} kB");
+    // Between others that live, the system's allocator keeps a little: 0.2 to 1.5 MB, measured.
+    assert!(at_the_end <= after_some + (3 << 10), "{after_some} kB, then {at_the_end} kB");
 }
 
 /// Very many requests of a few tokens each, most of which no other one begins like.
