@@ -6,8 +6,10 @@
 
 Both listen on the loopback interface, with places for as many requests as are asked for at most, and both are asked as
 their users ask them: over HTTP, by streams, one thread for each request. Each request has a prompt of its own of random
-tokens, and its answer has exactly --generate tokens, which are drawn at temperature 1, so that a model of random weights
-does not repeat itself: nothing is cached, and nothing can be guessed. While one server answers, the other one sleeps.
+tokens, and its answer has exactly --generate tokens: nothing is cached. `coder serve` draws them at temperature 1, so that a
+model of random weights does not repeat itself and nothing can be guessed; llama.cpp takes the most probable ones, which
+costs it less. It ends an answer whose bytes are no text: then all are asked again with other prompts. While one server
+answers, the other one sleeps.
 Rates are of the time in which all answers grow, from the last first token to the first end, as in `coder bench --help`.
 Nothing but Python's own library is needed.
 """
@@ -83,9 +85,22 @@ class Server:
         with urllib.request.urlopen(request) as reply:
             for line in reply:
                 if line.startswith(b"data: {"):
-                    times.extend([time.monotonic() - began] * self.tokens(json.loads(line[6:])))
+                    event = json.loads(line[6:])
+                    if "error" in event:
+                        return
+                    count = self.tokens(event, len(times))
+                    times.extend([time.monotonic() - began] * (count - len(times)))
 
-    def measure(self, numbers, args):
+    def measure(self, number, places, args):
+        """Asks as many requests at once; all over again, with other prompts, if an answer is cut off."""
+        for attempt in range(10):
+            first = (number * 10 + attempt) * 1000
+            found = self.attempt(range(first, first + places), args)
+            if found:
+                return found
+        raise SystemExit(f"answers of {self.name} are shorter than the `{args.generate}` tokens that were asked for")
+
+    def attempt(self, numbers, args):
         prompts = []
         for number in numbers:
             tokens = random.Random(number)
@@ -100,9 +115,8 @@ class Server:
             thread.start()
         for thread in threads:
             thread.join()
-        counts = {len(own) for own in times}
-        if counts != {args.generate}:
-            raise SystemExit(f"answers of {self.name} have {counts} tokens, {args.generate} were asked for")
+        if any(len(own) != args.generate for own in times):
+            return None
         first, end = max(own[0] for own in times), min(own[-1] for own in times)
         meanwhile = sum(1 for own in times for at in own if first < at <= end)
         between = [1e3 * (b - a) for own in times for a, b in zip(own, own[1:])]
@@ -130,8 +144,9 @@ class Coder(Server):
             "prompt": prompt, "max_tokens": args.generate, "stream": True, "temperature": 1, "logprobs": 0,
         }
 
-    def tokens(self, event):
-        return sum(len((choice["logprobs"] or {"tokens": []})["tokens"]) for choice in event["choices"])
+    def tokens(self, event, before):
+        """How many tokens the answer has after this event."""
+        return before + sum(len((choice["logprobs"] or {"tokens": []})["tokens"]) for choice in event["choices"])
 
 
 class Llama(Server):
@@ -147,12 +162,13 @@ class Llama(Server):
 
     def question(self, prompt, args):
         return "/completion", {
-            "prompt": prompt, "n_predict": args.generate, "stream": True, "temperature": 1, "ignore_eos": True,
-            "cache_prompt": False, "return_tokens": True,
+            "prompt": prompt, "n_predict": args.generate, "stream": True, "temperature": 0, "ignore_eos": True,
+            "cache_prompt": False,
         }
 
-    def tokens(self, event):
-        return len(event.get("tokens") or []) if not event.get("stop") else 0
+    def tokens(self, event, before):
+        # There is no event for a token that ends within a character.
+        return event["tokens_predicted"]
 
 
 def median(rounds, value):
@@ -167,14 +183,13 @@ def main():
     rows = []
     try:
         for server in servers:
-            server.measure([-1], args)  # the first steps are slower, whatever they compute
+            server.measure(-1, 1, args)  # the first steps are slower, whatever they compute
         for places in parallel:
             rounds = {server.name: [] for server in servers}
             for number in range(args.first_round, args.first_round + args.rounds):
                 # Whoever went last goes first: what else the machine does should meet both.
                 for server in servers if number % 2 == 0 else reversed(servers):
-                    numbers = range(1000 * number, 1000 * number + places)
-                    rounds[server.name].append(server.measure(numbers, args))
+                    rounds[server.name].append(server.measure(number, places, args))
             for name, one in rounds.items():
                 rows.append({"requests": places, "who": name, "rounds": one})
     finally:
