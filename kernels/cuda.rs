@@ -243,6 +243,23 @@ impl Backend for Cuda {
         x.download(out)
     }
 
+    /// Reductions have one order on all cards, but functions such as `exp` are the compiler's for each.
+    fn arithmetic(&self) -> String {
+        format!("cuda {}", self.card().capability)
+    }
+
+    fn block_bytes(&self, kv: &Kv) -> usize {
+        kv.block_bytes()
+    }
+
+    fn read_block(&mut self, kv: &Kv, block: u32, out: &mut [u8]) -> Result<()> {
+        kv.read_block(block, out)
+    }
+
+    fn write_block(&mut self, kv: &mut Kv, block: u32, data: &[u8]) -> Result<()> {
+        kv.write_block(block, data)
+    }
+
     fn embed(&mut self, x: &mut Buf, table: &Mat) -> Result<()> {
         table.dense("experts of an embedding")?;
         below("token", self.inputs.tokens, table.out + 1)?;

@@ -115,6 +115,19 @@ pub trait Backend: Sized {
     /// Copies the rows in use to the host: `out` is `[rows in use, cols]`.
     fn read(&mut self, x: &Self::Buf, out: &mut [f32]) -> Result<()>;
 
+    // ---- blocks of the cache, between steps
+
+    /// What the bits of results depend on beside the model: devices of equal words compute the same ones, and lay out
+    /// their caches alike.
+    fn arithmetic(&self) -> String;
+    /// Bytes of [`BLOCK`] positions of one layer's keys and values.
+    fn block_bytes(&self, kv: &Self::Kv) -> usize;
+    /// Copies block `block`, all of whose positions were written, to the host. `out` has
+    /// [`block_bytes`](Self::block_bytes), in whatever layout the device likes.
+    fn read_block(&mut self, kv: &Self::Kv, block: u32, out: &mut [u8]) -> Result<()>;
+    /// The inverse of [`read_block`](Self::read_block). Any bytes make numbers.
+    fn write_block(&mut self, kv: &mut Self::Kv, block: u32, data: &[u8]) -> Result<()>;
+
     // ---- primitives; none takes a position: tokens, positions, slots and spans are the batch's
 
     /// `x[r] = table[tokens[r]]`. `table [1, vocab, cols]`, `x [rows, cols]`.

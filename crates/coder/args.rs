@@ -59,6 +59,13 @@ pub(crate) struct OpenArgs {
     /// it guesses well
     #[arg(long, value_name = "MODEL")]
     pub(crate) draft: Option<String>,
+    /// Keep what was computed of prompts in this file: the next command with the same model, device and --kv begins with
+    /// it. The file has parts of prompts in it, for its owner alone
+    #[arg(long, value_name = "FILE")]
+    pub(crate) prefix_cache: Option<PathBuf>,
+    /// Largest size of that file, such as 4GiB; what was used last stays
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = bytes, requires = "prefix_cache")]
+    pub(crate) prefix_cache_size: u64,
 }
 
 impl ModelArgs {
@@ -83,6 +90,10 @@ impl OpenArgs {
         options.threads = self.threads.map(usize::from);
         options.isa = self.isa;
         options.chat_template = self.chat_template.clone();
+        options.prefix_cache = self
+            .prefix_cache
+            .clone()
+            .map(|path| coder_engine::PrefixCache { path, bytes: self.prefix_cache_size });
         options.draft =
             self.draft.as_deref().map(|name| bundled::source(Some(name))).transpose()?.map(|found| found.0);
         Ok((options, name))

@@ -149,6 +149,11 @@ impl ServeArgs {
     }
 
     fn models(&self) -> Outcome<Models> {
+        if self.model.len() > 1 && self.open.prefix_cache.is_some() {
+            return Err(Failure::usage(
+                "a prefix cache is of one model; leave out --prefix-cache, or serve one --model",
+            ));
+        }
         let given: Vec<Option<&str>> = match self.model.is_empty() {
             true => vec![None],
             false => self.model.iter().map(|model| Some(model.as_str())).collect(),

@@ -13,7 +13,7 @@
 
 use super::storage::{Pages, Zero, positive, zeroed};
 use super::vector::{LANES, Vector};
-use crate::error::equal;
+use crate::error::{below, equal};
 use crate::kv::{GROUP, quantize, scale};
 use crate::{BLOCK, Heads, KvType, Result};
 use half::f16;
@@ -62,6 +62,45 @@ impl Kv {
             Store::Q8(k, v) => Side::keep(k, v, heads, slot, keys, values),
         }
     }
+
+    /// Bytes of the keys and values of one block.
+    pub(super) fn block_bytes(&self) -> usize {
+        let bytes = match &self.store {
+            Store::F32(k, _) => k.block_bytes(self.heads),
+            Store::F16(k, _) => k.block_bytes(self.heads),
+            Store::Q8(k, _) => k.block_bytes(self.heads),
+        };
+        2 * bytes
+    }
+
+    /// Keys, then values, as they lie in memory, little endian.
+    pub(super) fn read_block(&self, block: u32, out: &mut [u8]) -> Result<()> {
+        self.holds(block, out.len())?;
+        let (keys, values) = out.split_at_mut(out.len() / 2);
+        match &self.store {
+            Store::F32(k, v) => [(k, keys), (v, values)].map(|(side, out)| side.read(block, self.heads, out)),
+            Store::F16(k, v) => [(k, keys), (v, values)].map(|(side, out)| side.read(block, self.heads, out)),
+            Store::Q8(k, v) => [(k, keys), (v, values)].map(|(side, out)| side.read(block, self.heads, out)),
+        };
+        Ok(())
+    }
+
+    pub(super) fn write_block(&mut self, block: u32, data: &[u8]) -> Result<()> {
+        self.holds(block, data.len())?;
+        let (keys, values) = data.split_at(data.len() / 2);
+        let heads = self.heads;
+        match &mut self.store {
+            Store::F32(k, v) => [(k, keys), (v, values)].map(|(side, data)| side.write(block, heads, data)),
+            Store::F16(k, v) => [(k, keys), (v, values)].map(|(side, data)| side.write(block, heads, data)),
+            Store::Q8(k, v) => [(k, keys), (v, values)].map(|(side, data)| side.write(block, heads, data)),
+        };
+        Ok(())
+    }
+
+    fn holds(&self, block: u32, bytes: usize) -> Result<()> {
+        below("block", block as usize, self.slots / BLOCK)?;
+        equal("bytes of a block", bytes, self.block_bytes())
+    }
 }
 
 /// Columns of a value in the cache: whole registers.
@@ -102,6 +141,39 @@ impl<T: Entry> Side<T> {
         let place = block as usize * heads.kv + head;
         let entries = &self.entries[place * self.size..][..self.size];
         Block { entries, scales: &self.scales[place * self.groups..][..self.groups], ahead: 0 }
+    }
+
+    /// Bytes of one block of all heads, scales behind entries.
+    fn block_bytes(&self, heads: Heads) -> usize {
+        heads.kv * (self.size * size_of::<T>() + 2 * self.groups)
+    }
+
+    /// The entries and the scales of all heads of a block.
+    fn places(&self, block: u32, heads: Heads) -> [std::ops::Range<usize>; 2] {
+        let (first, end) = (block as usize * heads.kv, (block as usize + 1) * heads.kv);
+        [first * self.size..end * self.size, first * self.groups..end * self.groups]
+    }
+
+    fn read(&self, block: u32, heads: Heads, out: &mut [u8]) {
+        let [entries, scales] = self.places(block, heads);
+        let (of_entries, of_scales) = out.split_at_mut(entries.len() * size_of::<T>());
+        for (out, entry) in of_entries.chunks_exact_mut(size_of::<T>()).zip(&self.entries[entries]) {
+            entry.put(out);
+        }
+        for (out, scale) in of_scales.chunks_exact_mut(2).zip(&self.scales[scales]) {
+            scale.put(out);
+        }
+    }
+
+    fn write(&mut self, block: u32, heads: Heads, data: &[u8]) {
+        let [entries, scales] = self.places(block, heads);
+        let (of_entries, of_scales) = data.split_at(entries.len() * size_of::<T>());
+        for (entry, data) in self.entries[entries].iter_mut().zip(of_entries.chunks_exact(size_of::<T>())) {
+            *entry = T::take(data);
+        }
+        for (scale, data) in self.scales[scales].iter_mut().zip(of_scales.chunks_exact(2)) {
+            *scale = f16::take(data);
+        }
     }
 
     fn keep(keys: &mut Self, values: &mut Self, heads: Heads, slot: usize, k: &[f32], v: &[f32]) {
@@ -190,6 +262,12 @@ pub(super) trait Entry: Copy + Default + Zero + Send + Sync {
     /// Whether entries are f32 already.
     const WIDE: bool;
 
+    /// Puts it into as many bytes as it has, little endian.
+    fn put(&self, out: &mut [u8]);
+
+    /// The inverse.
+    fn take(data: &[u8]) -> Self;
+
     /// Rounds one group of columns, and gives its scale.
     fn narrow(from: &[f32], to: &mut [Self; GROUP]) -> f16;
 
@@ -203,6 +281,14 @@ pub(super) trait Entry: Copy + Default + Zero + Send + Sync {
 impl Entry for f32 {
     const SCALED: bool = false;
     const WIDE: bool = true;
+
+    fn put(&self, out: &mut [u8]) {
+        out.copy_from_slice(&self.to_le_bytes());
+    }
+
+    fn take(data: &[u8]) -> Self {
+        data.first_chunk().map_or(0.0, |bytes| f32::from_le_bytes(*bytes))
+    }
 
     fn narrow(from: &[f32], to: &mut [f32; GROUP]) -> f16 {
         to[..from.len()].copy_from_slice(from);
@@ -219,6 +305,14 @@ impl Entry for f32 {
 impl Entry for f16 {
     const SCALED: bool = false;
     const WIDE: bool = false;
+
+    fn put(&self, out: &mut [u8]) {
+        out.copy_from_slice(&self.to_le_bytes());
+    }
+
+    fn take(data: &[u8]) -> Self {
+        data.first_chunk().map_or(f16::ZERO, |bytes| f16::from_le_bytes(*bytes))
+    }
 
     fn narrow(from: &[f32], to: &mut [f16; GROUP]) -> f16 {
         to[..from.len()].convert_from_f32_slice(from);
@@ -238,6 +332,14 @@ unsafe impl Zero for i8 {}
 impl Entry for i8 {
     const SCALED: bool = true;
     const WIDE: bool = false;
+
+    fn put(&self, out: &mut [u8]) {
+        out.copy_from_slice(&self.to_le_bytes());
+    }
+
+    fn take(data: &[u8]) -> Self {
+        data.first_chunk().map_or(0, |bytes| i8::from_le_bytes(*bytes))
+    }
 
     fn narrow(from: &[f32], to: &mut [i8; GROUP]) -> f16 {
         let scale = scale(from);

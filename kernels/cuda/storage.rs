@@ -5,7 +5,7 @@ use super::planes;
 use super::{api, capacity};
 use crate::error::{below, equal};
 use crate::kv::GROUP;
-use crate::{BlockType, Error, Heads, KvType, QuantRows, Result};
+use crate::{BLOCK, BlockType, Error, Heads, KvType, QuantRows, Result};
 use std::cell::Cell;
 use std::ffi::c_void;
 use std::ptr::null_mut;
@@ -93,13 +93,21 @@ impl Memory {
 
     /// Copies from the beginning; waits for all operations before it.
     fn download(&self, out: &mut [f32]) -> Result<()> {
-        let bytes = size_of_val(out);
-        assert!(bytes <= self.bytes, "a copy within the allocation");
+        // SAFETY: any bits are floats, and floats have no padding.
+        let bytes =
+            unsafe { std::slice::from_raw_parts_mut(out.as_mut_ptr().cast::<u8>(), size_of_val(out)) };
+        self.download_from(0, bytes)
+    }
+
+    /// Copies from the byte at `offset`; waits for all operations before it.
+    fn download_from(&self, offset: usize, out: &mut [u8]) -> Result<()> {
+        let bytes = out.len();
+        assert!(offset + bytes <= self.bytes, "a copy within the allocation");
         if bytes == 0 {
             return Ok(());
         }
-        let from = self.at(0);
-        // SAFETY: both are valid for `bytes` bytes, by the check above, and any bits are floats.
+        let from = self.at(offset);
+        // SAFETY: both are valid for `bytes` bytes, by the check above.
         self.device
             .call("download", |api, d| unsafe { (api.download)(d, out.as_mut_ptr().cast(), from, bytes) })
     }
@@ -345,17 +353,55 @@ impl Kv {
         Ok(Self { memory, places, dtype, slots, heads })
     }
 
-    fn layout(slots: usize, heads: Heads, dtype: KvType) -> (Layout, [usize; 4]) {
+    /// Bytes of one head of one position: of keys, values, keys' scales, values' scales.
+    fn sizes(heads: Heads, dtype: KvType) -> [usize; 4] {
         let (entry, scales) = match dtype {
             KvType::F32 => (4, 0),
             KvType::F16 => (2, 0),
             KvType::Q8_0 => (1, 2 * heads.dim.div_ceil(GROUP)),
         };
+        [entry * heads.dim, entry * heads.dim, scales, scales]
+    }
+
+    fn layout(slots: usize, heads: Heads, dtype: KvType) -> (Layout, [usize; 4]) {
         let bytes = |of_head: usize| slots.saturating_mul(heads.kv).saturating_mul(of_head);
         let mut layout = Layout::default();
-        let sizes = [entry * heads.dim, entry * heads.dim, scales, scales];
+        let sizes = Self::sizes(heads, dtype);
         let places = sizes.map(|of_head| layout.place(bytes(of_head)));
         (layout, places)
+    }
+
+    /// Bytes of all of one block.
+    pub(super) fn block_bytes(&self) -> usize {
+        Self::sizes(self.heads, self.dtype).iter().sum::<usize>() * self.heads.kv * BLOCK
+    }
+
+    /// Where the parts of a block lie, one behind the other on the host: offsets there and bytes.
+    fn parts(&self, block: u32, bytes: usize) -> Result<[(usize, usize); 4]> {
+        below("block", block as usize, self.slots / BLOCK)?;
+        equal("bytes of a block", bytes, self.block_bytes())?;
+        let sizes = Self::sizes(self.heads, self.dtype).map(|of_head| of_head * self.heads.kv * BLOCK);
+        Ok(std::array::from_fn(|i| (self.places[i] + block as usize * sizes[i], sizes[i])))
+    }
+
+    pub(super) fn read_block(&self, block: u32, out: &mut [u8]) -> Result<()> {
+        let mut rest = out;
+        for (offset, bytes) in self.parts(block, rest.len())? {
+            let (part, others) = rest.split_at_mut(bytes);
+            self.memory.download_from(offset, part)?;
+            rest = others;
+        }
+        Ok(())
+    }
+
+    pub(super) fn write_block(&mut self, block: u32, data: &[u8]) -> Result<()> {
+        let mut rest = data;
+        for (offset, bytes) in self.parts(block, rest.len())? {
+            let (part, others) = rest.split_at(bytes);
+            self.memory.upload(offset, part)?;
+            rest = others;
+        }
+        Ok(())
     }
 
     pub(super) fn operand(&self) -> api::Cache {

@@ -186,3 +186,37 @@ fn a_reader_that_goes_away_ends_it_quietly() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
 }
+
+/// Covers S3-27: what one command computed of a prompt, the next one need not.
+#[test]
+fn a_prefix_cache_outlives_the_command() {
+    let folder = folder(&[("notes.md", "no cache\n")]);
+    let file = folder.path().join("cache");
+    let question = "Write a Python function `add` that adds two numbers. ".repeat(8);
+    let ask = |file: &std::path::Path, more: &[&str]| {
+        let mut all = vec!["ask", "--json", "--max-tokens", "4", "--user", &question];
+        all.extend(["--prefix-cache", text(file)]);
+        all.extend(more);
+        output(&all)
+    };
+    let cached = |more: &[&str]| {
+        let output = ask(&file, more);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (value["usage"]["cached_tokens"].as_u64().unwrap(), value["text"].clone())
+    };
+    let (none, first) = cached(&[]);
+    let (some, again) = cached(&[]);
+    assert!(none == 0 && some >= 96, "{none}, then {some}");
+    assert_eq!(first, again);
+    assert_eq!(cached(&["--kv", "q8_0"]).0, 0);
+    // A file of something else stays as it is.
+    let notes = folder.path().join("notes.md");
+    let refused = ask(&notes, &[]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("no prefix cache; name another file"), "{}", stderr(&refused));
+    assert_eq!(std::fs::read_to_string(&notes).unwrap(), "no cache\n");
+    // A file is of one model.
+    let both = ["serve", "--model", "a.gguf", "--model", "b.gguf", "--prefix-cache", text(file.clone())];
+    assert_eq!(output(&both).status.code(), Some(2));
+}

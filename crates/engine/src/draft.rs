@@ -55,6 +55,7 @@ pub(crate) fn options(options: &Options) -> Result<Option<Options>> {
     let mut own = Options { source: source.clone(), gpu_layers: None, draft: None, ..options.clone() };
     let room = options.room(options.source.weights()?.config())?;
     let context = room.context.min(own.source.weights()?.config().context);
+    own.prefix_cache = None;
     (own.context, own.cache) = (Some(context), Some(room.cache.max(context)));
     Ok(Some(own))
 }

@@ -4,6 +4,7 @@ use crate::answer::Job;
 use crate::draft::DraftModel;
 use crate::embedding::{Embedder, EmbeddingRequest, Pool, Pooling};
 use crate::load::{self, LoadProgress, Loaded, ModelInfo, Options};
+use crate::prefixes::Prefixes;
 use crate::prompt;
 use crate::scheduler::Capacity;
 use crate::step::{Order, Stepper};
@@ -70,18 +71,24 @@ impl Engine {
         let open = Arc::new(AtomicUsize::new(0));
         let rows = options.chunk.min(context);
         let capacity = Capacity { rows, sequences: options.parallel };
-        let stepper = Stepper::new(
+        let mut stepper = Stepper::new(
             (loaded.runner, loaded.blocks),
             (capacity, options.logits().min(rows)),
             tokenizer.clone(),
             draft,
             open.clone(),
         );
+        let mut info = ModelInfo { draft: drafting.map(Box::new), ..loaded.info };
+        if let Some((file, identity)) = options.prefix_cache.clone().zip(loaded.identity)
+            && let Some(notice) = stepper.keep(Prefixes::new(file, identity))?
+        {
+            info.notice = Some(info.notice.into_iter().chain([notice]).collect::<Vec<_>>().join("\n"));
+        }
         let thread = std::thread::Builder::new()
             .name("coder-engine".into())
             .spawn(move || stepper.run(received))
             .map_err(|source| Error::Io { path: "thread".into(), source })?;
-        let (template, info) = (loaded.template, ModelInfo { draft: drafting.map(Box::new), ..loaded.info });
+        let template = loaded.template;
         let (orders, thread, queue) = (Some(sender), Some(thread), options.queue);
         Ok(Self(Arc::new(Shared { orders, open, queue, thread, tokenizer, template, info })))
     }
@@ -181,6 +188,17 @@ impl Engine {
         let (reply, stats) = mpsc::channel();
         self.send(Order::Stats(reply))?;
         stats.recv().map_err(|_| Error::Stopped)
+    }
+
+    /// Writes the file of [`Options::prefix_cache`] now, and not only when the engine ends; gives the number of blocks,
+    /// of 32 tokens each, that it has. 0 where there is to be none.
+    ///
+    /// # Errors
+    /// [`Error::Io`], and the file is as it was; [`Error::Stopped`].
+    pub fn save_prefixes(&self) -> Result<usize> {
+        let (reply, saved) = mpsc::channel();
+        self.send(Order::Save(reply))?;
+        saved.recv().map_err(|_| Error::Stopped)?
     }
 
     /// The tokens that the answer may have.

@@ -5,9 +5,9 @@
 //! that shares it. Blocks that no sequence uses stay until they are needed, the least recently used go first; so the
 //! next turn of a conversation computes only what is new.
 
-use crate::sequence::{Key, Sequence};
+use crate::sequence::{Key, ROOT, Sequence, key_after};
 use coder_kernels::BLOCK;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// The blocks of one device's cache.
 #[derive(Clone, Debug)]
@@ -216,6 +216,66 @@ impl Cache {
         for block in sequence.release().into_iter().rev() {
             self.release(block);
         }
+    }
+
+    /// Whether there is a block that holds nothing.
+    pub(crate) fn has_free(&self) -> bool {
+        !self.free.is_empty()
+    }
+
+    /// Up to `most` whole blocks, each behind the one that it goes on from: those that are in use, then those that were,
+    /// the last first.
+    pub(crate) fn whole_blocks(&self, most: usize) -> Vec<u32> {
+        let (mut found, mut next) = (Vec::new(), vec![ROOT]);
+        while let Some(parent) = next.pop() {
+            for &block in self.children.get(&parent).into_iter().flatten() {
+                if self.blocks[block as usize].refs > 0 {
+                    found.push(block);
+                    next.extend(self.key_of(block));
+                }
+            }
+        }
+        // Whoever uses a block uses those before it, and gives them back later.
+        found.extend(self.idle.values().rev());
+        let mut keys = HashSet::from([ROOT]);
+        let follows = |block: &u32| match &self.blocks[*block as usize].content {
+            Some(Content { parent, key: Some(key), .. }) => keys.contains(parent) && keys.insert(*key),
+            _ => false,
+        };
+        found.into_iter().filter(follows).take(most).collect()
+    }
+
+    /// The key of a whole block.
+    pub(crate) fn key_of(&self, block: u32) -> Option<Key> {
+        self.blocks.get(block as usize)?.content.as_ref()?.key
+    }
+
+    /// The key before a block, and its tokens.
+    pub(crate) fn content(&self, block: u32) -> Option<(&Key, &[u32])> {
+        self.blocks
+            .get(block as usize)?
+            .content
+            .as_ref()
+            .map(|content| (&content.parent, &content.tokens[..]))
+    }
+
+    /// Gives a whole block of a former process its place, the `number`-th of those that come, which was used the later
+    /// the lower that is. `None` if it goes on from nothing that is known, is known itself, or finds no room.
+    pub(crate) fn restore(&mut self, parent: Key, tokens: Vec<u32>, number: u64) -> Option<u32> {
+        let key = key_after(&parent, &tokens);
+        let is_known = |key: &Key| self.whole.contains_key(key);
+        if tokens.len() != BLOCK || (parent != ROOT && !is_known(&parent)) || is_known(&key) {
+            return None;
+        }
+        let block = self.free.pop()?;
+        self.remember(block, Content { parent, key: Some(key), tokens });
+        // The time before all others, of which there is enough.
+        const BEFORE: u64 = 1 << 40;
+        self.clock = self.clock.max(BEFORE);
+        let since = BEFORE.saturating_sub(number);
+        self.blocks[block as usize].idle_since = since;
+        self.idle.insert(since, block);
+        Some(block)
     }
 
     /// To find out what sequences would give up for `sequence`.

@@ -3,6 +3,8 @@
 use crate::device::{self, Device, OnCard, Opened};
 use crate::fit::Room;
 use crate::model::Runner;
+use crate::prefixes::{self, PrefixCache};
+use crate::sequence::Key;
 use crate::speculation::MOST;
 use crate::weights::Weights;
 use crate::{ChatTemplate, Config, Error, Gguf, Pooling, Result, Tokenizer};
@@ -75,6 +77,8 @@ pub struct Options {
     pub queue: usize,
     /// A small model of the same vocabulary that guesses tokens for this one to verify.
     pub draft: Option<Source>,
+    /// A file that keeps computed beginnings from one process to the next.
+    pub prefix_cache: Option<PrefixCache>,
 }
 
 impl Options {
@@ -107,6 +111,7 @@ impl Options {
             parallel: 16,
             queue: 1024,
             draft: None,
+            prefix_cache: None,
         }
     }
 
@@ -205,6 +210,8 @@ pub(crate) struct Loaded {
     pub(crate) template: Option<ChatTemplate>,
     pub(crate) info: ModelInfo,
     pub(crate) blocks: usize,
+    /// Of what the cache's numbers depend on, where they are kept on disk.
+    pub(crate) identity: Option<Key>,
 }
 
 /// The weights alone, without a tokenizer: for measuring.
@@ -214,6 +221,7 @@ pub(crate) struct LoadedWeights {
     pub(crate) blocks: usize,
     /// Of the card that has all of the weights.
     pub(crate) memory_bytes_per_s: Option<f64>,
+    identity: Option<Key>,
 }
 
 /// Opens everything; up to `logits` rows of a step may want their logits.
@@ -234,8 +242,9 @@ pub(crate) fn open(options: &Options, logits: usize, progress: impl FnMut(LoadPr
             problem: format!("has `{vocab}` rows for `{}` tokens", text.tokenizer.vocab_size()),
         });
     }
-    let LoadedWeights { runner, info, blocks, .. } = load_weights(options, &weights, logits, progress)?;
-    Ok(Loaded { runner, tokenizer: text.tokenizer, template: text.template, info, blocks })
+    let LoadedWeights { runner, info, blocks, identity, .. } =
+        load_weights(options, &weights, logits, progress)?;
+    Ok(Loaded { runner, tokenizer: text.tokenizer, template: text.template, info, blocks, identity })
 }
 
 pub(crate) fn load_weights(
@@ -274,7 +283,11 @@ pub(crate) fn load_weights(
         notice,
         draft: None,
     };
-    Ok(LoadedWeights { runner, info, blocks: limits.slots / BLOCK, memory_bytes_per_s })
+    let identity = match &options.prefix_cache {
+        Some(_) => Some(prefixes::identity(weights, limits, &*runner)?),
+        None => None,
+    };
+    Ok(LoadedWeights { runner, info, blocks: limits.slots / BLOCK, memory_bytes_per_s, identity })
 }
 
 /// Number of weights.

@@ -19,6 +19,14 @@ pub(crate) trait Runner: Send {
     fn hidden(&mut self) -> Result<&[f32]>;
     /// Weight bytes that one decoded token reads.
     fn weight_bytes_per_token(&self) -> u64;
+    /// What the bits of results depend on beside the weights, as [`Backend::arithmetic`].
+    fn arithmetic(&self) -> String;
+    /// Bytes of one block of the cache, of all layers.
+    fn block_bytes(&self) -> usize;
+    /// Copies a block that was written to the host: `out` has [`block_bytes`](Self::block_bytes).
+    fn read_block(&mut self, block: u32, out: &mut [u8]) -> Result<()>;
+    /// The inverse of [`read_block`](Self::read_block).
+    fn write_block(&mut self, block: u32, data: &[u8]) -> Result<()>;
 }
 
 /// Sizes that are fixed at load.
@@ -117,6 +125,33 @@ impl<A: Backend + Send, B: Backend + Send> Runner for Model<A, B> {
     fn weight_bytes_per_token(&self) -> u64 {
         self.first.as_ref().map_or(0, |first| first.bytes_per_token) + self.last.bytes_per_token
     }
+
+    fn arithmetic(&self) -> String {
+        let last = self.last.backend.arithmetic();
+        let first = self.first.as_ref();
+        first
+            .map_or(last.clone(), |f| format!("{} for {} layers, {last}", f.backend.arithmetic(), f.kv.len()))
+    }
+
+    fn block_bytes(&self) -> usize {
+        self.first.as_ref().map_or(0, Part::block_bytes) + self.last.block_bytes()
+    }
+
+    fn read_block(&mut self, block: u32, out: &mut [u8]) -> Result<()> {
+        let (first, last) = out.split_at_mut(self.first.as_ref().map_or(0, Part::block_bytes));
+        if let Some(part) = &mut self.first {
+            part.read_block(block, first)?;
+        }
+        self.last.read_block(block, last)
+    }
+
+    fn write_block(&mut self, block: u32, data: &[u8]) -> Result<()> {
+        let (first, last) = data.split_at(self.first.as_ref().map_or(0, Part::block_bytes));
+        if let Some(part) = &mut self.first {
+            part.write_block(block, first)?;
+        }
+        self.last.write_block(block, last)
+    }
 }
 
 /// `x = x / sqrt(mean(x²) + eps) · w`, for rows that no product reads.
@@ -170,6 +205,29 @@ impl<B: Backend> Part<B> {
         let scratch = Scratch::new(&config, limits.rows, &mut loader)?;
         let bytes_per_token = loader.bytes_per_token;
         Ok(Self { backend, config, embed, layers, kv, output, scratch, bytes_per_token })
+    }
+
+    /// Bytes of one block of all layers' caches.
+    fn block_bytes(&self) -> usize {
+        self.kv.iter().map(|kv| self.backend.block_bytes(kv)).sum()
+    }
+
+    fn read_block(&mut self, block: u32, mut out: &mut [u8]) -> Result<()> {
+        for kv in &self.kv {
+            let (layer, rest) = out.split_at_mut(self.backend.block_bytes(kv));
+            self.backend.read_block(kv, block, layer)?;
+            out = rest;
+        }
+        Ok(())
+    }
+
+    fn write_block(&mut self, block: u32, mut data: &[u8]) -> Result<()> {
+        for kv in &mut self.kv {
+            let (layer, rest) = data.split_at(self.backend.block_bytes(kv));
+            self.backend.write_block(kv, block, layer)?;
+            data = rest;
+        }
+        Ok(())
     }
 
     /// From tokens, or the residual in `scratch.x`, to logits, or the residual there.

@@ -292,7 +292,7 @@ struct Direct {
 impl Direct {
     fn open(options: &Options, logits: usize, progress: impl FnMut(LoadProgress)) -> Result<Self> {
         let weights = options.source.weights()?;
-        let LoadedWeights { runner, info, blocks, memory_bytes_per_s } =
+        let LoadedWeights { runner, info, blocks, memory_bytes_per_s, .. } =
             load::load_weights(options, &weights, logits, progress)?;
         Ok(Self { runner, info, blocks, memory_bytes_per_s })
     }

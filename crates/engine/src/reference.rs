@@ -4,7 +4,9 @@
 //! It shares `model.rs` with every other device and can catch no error there.
 
 use candle_core::{D, DType, Device, IndexOp, Tensor};
-use coder_kernels::{Backend, Batch, Error, Heads, KvType, NO_SLOT, QkNorm, QuantRows, Result, Rope, Span};
+use coder_kernels::{
+    BLOCK, Backend, Batch, Error, Heads, KvType, NO_SLOT, QkNorm, QuantRows, Result, Rope, Span,
+};
 
 /// The processor through candle.
 pub(crate) struct Reference {
@@ -59,6 +61,13 @@ pub(crate) struct Routes {
 
 fn tensor<T>(result: candle_core::Result<T>) -> Result<T> {
     result.map_err(|e| Error::Device { device: "reference", message: e.to_string() })
+}
+
+fn same_length(what: &'static str, expected: usize, got: usize) -> Result<()> {
+    if expected == got {
+        return Ok(());
+    }
+    Err(Error::Shape { what, expected: expected.to_string(), got: got.to_string() })
 }
 
 /// A tensor of `[rows, heads * dim]` as `[1, heads, rows, dim]`, contiguous.
@@ -130,11 +139,52 @@ impl Backend for Reference {
 
     fn read(&mut self, x: &Buf, out: &mut [f32]) -> Result<()> {
         let values = tensor(x.0.flatten_all().and_then(|t| t.to_vec1::<f32>()))?;
-        if values.len() != out.len() {
-            let (expected, got) = (values.len().to_string(), out.len().to_string());
-            return Err(Error::Shape { what: "read", expected, got });
-        }
+        same_length("read", values.len(), out.len())?;
         out.copy_from_slice(&values);
+        Ok(())
+    }
+
+    fn arithmetic(&self) -> String {
+        "reference".into()
+    }
+
+    fn block_bytes(&self, kv: &Kv) -> usize {
+        2 * BLOCK * kv.heads.kv * kv.heads.dim * kv.keys.dtype().size_in_bytes()
+    }
+
+    fn read_block(&mut self, kv: &Kv, block: u32, out: &mut [u8]) -> Result<()> {
+        let half = out.len() / 2;
+        for (cache, out) in [&kv.keys, &kv.values].into_iter().zip(out.chunks_exact_mut(half.max(1))) {
+            let rows = tensor(cache.narrow(0, block as usize * BLOCK, BLOCK).and_then(|t| t.flatten_all()))?;
+            let bytes: Vec<u8> = match cache.dtype() {
+                DType::F16 => tensor(rows.to_vec1::<half::f16>())?
+                    .into_iter()
+                    .flat_map(half::f16::to_le_bytes)
+                    .collect(),
+                _ => tensor(rows.to_vec1::<f32>())?.into_iter().flat_map(f32::to_le_bytes).collect(),
+            };
+            same_length("bytes of a block", bytes.len(), out.len())?;
+            out.copy_from_slice(&bytes);
+        }
+        Ok(())
+    }
+
+    fn write_block(&mut self, kv: &mut Kv, block: u32, data: &[u8]) -> Result<()> {
+        same_length("bytes of a block", self.block_bytes(kv), data.len())?;
+        let shape = (BLOCK, kv.heads.kv * kv.heads.dim);
+        for (cache, data) in [&kv.keys, &kv.values].into_iter().zip(data.chunks_exact(data.len() / 2)) {
+            let rows = match cache.dtype() {
+                DType::F16 => {
+                    let entries = data.as_chunks().0.iter().map(|&bytes| half::f16::from_le_bytes(bytes));
+                    Tensor::from_vec(entries.collect(), shape, &self.device)
+                }
+                _ => {
+                    let entries = data.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes));
+                    Tensor::from_vec(entries.collect(), shape, &self.device)
+                }
+            };
+            tensor(rows.and_then(|rows| cache.slice_set(&rows, 0, block as usize * BLOCK)))?;
+        }
         Ok(())
     }
 

@@ -79,6 +79,11 @@ impl<A> Scheduler<A> {
         &self.cache
     }
 
+    /// The same, to be filled before anything is submitted.
+    pub(crate) fn cache_mut(&mut self) -> &mut Cache {
+        &mut self.cache
+    }
+
     /// How often a sequence lost its blocks to another.
     pub(crate) fn preemptions(&self) -> u64 {
         self.preemptions

@@ -10,6 +10,15 @@ pub(crate) type Key = [u8; 32];
 /// The key before the first block.
 pub(crate) const ROOT: Key = [0; 32];
 
+/// The key of a block of these tokens behind the block of key `parent`.
+pub(crate) fn key_after(parent: &Key, tokens: &[u32]) -> Key {
+    let mut hash = Sha256::new_with_prefix(parent);
+    for token in tokens {
+        hash.update(token.to_le_bytes());
+    }
+    hash.finalize().into()
+}
+
 /// Tokens `[0, computed)` have their keys and values in `blocks`.
 #[derive(Clone, Debug)]
 pub(crate) struct Sequence {
@@ -76,11 +85,8 @@ impl Sequence {
     pub(crate) fn key(&mut self, block: usize) -> Key {
         while self.keys.len() <= block {
             let first = self.keys.len() * BLOCK;
-            let mut hash = Sha256::new_with_prefix(self.keys.last().unwrap_or(&self.root));
-            for token in &self.tokens[first..first + BLOCK] {
-                hash.update(token.to_le_bytes());
-            }
-            self.keys.push(hash.finalize().into());
+            let parent = self.keys.last().unwrap_or(&self.root);
+            self.keys.push(key_after(parent, &self.tokens[first..first + BLOCK]));
         }
         self.keys[block]
     }

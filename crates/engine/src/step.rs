@@ -4,6 +4,7 @@ use crate::answer::{Answer, Job};
 use crate::draft::DraftModel;
 use crate::engine::Stats;
 use crate::model::Runner;
+use crate::prefixes::Prefixes;
 use crate::scheduler::{Capacity, Entry, Scheduler};
 use crate::sequence::Rows;
 use crate::speculation::{Costs, MOST};
@@ -17,6 +18,8 @@ use std::time::Instant;
 pub(crate) enum Order {
     Job(Box<Job>),
     Stats(mpsc::Sender<Stats>),
+    /// Write the file of computed beginnings; how many blocks it has.
+    Save(mpsc::Sender<Result<usize>>),
 }
 
 /// What a step has so far.
@@ -35,6 +38,7 @@ pub(crate) struct Stepper {
     scheduler: Scheduler<Answer>,
     tokenizer: Arc<Tokenizer>,
     draft: Option<DraftModel>,
+    prefixes: Option<Prefixes>,
     capacity: Capacity,
     /// Logits rows of one step.
     logits: usize,
@@ -63,6 +67,7 @@ impl Stepper {
             scheduler,
             tokenizer,
             draft,
+            prefixes: None,
             capacity,
             logits,
             costs: Costs::default(),
@@ -74,8 +79,30 @@ impl Stepper {
         }
     }
 
+    /// Begins with what a former process left, and leaves the same to the next one. Gives what a person should know.
+    ///
+    /// # Errors
+    /// Those of a file that cannot be used.
+    pub(crate) fn keep(&mut self, mut prefixes: Prefixes) -> Result<Option<String>> {
+        let notice = prefixes.load(self.scheduler.cache_mut(), &mut *self.runner)?;
+        self.prefixes = Some(prefixes);
+        Ok(notice)
+    }
+
+    fn save(&mut self) -> Result<usize> {
+        let Self { prefixes, scheduler, runner, .. } = self;
+        prefixes.as_mut().map_or(Ok(0), |prefixes| prefixes.save(scheduler.cache(), &mut **runner))
+    }
+
     /// Serves requests until nobody can send any more and all have ended.
     pub(crate) fn run(mut self, orders: mpsc::Receiver<Order>) {
+        self.serve(&orders);
+        if let Err(error) = self.save() {
+            tracing::warn!(%error, "computed beginnings are not kept");
+        }
+    }
+
+    fn serve(&mut self, orders: &mpsc::Receiver<Order>) {
         loop {
             if self.scheduler.is_idle() {
                 match orders.recv() {
@@ -102,6 +129,9 @@ impl Stepper {
             }
             Order::Stats(reply) => {
                 let _ = reply.send(self.stats());
+            }
+            Order::Save(reply) => {
+                let _ = reply.send(self.save());
             }
         }
     }

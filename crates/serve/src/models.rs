@@ -192,6 +192,9 @@ impl Models {
                 Ok(engine) => {
                     let seconds = began.elapsed().as_secs_f64();
                     tracing::info!(model = entry.name, seconds, "model opened");
+                    if let Some(notice) = &engine.info().notice {
+                        tracing::warn!(model = entry.name, "{notice}");
+                    }
                     *entry.slot() = Slot { engine: Some(engine), leases: 0, used: Instant::now() };
                     self.close_when_idle(at);
                 }

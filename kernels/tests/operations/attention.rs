@@ -364,3 +364,37 @@ fn what_lies_behind_a_row_does_not_reach_it() {
         });
     }
 }
+
+#[test]
+fn a_block_that_went_to_the_host_and_back_is_what_it_was() {
+    for (heads, dtype) in SHAPES.into_iter().zip(TYPES.into_iter().cycle()) {
+        let layer = Layer::new(heads, dtype, true, &[75]);
+        every_device!(|cpu| {
+            let mut kv = layer.kv(cpu);
+            layer.step(cpu, &mut kv, &layer.batch(&[(0, 0..74)]));
+            let (_, expected) = layer.step(cpu, &mut kv, &layer.batch(&[(0, 74..75)]));
+            let mut saved = Vec::new();
+            // The two whole blocks.
+            for &block in &layer.blocks[0][..2] {
+                let mut bytes = vec![0; cpu.block_bytes(&kv)];
+                cpu.read_block(&kv, block, &mut bytes).unwrap();
+                saved.push((block, bytes));
+            }
+            let mut kv = layer.kv(cpu);
+            for (block, bytes) in &saved {
+                cpu.write_block(&mut kv, *block, bytes).unwrap();
+                let mut again = vec![0; bytes.len()];
+                cpu.read_block(&kv, *block, &mut again).unwrap();
+                assert!(again == *bytes);
+            }
+            layer.step(cpu, &mut kv, &layer.batch(&[(0, 64..74)]));
+            let (_, y) = layer.step(cpu, &mut kv, &layer.batch(&[(0, 74..75)]));
+            assert_bits("after the way there and back", &y, &expected);
+            // What is not there, or of another size.
+            let bytes = &saved[0].1;
+            assert!(cpu.write_block(&mut kv, u32::MAX, bytes).is_err());
+            assert!(cpu.write_block(&mut kv, 0, &bytes[1..]).is_err());
+            assert!(cpu.read_block(&kv, 0, &mut [0; 3]).is_err());
+        });
+    }
+}

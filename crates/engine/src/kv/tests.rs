@@ -17,6 +17,13 @@ pub(crate) fn check<'a>(cache: &Cache, live: impl IntoIterator<Item = &'a Sequen
     for (since, &block) in &cache.idle {
         let found = &cache.blocks[block as usize];
         assert!(found.refs == 0 && found.content.is_some() && found.idle_since == *since);
+        // Nobody loses what a block goes on from before it.
+        if let Some(Content { parent, key: Some(_), .. }) = &found.content
+            && let Some(&before) = cache.whole.get(parent)
+        {
+            let before = &cache.blocks[before as usize];
+            assert!(before.refs > 0 || before.idle_since > *since);
+        }
         place[block as usize] += 1;
     }
     for &block in &cache.free {
@@ -128,6 +135,44 @@ fn the_least_recently_used_go_first_and_their_end_before_their_beginning() {
     };
     assert_eq!(cached(&mut cache, &new), 95);
     assert_eq!(cached(&mut cache, &old), 64);
+}
+
+#[test]
+fn another_process_has_the_same_blocks_in_the_same_order() {
+    let mut cache = Cache::new(20);
+    let (old, new): (Vec<u32>, Vec<u32>) = ((0..100).collect(), (100..200).collect());
+    run(&mut cache, &old);
+    run(&mut cache, &new);
+    // What is computed apart from all others is of no use to them.
+    let mut apart = Sequence::apart((0..64).collect(), 3);
+    cache.admit(&mut apart);
+    compute(&mut cache, &mut apart);
+    cache.retire(&mut apart);
+    let mut live = admit(&mut cache, &[&old[..64], &[5; 40]].concat());
+    compute(&mut cache, &mut live);
+    let kept = |cache: &Cache, most| -> Vec<(Key, Vec<u32>)> {
+        let content = |&block: &u32| cache.content(block).map(|(parent, tokens)| (*parent, tokens.to_vec()));
+        cache.whole_blocks(most).iter().filter_map(content).collect()
+    };
+    let all = kept(&cache, 100);
+    // What is in use, what was used last from its beginning on, and the end of what was used before.
+    let first: Vec<u32> = all.iter().map(|(_, tokens)| tokens[0]).collect();
+    assert_eq!(first, [0, 32, 5, 100, 132, 164, 64]);
+    assert_eq!(kept(&cache, 4), all[..4]);
+    let mut next = Cache::new(16);
+    for (number, (parent, tokens)) in all.iter().enumerate() {
+        assert!(next.restore(*parent, tokens.clone(), number as u64).is_some());
+        check(&next, []);
+    }
+    assert_eq!(kept(&next, 100), all);
+    // Nothing twice, nothing without what it goes on from, nothing that is no block, nothing without room.
+    assert_eq!(next.restore(ROOT, all[0].1.clone(), 9), None);
+    assert_eq!(next.restore([1; 32], vec![8; BLOCK], 9), None);
+    assert_eq!(next.restore(ROOT, vec![8; BLOCK - 1], 9), None);
+    assert_eq!(Cache::new(0).restore(ROOT, vec![8; BLOCK], 0), None);
+    // What is used here goes later than all that was there before.
+    assert_eq!(run(&mut next, &old), 96);
+    assert_eq!(kept(&next, 100)[..3].iter().map(|(_, tokens)| tokens[0]).collect::<Vec<_>>(), [0, 32, 64]);
 }
 
 proptest! {

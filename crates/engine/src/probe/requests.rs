@@ -287,7 +287,8 @@ fn scripted_edit(options: &Options, progress: impl FnMut(LoadProgress)) -> Resul
         );
         return Err(Error::Request { field: "edit", problem });
     }
-    let mut options = Options { context: Some(script.len() + 1), cache: None, ..options.clone() };
+    let mut options =
+        Options { context: Some(script.len() + 1), cache: None, prefix_cache: None, ..options.clone() };
     options.parallel = 1;
     let mut loaded: Loaded = load::open(&options, options.logits(), progress)?;
     let vocab = loaded.info.vocab;
@@ -349,6 +350,22 @@ impl Runner for Scripted {
 
     fn weight_bytes_per_token(&self) -> u64 {
         self.inner.weight_bytes_per_token()
+    }
+
+    fn arithmetic(&self) -> String {
+        self.inner.arithmetic()
+    }
+
+    fn block_bytes(&self) -> usize {
+        self.inner.block_bytes()
+    }
+
+    fn read_block(&mut self, block: u32, out: &mut [u8]) -> Result<()> {
+        self.inner.read_block(block, out)
+    }
+
+    fn write_block(&mut self, block: u32, data: &[u8]) -> Result<()> {
+        self.inner.write_block(block, data)
     }
 }
 
