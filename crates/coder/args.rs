@@ -7,8 +7,8 @@ use clap::Args;
 use coder_engine::{Device, Grammar, Isa, KvType, Limit, Options, Request, SamplerOptions};
 use serde_json::Value;
 
-use crate::bundled;
 use crate::failure::{Failure, Outcome};
+use crate::named;
 
 /// Which model, and where it runs.
 #[derive(Args, Clone, Debug)]
@@ -78,7 +78,7 @@ impl ModelArgs {
 impl OpenArgs {
     /// The same for this model, or the bundled one.
     pub(crate) fn options(&self, model: Option<&str>) -> Outcome<(Options, String)> {
-        let (source, name) = bundled::source(model)?;
+        let (source, name) = named::source(model)?;
         let mut options = Options::from_source(source);
         options.device = self.device;
         options.gpu_layers = self.gpu_layers;
@@ -95,7 +95,7 @@ impl OpenArgs {
             .clone()
             .map(|path| coder_engine::PrefixCache { path, bytes: self.prefix_cache_size });
         options.draft =
-            self.draft.as_deref().map(|name| bundled::source(Some(name))).transpose()?.map(|found| found.0);
+            self.draft.as_deref().map(|name| named::source(Some(name))).transpose()?.map(|found| found.0);
         Ok((options, name))
     }
 }

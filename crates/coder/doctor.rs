@@ -1,12 +1,16 @@
 //! `coder doctor`: what this machine is, and which models it can run.
 
 use clap::Args;
+use coder_hub::{Catalog, Entry, Use};
 use coder_tasks::verify::Isolation;
 use serde_json::json;
 
 use crate::bundled;
 use crate::failure::Outcome;
+use crate::here::{Fits, Here};
 use crate::machine::{Cuda, Memory, Processor};
+use crate::models::planned;
+use crate::named;
 use crate::output::Output;
 use crate::published::{self, Fit, QUANTIZATIONS};
 use crate::sandbox;
@@ -32,6 +36,8 @@ pub(crate) fn run(args: DoctorArgs) -> Outcome {
     let cuda = Cuda::detect();
     let devices: &[_] = if cuda.works() { &["cpu", "cuda", "reference"] } else { &["cpu", "reference"] };
     let sandbox = sandbox::detect();
+    let installed: Vec<String> = named::cached().into_iter().map(|(name, _)| name).collect();
+    let advice = advice(&Here::look()).map(|entry| entry.name.as_str());
     let mut out = Output::new();
     if args.json {
         let models: Vec<_> = fits.iter().collect();
@@ -48,6 +54,8 @@ pub(crate) fn run(args: DoctorArgs) -> Outcome {
             },
             "bundled": { "model": bundled::NAME, "bytes": bundled::bytes().len() },
             "models": models,
+            "installed": installed,
+            "advice": advice,
         }))?);
     }
     out.line(&format!(
@@ -69,7 +77,34 @@ pub(crate) fn run(args: DoctorArgs) -> Outcome {
     out.line(&format!("sandbox  {}", sandbox::describe(&sandbox)))?;
     let megabytes = bundled::bytes().len() as f64 / 1e6;
     out.line(&format!("bundled  {}, {megabytes:.1} MB, always fits", bundled::NAME))?;
+    out.line(&format!("models   {}", here(&installed, advice)))?;
     table(&mut out, &fits)
+}
+
+/// The best model for code that runs here: the largest that fits, those that fit a card first.
+fn advice(here: &Here) -> Option<&'static Entry> {
+    let rank = |fits: Fits| match fits {
+        Fits::Card => Some(2),
+        Fits::Partly | Fits::Cpu => Some(1),
+        Fits::No => None,
+    };
+    let fitting =
+        Catalog::built_in().models.iter().filter(|entry| entry.purpose == Use::Code).filter_map(|entry| {
+            let (bytes, fit) = planned(entry, &entry.quantization, here);
+            Some(((rank(fit?.fits)?, bytes?), entry))
+        });
+    fitting.max_by_key(|(rank, _)| *rank).map(|(_, entry)| entry)
+}
+
+/// Models that were fetched, or how to get one.
+fn here(installed: &[String], advice: Option<&str>) -> String {
+    match (installed, advice) {
+        ([], Some(name)) => format!("none but the bundled one; get one with coder pull {name}"),
+        ([], None) => {
+            "none but the bundled one; coder models --all lists what coder pull can get".to_string()
+        }
+        (names, _) => names.join(", "),
+    }
 }
 
 /// One line per model: for every quantization the size of the weights and the context that fits beside them.

@@ -3,20 +3,21 @@
 use clap::Args;
 use coder_engine::fit::{self, Bytes, Memory, Plan, Room, Tensors};
 use coder_engine::{Config, FileType, KvType, Options, Weights};
+use coder_hub::{Catalog, Wanted};
 use coder_kernels::cuda::Library;
 use serde::Serialize;
 
 use crate::args::{bytes, kv_type};
-use crate::bundled;
 use crate::failure::{Failure, Outcome};
+use crate::named;
 use crate::output::Output;
-use crate::published;
+use crate::published::{self, Shape};
 
 /// Show what a model takes on a card, and which cards it fits
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct FitArgs {
-    /// GGUF file, safetensors folder, name of a model, or of a published one such as Qwen2.5-Coder-32B, which need
+    /// GGUF file, safetensors folder, name of a model, or of one of the catalog such as qwen2.5-coder:32b, which need
     /// not be here; without it, the bundled coder-tiny
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
@@ -39,7 +40,7 @@ pub(crate) struct FitArgs {
 
 const EXAMPLES: &str = "Examples:
   coder fit --model qwen2.5-coder-32b-q4_k_m.gguf
-  coder fit --model Qwen2.5-Coder-32B --type q4_k_m --context 32768
+  coder fit --model qwen2.5-coder:32b --type q4_k_m --context 32768
   coder fit --model Qwen3-Coder-30B-A3B --vram 24GiB --json | jq '.cards[].largest_context'
 
 Nothing is loaded. reserve is what the driver takes and what is lost at the ends of pages;
@@ -87,7 +88,9 @@ struct Answer {
 pub(crate) fn run(args: FitArgs) -> Outcome {
     let report = match Model::find(args.model.as_deref(), args.file_type)? {
         Model::File(name, weights) => report(name, Tensors::Of(&weights), &args)?,
-        Model::Published(name, config) => report(name, Tensors::Mixed(&config, args.file_type), &args)?,
+        Model::Published(name, config, file_type) => {
+            report(format!("{name} {}", file_type.name()), Tensors::Mixed(&config, file_type), &args)?
+        }
     };
     let mut out = Output::new();
     if args.json {
@@ -99,22 +102,37 @@ pub(crate) fn run(args: FitArgs) -> Outcome {
 /// What `--model` names: something that is here, or something that is known.
 enum Model {
     File(String, Weights),
-    Published(String, Config),
+    Published(String, Config, FileType),
+}
+
+/// The dimensions that a name has in the table of them or in the catalog, and the quantization that it says.
+fn known(name: &str) -> Option<(&'static Shape, Option<FileType>)> {
+    if let Some(shape) = published::find(name) {
+        return Some((shape, None));
+    }
+    match Wanted::parse(name, Catalog::built_in()) {
+        Ok(Wanted::Entry { entry, quant }) => {
+            let shape = published::find(entry.shape.as_deref()?)?;
+            Some((shape, quant.and_then(|quant| quant.parse().ok())))
+        }
+        _ => None,
+    }
 }
 
 impl Model {
     fn find(name: Option<&str>, file_type: FileType) -> Outcome<Self> {
-        let missing = match bundled::source(name) {
+        let missing = match named::source(name) {
             Ok((source, name)) => return Ok(Model::File(name, source.weights()?)),
             Err(missing) => missing,
         };
-        match name.and_then(published::find) {
-            Some(shape) => {
-                Ok(Model::Published(format!("{} {}", shape.name, file_type.name()), shape.config()))
+        match name.and_then(known) {
+            Some((shape, quantization)) => {
+                let file_type = quantization.unwrap_or(file_type);
+                Ok(Model::Published(shape.name.to_string(), shape.config(), file_type))
             }
             None => {
-                let known: Vec<_> = published::SHAPES.iter().map(|shape| shape.name).collect();
-                Err(Failure::new(format!("{}; published models: {}", missing.reason(), known.join(", "))))
+                let shapes: Vec<_> = published::SHAPES.iter().map(|shape| shape.name).collect();
+                Err(Failure::new(format!("{}; published models: {}", missing.reason(), shapes.join(", "))))
             }
         }
     }

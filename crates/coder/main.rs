@@ -16,27 +16,35 @@ mod cloud;
 mod complete;
 mod config;
 mod doctor;
+mod facts;
 mod failure;
 mod fit;
+mod here;
 mod interrupt;
 mod ledger;
 mod live;
 mod logits;
 mod machine;
 mod models;
+mod named;
+mod names;
 mod npy;
 mod output;
 mod plan;
 mod progress;
 mod prompting;
 mod published;
+#[cfg(feature = "pull")]
+mod pull;
 mod quantize;
 mod report;
+mod rm;
 mod run;
 mod rungs;
 mod sandbox;
 #[cfg(feature = "serve")]
 mod serve;
+mod show;
 mod state;
 mod stats;
 mod table;
@@ -66,6 +74,7 @@ const EXAMPLES: &str = "Examples:
   coder undo                                     take the last task back
   coder ask --user 'Explain mmap in one line'    one question, one answer
   git diff | coder ask --system 'Write a commit message'
+  coder pull qwen2.5-coder:7b                    get a model; coder models --all lists what there is
   coder serve                                    the APIs of OpenAI and Anthropic, on this machine
   coder doctor                                   what this machine can run
 
@@ -90,7 +99,11 @@ enum Command {
     Tokenize(text::TokenizeArgs),
     Render(text::RenderArgs),
     Logits(logits::LogitsArgs),
+    #[cfg(feature = "pull")]
+    Pull(pull::PullArgs),
     Models(models::ModelsArgs),
+    Show(show::ShowArgs),
+    Rm(rm::RmArgs),
     Quantize(quantize::QuantizeArgs),
     Fit(fit::FitArgs),
     Doctor(doctor::DoctorArgs),
@@ -139,7 +152,11 @@ fn dispatch(command: Command) -> Outcome {
         Command::Tokenize(args) => text::tokenize(args),
         Command::Render(args) => text::render(args),
         Command::Logits(args) => logits::run(args),
+        #[cfg(feature = "pull")]
+        Command::Pull(args) => pull::run(args),
         Command::Models(args) => models::run(args),
+        Command::Show(args) => show::run(args),
+        Command::Rm(args) => rm::run(args),
         Command::Quantize(args) => quantize::run(args),
         Command::Fit(args) => fit::run(args),
         Command::Doctor(args) => doctor::run(args),

@@ -9,7 +9,7 @@ use coder_kernels::Heads;
 use serde::Serialize;
 
 /// Activations, tables and the program itself: measured generously, so that what is said to fit does fit.
-const WORKSPACE_BYTES: u64 = 512 << 20;
+pub(crate) const WORKSPACE_BYTES: u64 = 512 << 20;
 
 /// A published model's shape, from its `config.json`.
 pub(crate) struct Shape {
@@ -57,6 +57,12 @@ pub(crate) const SHAPES: &[Shape] = &[
     shape("Qwen3-14B",          40, 5120, 17408,   1, 40, 8, 128, 151_936, false,  40_960),
     shape("Qwen3-32B",          64, 5120, 25600,   1, 64, 8, 128, 151_936, false,  40_960),
     shape("Qwen3-Coder-30B-A3B", 48, 2048,   768, 128, 32, 4, 128, 151_936, false, 262_144),
+    shape("Qwen3-30B-A3B",      48, 2048,   768, 128, 32, 4, 128, 151_936, false,  40_960),
+    shape("Qwen3-235B-A22B",    94, 4096,  1536, 128, 64, 4, 128, 151_936, false,  40_960),
+    shape("Qwen3-Coder-480B-A35B", 62, 6144, 2560, 160, 96, 8, 128, 151_936, false, 262_144),
+    shape("Qwen3-Embedding-0.6B", 28, 1024, 3072,   1, 16, 8, 128, 151_669, true,   32_768),
+    shape("Qwen3-Embedding-4B", 36, 2560,  9728,   1, 32, 8, 128, 151_665, true,   40_960),
+    shape("Qwen3-Embedding-8B", 36, 4096, 12288,   1, 32, 8, 128, 151_665, true,   40_960),
 ];
 
 /// The quantizations people choose from.
@@ -136,8 +142,10 @@ mod tests {
     use super::*;
 
     /// Sizes of the published Q4_K_M files in GB.
-    const PUBLISHED: &[f64] =
-        &[0.39, 0.98, 1.92, 4.68, 8.98, 19.85, 0.39, 1.10, 2.49, 5.02, 9.00, 19.76, 18.55];
+    const PUBLISHED: &[f64] = &[
+        0.39, 0.98, 1.92, 4.68, 8.98, 19.85, 0.39, 1.10, 2.49, 5.02, 9.00, 19.76, 18.55, 18.55, 142.15,
+        290.0, 0.39, 2.50, 4.68,
+    ];
 
     #[test]
     fn sizes_are_the_published_ones() {

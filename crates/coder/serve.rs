@@ -14,9 +14,9 @@ use tokio::sync::watch;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{OpenArgs, bytes};
-use crate::bundled;
 use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
+use crate::named;
 
 /// Serve local models over HTTP, as OpenAI and Anthropic do
 #[derive(Args, Debug)]
@@ -238,18 +238,15 @@ fn log(form: LogForm) {
 fn alias(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, model)) if !name.is_empty() && !model.is_empty() => {
-            Ok((name.to_owned(), bundled_name(model)))
+            Ok((name.to_owned(), own_name(model)))
         }
         _ => Err("write NAME=MODEL".to_owned()),
     }
 }
 
 /// A model may be named as it was given to --model.
-fn bundled_name(model: &str) -> String {
-    match bundled::find(model) {
-        Some(bundled::Found::Path(path)) => bundled::name_of(&path),
-        _ => model.to_owned(),
-    }
+fn own_name(model: &str) -> String {
+    named::find(model).map_or_else(|| model.to_owned(), |found| found.name())
 }
 
 /// A time such as `30s`, `5m`, `1h`.

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use crate::args::{read_json, read_text};
 use crate::ask;
 use crate::audit;
-use crate::bundled;
 use crate::failure::{Failure, Outcome};
+use crate::named;
 use crate::output::Output;
 
 /// Print the token ids of a text
@@ -148,5 +148,5 @@ fn list(value: Value) -> Option<Vec<Value>> {
 }
 
 fn open(model: Option<&str>) -> Outcome<TextModel> {
-    Ok(TextModel::open(&bundled::source(model)?.0)?)
+    Ok(TextModel::open(&named::source(model)?.0)?)
 }

@@ -18,6 +18,7 @@ use coder_tasks::{
 use crate::args::ModelArgs;
 use crate::bundled;
 use crate::failure::{Failure, Outcome};
+use crate::named::{self, Found};
 use crate::progress;
 
 /// The most bytes of a failed command's output that a model is shown.
@@ -123,27 +124,24 @@ impl<'a> LocalWriter<'a> {
     /// Chooses the model for a task. Returns how many bytes of a failed command's output fit into the model's context,
     /// beside the task and two drafts.
     pub(crate) fn prepare(&mut self, task: &Task) -> usize {
-        if let Some(name) = self.choose(task) {
-            eprintln!("note: {}: no model `{name}` here, taking {}", task.source, bundled::NAME);
+        if let Some(reason) = self.choose(task) {
+            eprintln!("note: {}: taking {}, since {reason}", task.source, bundled::NAME);
         }
         // No token is shorter than a byte, and half of the context remains. A model that cannot be opened says so
         // when it is asked for a draft.
         self.context().map_or(FEEDBACK_BYTES, |context| (context / 2).min(FEEDBACK_BYTES))
     }
 
-    /// The command line's model, else the task's, else the default. Returns the name that the task gives, if there is
-    /// no such model here.
-    fn choose<'t>(&mut self, task: &'t Task) -> Option<&'t str> {
-        let mut missing = None;
-        self.wanted = match (&self.model.model, &task.local_model) {
-            (Some(given), _) => Some(given.clone()),
-            (None, Some(name)) if bundled::find(name).is_some() => Some(name.clone()),
-            (None, name) => {
-                missing = name.as_deref();
-                None
+    /// The command line's model, else the task's, else the default. Returns why there is no such model as the task names.
+    fn choose(&mut self, task: &Task) -> Option<String> {
+        self.wanted = self.model.model.clone();
+        if let (None, Some(name)) = (&self.wanted, &task.local_model) {
+            match named::resolve(name) {
+                Ok(_) => self.wanted = Some(name.clone()),
+                Err(missing) => return Some(missing.reason().to_owned()),
             }
-        };
-        missing
+        }
+        None
     }
 
     /// The context of the model for the task at hand, without loading it.
@@ -156,7 +154,7 @@ impl<'a> LocalWriter<'a> {
         if let Some((_, engine)) = self.open.as_ref().filter(|(open, _)| open == name) {
             return Ok(engine.info().context);
         }
-        let weights = bundled::source(args.model.as_deref())?.0.weights()?;
+        let weights = named::source(args.model.as_deref())?.0.weights()?;
         Ok(weights.config().context)
     }
 
@@ -168,8 +166,7 @@ impl<'a> LocalWriter<'a> {
     /// Whether the bundled model has the task at hand.
     pub(crate) fn is_bundled(&self) -> bool {
         let given = self.model.model.as_deref();
-        bundled::find(given.or(self.wanted.as_deref()).unwrap_or(bundled::NAME))
-            == Some(bundled::Found::Bundled)
+        named::find(given.or(self.wanted.as_deref()).unwrap_or(bundled::NAME)) == Some(Found::Bundled)
     }
 
     fn engine(&mut self) -> Outcome<&Engine> {

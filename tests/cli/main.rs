@@ -5,10 +5,16 @@ mod check;
 mod config;
 mod egress;
 mod escalation;
+#[cfg(feature = "pull")]
+mod hub;
 mod interruption;
 mod killed_plan;
 mod network;
 mod plan;
+#[cfg(feature = "pull")]
+mod pull;
+#[cfg(feature = "pull")]
+mod pull_faults;
 mod quantize;
 mod run;
 mod sandbox;

@@ -15,6 +15,7 @@ pub(crate) fn coder(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_coder"));
     command.args(args).env("XDG_STATE_HOME", STATE);
     command.env("XDG_DATA_HOME", "/nonexistent").env("XDG_CONFIG_HOME", "/nonexistent");
+    command.env("HF_HOME", "/nonexistent").env_remove("HF_HUB_CACHE");
     // What tasks build belongs into their own folder.
     command.env_remove("CARGO_TARGET_DIR");
     command

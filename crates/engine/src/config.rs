@@ -111,6 +111,11 @@ mod most {
 }
 
 impl Config {
+    /// Number of weights.
+    pub fn parameters(&self) -> u64 {
+        crate::load::parameters(self)
+    }
+
     /// Checks what concerns more than one field.
     fn checked(self, path: &Path) -> Result<Self> {
         let fail = |at: &str, problem: String| Err(bad(path, at, problem));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 /// Crates that can open a connection, or exist only for those that do.
-const NETWORK: [&str; 5] = ["reqwest", "hyper", "hyper-util", "rustls", "tokio"];
+const NETWORK: [&str; 6] = ["reqwest", "hyper", "hyper-util", "rustls", "tokio", "hf-hub"];
 
 /// The names of the crates that `coder` links.
 fn linked(more: &[&str]) -> BTreeSet<String> {
@@ -20,12 +20,14 @@ fn linked(more: &[&str]) -> BTreeSet<String> {
 }
 
 #[test]
-fn without_the_feature_cloud_no_http_client_is_linked() {
+fn without_the_features_no_http_client_is_linked() {
     let has = |linked: &BTreeSet<String>| NETWORK.map(|name| linked.contains(name));
     let without = linked(&["--no-default-features"]);
     println!("without the network: {} crates, of them {NETWORK:?}: {:?}", without.len(), has(&without));
     assert_eq!(has(&without), [false; NETWORK.len()]);
     assert!(without.contains("coder-escalate"));
+    // What asks cloud models, and what serves, fetch none.
+    assert!(!linked(&["--no-default-features", "--features", "cloud,serve"]).contains("hf-hub"));
     let with = linked(&[]);
     println!("with it: {} crates", with.len());
     assert_eq!(has(&with), [true; NETWORK.len()]);
