@@ -1,7 +1,9 @@
 //! For those who run the server, and for programs that look whether it is there: health, names of models as Ollama lists
 //! them, tokens and prompts as llama.cpp's server tells them.
 
+use axum::body::Body;
 use axum::extract::State;
+use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use coder_engine::{Message, SpecialTokens};
 use serde::Deserialize;
@@ -15,6 +17,14 @@ use crate::{Error, Result, Server};
 /// GET /health
 pub(crate) async fn health() -> Response {
     json_response(&json!({ "status": "ok" }))
+}
+
+/// GET /openapi.json: what can be asked here, for programs that read such a document.
+pub(crate) async fn openapi() -> Response {
+    let document = include_str!("openapi.json").replace("VERSION", env!("CARGO_PKG_VERSION"));
+    let mut response = Response::new(Body::from(document));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 /// GET /api/version

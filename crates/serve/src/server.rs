@@ -141,6 +141,7 @@ impl Server {
             .route("/v1/embeddings", post(openai::embeddings::embed))
             .route("/v1/messages", post(anthropic::messages))
             .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
+            .route("/openapi.json", get(admin::openapi))
             .route("/health", get(admin::health))
             .route("/metrics", get(metrics::metrics))
             .route("/api/version", get(admin::version))
