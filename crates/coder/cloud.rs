@@ -60,9 +60,16 @@ struct Job<'j> {
     max_tokens: Option<usize>,
 }
 
+/// A request that was sent, and what came of it.
+pub(crate) struct Paid {
+    pub(crate) answer: Result<Answer, coder_escalate::Failure>,
+    usage: Usage,
+    cost_usd: f64,
+}
+
 /// A request that may leave.
-struct Cleared {
-    outgoing: Outgoing,
+pub(crate) struct Cleared {
+    pub(crate) outgoing: Outgoing,
     clearance: Clearance,
     price: Price,
     most_usd: f64,
@@ -119,13 +126,30 @@ impl<'a> Cloud<'a> {
     }
 
     fn ask(&self, job: &Job<'_>) -> Result<Reply, WriterError> {
-        let Cleared { outgoing, clearance, price, most_usd } = self.cleared(job)?;
-        let refused = |refused: coder_escalate::Refused| unavailable(refused.to_string());
-        let mut reserved = vec![self.budget.reserve(job.rung, most_usd).map_err(refused)?];
+        let cleared = self.cleared(job)?;
+        let task = job.task.map(|task| task.id.as_str());
+        let paid = self.pay((job.rung, job.purpose.as_str(), task), &cleared, |again| {
+            self.deliver(&cleared.outgoing, again)
+        });
+        reply(paid.map_err(unavailable)?)
+    }
+
+    /// Sends what is cleared, if there is money for it and it can be written down, and counts what it cost. The error says
+    /// why nothing was sent.
+    pub(crate) fn pay(
+        &self,
+        (rung, purpose, task): (&RungName, &str, Option<&str>),
+        cleared: &Cleared,
+        deliver: impl FnOnce(&mut dyn FnMut(Spent) -> bool) -> Result<Answer, coder_escalate::Failure>,
+    ) -> Result<Paid, String> {
+        let Cleared { outgoing, clearance, price, most_usd } = cleared;
+        let most_usd = *most_usd;
+        let refused = |refused: coder_escalate::Refused| refused.to_string();
+        let mut reserved = vec![self.budget.reserve(rung, most_usd).map_err(refused)?];
         let sending = Sending {
             id: outgoing.id(),
-            purpose: job.purpose.as_str(),
-            rung: job.rung.as_str(),
+            purpose,
+            rung: rung.as_str(),
             model: outgoing.model(),
             host: &clearance.host,
             files: &clearance.files,
@@ -133,13 +157,13 @@ impl<'a> Cloud<'a> {
             sha256: &clearance.sha256,
             most_usd,
         };
-        let limit = self.day(job.rung);
-        let written = self.recorder.sending(job.task.map(|task| task.id.as_str()), &sending, &limit);
+        let limit = self.day(rung);
+        let written = self.recorder.sending(task, &sending, &limit);
         if let Err(reason) = written
             && (clearance.leaves || most_usd > 0.0)
         {
             settle(reserved, 0.0);
-            return Err(unavailable(reason));
+            return Err(reason);
         }
         // Asked before every attempt after one that may have cost something; only what is new needs more money.
         let mut paid = Spent::NOTHING;
@@ -147,7 +171,7 @@ impl<'a> Cloud<'a> {
             if spent == std::mem::replace(&mut paid, spent) {
                 return true;
             }
-            let Ok(more) = self.budget.reserve(job.rung, most_usd) else { return false };
+            let Ok(more) = self.budget.reserve(rung, most_usd) else { return false };
             if !self.recorder.sending_again(&sending, &limit) {
                 more.settle(0.0);
                 return false;
@@ -155,8 +179,8 @@ impl<'a> Cloud<'a> {
             reserved.push(more);
             true
         };
-        let answer = self.deliver(&outgoing, &mut again);
-        self.settled(answer, &outgoing, &price, reserved)
+        let answer = deliver(&mut again);
+        Ok(self.settled(answer, outgoing, price, reserved))
     }
 
     /// The request has ended: what it cost is counted and written down.
@@ -166,7 +190,7 @@ impl<'a> Cloud<'a> {
         outgoing: &Outgoing,
         price: &Price,
         reserved: Vec<coder_escalate::Reservation>,
-    ) -> Result<Reply, WriterError> {
+    ) -> Paid {
         let most = outgoing.most();
         let (all, error) = match &answer {
             Ok(answer) => (attempts(&answer.failed, Some(answer.tokens), &most), String::new()),
@@ -185,15 +209,7 @@ impl<'a> Cloud<'a> {
             error: &error,
         };
         self.recorder.answered(outgoing.id(), &answered);
-        let failed = |class, error: String| WriterError { usage, cost_usd, ..WriterError::new(class, error) };
-        match answer {
-            Ok(answer) if answer.end == End::Length => Err(failed(
-                FailureClass::Quality,
-                format!("its answer was cut off after {} tokens; raise `max_tokens`", answer.tokens.output),
-            )),
-            Ok(Answer { text, seconds, model, .. }) => Ok(Reply { text, usage, seconds, cost_usd, model }),
-            Err(failure) => Err(failed(class(&failure.fault), error)),
-        }
+        Paid { answer, usage, cost_usd }
     }
 
     /// What the day may cost; the budget in memory has the run's own limit as well.
@@ -246,6 +262,46 @@ impl<'a> Cloud<'a> {
             }
         };
         Ok(Cleared { outgoing, clearance, price, most_usd })
+    }
+
+    /// A client's request to a rung, if it may leave. The error has the status that says best why it may not.
+    #[cfg(all(feature = "cloud", feature = "serve"))]
+    pub(crate) fn cleared_to_pass(
+        &self,
+        name: &RungName,
+        body: serde_json::Map<String, serde_json::Value>,
+        beta: Option<String>,
+    ) -> Result<Cleared, (u16, String)> {
+        let (rung, endpoint, model) = self.reach(name).map_err(|error| (400, error.to_string()))?;
+        let id = format!("{}-{}", self.run, self.requests.fetch_add(1, Ordering::Relaxed));
+        let asked = |error: coder_escalate::Error| (400, error.to_string());
+        let outgoing =
+            Outgoing::forward(endpoint, (id, model), rung.max_tokens, body, beta).map_err(asked)?;
+        let price = self.prices.of_rung(name, rung).map_err(|error| (502, error.to_string()))?;
+        let most_usd = price.most_usd(&outgoing.most());
+        match self.egress.decide(name, &outgoing, &[], Policy::Allow) {
+            Decision::Cleared(clearance) => Ok(Cleared { outgoing, clearance, price, most_usd }),
+            Decision::Refused(refusal) => Err((403, refusal.to_string())),
+            Decision::AskFirst(_) => {
+                let problem =
+                    "the policy is `ask`, and a server has nobody to ask; start it with `--egress allow`";
+                Err((403, problem.to_owned()))
+            }
+        }
+    }
+
+    /// Sends it, and tells `hear` what comes.
+    #[cfg(all(feature = "cloud", feature = "serve"))]
+    pub(crate) fn pass(
+        &self,
+        rung: &RungName,
+        cleared: &Cleared,
+        gone: &std::sync::atomic::AtomicBool,
+        hear: &(dyn Fn(coder_escalate::Passed<'_>) + Sync),
+    ) -> Result<Paid, String> {
+        self.pay((rung, "serve", None), cleared, |again| {
+            self.client.forward(&cleared.outgoing, gone, again, hear)
+        })
     }
 
     #[cfg(feature = "cloud")]
@@ -392,6 +448,19 @@ impl Writer for CloudWriter<'_, '_> {
 
 fn unavailable(message: impl Into<String>) -> WriterError {
     WriterError::new(FailureClass::Availability, message)
+}
+
+/// What came of it as the reply of a writer.
+fn reply(Paid { answer, usage, cost_usd }: Paid) -> Result<Reply, WriterError> {
+    let failed = |class, error: String| WriterError { usage, cost_usd, ..WriterError::new(class, error) };
+    match answer {
+        Ok(answer) if answer.end == End::Length => Err(failed(
+            FailureClass::Quality,
+            format!("its answer was cut off after {} tokens; raise `max_tokens`", answer.tokens.output),
+        )),
+        Ok(Answer { text, seconds, model, .. }) => Ok(Reply { text, usage, seconds, cost_usd, model }),
+        Err(failure) => Err(failed(class(&failure.fault), failure.to_string())),
+    }
 }
 
 /// What a fault says about the model, in the words of tasks.

@@ -19,6 +19,8 @@ mod doctor;
 mod facts;
 mod failure;
 mod fit;
+#[cfg(all(feature = "cloud", feature = "serve"))]
+mod forward;
 mod here;
 mod interrupt;
 mod ledger;

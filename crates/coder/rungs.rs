@@ -12,6 +12,17 @@ use coder_tasks::run::ReviewRule;
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Models elsewhere (see coder config)")]
 pub(crate) struct CloudArgs {
+    #[command(flatten)]
+    spend: SpendArgs,
+    /// Nobody reviews what the local model wrote
+    #[arg(long)]
+    no_review: bool,
+}
+
+/// Whether anything may be sent, and for how much.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Models elsewhere (see coder config)")]
+pub(crate) struct SpendArgs {
     /// Whether anything may be sent to a model elsewhere: never, ask (each request is shown first) or allow. What a project
     /// forbids stays forbidden [default: the configuration's, and without one never]
     #[arg(long, value_name = "POLICY")]
@@ -19,9 +30,6 @@ pub(crate) struct CloudArgs {
     /// The most US dollars that this run may cost [default: the configuration's]
     #[arg(long, value_name = "USD", value_parser = usd)]
     budget: Option<f64>,
-    /// Nobody reviews what the local model wrote
-    #[arg(long)]
-    no_review: bool,
 }
 
 /// Values of `--egress`.
@@ -35,15 +43,23 @@ enum Say {
 impl CloudArgs {
     /// The arguments as a layer of the configuration.
     pub(crate) fn layer(&self) -> String {
+        let mut text = self.spend.layer();
+        if self.no_review {
+            text += "review.when = \"never\"\n";
+        }
+        text
+    }
+}
+
+impl SpendArgs {
+    /// The arguments as a layer of the configuration.
+    pub(crate) fn layer(&self) -> String {
         let mut text = String::new();
         if let Some(say) = self.egress {
             text += &format!("egress.policy = \"{}\"\n", format!("{say:?}").to_lowercase());
         }
         if let Some(usd) = self.budget {
             text += &format!("budget.run_usd = {usd:?}\n");
-        }
-        if self.no_review {
-            text += "review.when = \"never\"\n";
         }
         text
     }
@@ -197,7 +213,8 @@ mod tests {
 
     #[test]
     fn arguments_are_a_layer() {
-        let args = CloudArgs { egress: Some(Say::Ask), budget: Some(0.5), no_review: true };
+        let spend = SpendArgs { egress: Some(Say::Ask), budget: Some(0.5) };
+        let args = CloudArgs { spend, no_review: true };
         assert_eq!(args.layer(), "egress.policy = \"ask\"\nbudget.run_usd = 0.5\nreview.when = \"never\"\n");
         assert_eq!(CloudArgs::default().layer(), "");
         assert!(usd("-1").is_err() && usd("inf").is_err() && usd("$2.5") == Ok(2.5));

@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+#[cfg(feature = "cloud")]
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -17,6 +19,14 @@ use crate::args::{OpenArgs, bytes};
 use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
 use crate::named;
+#[cfg(feature = "cloud")]
+use crate::{
+    config,
+    forward::Forward,
+    ledger::{LedgerArgs, Recorder},
+    rungs::SpendArgs,
+    state::StateArgs,
+};
 
 /// Serve local models over HTTP, as OpenAI and Anthropic do
 #[derive(Args, Debug)]
@@ -27,7 +37,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "MODEL")]
     model: Vec<String>,
     /// Another name for a model, such as free=coder-tiny or 'claude-*=qwen3-coder' (all names that begin like this); may
-    /// be given several times. free and local are the first model, unless they are given
+    /// be given several times. free and local are the first model, unless they are given. A rung of the configuration is
+    /// a model too: 'claude-opus-*=opus'
     #[arg(long, value_name = "NAME=MODEL", value_parser = alias)]
     alias: Vec<(String, String)>,
     #[command(flatten)]
@@ -36,6 +47,9 @@ pub(crate) struct ServeArgs {
     limits: LimitArgs,
     #[command(flatten)]
     open: OpenArgs,
+    #[cfg(feature = "cloud")]
+    #[command(flatten)]
+    elsewhere: ElsewhereArgs,
     /// Form of the log on standard error; it has no word of what was asked and answered
     #[arg(long, value_name = "FORM", default_value = "text")]
     log: LogForm,
@@ -90,6 +104,21 @@ struct LimitArgs {
     drain: Duration,
 }
 
+#[cfg(feature = "cloud")]
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Models elsewhere (see coder config)")]
+struct ElsewhereArgs {
+    #[command(flatten)]
+    spend: SpendArgs,
+    /// The rung that answers requests for a model that nobody has, such as sonnet [default: they are refused]
+    #[arg(long, value_name = "RUNG")]
+    default: Option<String>,
+    #[command(flatten)]
+    state: StateArgs,
+    #[command(flatten)]
+    ledger: LedgerArgs,
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum LogForm {
     Text,
@@ -116,7 +145,11 @@ Without a key, only this machine's own names are answered (see --allow-host), an
 pub(crate) fn run(args: ServeArgs) -> Outcome {
     log(args.log);
     let access = args.listen.access()?;
-    let server = Server::new(args.models()?, access, args.limits.limits());
+    #[cfg_attr(not(feature = "cloud"), expect(unused_variables))]
+    let (models, others) = args.models()?;
+    let server = Server::new(models, access, args.limits.limits());
+    #[cfg(feature = "cloud")]
+    let server = server.with_elsewhere(Arc::new(args.elsewhere.forward(others)?));
     let interrupt = Interrupt::install()?;
     let (stop, mut stopped) = watch::channel(false);
     let _during = interrupt.during(move || {
@@ -148,7 +181,8 @@ impl ServeArgs {
         Ok(self.open.options(self.model.first().map(String::as_str))?.1)
     }
 
-    fn models(&self) -> Outcome<Models> {
+    /// The models, and other names that are for none of them.
+    fn models(&self) -> Outcome<(Models, Vec<(String, String)>)> {
         if self.model.len() > 1 && self.open.prefix_cache.is_some() {
             return Err(Failure::usage(
                 "a prefix cache is of one model; leave out --prefix-cache, or serve one --model",
@@ -167,15 +201,30 @@ impl ServeArgs {
         };
         let models = given.into_iter().map(model).collect::<Outcome<Vec<_>>>()?;
         let first = self.first()?;
-        let mut aliases = self.alias.clone();
+        let is_here = |(_, name): &(String, String)| models.iter().any(|model| model.name == *name);
+        let (mut aliases, others): (Vec<_>, Vec<_>) = self.alias.iter().cloned().partition(is_here);
+        if let Some((alias, name)) = others.first().filter(|_| cfg!(not(feature = "cloud"))) {
+            return Err(Failure::usage(format!("`{alias}`: no --model is called `{name}`")));
+        }
         for name in ["free", "local"] {
-            if aliases.iter().all(|(alias, _)| alias != name) && models.iter().all(|model| model.name != name)
+            if aliases.iter().chain(&others).all(|(alias, _)| alias != name)
+                && models.iter().all(|model| model.name != name)
             {
                 aliases.push((name.to_owned(), first.clone()));
             }
         }
         let keep = Keep { memory: self.limits.memory, alive: self.limits.keep_alive };
-        Models::new(models, aliases, keep).map_err(Failure::new)
+        Ok((Models::new(models, aliases, keep).map_err(Failure::new)?, others))
+    }
+}
+
+#[cfg(feature = "cloud")]
+impl ElsewhereArgs {
+    fn forward(&self, aliases: Vec<(String, String)>) -> Outcome<Forward> {
+        let folder = Path::new(".");
+        let config = config::load(folder, &self.spend.layer())?;
+        let recorder = Recorder::open(&self.ledger, &self.state, folder);
+        Forward::new(config, recorder, aliases, self.default.as_deref())
     }
 }
 

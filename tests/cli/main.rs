@@ -5,6 +5,7 @@ mod check;
 mod config;
 mod egress;
 mod escalation;
+mod forward;
 #[cfg(feature = "pull")]
 mod hub;
 mod interruption;

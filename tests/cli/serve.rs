@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::support::{coder, output, stderr};
 
 /// A server that listens, and the rest of what it says.
-struct Serving {
+pub(crate) struct Serving {
     child: Child,
     address: String,
     log: BufReader<ChildStderr>,
@@ -21,6 +21,12 @@ fn serve(args: &[&str], key: Option<&str>) -> Serving {
     if let Some(key) = key {
         command.env("CODER_API_KEY", key);
     }
+    started(command)
+}
+
+/// A server of this command, once it listens.
+#[expect(clippy::zombie_processes, reason = "whoever has it waits for its end, or the test fails")]
+pub(crate) fn started(mut command: Command) -> Serving {
     let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap());
     let mut said = String::new();
@@ -38,7 +44,7 @@ fn serve(args: &[&str], key: Option<&str>) -> Serving {
 }
 
 impl Serving {
-    fn begin(&self, head: &str, body: &str) -> TcpStream {
+    pub(crate) fn begin(&self, head: &str, body: &str) -> TcpStream {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
         let length = body.len();
@@ -50,19 +56,19 @@ impl Serving {
         stream
     }
 
-    fn ask(&self, head: &str, body: &str) -> String {
+    pub(crate) fn ask(&self, head: &str, body: &str) -> String {
         let mut answer = String::new();
         self.begin(head, body).read_to_string(&mut answer).unwrap();
         answer
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
     }
 
     /// Its exit code and all that it said.
-    fn end(mut self) -> (Option<i32>, String) {
+    pub(crate) fn end(mut self) -> (Option<i32>, String) {
         self.log.read_to_string(&mut self.said).unwrap();
         (self.child.wait().unwrap().code(), self.said)
     }

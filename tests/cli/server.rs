@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 pub(crate) enum Answer {
     /// A text, with tokens of the prompt and of the text.
     Say(String, u64, u64),
+    /// Events of a stream, by their data.
+    Stream(Vec<String>),
     /// A status and the text of an error.
     Fail(u16, &'static str),
     /// Nothing, until the other side gives up.
@@ -84,6 +86,12 @@ fn serve(
             let usage = json!({ "prompt_tokens": prompt, "completion_tokens": completion });
             let said = json!({ "object": "chat.completion", "model": body["model"], "choices": [choice], "usage": usage });
             (200, said.to_string())
+        }
+        Answer::Stream(events) => {
+            let text: String = events.iter().map(|data| format!("data: {data}\n\n")).collect();
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(text.as_bytes()));
+            return;
         }
         Answer::Fail(status, message) => (status, json!({ "error": { "message": message } }).to_string()),
         Answer::Hang => {

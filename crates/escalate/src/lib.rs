@@ -35,7 +35,7 @@ pub use fault::{Attempt, Failure, Fault, Spent};
 pub use import::{Imported, import};
 pub use ladder::{FailureClass, Ladders};
 #[cfg(feature = "network")]
-pub use network::{Client, Options};
+pub use network::{Client, Options, Passed};
 pub use outgoing::Outgoing;
 pub use price::{Electricity, Long, Price, Prices, Rates};
 pub use rung::{Names, Reach, Rung, RungName};

@@ -25,7 +25,8 @@ use std::time::{Duration, Instant};
 use rustls_platform_verifier::BuilderVerifierExt;
 
 use self::address::Target;
-use self::exchange::{Exchange, Lapse};
+pub use self::exchange::Passed;
+use self::exchange::{Exchange, Lapse, Listener};
 use self::key::Key;
 use crate::{Admission, Answer, Attempt, Cooldowns, Failure, Fault, Outgoing, Rest, Spent};
 
@@ -99,9 +100,31 @@ impl Client {
         cancel: &AtomicBool,
         again: &mut dyn FnMut(Spent) -> bool,
     ) -> Result<Answer, Failure> {
+        self.heard(outgoing, cancel, again, None)
+    }
+
+    /// The same for a request that is passed on, of which `hear` is told the parts of the answer as they come. Once it was
+    /// told one, there is no further attempt. The answer that is given back has no text.
+    pub fn forward(
+        &self,
+        outgoing: &Outgoing,
+        cancel: &AtomicBool,
+        again: &mut dyn FnMut(Spent) -> bool,
+        hear: &(dyn Fn(Passed<'_>) + Sync),
+    ) -> Result<Answer, Failure> {
+        self.heard(outgoing, cancel, again, Some(&Listener { hear, heard: AtomicBool::new(false) }))
+    }
+
+    fn heard(
+        &self,
+        outgoing: &Outgoing,
+        cancel: &AtomicBool,
+        again: &mut dyn FnMut(Spent) -> bool,
+        listener: Option<&Listener<'_>>,
+    ) -> Result<Answer, Failure> {
         let began = Instant::now();
         let mut attempts = Vec::new();
-        let answer = self.admitted(outgoing, &mut attempts, began, cancel, again);
+        let answer = self.admitted((outgoing, listener), &mut attempts, began, cancel, again);
         let seconds = began.elapsed().as_secs_f64();
         match answer {
             Ok(answer) => {
@@ -115,7 +138,7 @@ impl Client {
     /// Asks unless the endpoint is to be left alone, and notes how it is.
     fn admitted(
         &self,
-        outgoing: &Outgoing,
+        (outgoing, listener): (&Outgoing, Option<&Listener<'_>>),
         attempts: &mut Vec<Attempt>,
         began: Instant,
         cancel: &AtomicBool,
@@ -134,7 +157,7 @@ impl Client {
             idle: Duration::from_secs(outgoing.endpoint().idle_s),
             longest_answer: self.options.longest_answer,
         };
-        let exchange = Exchange { http: &http, outgoing, target: &target, key: &key, limits };
+        let exchange = Exchange { http: &http, outgoing, target: &target, key: &key, limits, listener };
         let answer = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => {
                 let answer = runtime.block_on(self.attempts(&exchange, attempts, began, cancel, again));
@@ -185,6 +208,9 @@ impl Client {
                 left: deadline.saturating_sub(began.elapsed()),
             };
             let failed = u32::try_from(attempts.len()).unwrap_or(u32::MAX);
+            if was_heard(exchange) {
+                return Err(fault);
+            }
             let Some(wait) = retry::wait(&fault, hints, failed, limits, outgoing.id()) else {
                 return Err(fault);
             };
@@ -234,6 +260,11 @@ impl Client {
         let config = builder.with_platform_verifier()?.with_no_client_auth();
         Ok(self.tls.get_or_init(|| config).clone())
     }
+}
+
+/// Whether a part of an answer was passed on.
+fn was_heard(exchange: &Exchange<'_>) -> bool {
+    exchange.listener.is_some_and(|listener| listener.heard.load(Ordering::Relaxed))
 }
 
 /// Ends when somebody sets the flag.

@@ -2,6 +2,7 @@
 //! Pure: nothing here opens a connection. The bodies of the two dialects are in the submodules.
 
 mod anthropic;
+mod forward;
 mod openai;
 
 use std::fmt;
@@ -23,6 +24,8 @@ pub struct Outgoing {
     model: String,
     max_tokens: u32,
     body: Vec<u8>,
+    /// The header `anthropic-beta` of whoever is passed on.
+    beta: Option<String>,
 }
 
 impl Outgoing {
@@ -53,6 +56,7 @@ impl Outgoing {
             model: ask.model.clone(),
             max_tokens: ask.max_tokens,
             body,
+            beta: None,
         })
     }
 
@@ -79,6 +83,11 @@ impl Outgoing {
     /// The model that is asked.
     pub fn model(&self) -> &str {
         &self.model
+    }
+
+    /// What the header `anthropic-beta` says.
+    pub(crate) fn beta(&self) -> Option<&str> {
+        self.beta.as_deref()
     }
 
     /// The most tokens of the answer, thoughts included.

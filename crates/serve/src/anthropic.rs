@@ -6,6 +6,7 @@ mod offer;
 mod request;
 
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::response::Response;
 use coder_engine::Usage;
 use serde_json::{Value, json};
@@ -15,14 +16,23 @@ use crate::answer::{Answers, End, Event, Part, Piece, Reason, What};
 use crate::ask::random;
 use crate::body::Fields;
 use crate::dialect::{Dialect, json_response};
+use crate::elsewhere::{Fate, fate};
 use crate::models::{Lease, Listed};
 use crate::stream::typed as event;
 use crate::{Result, Server, stream};
 
 /// POST /v1/messages
-pub(crate) async fn messages(State(server): State<Server>, fields: Fields) -> Result<Response> {
+pub(crate) async fn messages(
+    State(server): State<Server>,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Result<Response> {
+    let named = match fate(&server, Dialect::Anthropic, &headers, &fields).await? {
+        Fate::Here(name) => name,
+        Fate::There(response) => return Ok(response),
+    };
     let body: Body = fields.get()?;
-    let (model, streams) = (body.model.clone(), body.stream.unwrap_or(false));
+    let (model, streams) = (named.unwrap_or_else(|| body.model.clone()), body.stream.unwrap_or(false));
     let ask = body.into_ask(&server)?;
     let answers = Answers::begin(&server, Some(&model), ask).await?;
     let id = format!("msg_{:016x}{:08x}", random(), random() as u32);
@@ -140,7 +150,7 @@ impl Block {
     }
 }
 
-const PING: &str = "event: ping\ndata: {\"type\":\"ping\"}\n\n";
+pub(crate) const PING: &str = "event: ping\ndata: {\"type\":\"ping\"}\n\n";
 
 /// The answer as it grows.
 fn send(answers: Answers, id: &str) -> Response {

@@ -13,8 +13,10 @@ use crate::Error;
 
 /// Whose API a request belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Dialect {
+pub enum Dialect {
+    /// OpenAI's.
     OpenAi,
+    /// Anthropic's.
     Anthropic,
 }
 
@@ -80,6 +82,9 @@ fn openai(error: &Error) -> (&'static str, Option<&'static str>) {
         Error::NoKey => ("invalid_request_error", Some("invalid_api_key")),
         Error::Busy { .. } => ("rate_limit_error", Some("rate_limit_exceeded")),
         Error::Ending | Error::Late | Error::NoMemory { .. } => ("server_error", Some("overloaded")),
+        Error::Elsewhere { status: 429, .. } => ("rate_limit_error", Some("rate_limit_exceeded")),
+        Error::Elsewhere { status: 402, .. } => ("insufficient_quota", Some("insufficient_quota")),
+        Error::Elsewhere { status: 500.., .. } => ("server_error", Some("upstream")),
         Error::Failed(_) => ("server_error", None),
         _ => ("invalid_request_error", None),
     }
@@ -95,6 +100,11 @@ fn anthropic(error: &Error) -> &'static str {
         Error::Slow { .. } => "timeout_error",
         Error::Busy { .. } => "rate_limit_error",
         Error::Ending | Error::Late | Error::NoMemory { .. } => "overloaded_error",
+        Error::Elsewhere { status: 429, .. } => "rate_limit_error",
+        Error::Elsewhere { status: 402, .. } => "billing_error",
+        Error::Elsewhere { status: 403, .. } => "permission_error",
+        Error::Elsewhere { status: 500.., .. } => "api_error",
+        Error::Elsewhere { .. } => "invalid_request_error",
         Error::Failed(_) => "api_error",
         Error::Request { .. } | Error::TooLong { .. } | Error::Method { .. } | Error::NotJson { .. } => {
             "invalid_request_error"

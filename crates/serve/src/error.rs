@@ -86,6 +86,14 @@ pub enum Error {
     /// There was not time enough for an answer.
     #[error("the time for an answer was over before it was there; send less at a time")]
     Late,
+    /// Somebody elsewhere was to answer, and did not.
+    #[error("{problem}")]
+    Elsewhere {
+        /// The status that says it best.
+        status: u16,
+        /// Why not, and the remedy.
+        problem: String,
+    },
     /// The server is ending.
     #[error("the server is shutting down; try again later, or elsewhere")]
     Ending,
@@ -120,6 +128,9 @@ impl Error {
             Self::Slow { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotJson { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Elsewhere { status, .. } => {
+                StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_GATEWAY)
+            }
             Self::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Ending | Self::Late | Self::NoMemory { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -139,6 +150,7 @@ impl Error {
             Self::NotJson { .. } => "not JSON",
             Self::TooLarge { .. } => "too large",
             Self::Slow { .. } => "slow",
+            Self::Elsewhere { .. } => "elsewhere",
             Self::Busy { .. } => "busy",
             Self::Ending => "ending",
             Self::Late => "late",

@@ -5,7 +5,7 @@
 //!
 //! What is where: `server` has the state, the limits and the paths; `access`, `body` and `listen` keep bad requests and slow
 //! clients away; `models` opens and closes engines; `ask` is a request and `answer` an answer in no dialect, `openai`,
-//! `responses` and `anthropic` say them in theirs, `dialect` errors; `stream` sends events; `admin` and `metrics` are for those who run it.
+//! `responses` and `anthropic` say them in theirs, `dialect` errors; `stream` sends events; `elsewhere` is the way out, for whoever has one; `admin` and `metrics` are for those who run it.
 #![forbid(unsafe_code)]
 
 mod access;
@@ -15,6 +15,7 @@ mod anthropic;
 mod ask;
 mod body;
 mod dialect;
+mod elsewhere;
 mod error;
 mod listen;
 mod metrics;
@@ -27,6 +28,8 @@ mod thinking;
 mod tools;
 
 pub use access::Access;
+pub use dialect::Dialect;
+pub use elsewhere::{Asked, Choice, Client, Elsewhere};
 pub use error::{Error, Result};
 pub use listen::serve;
 pub use models::{Keep, Model, Models};

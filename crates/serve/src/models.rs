@@ -142,6 +142,11 @@ impl Models {
         entries.filter_map(|entry| Some((entry.name.clone(), entry.slot().engine.clone()?))).collect()
     }
 
+    /// Whether somebody has this name, or the name of a role.
+    pub(crate) fn knows(&self, name: Option<&str>) -> bool {
+        self.resolve(name).is_ok()
+    }
+
     fn resolve(&self, name: Option<&str>) -> Result<usize> {
         let Some(name) = name else { return Ok(0) };
         let Shared { entries, aliases, .. } = &*self.0;

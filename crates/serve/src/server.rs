@@ -1,6 +1,6 @@
 //! The server's state, its limits, and which path is answered by whom.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -15,7 +15,7 @@ use tokio::task::spawn_blocking;
 use crate::dialect::Dialect;
 use crate::metrics::{self, Metrics};
 use crate::models::Lease;
-use crate::{Access, Error, Models, Result, admin, anthropic, openai, responses};
+use crate::{Access, Elsewhere, Error, Models, Result, admin, anthropic, openai, responses};
 
 /// What clients may take.
 #[derive(Clone, Debug)]
@@ -68,13 +68,26 @@ struct Shared {
     temperature: f32,
     metrics: Metrics,
     open: Arc<Semaphore>,
+    elsewhere: OnceLock<Arc<dyn Elsewhere>>,
 }
 
 impl Server {
     /// Answers with `models`.
     pub fn new(models: Models, access: Access, limits: Limits) -> Self {
         let open = Arc::new(Semaphore::new(limits.open));
-        Self(Arc::new(Shared { models, access, limits, temperature: 0.2, metrics: Metrics::new(), open }))
+        let (metrics, elsewhere) = (Metrics::new(), OnceLock::new());
+        Self(Arc::new(Shared { models, access, limits, temperature: 0.2, metrics, open, elsewhere }))
+    }
+
+    /// The same, asking `elsewhere` about every request of a conversation who answers it.
+    pub fn with_elsewhere(self, elsewhere: Arc<dyn Elsewhere>) -> Self {
+        // The first one stays.
+        let _ = self.0.elsewhere.set(elsewhere);
+        self
+    }
+
+    pub(crate) fn elsewhere(&self) -> Option<&Arc<dyn Elsewhere>> {
+        self.0.elsewhere.get()
     }
 
     /// The models.

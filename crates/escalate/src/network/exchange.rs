@@ -1,6 +1,7 @@
 //! One attempt: a request, its answer, and what went wrong in between with what it cost.
 
 use std::error::Error as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION};
@@ -11,9 +12,9 @@ use super::address::{NotAllowed, Target};
 use super::heard::{Heard, line, malformed};
 use super::key::Key;
 use super::retry::Hints;
-use super::sse::Stream;
+use super::sse::{Event, Stream};
 use super::{anthropic, openai, said};
-use crate::{Answer, Dialect, Fault, Outgoing, Spent};
+use crate::{Answer, Dialect, End, Fault, Outgoing, Spent};
 
 /// The version of the Messages API whose forms are used here (platform.claude.com/docs/en/api/versioning).
 const ANTHROPIC_VERSION: &str = "2023-06-01";
@@ -33,6 +34,34 @@ pub(super) struct Lapse {
     pub(super) spent: Spent,
 }
 
+/// A part of an answer that is passed on, once it is known to be none of an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passed<'a> {
+    /// An event of a stream.
+    Event {
+        /// Its kind; "" where the server named none.
+        name: &'a str,
+        /// What it carries.
+        data: &'a str,
+    },
+    /// The whole answer.
+    Whole(&'a str),
+}
+
+/// Who hears an answer that is passed on.
+pub(super) struct Listener<'a> {
+    pub(super) hear: &'a (dyn Fn(Passed<'_>) + Sync),
+    /// Whether something was passed on: then there is no other attempt.
+    pub(super) heard: AtomicBool,
+}
+
+impl Listener<'_> {
+    fn pass(&self, passed: Passed<'_>) {
+        self.heard.store(true, Ordering::Relaxed);
+        (self.hear)(passed);
+    }
+}
+
 /// What limits an attempt beside the deadline.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
@@ -43,13 +72,14 @@ pub(super) struct Limits {
 }
 
 /// Everything that an attempt needs; the same for each.
-#[derive(Debug)]
 pub(super) struct Exchange<'a> {
     pub(super) http: &'a reqwest::Client,
     pub(super) outgoing: &'a Outgoing,
     pub(super) target: &'a Target,
     pub(super) key: &'a Key,
     pub(super) limits: Limits,
+    /// Who hears the answer as it comes, if it is passed on.
+    pub(super) listener: Option<&'a Listener<'a>>,
 }
 
 impl Exchange<'_> {
@@ -67,10 +97,12 @@ impl Exchange<'_> {
             result = self.hear(&mut heard) => result,
         };
         let finished = match result {
+            // Why it ended is for whoever it is passed on to.
+            Ok(()) if self.listener.is_some() && heard.ended.is_some() => Ok((String::new(), End::Stop)),
             Ok(()) => heard.finish().map_err(|fault| self.paid(fault)),
             // Only what comes after the last word is missing.
             Err(Lapse { fault: Fault::CutOff { .. } | Fault::TimedOut { .. }, .. })
-                if heard.ended.is_some() =>
+                if heard.ended.is_some() && self.listener.is_none() =>
             {
                 heard.finish().map_err(|fault| self.paid(fault))
             }
@@ -146,6 +178,9 @@ impl Exchange<'_> {
         match endpoint.dialect {
             Dialect::Anthropic => {
                 request = request.header("anthropic-version", ANTHROPIC_VERSION);
+                if let Some(beta) = self.outgoing.beta() {
+                    request = request.header("anthropic-beta", beta);
+                }
                 if let Some(Ok(key)) = self.key.secret().map(secret) {
                     request = request.header("x-api-key", key);
                 }
@@ -184,14 +219,21 @@ impl Exchange<'_> {
         while let Some(chunk) = self.chunk(&mut response, &mut bytes).await? {
             for event in stream.push(&chunk)? {
                 hear(heard, &event)?;
+                self.pass(&event);
                 if heard.done {
                     return Ok(());
                 }
             }
         }
         match stream.end()? {
-            Some(event) => hear(heard, &event),
+            Some(event) => hear(heard, &event).map(|()| self.pass(&event)),
             None => Ok(()),
+        }
+    }
+
+    fn pass(&self, Event { name, data }: &Event) {
+        if let Some(listener) = self.listener {
+            listener.pass(Passed::Event { name, data });
         }
     }
 
@@ -202,9 +244,13 @@ impl Exchange<'_> {
         }
         let body = String::from_utf8(body).map_err(|_| malformed("it is not UTF-8 text"))?;
         match self.outgoing.endpoint().dialect {
-            Dialect::Anthropic => anthropic::whole(heard, &body),
-            Dialect::Openai => openai::whole(heard, &body),
+            Dialect::Anthropic => anthropic::whole(heard, &body)?,
+            Dialect::Openai => openai::whole(heard, &body)?,
         }
+        if let Some(listener) = self.listener {
+            listener.pass(Passed::Whole(&body));
+        }
+        Ok(())
     }
 
     /// The next bytes of an answer, in time and within its limit; `bytes` counts them.

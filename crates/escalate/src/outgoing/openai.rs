@@ -48,7 +48,7 @@ struct JsonSchema<'a> {
 }
 
 pub(super) fn body(endpoint: &Endpoint, ask: &Ask) -> serde_json::Result<Vec<u8>> {
-    let name = endpoint.limit_name.unwrap_or_else(|| limit_name(&endpoint.url));
+    let name = limit_name(endpoint);
     let limit = |of| (name == of).then_some(ask.max_tokens);
     serde_json::to_vec(&Body {
         model: &ask.model,
@@ -65,9 +65,13 @@ pub(super) fn body(endpoint: &Endpoint, ask: &Ask) -> serde_json::Result<Vec<u8>
     })
 }
 
-/// The new name at OpenAI's own hosts, the old one everywhere else.
-fn limit_name(url: &str) -> LimitName {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+/// As the configuration has it; else the new name at OpenAI's own hosts, the old one everywhere else.
+pub(super) fn limit_name(endpoint: &Endpoint) -> LimitName {
+    if let Some(name) = endpoint.limit_name {
+        return name;
+    }
+    let url = &endpoint.url;
+    let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
     let host = rest.split(['/', ':']).next().unwrap_or_default().to_ascii_lowercase();
     if host == "api.openai.com" || host.ends_with(".openai.azure.com") {
         LimitName::MaxCompletionTokens

@@ -1,6 +1,7 @@
 //! POST /v1/chat/completions
 
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::response::Response;
 use coder_engine::{Grammar, Message, SamplerOptions, Tool, ToolChoice, Usage};
 use serde::Deserialize;
@@ -14,6 +15,7 @@ use crate::answer::{Answers, End, Event, Logprob, Part, Piece, What};
 use crate::ask::{Ask, Chat, Prompt};
 use crate::body::Fields;
 use crate::dialect::{Dialect, json_response};
+use crate::elsewhere::{Fate, fate};
 use crate::tools::Tools;
 use crate::{Error, Result, Server, stream};
 
@@ -107,9 +109,17 @@ struct ContentPart {
 }
 
 /// POST /v1/chat/completions
-pub(crate) async fn complete(State(server): State<Server>, fields: Fields) -> Result<Response> {
+pub(crate) async fn complete(
+    State(server): State<Server>,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Result<Response> {
+    let named = match fate(&server, Dialect::OpenAi, &headers, &fields).await? {
+        Fate::Here(name) => name,
+        Fate::There(response) => return Ok(response),
+    };
     let body: Body = fields.get()?;
-    let (model, streams) = (body.model.clone(), body.stream.unwrap_or(false));
+    let (model, streams) = (named.or_else(|| body.model.clone()), body.stream.unwrap_or(false));
     let include_usage = body.stream_options.as_ref().is_some_and(|options| options.include_usage);
     let shown = Shown { logprobs: body.logprobs.unwrap_or(false) };
     let ask = body.into_ask(fields.get::<Sampling>()?.options(&server)?)?;

@@ -3,6 +3,7 @@
 mod admin;
 mod anthropic;
 mod claude;
+mod elsewhere;
 mod embeddings;
 mod fifty;
 mod fuzz;

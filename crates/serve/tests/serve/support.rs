@@ -45,7 +45,10 @@ pub(crate) fn model(name: &str, path: PathBuf) -> Model {
 }
 
 pub(crate) fn start(models: Models, access: Access, limits: Limits) -> Running {
-    let server = Server::new(models, access, limits);
+    serve_as(Server::new(models, access, limits))
+}
+
+pub(crate) fn serve_as(server: Server) -> Running {
     let (stop, stopped) = oneshot::channel();
     let (tell, told) = std::sync::mpsc::channel();
     let of_thread = server.clone();

@@ -1,0 +1,259 @@
+//! A client's own request on its way to somebody else: what may be in it, and how it is bound.
+//!
+//! Its bytes are made anew, so that the model is the rung's, the answer has a limit, and nothing is in it whose price
+//! nobody could bound before it is sent: fields that are not known here, tools that a server runs itself, and content that
+//! is somewhere else.
+
+use serde_json::{Map, Value};
+
+use super::{LONGEST_BODY, Outgoing, bad, openai};
+use crate::{Dialect, Endpoint, LimitName, Result};
+
+/// Fields that are passed on, by dialect.
+const ANTHROPIC: [&str; 16] = [
+    "cache_control",
+    "context_management",
+    "max_tokens",
+    "messages",
+    "metadata",
+    "model",
+    "output_config",
+    "output_format",
+    "stop_sequences",
+    "stream",
+    "system",
+    "temperature",
+    "thinking",
+    "tool_choice",
+    "tools",
+    "top_k",
+];
+const OPENAI: [&str; 24] = [
+    "frequency_penalty",
+    "logit_bias",
+    "logprobs",
+    "max_completion_tokens",
+    "max_tokens",
+    "messages",
+    "metadata",
+    "min_p",
+    "model",
+    "n",
+    "parallel_tool_calls",
+    "presence_penalty",
+    "prompt_cache_key",
+    "reasoning_effort",
+    "response_format",
+    "seed",
+    "stop",
+    "stream",
+    "stream_options",
+    "temperature",
+    "tool_choice",
+    "tools",
+    "top_logprobs",
+    "user",
+];
+const BOTH: [&str; 1] = ["top_p"];
+
+/// What only routes look at.
+const OF_ROUTES: [&str; 3] = ["tags", "taskPhase", "phase"];
+
+/// Tools of Anthropic's that run on the client's side, by the beginnings of their types.
+const CLIENT_TOOLS: [&str; 5] = ["custom", "bash_", "text_editor_", "computer_", "memory_"];
+
+impl Outgoing {
+    /// Makes a request of a client's `body`, which speaks the endpoint's dialect, for `model` and at most `max_tokens` tokens
+    /// of each answer. `beta` is what the client's header `anthropic-beta` says.
+    ///
+    /// # Errors
+    /// [`Error::BadAsk`](crate::Error::BadAsk) naming what cannot be passed on.
+    pub fn forward(
+        endpoint: &Endpoint,
+        (id, model): (String, &str),
+        max_tokens: u32,
+        mut body: Map<String, Value>,
+        beta: Option<String>,
+    ) -> Result<Outgoing> {
+        let fields: &[&str] = match endpoint.dialect {
+            Dialect::Anthropic => &ANTHROPIC,
+            Dialect::Openai => &OPENAI,
+        };
+        body.retain(|_, value| !value.is_null());
+        if let Some(field) =
+            body.keys().find(|field| !fields.contains(&field.as_str()) && !BOTH.contains(&field.as_str()))
+        {
+            let field: String = field.chars().take(80).collect();
+            return Err(bad(format!("`{field}` is not passed on to other servers; leave it out")));
+        }
+        if !body.get("messages").is_some_and(Value::is_array) {
+            return Err(bad("`messages` is not a list".to_owned()));
+        }
+        body.get("tools").map_or(Ok(()), |tools| check_tools(endpoint.dialect, tools))?;
+        body.values().try_for_each(check_content)?;
+        forget_routes(&mut body);
+        body.insert("model".to_owned(), model.into());
+        let stream = body.get("stream").and_then(Value::as_bool).unwrap_or(false);
+        let bound = limit(endpoint, &mut body, max_tokens, stream)?;
+        let base = endpoint.url.trim_end_matches('/');
+        let url = match endpoint.dialect {
+            Dialect::Anthropic => format!("{base}/v1/messages"),
+            Dialect::Openai => format!("{base}/chat/completions"),
+        };
+        let body = serde_json::to_vec(&body).map_err(|problem| bad(problem.to_string()))?;
+        if body.len() > LONGEST_BODY {
+            return Err(bad(format!(
+                "it has `{}` bytes, the limit is `{LONGEST_BODY}`; send less",
+                body.len()
+            )));
+        }
+        let endpoint = Endpoint { stream, ..endpoint.clone() };
+        let plain =
+            |beta: &String| beta.len() <= 1000 && beta.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        let beta = beta.filter(|_| endpoint.dialect == Dialect::Anthropic).filter(plain);
+        Ok(Outgoing { endpoint, url, id, model: model.to_owned(), max_tokens: bound, body, beta })
+    }
+}
+
+/// Gives the answer a limit of `most` tokens, or fewer if the client says so; the most that all answers can have.
+fn limit(endpoint: &Endpoint, body: &mut Map<String, Value>, most: u32, stream: bool) -> Result<u32> {
+    let given = |body: &Map<String, Value>, name: &str| body.get(name).and_then(Value::as_u64);
+    let asked = given(body, "max_tokens").or(given(body, "max_completion_tokens"));
+    let tokens = asked.map_or(most, |asked| u32::try_from(asked).unwrap_or(u32::MAX).min(most)).max(1);
+    if endpoint.dialect == Dialect::Anthropic {
+        body.insert("max_tokens".to_owned(), tokens.into());
+        return Ok(tokens);
+    }
+    let answers = match body.get("n") {
+        None => 1,
+        Some(n) => n
+            .as_u64()
+            .and_then(|n| u32::try_from(n).ok())
+            .filter(|n| (1..=16).contains(n))
+            .ok_or_else(|| bad("`n`: must be between `1` and `16`".to_owned()))?,
+    };
+    let name = match openai::limit_name(endpoint) {
+        LimitName::MaxTokens => "max_tokens",
+        LimitName::MaxCompletionTokens => "max_completion_tokens",
+    };
+    body.remove("max_tokens");
+    body.remove("max_completion_tokens");
+    body.insert(name.to_owned(), tokens.into());
+    if stream {
+        // Without its count, an answer would have to be taken for the longest that it can be.
+        let options = body.entry("stream_options").or_insert_with(|| Value::Object(Map::new()));
+        if let Value::Object(options) = options {
+            options.insert("include_usage".to_owned(), true.into());
+        }
+    }
+    Ok(tokens.saturating_mul(answers))
+}
+
+fn check_tools(dialect: Dialect, tools: &Value) -> Result<()> {
+    for tool in tools.as_array().into_iter().flatten() {
+        let kind = tool["type"].as_str();
+        let runs_here = match dialect {
+            Dialect::Anthropic => {
+                kind.is_none_or(|kind| CLIENT_TOOLS.iter().any(|begin| kind.starts_with(begin)))
+            }
+            Dialect::Openai => matches!(kind, Some("function" | "custom")),
+        };
+        if !runs_here {
+            let kind: String = kind.unwrap_or("none").chars().take(80).collect();
+            return Err(bad(format!(
+                "`tools`: one of type `{kind}` would be run and charged by the server; leave it out"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses content that is somewhere else: what it costs is not known from here.
+fn check_content(value: &Value) -> Result<()> {
+    match value {
+        Value::Array(items) => items.iter().try_for_each(check_content),
+        Value::Object(map) => {
+            let source = map.get("source").and_then(|source| source["type"].as_str());
+            let url = map.get("image_url").and_then(|image| image["url"].as_str().or(image.as_str()));
+            if matches!(source, Some("url" | "file")) || url.is_some_and(|url| !url.starts_with("data:")) {
+                let problem = "a picture or file that is somewhere else is not passed on; send its bytes";
+                return Err(bad(problem.to_owned()));
+            }
+            map.values().try_for_each(check_content)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Leaves out of `metadata` what was for this program.
+fn forget_routes(body: &mut Map<String, Value>) {
+    if let Some(Value::Object(metadata)) = body.get_mut("metadata") {
+        metadata.retain(|name, _| !OF_ROUTES.contains(&name.as_str()));
+        if metadata.is_empty() {
+            body.remove("metadata");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn forward(dialect: Dialect, body: Value) -> Result<(Value, Outgoing)> {
+        let endpoint = Endpoint::new(dialect, "https://h/v1");
+        let Value::Object(body) = body else { panic!("an object") };
+        let outgoing =
+            Outgoing::forward(&endpoint, ("id".into(), "big"), 500, body, Some("a-2026, b".into()))?;
+        Ok((serde_json::from_slice(outgoing.body()).unwrap(), outgoing))
+    }
+
+    #[test]
+    fn the_model_is_the_rungs_and_the_answer_is_bound() {
+        let said = json!([{ "role": "user", "content": "hi" }]);
+        let asked = json!({ "model": "any", "max_tokens": 9000, "messages": said, "stream": true, "stop_sequences": null,
+                            "metadata": { "user_id": "u", "tags": ["x"], "taskPhase": "red" } });
+        let (body, outgoing) = forward(Dialect::Anthropic, asked).unwrap();
+        let expected = json!({ "model": "big", "max_tokens": 500, "messages": said, "stream": true, "metadata": { "user_id": "u" } });
+        assert_eq!(body, expected);
+        assert_eq!(
+            (outgoing.most().output, outgoing.beta(), outgoing.endpoint().stream),
+            (500, Some("a-2026, b"), true)
+        );
+
+        let asked = json!({ "messages": said, "n": 3, "max_completion_tokens": 20, "stream": true, "metadata": { "tags": ["x"] } });
+        let (body, outgoing) = forward(Dialect::Openai, asked).unwrap();
+        let expected = json!({ "model": "big", "max_tokens": 20, "n": 3, "messages": said, "stream": true, "stream_options": { "include_usage": true } });
+        assert_eq!(body, expected);
+        assert_eq!((outgoing.most().output, outgoing.beta()), (60, None));
+        let (body, outgoing) = forward(Dialect::Openai, json!({ "messages": said })).unwrap();
+        assert_eq!((&body["max_tokens"], outgoing.endpoint().stream), (&json!(500), false));
+    }
+
+    #[test]
+    fn what_nobody_could_bound_is_refused_by_name() {
+        let said = json!([{ "role": "user", "content": "hi" }]);
+        let file = json!([{ "role": "user", "content": [{ "type": "document", "source": { "type": "url", "url": "https://x" } }] }]);
+        let image = json!([{ "role": "user", "content": [{ "type": "image_url", "image_url": { "url": "https://x" } }] }]);
+        for (dialect, body, word) in [
+            (Dialect::Anthropic, json!({ "messages": said, "speed": "fast" }), "`speed`"),
+            (Dialect::Anthropic, json!({ "messages": said, "mcp_servers": [] }), "`mcp_servers`"),
+            (
+                Dialect::Anthropic,
+                json!({ "messages": said, "tools": [{ "type": "web_search_20250305", "name": "s" }] }),
+                "web_search",
+            ),
+            (Dialect::Anthropic, json!({ "messages": file }), "somewhere else"),
+            (Dialect::Anthropic, json!({ "messages": "hi" }), "`messages`"),
+            (Dialect::Openai, json!({ "messages": said, "service_tier": "priority" }), "`service_tier`"),
+            (Dialect::Openai, json!({ "messages": said, "web_search_options": {} }), "`web_search_options`"),
+            (Dialect::Openai, json!({ "messages": said, "n": 99 }), "`n`"),
+            (Dialect::Openai, json!({ "messages": image }), "somewhere else"),
+        ] {
+            let error = forward(dialect, body.clone()).unwrap_err().to_string();
+            assert!(error.contains(word), "{body}: {error}");
+        }
+        let fine = json!({ "messages": said, "tools": [{ "name": "f", "input_schema": {} }, { "type": "bash_20250124", "name": "bash" }] });
+        assert!(forward(Dialect::Anthropic, fine).is_ok());
+    }
+}

@@ -1,0 +1,237 @@
+//! Requests that somebody else answers: the way out and back, for whoever decides that there is one.
+//!
+//! Owns no connection and no rule: an [`Elsewhere`] has both. What it passes on is sent to the client as it comes.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::Response;
+use futures_util::stream;
+use serde_json::{Map, Value};
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+
+use crate::body::Fields;
+use crate::dialect::Dialect;
+use crate::{Error, Result, Server, anthropic, openai};
+
+/// A client hears something at least this often.
+const PING: Duration = Duration::from_secs(10);
+
+/// A request for an answer, as it came.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Whose API it speaks.
+    pub dialect: Dialect,
+    /// The model that it names.
+    pub model: Option<String>,
+    /// Whether a model here has that name, or another name for it.
+    pub known: bool,
+    /// `metadata.tags`, or the header `x-litellm-tags`.
+    pub tags: Vec<String>,
+    /// `metadata.taskPhase`, or the header `x-task-phase`.
+    pub phase: Option<String>,
+    /// Its fields.
+    pub body: Map<String, Value>,
+    /// The header `anthropic-beta`.
+    pub beta: Option<String>,
+}
+
+/// Who answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// A model here: by this name, or the one that was asked for.
+    Here(Option<String>),
+    /// Somebody elsewhere, of this name.
+    There(String),
+}
+
+/// Who knows where requests go, and the way there.
+pub trait Elsewhere: std::fmt::Debug + Send + Sync {
+    /// Who answers a request. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for one that names nobody.
+    fn choose(&self, asked: &Asked) -> Result<Choice>;
+
+    /// Lets `name` answer, and tells `client` what comes. Blocks its thread until the answer has ended.
+    fn answer(&self, name: &str, asked: Asked, client: &Client);
+}
+
+/// The client of a request that is answered elsewhere.
+#[derive(Debug)]
+pub struct Client {
+    /// As long as whoever answers lets an answer be: nobody waits for a slow client, which is let go after a while.
+    parts: mpsc::UnboundedSender<Part>,
+    gone: Arc<AtomicBool>,
+}
+
+enum Part {
+    Event { name: String, data: String },
+    Whole(String),
+    Failed(Error),
+}
+
+impl Client {
+    /// Passes on an event of a stream; its name may be empty.
+    pub fn event(&self, name: &str, data: &str) {
+        self.tell(Part::Event { name: name.to_owned(), data: data.to_owned() });
+    }
+
+    /// Passes on the whole answer.
+    pub fn whole(&self, json: &str) {
+        self.tell(Part::Whole(json.to_owned()));
+    }
+
+    /// Says that there is no answer, or no more of it.
+    pub fn failed(&self, error: Error) {
+        self.tell(Part::Failed(error));
+    }
+
+    /// Set when the client has gone away: nobody needs the rest.
+    pub fn gone(&self) -> &AtomicBool {
+        &self.gone
+    }
+
+    fn tell(&self, part: Part) {
+        if self.parts.send(part).is_err() {
+            self.gone.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Tells whoever answers when the client has gone away.
+struct Listening(Arc<AtomicBool>);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What becomes of a request.
+pub(crate) enum Fate {
+    /// A model here answers: by this name, or the one in the request.
+    Here(Option<String>),
+    /// It was answered.
+    There(Response),
+}
+
+/// Finds out who answers a request, and lets them if they are elsewhere.
+pub(crate) async fn fate(
+    server: &Server,
+    dialect: Dialect,
+    headers: &HeaderMap,
+    fields: &Fields,
+) -> Result<Fate> {
+    let Some(elsewhere) = server.elsewhere() else { return Ok(Fate::Here(None)) };
+    let body: Map<String, Value> = fields.get()?;
+    let asked = Asked::new(server, dialect, headers, body);
+    match elsewhere.choose(&asked)? {
+        Choice::Here(name) => Ok(Fate::Here(name)),
+        Choice::There(name) => there(server, elsewhere.clone(), name, asked).await.map(Fate::There),
+    }
+}
+
+impl Asked {
+    fn new(server: &Server, dialect: Dialect, headers: &HeaderMap, body: Map<String, Value>) -> Self {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let metadata = body.get("metadata");
+        let of = |name: &str| metadata.and_then(|metadata| metadata[name].as_str()).map(str::to_owned);
+        let listed = metadata.and_then(|metadata| metadata["tags"].as_array()).into_iter().flatten();
+        let mut tags: Vec<String> = listed.filter_map(|tag| Some(tag.as_str()?.to_owned())).collect();
+        let more = text("x-litellm-tags").unwrap_or_default();
+        tags.extend(more.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned));
+        let model = body.get("model").and_then(Value::as_str).map(str::to_owned);
+        Self {
+            dialect,
+            known: server.models().knows(model.as_deref()),
+            model,
+            tags,
+            phase: of("taskPhase").or_else(|| of("phase")).or_else(|| text("x-task-phase")),
+            beta: text("anthropic-beta"),
+            body,
+        }
+    }
+}
+
+async fn there(
+    server: &Server,
+    elsewhere: Arc<dyn Elsewhere>,
+    name: String,
+    asked: Asked,
+) -> Result<Response> {
+    let permit = server.admit()?;
+    let (sender, mut parts) = mpsc::unbounded_channel();
+    let listening = Listening(Arc::default());
+    let client = Client { parts: sender, gone: listening.0.clone() };
+    let dialect = asked.dialect;
+    tracing::info!(to = name, "passed on");
+    spawn_blocking(move || {
+        elsewhere.answer(&name, asked, &client);
+        drop(permit);
+    });
+    match parts.recv().await {
+        None => Err(Error::Failed("no answer came".to_owned())),
+        Some(Part::Failed(error)) => Err(error),
+        Some(Part::Whole(json)) => {
+            let mut response = Response::new(Body::from(json));
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            Ok(response)
+        }
+        Some(first) => Ok(stream(dialect, first, parts, listening)),
+    }
+}
+
+fn stream(
+    dialect: Dialect,
+    first: Part,
+    parts: mpsc::UnboundedReceiver<Part>,
+    listening: Listening,
+) -> Response {
+    let state = (Some(first), parts, listening);
+    let pieces = stream::unfold(state, move |(mut first, mut parts, listening)| async move {
+        let part = match first.take() {
+            Some(first) => Some(first),
+            None => match tokio::time::timeout(PING, parts.recv()).await {
+                Ok(part) => Some(part?),
+                Err(_) => None,
+            },
+        };
+        let text = part.map_or_else(|| ping(dialect).to_owned(), |part| write(dialect, part));
+        Some((Ok::<_, Infallible>(text), (None, parts, listening)))
+    });
+    let mut response = Response::new(Body::from_stream(pieces));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+/// What is sent when nothing else is to say.
+fn ping(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::OpenAi => openai::PING,
+        Dialect::Anthropic => anthropic::PING,
+    }
+}
+
+/// A part as the client reads it.
+fn write(dialect: Dialect, part: Part) -> String {
+    match part {
+        Part::Event { name, data } => {
+            let name = if name.is_empty() { String::new() } else { format!("event: {name}\n") };
+            let data: String = data.split('\n').map(|line| format!("data: {line}\n")).collect();
+            format!("{name}{data}\n")
+        }
+        Part::Whole(json) => format!("data: {json}\n\n"),
+        Part::Failed(error) => {
+            let name = if dialect == Dialect::Anthropic { "event: error\n" } else { "" };
+            format!("{name}data: {}\n\n", dialect.error_body(&error))
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Requests that somebody else answers: parts as they come, errors in the client's words, an end when the client goes away.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use coder_serve::{Access, Asked, Choice, Client, Dialect, Elsewhere, Error, Limits, Server};
+use serde_json::{Value, json};
+
+use crate::support::{Running, models, serve_as};
+
+/// Answers for models whose names say how.
+#[derive(Debug, Default)]
+struct Scripted {
+    asked: Mutex<Vec<Asked>>,
+    gone: AtomicBool,
+}
+
+impl Elsewhere for Scripted {
+    fn choose(&self, asked: &Asked) -> coder_serve::Result<Choice> {
+        self.asked.lock().expect("whole").push(asked.clone());
+        Ok(match asked.model.as_deref() {
+            Some(name) if !asked.known => Choice::There(name.to_owned()),
+            _ => Choice::Here(asked.tags.first().map(|_| "coder-tiny".to_owned())),
+        })
+    }
+
+    fn answer(&self, name: &str, _: Asked, client: &Client) {
+        let failed = |status| Error::Elsewhere { status, problem: "it is ill".to_owned() };
+        match name {
+            "whole" => client.whole(r#"{"said": "all"}"#),
+            "stream" => ["a", "b\nc"].iter().for_each(|data| client.event("piece", data)),
+            "breaks" => {
+                client.event("", "a");
+                client.failed(failed(502));
+            }
+            "busy" => client.failed(failed(429)),
+            "silent" => {}
+            _ => {
+                while !client.gone().load(Ordering::Relaxed) {
+                    std::thread::yield_now();
+                }
+                self.gone.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+fn running() -> (Running, Arc<Scripted>) {
+    let scripted = Arc::new(Scripted::default());
+    let server = Server::new(models(), Access::default(), Limits::default());
+    (serve_as(server.with_elsewhere(scripted.clone())), scripted)
+}
+
+fn body(model: &str) -> Value {
+    json!({ "model": model, "max_tokens": 2, "messages": [{ "role": "user", "content": "hi" }] })
+}
+
+#[test]
+fn what_comes_is_passed_on() {
+    let (running, scripted) = running();
+    let whole = running.post("/v1/messages", &body("whole"));
+    assert_eq!((whole.status, whole.body.as_str()), (200, r#"{"said": "all"}"#));
+    let stream = running.post("/v1/messages", &body("stream"));
+    assert_eq!(stream.body, "event: piece\ndata: a\n\nevent: piece\ndata: b\ndata: c\n\n");
+    assert_eq!(running.post("/v1/chat/completions", &body("coder-tiny")).json()["model"], "coder-tiny");
+    let tagged = [
+        ("content-type", "application/json"),
+        ("x-litellm-tags", "a, b"),
+        ("x-task-phase", "red"),
+        ("anthropic-beta", "x-1"),
+    ];
+    let reply = running.send("POST", "/v1/messages", &tagged, body("claude-x").to_string().as_bytes());
+    assert_eq!(reply.json()["model"], "coder-tiny");
+    let asked = scripted.asked.lock().expect("whole");
+    let last = asked.last().expect("one");
+    assert_eq!(
+        (last.dialect, last.known, &last.tags),
+        (Dialect::Anthropic, true, &vec!["a".to_owned(), "b".to_owned()])
+    );
+    assert_eq!((last.phase.as_deref(), last.beta.as_deref()), (Some("red"), Some("x-1")));
+}
+
+#[test]
+fn errors_are_in_the_clients_words() {
+    let (running, _) = running();
+    let busy = running.post("/v1/chat/completions", &body("busy"));
+    assert_eq!((busy.status, &busy.json()["error"]["type"]), (429, &json!("rate_limit_error")));
+    let busy = running.post("/v1/messages", &body("busy"));
+    assert_eq!((busy.status, &busy.json()["error"]["type"]), (429, &json!("rate_limit_error")));
+    assert_eq!(running.post("/v1/messages", &body("silent")).status, 500);
+    let breaks = running.post("/v1/messages", &body("breaks"));
+    assert!(
+        breaks.status == 200 && breaks.body.starts_with("data: a\n\nevent: error\ndata: {"),
+        "{}",
+        breaks.body
+    );
+    let breaks = running.post("/v1/chat/completions", &body("breaks"));
+    assert!(breaks.body.contains("it is ill") && !breaks.body.contains("event:"), "{}", breaks.body);
+}
+
+#[test]
+fn a_client_that_goes_away_is_noticed() {
+    let (running, scripted) = running();
+    let head = [("content-type", "application/json")];
+    let client = running.begin("POST", "/v1/messages", &head, body("waits").to_string().as_bytes());
+    while scripted.asked.lock().expect("whole").is_empty() {
+        std::thread::yield_now();
+    }
+    drop(client);
+    while !scripted.gone.load(Ordering::Relaxed) || running.server.open_requests() > 0 {
+        std::thread::yield_now();
+    }
+}

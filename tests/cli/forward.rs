@@ -1,0 +1,193 @@
+//! `coder serve` between models here and rungs elsewhere: rules, names, budget, egress, and answers as they come.
+
+use std::io::Read;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::serve::{Serving, started};
+use crate::server::{Answer, Server};
+use crate::user::User;
+
+const RULES: &str = "egress.policy = \"allow\"\negress.forwards = [\"fake\"]\n\
+    [[routes]]\nmatch.phase = \"verify\"\nrung = \"opus\"\n\
+    [[routes]]\nmatch.tag = \"local\"\nrung = \"local\"\n";
+
+fn serve(user: &User, args: &[&str]) -> Serving {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_coder"));
+    command.args(["serve", "--port", "0", "--log", "none"]).args(args).env_remove("CODER_API_KEY");
+    command.env("XDG_CONFIG_HOME", user.config.path()).env("XDG_STATE_HOME", user.state.path());
+    command.current_dir(user.work.path());
+    started(command)
+}
+
+fn ask(serving: &Serving, path: &str, body: &Value) -> (u16, String) {
+    let answer = serving.ask(&format!("POST {path}"), &body.to_string());
+    let (head, text) = answer.split_once("\r\n\r\n").unwrap();
+    (head[9..12].parse().unwrap(), text.to_owned())
+}
+
+fn chat(serving: &Serving, more: Value) -> (u16, Value) {
+    let mut body = json!({ "messages": [{ "role": "user", "content": "Classify: crash" }], "max_tokens": 5 });
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let (status, text) = ask(serving, "/v1/chat/completions", &body);
+    (status, serde_json::from_str(&text).unwrap_or(Value::Null))
+}
+
+fn costs(user: &User) -> Value {
+    let output = user.command(&["stats", "--json"]).output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Covers S0-07, S0-08, S2-02, S3-21: phases and tags, then names, then the default say who answers.
+#[test]
+fn rules_and_names_say_who_answers() {
+    let server = Server::start(|_| Answer::Say("from elsewhere".to_owned(), 100, 10));
+    let user = User::new(&server, RULES, &[]);
+    let serving = serve(
+        &user,
+        &["--default", "sonnet", "--alias", "claude-haiku-*=haiku", "--alias", "small=coder-tiny"],
+    );
+    for (more, expected) in [
+        (json!({}), None),
+        (json!({ "model": "free" }), None),
+        (json!({ "model": "small" }), None),
+        (json!({ "model": "local:coder-tiny" }), None),
+        (json!({ "model": "opus" }), Some("model-opus")),
+        (json!({ "model": "cheap" }), Some("model-haiku")),
+        (json!({ "model": "claude-haiku-5" }), Some("model-haiku")),
+        (json!({ "model": "gpt-unknown" }), Some("model-sonnet")),
+        (json!({ "model": "gpt-unknown", "metadata": { "tags": ["Local"] } }), None),
+        (json!({ "model": "free", "metadata": { "taskPhase": "verify" } }), Some("model-opus")),
+        (json!({ "model": "opus", "metadata": { "taskPhase": "red", "tags": ["local"] } }), None),
+    ] {
+        let before = server.asked().len();
+        let (status, answer) = chat(&serving, more.clone());
+        assert_eq!(status, 200, "{more}: {answer}");
+        let asked = server.asked().split_off(before);
+        match expected {
+            None => assert!(asked.is_empty() && answer["model"] == "coder-tiny", "{more}: {answer}"),
+            Some(model) => {
+                assert_eq!(asked.len(), 1, "{more}");
+                assert_eq!(
+                    (&asked[0]["model"], &asked[0]["max_tokens"]),
+                    (&json!(model), &json!(5)),
+                    "{more}"
+                );
+                assert_eq!(asked[0].get("metadata"), None, "{more}");
+                assert_eq!(answer["choices"][0]["message"]["content"], "from elsewhere");
+            }
+        }
+    }
+    // 100 tokens and the 5 that an answer may have of each, at the prices of the rungs.
+    let stats = costs(&user);
+    for (rung, requests, usd) in [("haiku", 2, 0.00025), ("sonnet", 1, 0.00025), ("opus", 2, 0.001)] {
+        let asked = &stats["counts"]["questions"][rung];
+        assert_eq!(asked["requests"], requests, "{stats:#}");
+        assert!((asked["cost_usd"].as_f64().unwrap() - usd).abs() < 1e-9, "{stats:#}");
+    }
+    serving.signal("-TERM");
+    assert_eq!(serving.end().0, Some(0));
+}
+
+/// A stream comes event by event, without the count that only this server asked for.
+#[test]
+fn a_stream_is_passed_on_as_it_comes() {
+    let chunk = |delta: Value, finish: Value| {
+        json!({ "id": "c", "model": "m", "choices": [{ "index": 0, "delta": delta, "finish_reason": finish }] }).to_string()
+    };
+    let server = Server::start(move |_| {
+        let call = json!({ "tool_calls": [{ "index": 0, "id": "t", "type": "function", "function": { "name": "f", "arguments": "{}" } }] });
+        let count =
+            json!({ "choices": [], "usage": { "prompt_tokens": 7, "completion_tokens": 2 } }).to_string();
+        Answer::Stream(vec![
+            chunk(call, Value::Null),
+            chunk(json!({}), json!("tool_calls")),
+            count,
+            "[DONE]".to_owned(),
+        ])
+    });
+    let user = User::new(&server, RULES, &[]);
+    let serving = serve(&user, &[]);
+    let tool = json!({ "type": "function", "function": { "name": "f", "parameters": { "type": "object" } } });
+    for counts in [false, true] {
+        let mut body = json!({ "model": "sonnet", "stream": true, "tools": [tool], "messages": [{ "role": "user", "content": "go" }] });
+        if counts {
+            body["stream_options"] = json!({ "include_usage": true });
+        }
+        let (status, text) = ask(&serving, "/v1/chat/completions", &body);
+        assert_eq!(status, 200, "{text}");
+        assert!(
+            text.contains(r#""name":"f""#)
+                && text.contains("\"tool_calls\"")
+                && text.contains("data: [DONE]"),
+            "{text}"
+        );
+        assert_eq!(text.contains("prompt_tokens"), counts, "{text}");
+        assert_eq!(server.asked().last().unwrap()["stream_options"]["include_usage"], true);
+    }
+}
+
+/// Covers S0-34: nothing leaves that the policy, the scanner or the budget does not let, and the client is told why.
+#[test]
+fn what_may_not_leave_does_not() {
+    let server = Server::start(|_| Answer::Say("no".to_owned(), 1, 1));
+    let never = User::new(&server, "egress.forwards = [\"fake\"]", &[]);
+    let serving = serve(&never, &[]);
+    let (status, answer) = chat(&serving, json!({ "model": "opus" }));
+    assert!(status == 403 && answer["error"]["message"].as_str().unwrap().contains("`never`"), "{answer}");
+    let asks = serve(&never, &["--egress", "ask"]);
+    let (status, answer) = chat(&asks, json!({ "model": "opus" }));
+    assert!(
+        status == 403 && answer["error"]["message"].as_str().unwrap().contains("--egress allow"),
+        "{answer}"
+    );
+
+    let user = User::new(&server, RULES, &[]);
+    let serving = serve(&user, &["--budget", "0.0001"]);
+    let secret = json!([{ "role": "user", "content": format!("AKIA{}", "IOSFODNN7QWERTYU") }]);
+    let (status, answer) = chat(&serving, json!({ "model": "opus", "messages": secret }));
+    assert!(status == 403 && answer["error"]["message"].as_str().unwrap().contains("secret"), "{answer}");
+    let (status, answer) = chat(&serving, json!({ "model": "opus", "max_tokens": 1000 }));
+    assert!(
+        status == 402 && answer["error"]["message"].as_str().unwrap().contains("budget.run_usd"),
+        "{answer}"
+    );
+    let (status, answer) = chat(&serving, json!({ "model": "opus", "service_tier": "priority" }));
+    assert!(
+        status == 400 && answer["error"]["message"].as_str().unwrap().contains("service_tier"),
+        "{answer}"
+    );
+    let body = json!({ "model": "opus", "max_tokens": 5, "messages": [{ "role": "user", "content": "hi" }] });
+    let (status, text) = ask(&serving, "/v1/messages", &body);
+    assert!(status == 400 && text.contains("/v1/chat/completions"), "{text}");
+    assert!(server.asked().is_empty(), "{:?}", server.asked());
+}
+
+/// What goes wrong elsewhere is said in a status that clients know, and a client that goes away ends its request.
+#[test]
+fn what_goes_wrong_elsewhere_is_said() {
+    let server = Server::start(|body| match body["model"].as_str().unwrap() {
+        "model-opus" => Answer::Fail(401, "bad key"),
+        "model-sonnet" => Answer::Cut,
+        _ => Answer::Hang,
+    });
+    let user = User::new(&server, RULES, &[]);
+    let serving = serve(&user, &[]);
+    let (status, answer) = chat(&serving, json!({ "model": "opus" }));
+    assert!(status == 502 && answer["error"]["type"] == "server_error", "{answer}");
+    let (status, answer) = chat(&serving, json!({ "model": "sonnet" }));
+    assert!(status == 502 && answer["error"]["message"].as_str().unwrap().contains("cut off"), "{answer}");
+    let body = json!({ "model": "haiku", "messages": [{ "role": "user", "content": "hi" }] }).to_string();
+    let gone = serving.begin("POST /v1/chat/completions", &body);
+    while !server.models().contains(&"model-haiku".to_owned()) {
+        std::thread::yield_now();
+    }
+    drop(gone);
+    let mut open = String::new();
+    // Its endpoint would have been waited for a second and more; the open request ends with its client.
+    while !open.contains("coder_open_requests 0") {
+        open.clear();
+        serving.begin("GET /metrics", "").read_to_string(&mut open).unwrap();
+    }
+}
