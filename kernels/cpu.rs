@@ -170,6 +170,10 @@ impl Backend for Cpu {
         Ok(())
     }
 
+    fn host<'a>(&self, x: &'a Buf) -> Option<&'a [f32]> {
+        Some(x.data())
+    }
+
     fn arithmetic(&self) -> String {
         format!("cpu {}", self.isa())
     }

@@ -114,6 +114,10 @@ pub trait Backend: Sized {
     fn write(&mut self, x: &mut Self::Buf, data: &[f32]) -> Result<()>;
     /// Copies the rows in use to the host: `out` is `[rows in use, cols]`.
     fn read(&mut self, x: &Self::Buf, out: &mut [f32]) -> Result<()>;
+    /// What [`read`](Self::read) would copy, if it lies in the host's memory already.
+    fn host<'a>(&self, _x: &'a Self::Buf) -> Option<&'a [f32]> {
+        None
+    }
 
     // ---- blocks of the cache, between steps
 

@@ -8,8 +8,8 @@ Both listen on the loopback interface, with places for as many requests as are a
 their users ask them: over HTTP, by streams, one thread for each request. Each request has a prompt of its own of random
 tokens, and its answer has exactly --generate tokens: nothing is cached. `coder serve` draws them at temperature 1, so that a
 model of random weights does not repeat itself and nothing can be guessed; llama.cpp takes the most probable ones, which
-costs it less. It ends an answer whose bytes are no text: then all are asked again with other prompts. While one server
-answers, the other one sleeps.
+costs it less. It ends an answer whose bytes are no text: what all answers did until then counts, and nothing is said about
+the whole. While one server answers, the other one sleeps.
 Rates are of the time in which all answers grow, from the last first token to the first end, as in `coder bench --help`.
 Nothing but Python's own library is needed.
 """
@@ -92,13 +92,13 @@ class Server:
                     times.extend([time.monotonic() - began] * (count - len(times)))
 
     def measure(self, number, places, args):
-        """Asks as many requests at once; all over again, with other prompts, if an answer is cut off."""
-        for attempt in range(10):
+        """Asks as many requests at once; all over again, with other prompts, if an answer is cut off at its beginning."""
+        for attempt in range(4):
             first = (number * 10 + attempt) * 1000
             found = self.attempt(range(first, first + places), args)
             if found:
                 return found
-        raise SystemExit(f"answers of {self.name} are shorter than the `{args.generate}` tokens that were asked for")
+        raise SystemExit(f"answers of {self.name} are cut off too early to tell")
 
     def attempt(self, numbers, args):
         prompts = []
@@ -115,14 +115,16 @@ class Server:
             thread.start()
         for thread in threads:
             thread.join()
-        if any(len(own) != args.generate for own in times):
+        if any(len(own) < 2 for own in times):
             return None
         first, end = max(own[0] for own in times), min(own[-1] for own in times)
         meanwhile = sum(1 for own in times for at in own if first < at <= end)
+        if meanwhile < 4 * len(times):
+            return None
         between = [1e3 * (b - a) for own in times for a, b in zip(own, own[1:])]
         return {
-            "decode_tok_s": meanwhile / (end - first) if end > first else None,
-            "seconds": max(own[-1] for own in times),
+            "decode_tok_s": meanwhile / (end - first),
+            "seconds": max(own[-1] for own in times) if all(len(own) == args.generate for own in times) else None,
             "first": [percentile([1e3 * own[0] for own in times], part) for part in (0.5, 0.99)],
             "between": [percentile(between, part) for part in (0.5, 0.99)],
         }
@@ -173,7 +175,7 @@ class Llama(Server):
 
 def median(rounds, value):
     found = [value(one) for one in rounds]
-    return None if None in found else statistics.median(found)
+    return statistics.median([one for one in found if one is not None] or [float("nan")])
 
 
 def main():

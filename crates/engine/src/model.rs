@@ -50,7 +50,7 @@ pub(crate) struct Model<A: Backend, B: Backend> {
     /// Rows of the last step.
     rows: usize,
     hidden: Vec<f32>, // [rows, hidden], of the last step whose hidden states were asked for
-    logits: Vec<f32>, // [limits.logits, vocab]
+    logits: Vec<f32>, // [limits.logits, vocab], unless the device has them in the host's memory
 }
 
 impl<B: Backend> Model<B, B> {
@@ -83,7 +83,8 @@ impl<A: Backend, B: Backend> Model<A, B> {
 
     fn of(first: Option<Part<A>>, last: Part<B>, c: &Config, limits: Limits) -> Self {
         let residual = vec![0.0; if first.is_some() { limits.rows * c.hidden } else { 0 }];
-        let logits = vec![0.0; limits.logits * c.vocab];
+        let there = last.output.as_ref().is_some_and(|output| last.backend.host(&output.logits).is_some());
+        let logits = vec![0.0; if there { 0 } else { limits.logits * c.vocab }];
         Self { first, last, residual, rows: 0, hidden: Vec::new(), logits }
     }
 
@@ -104,10 +105,12 @@ impl<A: Backend + Send, B: Backend + Send> Runner for Model<A, B> {
             last.backend.write(&mut last.scratch.x, x)?;
         }
         last.step(batch)?;
-        let out = within(logits, "logits", batch.logits.len() * last.config.vocab)?;
-        if let Some(output) = last.output.as_ref().filter(|_| !out.is_empty()) {
-            last.backend.read(&output.logits, out)?;
+        let Some(output) = last.output.as_ref().filter(|_| !batch.logits.is_empty()) else { return Ok(&[]) };
+        if let Some(there) = last.backend.host(&output.logits) {
+            return Ok(there);
         }
+        let out = within(logits, "logits", batch.logits.len() * last.config.vocab)?;
+        last.backend.read(&output.logits, out)?;
         Ok(out)
     }
 

@@ -121,6 +121,8 @@ pub(crate) fn dense<B: Backend>(cpu: &B, kind: BlockType, data: &[u8], cols: usi
 pub(crate) fn read<B: Backend>(cpu: &mut B, x: &B::Buf, rows: usize, cols: usize) -> Vec<f32> {
     let mut out = vec![f32::NAN; rows * cols];
     cpu.read(x, &mut out).unwrap();
+    let bits = |x: &f32| x.to_bits();
+    assert!(cpu.host(x).is_none_or(|there| there.iter().map(bits).eq(out.iter().map(bits))));
     out
 }
 
