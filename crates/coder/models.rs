@@ -33,9 +33,10 @@ const EXAMPLES: &str = "Examples:
   coder models --json | jq -r '.[].name'
   coder models --all --json | jq -r '.[] | select(.fit.fits == \"cpu\" or .fit.fits == \"card\") | .name'
 
-Names come from the folder models/ here, from coder/models in the user's data folder, and from the cache
-that coder pull shares with Hugging Face's programs; a path works as well as a name. Whether a model fits is
-told for the memory that is free now and the context that it is opened with where none is asked for.";
+Names come from the folder models/ here, from coder/models in the user's data folder, and from
+the cache that coder pull shares with Hugging Face's programs; a path works as well as a name.
+Whether a model fits is told for the memory that is free now and the context that it is opened
+with where none is asked for.";
 
 /// One model. Keys are there in every row; what is not known is null.
 #[derive(Serialize)]

@@ -55,12 +55,12 @@ const EXAMPLES: &str = "Examples:
   coder pull hf.co/bartowski/Qwen2.5-Coder-14B-Instruct-GGUF:Q5_K_M
   coder run task.md --model qwen2.5-coder:7b     what is here has the same name everywhere
 
-This is the only command that fetches models, and it connects to one hub: huggingface.co, or HF_ENDPOINT, and
-where that sends it for the file. Files go to the cache that Hugging Face's programs share (HF_HOME, or
-~/.cache/huggingface). A token is taken from HF_TOKEN, or from the file `token` in HF_HOME; it is sent to the
-hub alone. A download that was cut, stopped with Ctrl-C or killed goes on where it was. Every file is held
-against its SHA-256: the catalog's, else the one that the hub tells, which is remembered.
-HTTPS_PROXY is used for hubs with https.";
+This is the only command that fetches models, and it connects to one hub: huggingface.co, or
+HF_ENDPOINT, and where that sends it for the file. Files go to the cache that Hugging Face's
+programs share (HF_HOME, or ~/.cache/huggingface). A token is taken from HF_TOKEN, or from the
+file `token` in HF_HOME; it is sent to the hub alone. A download that was cut, stopped with
+Ctrl-C or killed goes on where it was. Every file is held against its SHA-256: the catalog's,
+else the one that the hub tells, which is remembered. HTTPS_PROXY is used for hubs with https.";
 
 pub(crate) fn run(args: PullArgs) -> Outcome {
     let cache = Cache::locate(|name| env::var_os(name)).map_err(Failure::new)?;

@@ -34,8 +34,8 @@ const EXAMPLES: &str = "Examples:
   coder rm Qwen/Qwen3-8B-GGUF:Q8_0 --yes
   coder rm --partial
 
-Only what is in the cache is removed; a file of your own is yours to delete. On Linux a program that has the
-model open keeps it until it ends: the room on the disk is free only then.";
+Only what is in the cache is removed; a file of your own is yours to delete. On Linux a program
+that has the model open keeps it until it ends: the room on the disk is free only then.";
 
 pub(crate) fn run(args: RmArgs) -> Outcome {
     let cache = named::cache().ok_or_else(|| Failure::new(coder_hub::Error::NoHome))?;

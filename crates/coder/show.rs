@@ -31,9 +31,9 @@ const EXAMPLES: &str = "Examples:
   coder show qwen3-coder:30b --json | jq '.sizes'
   coder show models/coder-tiny.gguf
 
-sha256 is that of the catalog, or the one that the hub told when the file was fetched first, against which
-later ones are held; the line says which of both. Sizes of a model that is not here are those of its files, or of
-its weights where those of files are not known.";
+sha256 is that of the catalog, or the one that the hub told when the file was fetched first,
+against which later ones are held; the line says which of both. Sizes of a model that is not
+here are those of its files, or of its weights where those of files are not known.";
 
 /// A label and what stands behind it, in order.
 type Lines = Vec<(&'static str, String)>;
