@@ -99,9 +99,31 @@ pub(crate) fn prepare(schema: &Value) -> Result<Value> {
         return Err(Error::Grammar(format!("`{path}`: {problem}")));
     }
     // This also replaces what the schema itself may say to llguidance: it must not loosen the rules.
+    let mut root = Value::Object(root);
+    bound(&mut root);
     let options = json!({ "item_separator": ", ", "key_separator": ": ", "whitespace_flexible": false });
-    root.insert("x-guidance".to_owned(), options);
-    Ok(Value::Object(root))
+    root["x-guidance"] = options;
+    Ok(root)
+}
+
+/// The largest number that every reader of JSON takes for the same.
+const MOST: i64 = (1 << 53) - 1;
+
+/// Bounds numbers that have no bounds, which also leaves them no exponent: with one they can be more than readers can hold, who
+/// then see infinity, nothing at all, or an error.
+fn bound(schema: &mut Value) {
+    if let Value::Object(map) = schema {
+        let is_number = map.get("type").is_some_and(|types| match types {
+            Value::Array(types) => types.contains(&json!("number")),
+            one => one == "number",
+        });
+        let bounds = ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "enum", "const"];
+        if is_number && !bounds.iter().any(|bound| map.contains_key(*bound)) {
+            map.insert("minimum".to_owned(), json!(-MOST));
+            map.insert("maximum".to_owned(), json!(MOST));
+        }
+    }
+    each_part(schema, &mut bound);
 }
 
 /// A keyword that would not be enforced, or what is no schema.
@@ -207,5 +229,24 @@ fn brief(value: &Value) -> String {
     match text.char_indices().nth(60) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_without_bounds_get_some() {
+        let schema = json!({ "type": "object", "properties": {
+            "a": { "type": "number" }, "b": { "type": ["null", "number"] }, "c": { "type": "number", "minimum": 1 },
+            "d": { "type": "integer" }, "e": { "type": "array", "items": { "type": "number" } },
+        } });
+        let prepared = prepare(&schema).unwrap();
+        let most = |path: &str| prepared.pointer(path).unwrap().get("maximum").cloned();
+        for bounded in ["/properties/a", "/properties/b", "/properties/e/items"] {
+            assert_eq!(most(bounded), Some(json!(MOST)), "{bounded}");
+        }
+        assert_eq!((most("/properties/c"), most("/properties/d")), (None, None));
     }
 }
