@@ -58,13 +58,14 @@ struct Reasoning {
 pub(crate) async fn respond(State(server): State<Server>, fields: Fields) -> Result<Response> {
     let body: Body = fields.get()?;
     let (model, streams) = (body.model.clone(), body.stream.unwrap_or(false));
+    let keeps_thoughts = body.includes("reasoning.encrypted_content");
     let declared = Declared::new(body.tools.as_deref().unwrap_or_default())?;
     let names = declared.names.clone();
     let (sampler, seed) = fields.get::<Sampling>()?.options(&server)?;
     let echo = answer::echo(&fields.get()?, &sampler);
     let ask = body.into_ask(declared, sampler, seed)?;
     let answers = Answers::begin(&server, model.as_deref(), ask).await.map_err(rename)?;
-    let growing = answer::Growing::new(&answers.model, echo, names);
+    let growing = answer::Growing::new(&answers.model, echo, names, keeps_thoughts);
     if streams { Ok(growing.send(answers)) } else { growing.whole(answers).await }
 }
 
@@ -93,6 +94,10 @@ impl Body {
         })
     }
 
+    fn includes(&self, name: &str) -> bool {
+        self.include.iter().flatten().any(|what| what == name)
+    }
+
     /// Refuses what cannot be had.
     fn check(&self) -> Result<()> {
         const STATELESS: &str = ": nothing is stored here; send the whole conversation as `input`";
@@ -111,8 +116,7 @@ impl Body {
             let problem = "`truncation`: only `disabled` is supported: nothing is ever left out of a prompt";
             return Err(Error::request("truncation", problem));
         }
-        let asks = self.include.iter().flatten().any(|what| what == "message.output_text.logprobs");
-        if asks || self.top_logprobs.is_some_and(|top| top > 0) {
+        if self.includes("message.output_text.logprobs") || self.top_logprobs.is_some_and(|top| top > 0) {
             let problem =
                 "`top_logprobs` is not supported here; `/v1/chat/completions` has log-probabilities";
             return Err(Error::request("top_logprobs", problem));

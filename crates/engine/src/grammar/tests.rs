@@ -99,6 +99,9 @@ fn schemas() {
     assert!(!matches(&person, "{\"name\": \"Ann\", \"age\": 42}\n"));
     assert!(!matches(&person, "Sure: {\"name\": \"Ann\", \"age\": 42}"));
     assert!(matches(&schema(json!(true)), r#"{"x": [1, null, {}]}"#));
+    let number = schema(json!({ "type": "number" }));
+    assert!(matches(&number, "-9007199254740991") && matches(&number, "0.25") && matches(&number, "-3.5"));
+    assert!(!matches(&number, "1e999") && !matches(&number, "9007199254740993"));
     assert!(matches(&schema(json!({ "const": { "a": [1, 2] } })), r#"{"a": [1, 2]}"#));
     let definitions = json!({
         "$defs": { "tree": { "type": "object", "properties": { "left": { "$ref": "#/$defs/tree" } },

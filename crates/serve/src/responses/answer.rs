@@ -7,6 +7,7 @@ use axum::response::Response;
 use coder_engine::SamplerOptions;
 use serde_json::{Map, Value, json};
 
+use super::items::kept;
 use super::tools::Names;
 use crate::answer::{Answers, End, Event, Part, Reason, What};
 use crate::ask::random;
@@ -19,6 +20,8 @@ pub(super) struct Growing {
     /// What it says of itself and of the request.
     about: Map<String, Value>,
     names: Names,
+    /// Whether clients are to send thoughts back.
+    keeps_thoughts: bool,
     /// The items that are complete.
     output: Vec<Value>,
     open: Option<Open>,
@@ -67,7 +70,7 @@ pub(super) fn echo(request: &Map<String, Value>, sampler: &SamplerOptions) -> Ma
 }
 
 impl Growing {
-    pub(super) fn new(model: &str, echo: Map<String, Value>, names: Names) -> Self {
+    pub(super) fn new(model: &str, echo: Map<String, Value>, names: Names, keeps_thoughts: bool) -> Self {
         let head = Head::new("resp", model);
         let mut about = Map::from_iter([
             ("id".to_owned(), json!(head.id.replacen('-', "_", 1))),
@@ -76,7 +79,7 @@ impl Growing {
             ("model".to_owned(), json!(model)),
         ]);
         about.extend(echo);
-        Self { about, names, output: Vec::new(), open: None, sequence: 0, end: None }
+        Self { about, names, keeps_thoughts, output: Vec::new(), open: None, sequence: 0, end: None }
     }
 
     /// The whole response at once.
@@ -208,7 +211,10 @@ impl Growing {
     /// Ends the item that grows; `complete` is false where the answer was cut within it.
     fn close(&mut self, complete: bool) -> String {
         let Some(open) = self.open.take() else { return String::new() };
-        let item = open.item(&self.names, if complete { "completed" } else { "incomplete" });
+        let mut item = open.item(&self.names, if complete { "completed" } else { "incomplete" });
+        if self.keeps_thoughts && matches!(open.kind, Kind::Reasoning) {
+            item["encrypted_content"] = kept(&open.text).into();
+        }
         let data = match &open.kind {
             Kind::Message => json!({ "text": open.text, "logprobs": [] }),
             Kind::Reasoning => json!({ "text": open.text }),
@@ -304,7 +310,7 @@ mod tests {
     #[test]
     fn thoughts_texts_and_calls_are_items() {
         let names = Names::from([("n.f".to_owned(), ("n".to_owned(), "f".to_owned()))]);
-        let mut growing = Growing::new("m", Map::new(), names);
+        let mut growing = Growing::new("m", Map::new(), names, true);
         let text = growing.add(Part::Thought("h".into())) + &growing.add(Part::Thought("m".into()));
         let begin = ["output_item.added", "content_part.added"];
         assert_eq!(kinds(&text), [&begin[..], &["reasoning_text.delta"; 2]].concat());
@@ -323,6 +329,7 @@ mod tests {
         assert_eq!(response["error"]["code"], "server_error");
         let output = &response["output"];
         assert_eq!(output[0]["content"][0], json!({ "type": "reasoning_text", "text": "hm" }));
+        assert_eq!(output[0]["encrypted_content"], "thought:hm");
         assert_eq!(output[1]["content"][0]["text"], "so");
         assert_eq!((&output[2]["namespace"], &output[2]["name"]), (&json!("n"), &json!("f")));
     }

@@ -32,13 +32,24 @@ struct Call {
 
 #[derive(Debug, Deserialize)]
 struct Output {
-    call_id: String,
+    call_id: Option<String>,
+    name: Option<String>,
+    namespace: Option<String>,
     output: Content,
 }
 
 #[derive(Debug, Deserialize)]
 struct Reasoning {
     content: Option<Vec<Part>>,
+    encrypted_content: Option<String>,
+}
+
+/// What `encrypted_content` begins with if it is ours. It is not encrypted: nothing in it is a secret to who asked.
+const THOUGHT: &str = "thought:";
+
+/// A thought as `encrypted_content`, which is what clients send back of it.
+pub(super) fn kept(thought: &str) -> String {
+    format!("{THOUGHT}{thought}")
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -111,17 +122,28 @@ impl Chat {
                 self.open().tool_calls.get_or_insert_default().push(call);
             }
             "function_call_output" => {
-                let Output { call_id, output } = read(item, field)?;
+                let Output { call_id, name, namespace, output } = read(item, field)?;
                 self.close();
                 let text = output.into_result(field)?;
-                self.messages.push(Message { tool_call_id: Some(call_id), ..Message::new("tool", text) });
+                let text = match (&call_id, name) {
+                    (Some(_), _) => text,
+                    // Codex tells in this form what the model has not asked for.
+                    (None, Some(name)) => format!("{}:\n{text}", full_name(namespace.as_deref(), &name)),
+                    (None, None) => {
+                        let problem = format!("`{field}`: missing field `call_id`");
+                        return Err(Error::Request { field: Some(field.to_owned()), problem });
+                    }
+                };
+                self.messages.push(Message { tool_call_id: call_id, ..Message::new("tool", text) });
             }
             "reasoning" => {
-                let Reasoning { content } = read(item, field)?;
+                let Reasoning { content, encrypted_content } = read(item, field)?;
                 self.close();
                 let texts: Vec<String> = content.into_iter().flatten().filter_map(|part| part.text).collect();
-                if !texts.is_empty() {
-                    self.open().reasoning_content = Some(texts.join("\n"));
+                let kept = encrypted_content.as_deref().and_then(|kept| kept.strip_prefix(THOUGHT));
+                let thought = if texts.is_empty() { kept.map(str::to_owned) } else { Some(texts.join("\n")) };
+                if thought.is_some() {
+                    self.open().reasoning_content = thought;
                 }
             }
             _ => {
@@ -234,20 +256,38 @@ mod tests {
             { "type": "reasoning", "id": "rs", "summary": [], "content": [{ "type": "reasoning_text", "text": "hm" }] },
             { "type": "message", "role": "assistant", "content": [{ "type": "output_text", "text": "so" }] },
             call("a"), call("b"), result("a"), result("b"),
-            { "type": "reasoning", "summary": [], "encrypted_content": "x" },
+            { "type": "reasoning", "summary": [], "encrypted_content": "of another server" },
             call("c"), result("c"),
+            { "type": "reasoning", "summary": [], "encrypted_content": kept("so") },
             { "role": "assistant", "content": "one" }, { "role": "assistant", "content": "two" },
+            { "type": "function_call_output", "name": "goal", "namespace": "agent", "output": "win" },
         ]));
         let roles: Vec<&str> = read.iter().map(|message| message.role.as_str()).collect();
         assert_eq!(
             roles,
-            ["system", "user", "assistant", "tool", "tool", "assistant", "tool", "assistant", "assistant"]
+            [
+                "system",
+                "user",
+                "assistant",
+                "tool",
+                "tool",
+                "assistant",
+                "tool",
+                "assistant",
+                "assistant",
+                "tool"
+            ]
         );
         let text = |at: usize| read[at].text().unwrap();
         assert_eq!((read[2].reasoning_content.as_deref(), text(2).as_str()), (Some("hm"), "so"));
         let calls = read[2].tool_calls.as_ref().unwrap();
         assert_eq!((calls.len(), &calls[0]["function"]["name"]), (2, &json!("n.f")));
         assert_eq!((read[4].tool_call_id.as_deref(), text(4).as_str()), (Some("b"), "b"));
+        assert_eq!(
+            (read[5].reasoning_content.as_deref(), read[7].reasoning_content.as_deref()),
+            (None, Some("so"))
+        );
         assert_eq!((text(7).as_str(), text(8).as_str()), ("one", "two"));
+        assert_eq!((read[9].tool_call_id.as_deref(), text(9).as_str()), (None, "agent.goal:\nwin"));
     }
 }

@@ -269,6 +269,7 @@ fn what_cannot_be_had_is_refused_by_name() {
         (json!({ "input": [] }), "input", "empty"),
         (json!({ "input": [{ "type": "item_reference", "id": "x" }] }), "input[0]", "`item_reference`"),
         (json!({ "input": [{ "type": "function_call", "name": "f" }] }), "input[0]", "call_id"),
+        (json!({ "input": [{ "type": "function_call_output", "output": "x" }] }), "input[0]", "call_id"),
         (json!({ "input": [{ "role": "nobody", "content": "x" }] }), "input[0]", "nobody"),
         (json!({ "input": image }), "input[0].content", "`input_image`"),
         (json!({ "input": null }), "input", "text"),
