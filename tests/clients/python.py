@@ -3,10 +3,10 @@
 import asyncio
 import json
 import sys
-import traceback
 
 import anthropic
 import openai
+from rows import expect, run
 
 URL = sys.argv[1]
 TASK = "Write a Python function `add` that returns the sum of `a` and `b`."
@@ -118,16 +118,6 @@ def openai_completions():
     assert "".join(c.choices[0].text for c in gpt.completions.create(model="free", prompt="x", stream=True))
 
 
-def expect(kind, call, *words):
-    try:
-        call()
-    except kind as error:
-        for word in words:
-            assert word in str(error), str(error)
-        return error
-    raise AssertionError(f"no {kind.__name__}")
-
-
 def openai_errors():
     chat = gpt.chat.completions.create
     error = expect(openai.NotFoundError, lambda: chat(model="nobody", messages=user("x")), "nobody")
@@ -135,6 +125,54 @@ def openai_errors():
     error = expect(openai.BadRequestError, lambda: chat(model="free", messages=user("word " * 20000)))
     assert error.code == "context_length_exceeded"
     expect(openai.BadRequestError, lambda: chat(model="free", messages=user("x"), temperature=-1), "temperature")
+
+
+def openai_respond():
+    answer = gpt.responses.create(model="free", input=TASK, instructions="Answer with code.", temperature=0)
+    assert "def add" in answer.output_text and answer.status == "completed"
+    assert answer.usage.total_tokens == answer.usage.input_tokens + answer.usage.output_tokens
+    assert not answer.model_dump().get("store")
+    return answer
+
+
+def openai_respond_stream():
+    whole = openai_respond().output_text
+    with gpt.responses.stream(model="free", input=TASK, instructions="Answer with code.", temperature=0) as stream:
+        said = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
+        assert said == whole == stream.get_final_response().output_text
+
+
+def openai_respond_structured():
+    form = {"type": "json_schema", "name": "kind", "strict": True, "schema": SCHEMA}
+    answer = gpt.responses.create(model="free", input="Classify: crash", text={"format": form}, temperature=1.5)
+    assert json.loads(answer.output_text)["kind"] in ("BUG", "FEAT", "TASK")
+
+
+def openai_respond_tools():
+    fields = dict(
+        model="free",
+        tools=[{"type": "function", "name": "weather", "parameters": PLACE, "strict": True}],
+        tool_choice={"type": "function", "name": "weather"},
+        parallel_tool_calls=False,
+        max_output_tokens=200,
+    )
+    input = user("Weather in Oslo?")
+    answer = gpt.responses.create(input=input, **fields)
+    call = answer.output[0]
+    assert call.type == "function_call" and call.name == "weather" and call.status == "completed"
+    valid(json.loads(call.arguments))
+    with gpt.responses.stream(input=input, **fields) as stream:
+        valid(json.loads(stream.get_final_response().output[0].arguments))
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": "Sunny."}
+    fields["tool_choice"] = "none"
+    assert gpt.responses.create(input=input + answer.output + [result], **fields).output_text is not None
+
+
+def openai_respond_errors():
+    make = lambda **fields: gpt.responses.create(**{"model": "free", "input": "x"} | fields)
+    expect(openai.BadRequestError, lambda: make(previous_response_id="resp_1"), "nothing is stored")
+    expect(openai.BadRequestError, lambda: make(tools=[{"type": "web_search"}]), "web_search")
+    assert make(max_output_tokens=1).incomplete_details.reason == "max_output_tokens"
 
 
 def openai_async():
@@ -162,6 +200,11 @@ def anthropic_stream():
         final = stream.get_final_message()
     assert final.content[0].text == whole and final.stop_reason == "end_turn"
     assert final.usage.output_tokens > 0
+
+
+def anthropic_models():
+    ids = [model.id for model in claude.models.list()]
+    assert "free" in ids and claude.models.retrieve("free").display_name == "free"
 
 
 def anthropic_count():
@@ -216,20 +259,4 @@ def anthropic_errors():
     expect(anthropic.BadRequestError, lambda: make(messages=[]), "messages")
 
 
-def main():
-    failed = False
-    tests = [(name, test) for name, test in globals().items() if name.startswith(("openai_", "anthropic_"))]
-    versions = {"openai": openai.__version__, "anthropic": anthropic.__version__}
-    for name, test in tests:
-        client, what = name.split("_", 1)
-        try:
-            test()
-            result = "passed"
-        except Exception:
-            traceback.print_exc()
-            result, failed = "**failed**", True
-        print(f"| {client} {versions[client]} | {what.replace('_', ' ')} | {result} |", flush=True)
-    sys.exit(failed)
-
-
-main()
+run(dict(globals()), {client.__name__: f"{client.__name__} {client.__version__}" for client in (openai, anthropic)})
