@@ -127,6 +127,11 @@ impl Answer {
         self.usage.completion_tokens == self.usage.forced_tokens
     }
 
+    /// Tokens of the answer so far.
+    pub(crate) fn written(&self) -> usize {
+        self.usage.completion_tokens
+    }
+
     pub(crate) fn priority(&self) -> i32 {
         self.job.priority
     }

@@ -343,6 +343,10 @@ pub struct Stats {
     pub steps: u64,
     /// Rows of all of them.
     pub rows: u64,
+    /// Prompt tokens that were computed so far, also of requests that run or were cancelled.
+    pub read_tokens: u64,
+    /// Answer tokens so far, of the same.
+    pub written_tokens: u64,
     /// Prompt tokens of the requests that ended.
     pub prompt_tokens: u64,
     /// How many of them were in the cache already.

@@ -188,9 +188,15 @@ impl Stepper {
         self.costs.observe(batch.rows(), began.elapsed().as_secs_f64());
         self.stats.steps += 1;
         self.stats.rows += batch.rows() as u64;
+        let running = self.scheduler.running();
+        let (read, written_before) = (reading(running), written(running));
         let dealt = logits.map(|logits| deal(&mut self.scheduler, logits, batch.logits.len()));
         match dealt.and_then(|()| self.pool()) {
-            Ok(()) => note_computed(&mut self.scheduler),
+            Ok(()) => {
+                self.stats.read_tokens += read;
+                self.stats.written_tokens += written(self.scheduler.running()) - written_before;
+                note_computed(&mut self.scheduler);
+            }
             Err(error) => {
                 let reason = error.to_string();
                 for entry in self.scheduler.running_mut() {
@@ -323,6 +329,16 @@ fn place(scheduler: &mut Scheduler<Answer>, at: usize, rows: &mut usize, wanted:
     drafts.truncate(placed);
     *rows += drafts.tokens.len();
     *wanted += drafts.wanted.len() - 1;
+}
+
+/// Prompt tokens of a step.
+fn reading(running: &[Entry<Answer>]) -> u64 {
+    running.iter().filter(|entry| entry.answer.is_first()).map(|entry| entry.rows as u64).sum()
+}
+
+/// Tokens of the answers that grow.
+fn written(running: &[Entry<Answer>]) -> u64 {
+    running.iter().map(|entry| entry.answer.written() as u64).sum()
 }
 
 /// Deals out the logits of a step, `[rows, vocab]`, to the sequences that it completed.
