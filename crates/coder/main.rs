@@ -9,6 +9,8 @@ mod args;
 mod ask;
 mod audit;
 mod bench;
+#[cfg(feature = "serve")]
+mod board;
 mod bundled;
 mod chat;
 mod check;

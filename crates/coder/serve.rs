@@ -16,17 +16,14 @@ use tokio::sync::watch;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{OpenArgs, bytes};
+use crate::board::Figures;
 use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
+use crate::ledger::LedgerArgs;
 use crate::named;
+use crate::state::StateArgs;
 #[cfg(feature = "cloud")]
-use crate::{
-    config,
-    forward::Forward,
-    ledger::{LedgerArgs, Recorder},
-    rungs::SpendArgs,
-    state::StateArgs,
-};
+use crate::{config, forward::Forward, ledger::Recorder, rungs::SpendArgs};
 
 /// Serve local models over HTTP, as OpenAI and Anthropic do
 #[derive(Args, Debug)]
@@ -50,6 +47,8 @@ pub(crate) struct ServeArgs {
     #[cfg(feature = "cloud")]
     #[command(flatten)]
     elsewhere: ElsewhereArgs,
+    #[command(flatten)]
+    board: BoardArgs,
     /// Form of the log on standard error; it has no word of what was asked and answered
     #[arg(long, value_name = "FORM", default_value = "text")]
     log: LogForm,
@@ -113,10 +112,18 @@ struct ElsewhereArgs {
     /// The rung that answers requests for a model that nobody has, such as sonnet [default: they are refused]
     #[arg(long, value_name = "RUNG")]
     default: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "The ledger, which the page shows")]
+struct BoardArgs {
     #[command(flatten)]
     state: StateArgs,
     #[command(flatten)]
     ledger: LedgerArgs,
+    /// Show nothing of it, and write nothing into it; without a ledger nothing is sent elsewhere
+    #[arg(long, conflicts_with = "ledger")]
+    no_ledger: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -127,7 +134,7 @@ enum LogForm {
 }
 
 const EXAMPLES: &str = "Examples:
-  coder serve                                    http://127.0.0.1:8080, the bundled model
+  coder serve                                    http://127.0.0.1:8080, the bundled model; a page for browsers is there
   coder serve --model qwen3-coder-30b.gguf --alias 'claude-*=qwen3-coder-30b' --alias 'gpt-*=qwen3-coder-30b'
   coder serve --model qwen2.5-coder-32b.gguf --model qwen2.5-coder-7b.gguf --alias fast=qwen2.5-coder-7b \\
               --memory 24GiB --keep-alive 10m
@@ -149,7 +156,8 @@ pub(crate) fn run(args: ServeArgs) -> Outcome {
     let (models, others) = args.models()?;
     let server = Server::new(models, access, args.limits.limits());
     #[cfg(feature = "cloud")]
-    let server = server.with_elsewhere(Arc::new(args.elsewhere.forward(others)?));
+    let server = server.with_elsewhere(Arc::new(args.elsewhere.forward(others, &args.board)?));
+    args.board.show(&server);
     let interrupt = Interrupt::install()?;
     let (stop, mut stopped) = watch::channel(false);
     let _during = interrupt.during(move || {
@@ -220,10 +228,13 @@ impl ServeArgs {
 
 #[cfg(feature = "cloud")]
 impl ElsewhereArgs {
-    fn forward(&self, aliases: Vec<(String, String)>) -> Outcome<Forward> {
+    fn forward(&self, aliases: Vec<(String, String)>, board: &BoardArgs) -> Outcome<Forward> {
         let folder = Path::new(".");
         let config = config::load(folder, &self.spend.layer())?;
-        let recorder = Recorder::open(&self.ledger, &self.state, folder);
+        let recorder = match board.no_ledger {
+            true => Recorder::none(),
+            false => Recorder::open(&board.ledger, &board.state, folder),
+        };
         Forward::new(config, recorder, aliases, self.default.as_deref())
     }
 }
@@ -251,6 +262,18 @@ impl LimitArgs {
             answer_time: Some(self.max_time),
             drain_time: self.drain,
             ..Limits::default()
+        }
+    }
+}
+
+impl BoardArgs {
+    /// Tasks are shown if there can be a ledger; the server has more to do than that.
+    fn show(&self, server: &Server) {
+        let path = if self.no_ledger { None } else { self.ledger.path(&self.state) };
+        let Some(path) = path else { return };
+        match Figures::new(path) {
+            Ok(figures) => server.show_tasks(move || figures.tasks()),
+            Err(failure) => eprintln!("note: the page shows no tasks: {}", failure.reason()),
         }
     }
 }

@@ -125,7 +125,7 @@ pub(crate) fn run(args: StatsArgs) -> Outcome {
         entries.retain(|entry| entry.attempts.iter().any(|attempt| attempt.tier == *tier));
         loose.retain(|sent| sent.rung == *tier);
     }
-    let all_prices = prices(&args, &config)?;
+    let all_prices = given_prices(&args, &config)?;
     let best = config.names().resolve("best").map_err(Failure::new)?;
     let best_usd = |usage: Usage| Some(all_prices.of(&best)?.usd(&tokens(usage)));
     let electricity = all_prices.electricity;
@@ -187,7 +187,7 @@ fn no_data(args: &StatsArgs, ledger: Option<&Path>) -> String {
 }
 
 /// What a request took, as prices count it.
-fn tokens(usage: Usage) -> Tokens {
+pub(crate) fn tokens(usage: Usage) -> Tokens {
     let cache_read = usage.cached_tokens.min(usage.prompt_tokens);
     Tokens {
         input: usage.prompt_tokens - cache_read,
@@ -197,15 +197,19 @@ fn tokens(usage: Usage) -> Tokens {
     }
 }
 
-/// The program's prices and those of `coder.toml`, changed by the user's file of prices, changed by the arguments.
-fn prices(args: &StatsArgs, config: &Config) -> Outcome<Prices> {
-    let mut prices = config.prices();
+/// The program's prices and those of `coder.toml`, changed by the user's file of prices.
+pub(crate) fn prices(file: Option<&Path>, config: &Config) -> Outcome<Prices> {
+    let prices = config.prices();
     let default = config::folder().map(|folder| folder.join("prices.json")).filter(|path| path.exists());
-    if let Some(path) = args.prices.as_ref().or(default.as_ref()) {
-        let read = Prices::parse(&read_text(path)?, config.names());
-        let own = read.map_err(|error| Failure::new(format!("`{}`: {error}", path.display())))?;
-        prices = prices.overridden_by(own);
-    }
+    let Some(path) = file.or(default.as_deref()) else { return Ok(prices) };
+    let read = Prices::parse(&read_text(path)?, config.names());
+    let own = read.map_err(|error| Failure::new(format!("`{}`: {error}", path.display())))?;
+    Ok(prices.overridden_by(own))
+}
+
+/// The same, changed by the arguments.
+fn given_prices(args: &StatsArgs, config: &Config) -> Outcome<Prices> {
+    let mut prices = prices(args.prices.as_deref(), config)?;
     for (name, given, field) in [
         ("--watts", args.watts, &mut prices.electricity.watts),
         ("--kwh-usd", args.kwh_usd, &mut prices.electricity.kwh_usd),

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Duration;
 
-use crate::support::{coder, output, stderr};
+use crate::support::{coder, folder, json, output, stderr, text};
 
 /// A server that listens, and the rest of what it says.
 pub(crate) struct Serving {
@@ -127,6 +127,54 @@ fn elsewhere_than_on_loopback_a_key_is_needed() {
     assert!(serving.ask(with_key, "").starts_with("HTTP/1.1 200"));
     serving.signal("-TERM");
     assert_eq!(serving.end(), (Some(0), String::new()));
+}
+
+/// Covers S1-49: what `coder stats` says is on the page.
+#[test]
+fn the_board_shows_what_the_ledger_says() {
+    let insert = "---\nname: insert\nmodel: local\n---\n# Task: Add a line\n\n## File to modify\nnotes.txt\n\n\
+                  ## Code to add at line 1\n```\none\n```\n\n## Verification\nRun: grep -q one notes.txt\n";
+    let fail = r#"{"task_id": "T-001", "description": "Write a function `f` that returns `x` plus 1.",
+        "output_file": "f.py", "context_files": [], "constraints": [], "test_command": "false"}"#;
+    let work = folder(&[("insert.md", insert), ("fail.json", fail), ("notes.txt", "two\n")]);
+    let state = folder(&[]);
+    let place = text(state.path());
+    let tasks = |args: &[&str]| -> Option<serde_json::Value> {
+        let serving = serve(args, None);
+        let answer = serving.ask("GET /api/board", "");
+        serving.signal("-TERM");
+        assert_eq!(serving.end().0, Some(0));
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        let board: serde_json::Value = serde_json::from_str(body).unwrap();
+        board.get("tasks").cloned()
+    };
+    let before = tasks(&["--state-dir", place]).unwrap();
+    assert_eq!((&before["tasks"], &before["tiers"]), (&0.into(), &serde_json::json!([])));
+    for (task, code) in [("insert.md", 0), ("fail.json", 1)] {
+        let run = coder(&["run", task, "--state-dir", place]).current_dir(work.path()).output().unwrap();
+        assert_eq!(run.status.code(), Some(code), "{}", stderr(&run));
+    }
+    let shown = tasks(&["--state-dir", place]).unwrap();
+    let stats = json(&["stats", "--json", "--state-dir", place]);
+    let counts = &stats["counts"];
+    for (name, expected) in [
+        ("tasks", &counts["tasks"]),
+        ("complete", &counts["complete"]),
+        ("approved", &counts["verified"]),
+        ("blocked", &counts["blocked"]),
+        ("local", &counts["delegated"]),
+        ("escalated", &stats["localModelStats"]["escalatedToCloud"]),
+        ("cloud_usd", &stats["cost"]["cloud_usd"]),
+        ("baseline_usd", &stats["cost"]["all_best_usd"]),
+        ("electricity_usd", &stats["cost"]["electricity_usd"]),
+    ] {
+        assert_eq!(&shown[name], expected, "{name}");
+    }
+    assert_eq!(shown["tiers"][0]["name"], "local");
+    assert_eq!(shown["tiers"][0]["attempts"], counts["tiers"]["local"]["attempts"]);
+    assert!(shown["local_tokens"].as_u64() > Some(20), "{shown}");
+    assert_eq!(shown["days"].as_array().map(Vec::len), Some(1));
+    assert_eq!(tasks(&["--no-ledger"]), None);
 }
 
 #[test]

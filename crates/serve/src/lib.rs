@@ -5,7 +5,8 @@
 //!
 //! What is where: `server` has the state, the limits and the paths; `access`, `body` and `listen` keep bad requests and slow
 //! clients away; `models` opens and closes engines; `ask` is a request and `answer` an answer in no dialect, `openai`,
-//! `responses` and `anthropic` say them in theirs, `dialect` errors; `stream` sends events; `elsewhere` is the way out, for whoever has one; `admin` and `metrics` are for those who run it.
+//! `responses` and `anthropic` say them in theirs, `dialect` errors; `stream` sends events; `elsewhere` is the way out, for
+//! whoever has one; `admin` and `metrics` are for those who run it, `page` and `board` for those who look at it.
 #![forbid(unsafe_code)]
 
 mod access;
@@ -13,6 +14,7 @@ mod admin;
 mod answer;
 mod anthropic;
 mod ask;
+mod board;
 mod body;
 mod dialect;
 mod elsewhere;
@@ -21,6 +23,7 @@ mod listen;
 mod metrics;
 mod models;
 mod openai;
+mod page;
 mod responses;
 mod server;
 mod stream;
@@ -28,6 +31,7 @@ mod thinking;
 mod tools;
 
 pub use access::Access;
+pub use board::{Day, Prices, Tasks, Tier};
 pub use dialect::Dialect;
 pub use elsewhere::{Asked, Choice, Client, Elsewhere};
 pub use error::{Error, Result};

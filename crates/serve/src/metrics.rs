@@ -1,5 +1,6 @@
 //! Numbers for Prometheus: what the server counts, and what the engines say when they are asked.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 
 use axum::body::Body;
@@ -14,6 +15,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use serde::Serialize;
 use tokio::task::spawn_blocking;
 
 use crate::answer::{End, Reason};
@@ -28,6 +30,10 @@ pub(crate) struct Metrics {
     prompt_tokens: Family<OfModel, Counter>,
     cached_tokens: Family<OfModel, Counter>,
     completion_tokens: Family<OfModel, Counter>,
+    prefill_s: Family<OfModel, Counter<f64, AtomicU64>>,
+    decode_s: Family<OfModel, Counter<f64, AtomicU64>>,
+    /// Requests that got an error, for the board.
+    refused: Counter,
     queue_s: Family<OfModel, Histogram>,
     first_token_s: Family<OfModel, Histogram>,
     answer_s: Family<OfModel, Histogram>,
@@ -51,6 +57,18 @@ struct OfModel {
     model: String,
 }
 
+/// What a model's complete answers add up to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Answered {
+    /// How many, by why they ended.
+    pub(crate) answers: BTreeMap<&'static str, u64>,
+    pub(crate) prompt_tokens: u64,
+    pub(crate) cached_tokens: u64,
+    pub(crate) completion_tokens: u64,
+    pub(crate) prefill_s: f64,
+    pub(crate) decode_s: f64,
+}
+
 /// From a millisecond to half an hour.
 fn seconds() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 2.0, 21))
@@ -66,6 +84,9 @@ impl Metrics {
             prompt_tokens: Family::default(),
             cached_tokens: Family::default(),
             completion_tokens: Family::default(),
+            prefill_s: Family::default(),
+            decode_s: Family::default(),
+            refused: Counter::default(),
             queue_s: histogram(),
             first_token_s: histogram(),
             answer_s: histogram(),
@@ -80,6 +101,11 @@ impl Metrics {
             metrics.cached_tokens.clone(),
         );
         registry.register("completion_tokens", "Tokens of answers", metrics.completion_tokens.clone());
+        let mut spent = |name, help, family: &Family<_, _>| {
+            registry.register_with_unit(name, help, Unit::Seconds, family.clone());
+        };
+        spent("prefill", "Time in which prompts were read", &metrics.prefill_s);
+        spent("decode", "Time in which answers were written", &metrics.decode_s);
         let mut time = |name, help, family: &Family<_, _, fn() -> Histogram>| {
             registry.register_with_unit(name, help, Unit::Seconds, family.clone());
         };
@@ -92,6 +118,35 @@ impl Metrics {
     /// A request was answered, or its answer begun.
     pub(crate) fn answered(&self, path: &str, status: u16) {
         self.requests.get_or_create(&Asked { path: path.to_owned(), status }).inc();
+        if status >= 400 {
+            self.refused.inc();
+        }
+    }
+
+    /// Requests that got an error.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.get()
+    }
+
+    /// What a model answered.
+    pub(crate) fn of(&self, model: &str) -> Answered {
+        let of = OfModel { model: model.to_owned() };
+        let count = |family: &Family<OfModel, Counter>| family.get(&of).map_or(0, |counter| counter.get());
+        let seconds = |family: &Family<OfModel, Counter<f64, AtomicU64>>| {
+            family.get(&of).map_or(0.0, |counter| counter.get())
+        };
+        let ended = |&reason: &&'static str| {
+            let of = Ended { model: model.to_owned(), reason };
+            Some((reason, self.answers.get(&of)?.get()))
+        };
+        Answered {
+            answers: Reason::NAMES.iter().filter_map(ended).collect(),
+            prompt_tokens: count(&self.prompt_tokens),
+            cached_tokens: count(&self.cached_tokens),
+            completion_tokens: count(&self.completion_tokens),
+            prefill_s: seconds(&self.prefill_s),
+            decode_s: seconds(&self.decode_s),
+        }
     }
 
     /// Tokens were read that nothing is to follow.
@@ -108,6 +163,8 @@ impl Metrics {
         self.prompt_tokens.get_or_create(&of).inc_by(prompt_tokens as u64);
         self.cached_tokens.get_or_create(&of).inc_by(cached_tokens as u64);
         self.completion_tokens.get_or_create(&of).inc_by(completion_tokens as u64);
+        self.prefill_s.get_or_create(&of).inc_by(prefill_s);
+        self.decode_s.get_or_create(&of).inc_by(decode_s);
         self.queue_s.get_or_create(&of).observe(queue_s);
         self.first_token_s.get_or_create(&of).observe(queue_s + prefill_s);
         self.answer_s.get_or_create(&of).observe(queue_s + prefill_s + decode_s);
@@ -115,6 +172,9 @@ impl Metrics {
 }
 
 impl Reason {
+    /// All names.
+    const NAMES: [&'static str; 5] = ["stop", "calls", "stop_string", "length", "context"];
+
     /// For people and programs that count.
     pub(crate) fn name(&self) -> &'static str {
         match self {
@@ -175,6 +235,8 @@ fn now(open: usize, stats: &[(String, Stats)]) -> Registry {
     };
     counter("steps", "Forward passes since the model was opened", |stats| stats.steps);
     counter("rows", "Rows of all of them", |stats| stats.rows);
+    counter("read_tokens", "Prompt tokens computed, also of answers that grow", |stats| stats.read_tokens);
+    counter("written_tokens", "Answer tokens, also of answers that grow", |stats| stats.written_tokens);
     counter("drafted_tokens", "Tokens that were guessed and verified", |stats| stats.drafted_tokens);
     counter("accepted_tokens", "Those of them that were right", |stats| stats.accepted_tokens);
     counter("preemptions", "Answers that had to give their blocks to another", |stats| stats.preemptions);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use coder_engine::fit::{Memory, Plan, Tensors};
 use coder_engine::{Engine, Options};
+use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 
@@ -78,6 +79,18 @@ pub(crate) struct Listed {
     pub(crate) bytes: u64,
 }
 
+/// A model as the board shows it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Named {
+    pub(crate) name: String,
+    /// Other names for it.
+    pub(crate) others: Vec<String>,
+    /// Bytes that it takes when it is open.
+    pub(crate) bytes: u64,
+    /// Whether it is.
+    pub(crate) open: bool,
+}
+
 /// An open model that stays open as long as this lives.
 pub(crate) struct Lease {
     pub(crate) engine: Engine,
@@ -145,6 +158,24 @@ impl Models {
     /// Whether somebody has this name, or the name of a role.
     pub(crate) fn knows(&self, name: Option<&str>) -> bool {
         self.resolve(name).is_ok()
+    }
+
+    /// All models, each with its other names, those for many names as well.
+    pub(crate) fn named(&self) -> Vec<Named> {
+        let entries = self.0.entries.iter().enumerate();
+        let others = |at| self.0.aliases.iter().filter(move |(_, of)| *of == at);
+        let named = |(at, entry): (usize, &Entry)| Named {
+            name: entry.name.clone(),
+            others: others(at).map(|(alias, _)| alias.clone()).collect(),
+            bytes: entry.bytes,
+            open: entry.slot().engine.is_some(),
+        };
+        entries.map(named).collect()
+    }
+
+    /// Bytes that all open models may take together.
+    pub(crate) fn most_bytes(&self) -> Option<u64> {
+        self.0.keep.memory
     }
 
     fn resolve(&self, name: Option<&str>) -> Result<usize> {

@@ -12,10 +12,11 @@ use axum::routing::{get, post};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use tokio::task::spawn_blocking;
 
+use crate::board::{self, Board};
 use crate::dialect::Dialect;
 use crate::metrics::{self, Metrics};
 use crate::models::Lease;
-use crate::{Access, Elsewhere, Error, Models, Result, admin, anthropic, openai, responses};
+use crate::{Access, Elsewhere, Error, Models, Result, Tasks, admin, anthropic, openai, page, responses};
 
 /// What clients may take.
 #[derive(Clone, Debug)]
@@ -67,6 +68,7 @@ struct Shared {
     limits: Limits,
     temperature: f32,
     metrics: Metrics,
+    board: Board,
     open: Arc<Semaphore>,
     elsewhere: OnceLock<Arc<dyn Elsewhere>>,
 }
@@ -75,8 +77,8 @@ impl Server {
     /// Answers with `models`.
     pub fn new(models: Models, access: Access, limits: Limits) -> Self {
         let open = Arc::new(Semaphore::new(limits.open));
-        let (metrics, elsewhere) = (Metrics::new(), OnceLock::new());
-        Self(Arc::new(Shared { models, access, limits, temperature: 0.2, metrics, open, elsewhere }))
+        let (metrics, board, elsewhere) = (Metrics::new(), Board::new(), OnceLock::new());
+        Self(Arc::new(Shared { models, access, limits, temperature: 0.2, metrics, board, open, elsewhere }))
     }
 
     /// The same, asking `elsewhere` about every request of a conversation who answers it.
@@ -88,6 +90,12 @@ impl Server {
 
     pub(crate) fn elsewhere(&self) -> Option<&Arc<dyn Elsewhere>> {
         self.0.elsewhere.get()
+    }
+
+    /// Shows on the page what `source` tells of tasks; without one, the page has no such part. It is asked every few
+    /// seconds at most, while somebody looks, and may take its time. An error goes to the log. The first source stays.
+    pub fn show_tasks(&self, source: impl Fn() -> Result<Tasks, String> + Send + Sync + 'static) {
+        self.0.board.show_tasks(Box::new(source));
     }
 
     /// The models.
@@ -106,6 +114,10 @@ impl Server {
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    pub(crate) fn board(&self) -> &Board {
+        &self.0.board
     }
 
     /// Where a request does not say: low, as code wants it.
@@ -159,6 +171,8 @@ impl Server {
             .route("/metrics", get(metrics::metrics))
             .route("/api/version", get(admin::version))
             .route("/api/tags", get(admin::tags))
+            .route("/api/board", get(board::board))
+            .merge(page::files())
             .route("/tokenize", post(admin::tokenize))
             .route("/detokenize", post(admin::detokenize))
             .route("/apply-template", post(admin::apply_template))
@@ -188,7 +202,7 @@ async fn guard(State(server): State<Server>, request: Request, next: Next) -> Re
         && request.headers().contains_key("access-control-request-method");
     let origin = request.headers().get(header::ORIGIN).cloned();
     let counted = request.extensions().get::<MatchedPath>().cloned();
-    let mut response = match access.check(request.headers(), authority, preflight || path == "/health") {
+    let mut response = match access.check(request.headers(), authority, preflight || page::is_open(&path)) {
         Err(error) => error.into_response(),
         Ok(()) if preflight => StatusCode::NO_CONTENT.into_response(),
         Ok(()) => next.run(request).await,

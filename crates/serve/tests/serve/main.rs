@@ -9,6 +9,7 @@ mod fifty;
 mod fuzz;
 mod openai;
 mod openapi;
+mod page;
 mod pool;
 mod responses;
 mod support;
