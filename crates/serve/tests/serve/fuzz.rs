@@ -78,6 +78,10 @@ fn good() -> Vec<(&'static str, Value)> {
         ("/v1/messages", messages),
         ("/v1/messages/count_tokens", counted),
         (
+            "/v1/embeddings",
+            json!({ "model": "embed", "input": ["a", "b"], "dimensions": 4, "encoding_format": "float" }),
+        ),
+        (
             "/tokenize",
             json!({ "content": "a b", "add_special": true, "parse_special": false, "with_pieces": true }),
         ),
