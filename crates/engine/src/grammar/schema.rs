@@ -90,7 +90,7 @@ const MAX_DEPTH: usize = 64;
 /// # Errors
 /// [`Error::Grammar`] with the path (a JSON pointer) of a keyword that would not be enforced.
 pub(crate) fn prepare(schema: &Value) -> Result<Value> {
-    let mut root = match schema {
+    let root = match schema {
         Value::Bool(true) => Map::new(),
         Value::Object(map) => map.clone(),
         other => return Err(Error::Grammar(format!("a JSON Schema is an object, got `{}`", brief(other)))),
