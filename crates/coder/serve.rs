@@ -38,6 +38,9 @@ pub(crate) struct ServeArgs {
     /// a model too: 'claude-opus-*=opus'
     #[arg(long, value_name = "NAME=MODEL", value_parser = alias)]
     alias: Vec<(String, String)>,
+    /// Form of the log on standard error; it has no word of what was asked and answered
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    log: LogForm,
     #[command(flatten)]
     listen: ListenArgs,
     #[command(flatten)]
@@ -49,9 +52,6 @@ pub(crate) struct ServeArgs {
     elsewhere: ElsewhereArgs,
     #[command(flatten)]
     board: BoardArgs,
-    /// Form of the log on standard error; it has no word of what was asked and answered
-    #[arg(long, value_name = "FORM", default_value = "text")]
-    log: LogForm,
 }
 
 #[derive(Args, Debug)]
@@ -139,6 +139,8 @@ const EXAMPLES: &str = "Examples:
   coder serve --model qwen2.5-coder-32b.gguf --model qwen2.5-coder-7b.gguf --alias fast=qwen2.5-coder-7b \\
               --memory 24GiB --keep-alive 10m
   CODER_API_KEY=… coder serve --host 0.0.0.0     for other machines and containers
+  coder serve --egress allow --alias 'claude-opus-*=opus' --default sonnet
+                                                 the rest goes to the rungs of coder config, within its budget
 
 Clients:
   curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\
