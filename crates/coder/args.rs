@@ -207,7 +207,7 @@ pub(crate) struct GrammarArgs {
     /// The answer matches this regular expression as a whole
     #[arg(long, value_name = "REGEX")]
     regex: Option<String>,
-    /// The answer follows the Lark grammar in this file
+    /// The answer follows the grammar in this file: Lark, or llama.cpp's form if its name ends with .gbnf
     #[arg(long, value_name = "FILE")]
     grammar: Option<PathBuf>,
 }
@@ -219,7 +219,9 @@ impl GrammarArgs {
             return Ok(Some(Grammar::JsonSchema(read_json(path)?)));
         }
         if let Some(path) = &self.grammar {
-            return Ok(Some(Grammar::Lark(read_text(path)?)));
+            let text = read_text(path)?;
+            let is_gbnf = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gbnf"));
+            return Ok(Some(if is_gbnf { Grammar::Gbnf(text) } else { Grammar::Lark(text) }));
         }
         Ok(self.regex.clone().map(Grammar::Regex))
     }

@@ -1,6 +1,9 @@
 //! Models elsewhere as writers: what one is asked goes through egress, budget and ledger before it leaves, and comes back
 //! as a draft or an answer. The only place where a request of a task is sent.
 
+#[cfg(all(feature = "cloud", feature = "serve"))]
+mod pass;
+
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -262,46 +265,6 @@ impl<'a> Cloud<'a> {
             }
         };
         Ok(Cleared { outgoing, clearance, price, most_usd })
-    }
-
-    /// A client's request to a rung, if it may leave. The error has the status that says best why it may not.
-    #[cfg(all(feature = "cloud", feature = "serve"))]
-    pub(crate) fn cleared_to_pass(
-        &self,
-        name: &RungName,
-        body: serde_json::Map<String, serde_json::Value>,
-        beta: Option<String>,
-    ) -> Result<Cleared, (u16, String)> {
-        let (rung, endpoint, model) = self.reach(name).map_err(|error| (400, error.to_string()))?;
-        let id = format!("{}-{}", self.run, self.requests.fetch_add(1, Ordering::Relaxed));
-        let asked = |error: coder_escalate::Error| (400, error.to_string());
-        let outgoing =
-            Outgoing::forward(endpoint, (id, model), rung.max_tokens, body, beta).map_err(asked)?;
-        let price = self.prices.of_rung(name, rung).map_err(|error| (502, error.to_string()))?;
-        let most_usd = price.most_usd(&outgoing.most());
-        match self.egress.decide(name, &outgoing, &[], Policy::Allow) {
-            Decision::Cleared(clearance) => Ok(Cleared { outgoing, clearance, price, most_usd }),
-            Decision::Refused(refusal) => Err((403, refusal.to_string())),
-            Decision::AskFirst(_) => {
-                let problem =
-                    "the policy is `ask`, and a server has nobody to ask; start it with `--egress allow`";
-                Err((403, problem.to_owned()))
-            }
-        }
-    }
-
-    /// Sends it, and tells `hear` what comes.
-    #[cfg(all(feature = "cloud", feature = "serve"))]
-    pub(crate) fn pass(
-        &self,
-        rung: &RungName,
-        cleared: &Cleared,
-        gone: &std::sync::atomic::AtomicBool,
-        hear: &(dyn Fn(coder_escalate::Passed<'_>) + Sync),
-    ) -> Result<Paid, String> {
-        self.pay((rung, "serve", None), cleared, |again| {
-            self.client.forward(&cleared.outgoing, gone, again, hear)
-        })
     }
 
     #[cfg(feature = "cloud")]

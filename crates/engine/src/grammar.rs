@@ -3,6 +3,7 @@
 //! Owns the translation into `llguidance`, the form of edits, and the state of one answer. It does not sample.
 
 mod edit;
+mod gbnf;
 mod guided;
 pub(crate) mod schema;
 
@@ -29,6 +30,9 @@ pub enum Grammar {
     Regex(String),
     /// A context-free grammar in llguidance's dialect of Lark, from its rule `start`.
     Lark(String),
+    /// A context-free grammar in llama.cpp's form, from its rule `root`. Characters follow each other as it says, however
+    /// a lexer would cut them.
+    Gbnf(String),
     /// Search/replace blocks that apply to these files, whatever the model's weights are.
     Edit(EditGrammar),
     /// Text with calls of tools, or calls alone.
@@ -134,7 +138,7 @@ impl Matcher {
     pub fn within(tokenizer: &Tokenizer, grammar: &Grammar, limit: usize) -> Result<Self> {
         let size = match grammar {
             Grammar::JsonSchema(value) => value.to_string().len(),
-            Grammar::Regex(text) | Grammar::Lark(text) => text.len(),
+            Grammar::Regex(text) | Grammar::Lark(text) | Grammar::Gbnf(text) => text.len(),
             Grammar::Edit(_) | Grammar::Tools(_) => 0,
         };
         if size > MAX_SOURCE {
@@ -144,6 +148,7 @@ impl Matcher {
             Grammar::JsonSchema(value) => TopLevelGrammar::from_json_schema(schema::prepare(value)?),
             Grammar::Regex(regex) => TopLevelGrammar::from_regex(regex),
             Grammar::Lark(lark) => TopLevelGrammar::from_lark(lark.clone()),
+            Grammar::Gbnf(gbnf) => TopLevelGrammar::from_lark(gbnf::to_lark(gbnf)?),
             Grammar::Edit(edit) => {
                 let body = EditMatcher::new(&tokenizer.trie_env()?, edit, limit)?;
                 return Ok(Self { body: Body::Edit(Box::new(body)) });

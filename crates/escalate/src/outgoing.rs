@@ -86,6 +86,7 @@ impl Outgoing {
     }
 
     /// What the header `anthropic-beta` says.
+    #[cfg(feature = "network")]
     pub(crate) fn beta(&self) -> Option<&str> {
         self.beta.as_deref()
     }

@@ -12,7 +12,7 @@ use coder_engine::{
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::spawn_blocking;
 
-use crate::ask::{Ask, Plan, random};
+use crate::ask::{Ask, FORM, Plan, random};
 use crate::models::Lease;
 use crate::thinking::Thinking;
 use crate::{Error, Result, Server};
@@ -129,6 +129,7 @@ impl Answers {
     /// [`Error::Busy`], [`Error::NoModel`], and all that is wrong with the request.
     pub(crate) async fn begin(server: &Server, model: Option<&str>, ask: Ask) -> Result<Self> {
         ask.check()?;
+        let grammar_field = ask.grammar_field;
         let permit = server.admit()?;
         let lease = server.models().lease(model).await?;
         let model = lease.name().to_owned();
@@ -152,7 +153,8 @@ impl Answers {
             }
             Ok::<_, Error>((prompt_tokens, cancel))
         });
-        let (prompt_tokens, cancel) = begun.await.map_err(|error| Error::Failed(error.to_string()))??;
+        let begun = begun.await.map_err(|error| Error::Failed(error.to_string()))?;
+        let (prompt_tokens, cancel) = begun.map_err(|error| error.renamed(&[(FORM, grammar_field)]))?;
         Ok(Self { prompt_tokens, model, events, _cancel: cancel })
     }
 

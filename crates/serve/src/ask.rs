@@ -16,6 +16,9 @@ const STOPS: usize = 64;
 /// Answers to one request.
 const ANSWERS: usize = 16;
 
+/// The field that asks for the form of an answer, where nothing else is said.
+pub(crate) const FORM: &str = "response_format";
+
 /// One request for answers.
 #[derive(Debug)]
 pub(crate) struct Ask {
@@ -27,6 +30,8 @@ pub(crate) struct Ask {
     pub(crate) seed: Option<u64>,
     pub(crate) stop: Vec<String>,
     pub(crate) grammar: Option<Grammar>,
+    /// The field that asks for it.
+    pub(crate) grammar_field: &'static str,
     /// How many answers.
     pub(crate) count: usize,
 }
@@ -103,7 +108,16 @@ impl Ask {
     /// One greedy answer, as long as there is room.
     pub(crate) fn new(prompt: Prompt) -> Self {
         let sampler = SamplerOptions::default();
-        Self { prompt, max_tokens: None, sampler, seed: None, stop: Vec::new(), grammar: None, count: 1 }
+        Self {
+            prompt,
+            max_tokens: None,
+            sampler,
+            seed: None,
+            stop: Vec::new(),
+            grammar: None,
+            grammar_field: FORM,
+            count: 1,
+        }
     }
 
     /// Checks what the engine would not.

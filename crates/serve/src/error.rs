@@ -117,6 +117,18 @@ impl Error {
         Self::Request { field: field.into().map(str::to_owned), problem: problem.into() }
     }
 
+    /// The same with the names that fields have in the API of whoever asks.
+    pub(crate) fn renamed(self, names: &[(&str, &str)]) -> Self {
+        let Self::Request { field: Some(field), problem } = self else { return self };
+        match names.iter().find(|(name, _)| *name == field) {
+            Some((name, new)) => Self::Request {
+                problem: problem.replace(&format!("`{name}"), &format!("`{new}")),
+                field: Some((*new).to_owned()),
+            },
+            None => Self::Request { field: Some(field), problem },
+        }
+    }
+
     /// The status of the answer.
     pub fn status(&self) -> StatusCode {
         match self {

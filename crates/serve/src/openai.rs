@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::answer::{Logprob, Reason};
-use crate::ask::{any_object, random};
+use crate::ask::{FORM, any_object, random};
 use crate::dialect::{Dialect, json_response};
 use crate::models::Listed;
 use crate::{Error, Result, Server, anthropic};
@@ -132,6 +132,7 @@ pub(crate) struct Named {
 pub(crate) enum Syntax {
     Lark,
     Regex,
+    Gbnf,
 }
 
 impl Format {
@@ -148,6 +149,7 @@ impl Format {
             }
             Self::Grammar { syntax: Syntax::Lark, definition } => Some(Grammar::Lark(definition)),
             Self::Grammar { syntax: Syntax::Regex, definition } => Some(Grammar::Regex(definition)),
+            Self::Grammar { syntax: Syntax::Gbnf, definition } => Some(Grammar::Gbnf(definition)),
         })
     }
 }
@@ -160,9 +162,26 @@ pub(crate) fn refuse(field: &'static str, value: Option<&Value>, remedy: &str) -
     }
 }
 
-/// The remedy for `grammar`.
-pub(crate) const NO_GBNF: &str = ": GBNF cannot be had; use `response_format` with `{\"type\": \"grammar\", \"syntax\": \
-     \"lark\" or \"regex\", \"definition\": …}`, or `json_schema`";
+/// What an answer has to look like, and the field that says so: OpenAI's, or one of the two of llama.cpp's server.
+pub(crate) fn form(
+    format: Option<Format>,
+    json_schema: Option<Value>,
+    grammar: Option<String>,
+) -> Result<(Option<Grammar>, &'static str)> {
+    let format = format.map(Format::grammar).transpose()?.flatten();
+    let schema = json_schema.filter(|schema| !schema.is_null()).map(Grammar::JsonSchema);
+    let grammar = grammar.filter(|text| !text.is_empty()).map(Grammar::Gbnf);
+    match (format, schema, grammar) {
+        (None, None, Some(grammar)) => Ok((Some(grammar), "grammar")),
+        (None, Some(schema), None) => Ok((Some(schema), "json_schema")),
+        (format, None, None) => Ok((format, FORM)),
+        _ => {
+            let problem =
+                "`grammar`, `json_schema` and `response_format` exclude each other; send one of them";
+            Err(Error::request("grammar", problem))
+        }
+    }
+}
 
 /// What all answers of a request begin with.
 #[derive(Clone, Debug)]

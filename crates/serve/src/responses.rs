@@ -127,22 +127,11 @@ impl Body {
 
 /// The same error with the name that a field has in this API.
 fn rename(error: Error) -> Error {
-    let renamed = |field: &str| match field {
-        "response_format" => Some("text.format"),
-        "messages" => Some("input"),
-        "max_tokens" => Some("max_output_tokens"),
-        _ => None,
-    };
-    match error {
-        Error::Request { field: Some(field), problem } => match renamed(&field) {
-            Some(name) => Error::Request {
-                problem: problem.replace(&format!("`{field}"), &format!("`{name}")),
-                field: Some(name.to_owned()),
-            },
-            None => Error::Request { field: Some(field), problem },
-        },
-        other => other,
-    }
+    error.renamed(&[
+        ("response_format", "text.format"),
+        ("messages", "input"),
+        ("max_tokens", "max_output_tokens"),
+    ])
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ fn tokenizer() -> &'static Tokenizer {
     })
 }
 
-fn toy_tokenizer() -> &'static Tokenizer {
+pub(super) fn toy_tokenizer() -> &'static Tokenizer {
     static TOKENIZER: OnceLock<Tokenizer> = OnceLock::new();
     TOKENIZER.get_or_init(toy)
 }
@@ -62,7 +62,7 @@ fn matches(grammar: &Grammar, text: &str) -> bool {
     whole
 }
 
-fn follow(tokenizer: &Tokenizer, grammar: &Grammar, tokens: &[u32]) -> bool {
+pub(super) fn follow(tokenizer: &Tokenizer, grammar: &Grammar, tokens: &[u32]) -> bool {
     let mut matcher = Matcher::new(tokenizer, grammar).unwrap();
     for &token in tokens {
         let allowed = matcher.mask().unwrap().allows(token);

@@ -217,7 +217,7 @@ mod tests {
         let expected = json!({ "model": "big", "max_tokens": 500, "messages": said, "stream": true, "metadata": { "user_id": "u" } });
         assert_eq!(body, expected);
         assert_eq!(
-            (outgoing.most().output, outgoing.beta(), outgoing.endpoint().stream),
+            (outgoing.most().output, outgoing.beta.as_deref(), outgoing.endpoint().stream),
             (500, Some("a-2026, b"), true)
         );
 
@@ -225,7 +225,7 @@ mod tests {
         let (body, outgoing) = forward(Dialect::Openai, asked).unwrap();
         let expected = json!({ "model": "big", "max_tokens": 20, "n": 3, "messages": said, "stream": true, "stream_options": { "include_usage": true } });
         assert_eq!(body, expected);
-        assert_eq!((outgoing.most().output, outgoing.beta()), (60, None));
+        assert_eq!((outgoing.most().output, outgoing.beta.as_deref()), (60, None));
         let (body, outgoing) = forward(Dialect::Openai, json!({ "messages": said })).unwrap();
         assert_eq!((&body["max_tokens"], outgoing.endpoint().stream), (&json!(500), false));
     }

@@ -3,13 +3,13 @@
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use coder_engine::{Grammar, Message, SamplerOptions, Tool, ToolChoice, Usage};
+use coder_engine::{Message, SamplerOptions, Tool, ToolChoice, Usage};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    DONE, Format, Head, NO_GBNF, PING, Sampling, StreamOptions, Texts, event, finish_reason, logprobs,
-    refuse, usage,
+    DONE, Format, Head, PING, Sampling, StreamOptions, Texts, event, finish_reason, form, logprobs, refuse,
+    usage,
 };
 use crate::answer::{Answers, End, Event, Logprob, Part, Piece, What};
 use crate::ask::{Ask, Chat, Prompt};
@@ -44,7 +44,7 @@ pub(crate) struct Body {
     audio: Option<Value>,
     function_call: Option<Value>,
     functions: Option<Value>,
-    grammar: Option<Value>,
+    grammar: Option<String>,
     modalities: Option<Vec<String>>,
     web_search_options: Option<Value>,
 }
@@ -138,7 +138,6 @@ impl Body {
         refuse("audio", self.audio.as_ref(), "")?;
         refuse("function_call", self.function_call.as_ref(), "; use `tool_choice`")?;
         refuse("functions", self.functions.as_ref(), "; use `tools`")?;
-        refuse("grammar", self.grammar.as_ref(), NO_GBNF)?;
         refuse("web_search_options", self.web_search_options.as_ref(), "")?;
         if self.modalities.iter().flatten().any(|kind| kind != "text") {
             return Err(Error::request("modalities", "`modalities`: only `text` is supported"));
@@ -170,13 +169,14 @@ impl Body {
             return Err(Error::request("top_logprobs", problem));
         }
         sampler.logprobs = self.logprobs.unwrap_or(false).then_some(top);
-        let format = self.response_format.map(Format::grammar).transpose()?.flatten();
+        let (grammar, grammar_field) = form(self.response_format, self.json_schema, self.grammar)?;
         Ok(Ask {
             max_tokens: self.max_completion_tokens.or(self.max_tokens),
             sampler,
             seed,
             stop: self.stop.map(Texts::into_vec).unwrap_or_default(),
-            grammar: format.or(self.json_schema.map(Grammar::JsonSchema)),
+            grammar,
+            grammar_field,
             count: self.n.unwrap_or(1),
             ..Ask::new(Prompt::Chat(chat))
         })

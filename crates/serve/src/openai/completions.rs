@@ -2,13 +2,11 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use coder_engine::{Grammar, SamplerOptions, Usage};
+use coder_engine::{SamplerOptions, Usage};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{
-    DONE, Format, Head, NO_GBNF, PING, Sampling, StreamOptions, Texts, event, finish_reason, refuse, usage,
-};
+use super::{DONE, Format, Head, PING, Sampling, StreamOptions, Texts, event, finish_reason, form, usage};
 use crate::answer::{Answers, End, Event, Logprob, Part, Piece, What};
 use crate::ask::{Ask, Prompt};
 use crate::body::Fields;
@@ -36,7 +34,7 @@ struct Body {
     json_schema: Option<Value>,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
-    grammar: Option<Value>,
+    grammar: Option<String>,
 }
 
 /// One prompt, as text or tokens, alone or in a list.
@@ -68,7 +66,6 @@ pub(crate) async fn complete(State(server): State<Server>, fields: Fields) -> Re
 
 impl Body {
     fn into_ask(self, (mut sampler, seed): (SamplerOptions, Option<u64>)) -> Result<Ask> {
-        refuse("grammar", self.grammar.as_ref(), NO_GBNF)?;
         let count = self.n.unwrap_or(1);
         if self.best_of.is_some_and(|best| best != count) {
             return Err(Error::request("best_of", "`best_of` is not supported; all `n` answers are given"));
@@ -80,13 +77,14 @@ impl Body {
             return Err(Error::request("logprobs", format!("`logprobs`: must be between `0` and `{TOP}`")));
         }
         sampler.logprobs = self.logprobs;
-        let format = self.response_format.map(Format::grammar).transpose()?.flatten();
+        let (grammar, grammar_field) = form(self.response_format, self.json_schema, self.grammar)?;
         Ok(Ask {
             max_tokens: Some(self.max_tokens.unwrap_or(TOKENS)),
             sampler,
             seed,
             stop: self.stop.map(Texts::into_vec).unwrap_or_default(),
-            grammar: format.or(self.json_schema.map(Grammar::JsonSchema)),
+            grammar,
+            grammar_field,
             count,
             ..Ask::new(self.prompt.with(self.suffix)?)
         })

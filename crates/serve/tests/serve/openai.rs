@@ -199,6 +199,13 @@ fn an_answer_keeps_its_form() {
     assert!(["BUG", "TASK"].contains(&content(word).as_str()));
     let word = json!({ "response_format": { "type": "grammar", "syntax": "lark", "definition": "start: \"yes\" | \"no\"" } });
     assert!(["yes", "no"].contains(&content(word).as_str()));
+    let word =
+        json!({ "grammar": "root ::= kind # one of them\nkind ::= \"FEAT\" | [A-C]{3}", "temperature": 1.5 });
+    let word = content(word);
+    assert!(
+        word == "FEAT" || (word.len() == 3 && word.bytes().all(|b| (b'A'..=b'C').contains(&b))),
+        "{word}"
+    );
 }
 
 /// What the server cannot do it says, and names the field.
@@ -228,8 +235,10 @@ fn bad_requests_name_the_field() {
         ),
         (json!({ "response_format": { "type": "xml" } }), "response_format.type"),
         (json!({ "response_format": { "type": "json_schema" } }), "response_format"),
-        (json!({ "json_schema": { "type": "object", "dependentSchemas": {} } }), "response_format"),
-        (json!({ "grammar": "root ::= \"x\"" }), "grammar"),
+        (json!({ "json_schema": { "type": "object", "dependentSchemas": {} } }), "json_schema"),
+        (json!({ "grammar": "root ::= nobody" }), "grammar"),
+        (json!({ "grammar": "root ::= \"x\"", "json_schema": {} }), "grammar"),
+        (json!({ "grammar": 5 }), "grammar"),
         (json!({ "functions": [] }), "functions"),
         (json!({ "audio": {} }), "audio"),
         (json!({ "modalities": ["audio"] }), "modalities"),

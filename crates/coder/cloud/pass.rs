@@ -1,0 +1,48 @@
+//! Requests of clients that are passed on as they are: the same way out as those of tasks, with the same account.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use coder_escalate::{Decision, Outgoing, Passed, Policy, RungName};
+use serde_json::{Map, Value};
+
+use super::{Cleared, Cloud, Paid};
+
+impl Cloud<'_> {
+    /// A client's request to a rung, if it may leave. The error has the status that says best why it may not.
+    pub(crate) fn cleared_to_pass(
+        &self,
+        name: &RungName,
+        body: Map<String, Value>,
+        beta: Option<String>,
+    ) -> Result<Cleared, (u16, String)> {
+        let (rung, endpoint, model) = self.reach(name).map_err(|error| (400, error.to_string()))?;
+        let id = format!("{}-{}", self.run, self.requests.fetch_add(1, Ordering::Relaxed));
+        let asked = |error: coder_escalate::Error| (400, error.to_string());
+        let outgoing =
+            Outgoing::forward(endpoint, (id, model), rung.max_tokens, body, beta).map_err(asked)?;
+        let price = self.prices.of_rung(name, rung).map_err(|error| (502, error.to_string()))?;
+        let most_usd = price.most_usd(&outgoing.most());
+        match self.egress.decide(name, &outgoing, &[], Policy::Allow) {
+            Decision::Cleared(clearance) => Ok(Cleared { outgoing, clearance, price, most_usd }),
+            Decision::Refused(refusal) => Err((403, refusal.to_string())),
+            Decision::AskFirst(_) => {
+                let problem =
+                    "the policy is `ask`, and a server has nobody to ask; start it with `--egress allow`";
+                Err((403, problem.to_owned()))
+            }
+        }
+    }
+
+    /// Sends it, and tells `hear` what comes.
+    pub(crate) fn pass(
+        &self,
+        rung: &RungName,
+        cleared: &Cleared,
+        gone: &AtomicBool,
+        hear: &(dyn Fn(Passed<'_>) + Sync),
+    ) -> Result<Paid, String> {
+        self.pay((rung, "serve", None), cleared, |again| {
+            self.client.forward(&cleared.outgoing, gone, again, hear)
+        })
+    }
+}
