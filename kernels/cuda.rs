@@ -272,6 +272,7 @@ impl Backend for Cuda {
     fn rms_norm(&mut self, y: &mut Buf, x: &Buf, w: &Buf, eps: f32) -> Result<()> {
         let w = w.vector_of("weight of a norm", x.cols)?;
         y.begin("normalised rows", x.used, x.cols)?;
+        y.rounded.set(true);
         let (y, x) = (y.operand(), x.operand());
         // SAFETY: as in `quantize`; `w` has the columns of `x`.
         self.run("rms_norm", (y, x, w, eps.to_bits()), |api, d| unsafe { (api.rms_norm)(d, &y, &x, w, eps) })
@@ -286,7 +287,21 @@ impl Backend for Cuda {
         }
         let (y, x, w) = (y.operand(), x.operand(), w.operand());
         // SAFETY: as in `quantize`; the weight's pointers are its own allocation of `[out, cols]`.
-        self.run("matmul", (y, x, w), |api, d| unsafe { (api.matmul)(d, &y, &x, &w) })
+        self.run("matmul", (y, x, w), |api, d| unsafe { (api.matmul)(d, &y, &x, &w, 0) })
+    }
+
+    /// One launch less than its parts, and the product's results are not written to be read again.
+    fn matmul_add(&mut self, x: &mut Buf, y: &Buf, w: &Mat, _h: &mut Buf) -> Result<()> {
+        w.dense("experts of a dense weight")?;
+        equal("columns of a product's input", y.cols, w.cols)?;
+        equal("columns of a sum", w.out, x.cols)?;
+        equal("rows of a sum", y.rows(), x.rows())?;
+        if w.quantized {
+            self.quantize(y)?;
+        }
+        let (x, y, w) = (x.written(), y.operand(), w.operand());
+        // SAFETY: as in `matmul`.
+        self.run("matmul_add", (x, y, w), |api, d| unsafe { (api.matmul)(d, &x, &y, &w, 1) })
     }
 
     fn bias(&mut self, x: &mut Buf, b: &Buf) -> Result<()> {
@@ -297,6 +312,17 @@ impl Backend for Cuda {
     }
 
     fn rope(&mut self, qkv: &mut Buf, norm: Option<&QkNorm<Buf>>, kv: &mut Kv, rope: &Rope) -> Result<()> {
+        self.bias_rope(qkv, None, norm, kv, rope)
+    }
+
+    fn bias_rope(
+        &mut self,
+        qkv: &mut Buf,
+        bias: Option<&Buf>,
+        norm: Option<&QkNorm<Buf>>,
+        kv: &mut Kv,
+        rope: &Rope,
+    ) -> Result<()> {
         let heads = kv.heads;
         if rope.heads != heads {
             let (expected, got) = (format!("{heads:?}"), format!("{:?}", rope.heads));
@@ -306,12 +332,16 @@ impl Backend for Cuda {
         self.fits(qkv, kv)?;
         let mut rotation = api::Rotation {
             radians: [0.0; MAX_HEAD / 2],
+            bias: std::ptr::null(),
             q_norm: std::ptr::null(),
             k_norm: std::ptr::null(),
             eps: rope.eps,
         };
         for (i, radians) in rotation.radians[..heads.dim / 2].iter_mut().enumerate() {
             *radians = rope.theta.powf(-2.0 * i as f64 / heads.dim as f64);
+        }
+        if let Some(bias) = bias {
+            rotation.bias = bias.vector_of("bias", qkv.cols)?;
         }
         if let Some(norm) = norm {
             rotation.q_norm = norm.q.vector_of("weight of the query norm", heads.dim)?;
@@ -328,6 +358,7 @@ impl Backend for Cuda {
         equal("columns of queries, keys and values", qkv.cols, kv.heads.qkv_cols())?;
         self.fits(qkv, kv)?;
         y.begin("attention", qkv.used, kv.heads.q_cols())?;
+        y.rounded.set(true);
         // Made with the cache, for heads at least as large.
         let data = self.partials.borrow().as_ref().map_or(std::ptr::null_mut(), |p| p.at(0).cast());
         let partials = api::Partials { data, places: PLACES as i32 };
@@ -349,6 +380,7 @@ impl Backend for Cuda {
     fn swiglu(&mut self, y: &mut Buf, gate_up: &Buf) -> Result<()> {
         equal("columns of gate and up", gate_up.cols, y.cols.saturating_mul(2))?;
         y.begin("gated rows", gate_up.used, y.cols)?;
+        y.rounded.set(true);
         let (y, gate_up) = (y.operand(), gate_up.operand());
         // SAFETY: as in `quantize`; a gated row is half of its input.
         self.run("swiglu", (y, gate_up), |api, d| unsafe { (api.swiglu)(d, &y, &gate_up) })

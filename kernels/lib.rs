@@ -192,6 +192,21 @@ pub trait Backend: Sized {
         self.matmul(y, h, w)
     }
 
+    /// Adds `bias` to the rows if there is one, and then is [`rope`](Self::rope).
+    fn bias_rope(
+        &mut self,
+        qkv: &mut Self::Buf,
+        bias: Option<&Self::Buf>,
+        norm: Option<&QkNorm<Self::Buf>>,
+        kv: &mut Self::Kv,
+        rope: &Rope,
+    ) -> Result<()> {
+        if let Some(bias) = bias {
+            self.bias(qkv, bias)?;
+        }
+        self.rope(qkv, norm, kv, rope)
+    }
+
     /// `x += w · y`; `h [rows, out]` is scratch.
     fn matmul_add(
         &mut self,

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CODER_CUDA_API_VERSION 1
+#define CODER_CUDA_API_VERSION 2
 
 typedef struct Device Device;  // one card, one stream
 typedef struct Graph Graph;    // operations that were captured, ready to be replayed
@@ -101,6 +101,7 @@ enum { ATTENTION_CHUNK = 256, BLOCK = 32, MAX_HEAD = 256 };
 
 typedef struct {
   double radians[MAX_HEAD / 2];  // per position, of each of the dim / 2 pairs
+  const float *bias;             // [cols of qkv], added first, or null
   const float *q_norm, *k_norm;  // [dim] each, or null
   float eps;
 } Rotation;
@@ -131,11 +132,11 @@ typedef struct {
   int (*capture_end)(Device *, Graph **);               // also after a failure, to leave capture
   int (*replay)(Device *, Graph *);
   void (*forget)(Graph *);
-  // ---- operations, see `Backend` in lib.rs
+  // ---- operations, see `Backend` in lib.rs. rms_norm, attention and swiglu also round y, if it has y.q
   int (*embed)(Device *, const Rows *x, const Matrix *table, const Batch *);
   int (*rms_norm)(Device *, const Rows *y, const Rows *x, const float *w, float eps);
   int (*quantize)(Device *, const Rows *x);             // fills q, scale, sum from x
-  int (*matmul)(Device *, const Rows *y, const Rows *x, const Matrix *w);
+  int (*matmul)(Device *, const Rows *y, const Rows *x, const Matrix *w, int32_t adds);  // to y, or instead of it
   int (*bias)(Device *, const Rows *x, const float *b);
   int (*rope)(Device *, const Rows *qkv, const Cache *, const Rotation *, const Batch *);
   int (*attention)(Device *, const Rows *y, const Rows *qkv, const Cache *, const Batch *, const Partials *);

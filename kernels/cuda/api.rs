@@ -6,7 +6,7 @@
 use std::ffi::{c_char, c_int, c_void};
 
 /// The version of the interface that this file mirrors.
-pub(super) const VERSION: i32 = 1;
+pub(super) const VERSION: i32 = 2;
 
 /// Positions that one chunk of attention covers.
 pub(super) const ATTENTION_CHUNK: usize = 256;
@@ -120,6 +120,7 @@ pub(super) struct Routes {
 #[repr(C)]
 pub(super) struct Rotation {
     pub(super) radians: [f64; MAX_HEAD / 2],
+    pub(super) bias: *const f32,
     pub(super) q_norm: *const f32,
     pub(super) k_norm: *const f32,
     pub(super) eps: f32,
@@ -128,7 +129,7 @@ pub(super) struct Rotation {
 impl std::hash::Hash for Rotation {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         self.radians.iter().for_each(|r| r.to_bits().hash(state));
-        (self.q_norm, self.k_norm, self.eps.to_bits()).hash(state);
+        (self.bias, self.q_norm, self.k_norm, self.eps.to_bits()).hash(state);
     }
 }
 
@@ -166,7 +167,7 @@ pub struct Api {
     pub(super) embed: unsafe extern "C" fn(Device, *const Rows, *const Matrix, *const Batch) -> c_int,
     pub(super) rms_norm: unsafe extern "C" fn(Device, *const Rows, *const Rows, *const f32, f32) -> c_int,
     pub(super) quantize: unsafe extern "C" fn(Device, *const Rows) -> c_int,
-    pub(super) matmul: unsafe extern "C" fn(Device, *const Rows, *const Rows, *const Matrix) -> c_int,
+    pub(super) matmul: unsafe extern "C" fn(Device, *const Rows, *const Rows, *const Matrix, i32) -> c_int,
     pub(super) bias: unsafe extern "C" fn(Device, *const Rows, *const f32) -> c_int,
     pub(super) rope:
         unsafe extern "C" fn(Device, *const Rows, *const Cache, *const Rotation, *const Batch) -> c_int,

@@ -4,6 +4,7 @@
 // kernel merges what they leave in `Partials`. Many rows, or more chunks than there are places: a block takes the rows
 // of a tile through the chunks of their context, so that keys and values are read once for all of them. softmax.cuh has
 // the arithmetic of both.
+#include "rounding.cuh"
 #include "softmax.cuh"
 
 namespace CODER_NAMESPACE {
@@ -37,15 +38,17 @@ struct Decode {
   float mix[PIECES][DECODED / 2][WIDTH];
 };
 
-// Where a block leaves its chunk: `a` [heads, stride], maximum and sum behind each head's columns; or, if `last`, y.
+// Where a block leaves its chunk: `a` [heads, stride], maximum and sum behind each head's columns; or, if `last`, y, whose
+// element `at` its first is, and y's rounding.
 struct Out {
   float *a;
   int stride;
   bool last;
+  size_t at;
 };
 
 // Adds the pieces' sums of WIDTH columns from c0 on, of half of the block's heads from h0 on; they lie in s.mix.
-__device__ inline void add_pieces(const Decode &s, const Out &out, int h0, int heads, int c0, int dim, int pieces) {
+__device__ inline void add_pieces(const Decode &s, const Out &out, const Rows &y, int h0, int heads, int c0, int dim, int pieces) {
   for (int e = threadIdx.x; e < DECODED / 2 * WIDTH; e += THREADS) {
     int j = e / WIDTH, c = e % WIDTH;
     if (h0 + j >= heads || c0 + c >= dim) continue;
@@ -54,7 +57,9 @@ __device__ inline void add_pieces(const Decode &s, const Out &out, int h0, int h
     float peak, sum;
     total(s.softmax, h0 + j, peak, sum);
     float *to = out.a + size_t(h0 + j) * out.stride;
-    to[c0 + c] = out.last ? a / sum : a;
+    float result = out.last ? a / sum : a;
+    to[c0 + c] = result;
+    if (out.last && y.q) round_columns<1>(y, out.at + (h0 + j) * out.stride + c0 + c, {result}, true);
     if (!out.last && c0 + c == 0) to[dim] = peak, to[dim + 1] = sum;
   }
 }
@@ -62,8 +67,8 @@ __device__ inline void add_pieces(const Decode &s, const Out &out, int h0, int h
 // The weighted values of a chunk of which `visible` positions are seen. A warp takes a piece, a lane four columns;
 // `block` is the warp's block of the cache. Weights lie in shared memory.
 template <int TYPE>
-__device__ inline void mix_chunk(Decode &s, const Side &values, const Out &out, int kv_heads, int kv_head, int block,
-                                 int heads, int visible) {
+__device__ inline void mix_chunk(Decode &s, const Side &values, const Out &out, const Rows &y, int kv_heads, int kv_head,
+                                 int block, int heads, int visible) {
   constexpr int AHEAD = 8;  // positions whose loads are under way together
   int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
   int here = visible - warp * BLOCK, pieces = min(ceil_div(visible, BLOCK), PIECES);
@@ -99,29 +104,34 @@ __device__ inline void mix_chunk(Decode &s, const Side &values, const Out &out, 
         *reinterpret_cast<float4 *>(&s.mix[warp][j][4 * lane]) = v;
       }
       sync_block();
-      add_pieces(s, out, h0, heads, c0, values.dim, pieces);
+      add_pieces(s, out, y, h0, heads, c0, values.dim, pieces);
     }
   }
 }
 
 // One chunk of one row for the heads of a group. Grid (row, key and value head · parts of its group, chunk), a thread a
 // position. qkv [rows, (q heads + 2 · kv heads) · dim], dim even and ≤ MAX_HEAD; leaves a, m and l in partials
-// [row · chunks + chunk, q head, dim + 2], or the row's y [q heads, dim] if `chunks` is 1; then padding gets 0. Blocks
-// of chunks that the row does not reach return at once. Reads the chunk's keys and values once.
+// [row · chunks + chunk, q head, dim + 2], or the row's y [q heads, dim] if `chunks` is 1; then padding gets 0. y is rounded
+// too if it has y.q; heads are then whole runs, so that the lanes of a warp stay together. Blocks of chunks that the row does
+// not reach return at once. Reads the chunk's keys and values once.
 template <int TYPE>
 __global__ void __launch_bounds__(THREADS, 2)
-decode_kernel(float *y, float *partials, const float *qkv, Cache cache, Batch batch, Group group) {
+decode_kernel(Rows y, float *partials, const float *qkv, Cache cache, Batch batch, Group group) {
   Decode &s = shared<Decode>();
   int row = blockIdx.x, chunk = blockIdx.z, dim = cache.dim, first = chunk * ATTENTION_CHUNK;
   int kv_head = blockIdx.y / group.parts, part = blockIdx.y % group.parts;
   int heads = min(group.heads, group.size - part * group.heads), head = kv_head * group.size + part * group.heads;
   bool last = batch.chunks == 1;
-  Out out = {y + (size_t(row) * cache.q_heads + head) * dim, dim, last};
+  size_t at = (size_t(row) * cache.q_heads + head) * dim;
+  Out out = {y.x + at, dim, last, at};
   size_t place = size_t(row) * batch.chunks + chunk;
-  if (!last) out = {partials + (place * cache.q_heads + head) * (dim + 2), dim + 2, last};
+  if (!last) out = {partials + (place * cache.q_heads + head) * (dim + 2), dim + 2, last, 0};
   int table = batch.table_at[row], seen = batch.positions[row] + 1;
   if (table < 0) {
-    for (int c = threadIdx.x; last && c < heads * dim; c += THREADS) out.a[c] = 0.0f;
+    for (int c = threadIdx.x; last && c < heads * dim; c += THREADS) {
+      out.a[c] = 0.0f;
+      if (y.q) round_columns<1>(y, at + c, {0.0f}, true);
+    }
     return;
   }
   if (first >= seen) return;
@@ -141,7 +151,7 @@ decode_kernel(float *y, float *partials, const float *qkv, Cache cache, Batch ba
 #pragma unroll
   for (int j = 0; j < DECODED; j++) s.weights[threadIdx.x][j] = w[j];
   sync_block();
-  mix_chunk<TYPE>(s, Side{cache.v, cache.v_scale, dim}, out, cache.kv_heads, kv_head, block, heads, visible);
+  mix_chunk<TYPE>(s, Side{cache.v, cache.v_scale, dim}, out, y, cache.kv_heads, kv_head, block, heads, visible);
 }
 
 struct Chunks {
@@ -151,12 +161,11 @@ struct Chunks {
 
 // y = A / L from the chunks of `partials` [row · chunks + chunk, q head, dim + 2], in ascending order; 0 for padding.
 // Grid (row, q head), a thread a chunk for the scales and then two columns. Reads what the decoding kernel wrote,
-// writes y [rows, q heads · dim].
-__global__ void __launch_bounds__(MERGED) merge_kernel(float *y, const float *partials, Batch batch, int dim) {
+// writes y [rows, q heads · dim], and rounds it as that does.
+__global__ void __launch_bounds__(MERGED) merge_kernel(Rows y, const float *partials, Batch batch, int dim) {
   Chunks &s = shared<Chunks>();
   int row = blockIdx.x, head = blockIdx.y, heads = gridDim.y, thread = threadIdx.x;
-  y += (size_t(row) * heads + head) * dim;
-  size_t stride = size_t(heads) * (dim + 2);
+  size_t at = (size_t(row) * heads + head) * dim, stride = size_t(heads) * (dim + 2);
   const float *from = partials + (size_t(row) * batch.chunks * heads + head) * (dim + 2);
   int count = batch.table_at[row] < 0 ? 0 : min(batch.positions[row] / ATTENTION_CHUNK + 1, batch.chunks);
   float peak = as_float(0xff800000u), sum = 0.0f, a[MAX_HEAD / MERGED] = {};
@@ -192,7 +201,10 @@ __global__ void __launch_bounds__(MERGED) merge_kernel(float *y, const float *pa
 #pragma unroll
   for (int n = 0; n < MAX_HEAD / MERGED; n++) {
     int c = thread + n * MERGED;
-    if (c < dim) y[c] = count > 0 ? a[n] / sum : 0.0f;
+    if (c >= dim) continue;
+    float result = count > 0 ? a[n] / sum : 0.0f;
+    y.x[at + c] = result;
+    if (y.q) round_columns<1>(y, at + c, {result}, true);
   }
 }
 
@@ -392,18 +404,24 @@ int launch_attention(Device *device, const Rows *y, const Rows *qkv, const Cache
   if (rows <= TILED_ROWS && size_t(rows) * batch->chunks <= size_t(partials->places)) {
     Group few = group_of(*cache, DECODED);
     dim3 grid(rows, cache->kv_heads * few.parts, batch->chunks);
-    int failed = launch(device, "attention", decode_kernel<TYPE>, grid, THREADS, sizeof(Decode), y->x, partials->data,
+    Rows to = *y;
+    bool later = y->q && dim % ROUNDED;
+    if (later) to.q = nullptr;
+    int failed = launch(device, "attention", decode_kernel<TYPE>, grid, THREADS, sizeof(Decode), to, partials->data,
                         qkv->x, *cache, *batch, few);
-    if (failed || batch->chunks == 1) return failed;
-    return launch(device, "attention merge", merge_kernel, dim3(rows, cache->q_heads), MERGED, sizeof(Chunks), y->x,
-                  partials->data, *batch, dim);
+    if (!failed && batch->chunks > 1) {
+      failed = launch(device, "attention merge", merge_kernel, dim3(rows, cache->q_heads), MERGED, sizeof(Chunks), to,
+                      partials->data, *batch, dim);
+    }
+    return failed || !later ? failed : quantize(device, y);
   }
   int room = dim <= WIDTH ? TILE : TILE / 2;
   Group many = group_of(*cache, room);
   int together = room / many.heads;
   dim3 grid(ceil_div(rows, together), cache->kv_heads * many.parts);
-  return launch(device, "attention of tiles", tile_kernel<TYPE>, grid, THREADS, sizeof(Tile), y->x, qkv->x, *cache,
-                *batch, many, together, rows);
+  int failed = launch(device, "attention of tiles", tile_kernel<TYPE>, grid, THREADS, sizeof(Tile), y->x, qkv->x, *cache,
+                      *batch, many, together, rows);
+  return failed || !y->q ? failed : quantize(device, y);
 }
 
 }  // namespace

@@ -54,7 +54,7 @@ int refuse(const char *why);
 int embed(Device *, const Rows *x, const Matrix *table, const Batch *);
 int rms_norm(Device *, const Rows *y, const Rows *x, const float *w, float eps);
 int quantize(Device *, const Rows *x);
-int matmul(Device *, const Rows *y, const Rows *x, const Matrix *w);
+int matmul(Device *, const Rows *y, const Rows *x, const Matrix *w, int32_t adds);
 int bias(Device *, const Rows *x, const float *b);
 int rope(Device *, const Rows *qkv, const Cache *, const Rotation *, const Batch *);
 int attention(Device *, const Rows *y, const Rows *qkv, const Cache *, const Batch *, const Partials *);

@@ -1,6 +1,6 @@
 // What goes element by element: sums, biases, gates, gathered rows.
-#include "common.cuh"
 #include "exp.cuh"
+#include "rounding.cuh"
 
 namespace CODER_NAMESPACE {
 
@@ -18,14 +18,29 @@ __global__ void select_kernel(float *y, const float *x, const int32_t *wanted, i
   for (int c = threadIdx.x; c < cols; c += THREADS) y[to + c] = x[from + c];
 }
 
-// y = silu(gate) · up (Shazeer, "GLU Variants Improve Transformer", 2020). gate_up [rows, gate ‖ up], y [rows, ffn].
-// A block 256 columns of a row; moves 12 bytes an output.
-__global__ void swiglu_kernel(float *y, const float *gate_up, int ffn) {
+__device__ inline float gated(float gate, float up) { return gate / (1.0f + exponential(0.0f - gate)) * up; }
+
+// y = silu(gate) · up (Shazeer, "GLU Variants Improve Transformer", 2020), and the rounding of y. gate_up [rows, gate ‖ up],
+// y [rows, ffn], ffn whole runs. A thread four columns of a row; moves 13.4 bytes an output.
+__global__ void swiglu_kernel(Rows y, const float *gate_up) {
+  int ffn = y.cols, here = 4 * int(blockIdx.y * THREADS + threadIdx.x);
+  // All lanes of a warp go on together: those behind the last column repeat it.
+  if (here - 4 * int(threadIdx.x % WARP) >= ffn) return;
+  int c = min(here, ffn - 4);
+  const float *row = gate_up + size_t(blockIdx.x) * 2 * ffn + c;
+  float4 g = *reinterpret_cast<const float4 *>(row), u = *reinterpret_cast<const float4 *>(row + ffn);
+  const float v[4] = {gated(g.x, u.x), gated(g.y, u.y), gated(g.z, u.z), gated(g.w, u.w)};
+  size_t at = size_t(blockIdx.x) * ffn + c;
+  if (here < ffn) *reinterpret_cast<float4 *>(y.x + at) = make_float4(v[0], v[1], v[2], v[3]);
+  round_columns(y, at, v, here < ffn);
+}
+
+// The same for rows of any length, without a rounding. A thread a column.
+__global__ void swiglu_any_kernel(float *y, const float *gate_up, int ffn) {
   int c = blockIdx.y * THREADS + threadIdx.x;
   if (c >= ffn) return;
   const float *row = gate_up + size_t(blockIdx.x) * 2 * ffn;
-  float gate = row[c];
-  y[size_t(blockIdx.x) * ffn + c] = gate / (1.0f + exponential(0.0f - gate)) * row[ffn + c];
+  y[size_t(blockIdx.x) * ffn + c] = gated(row[c], row[ffn + c]);
 }
 
 static int launch_add(Device *device, const Rows *x, const float *y, bool one) {
@@ -42,8 +57,12 @@ int bias(Device *device, const Rows *x, const float *b) { return launch_add(devi
 int swiglu(Device *device, const Rows *y, const Rows *gate_up) {
   if (gate_up->rows == 0) return OK;
   if (gate_up->cols != 2 * y->cols) return refuse("swiglu: rows are not gate and up");
+  if (y->q != nullptr && y->cols % ROUNDED == 0) {
+    dim3 grid(gate_up->rows, ceil_div(y->cols, 4 * THREADS));
+    return launch(device, "swiglu", swiglu_kernel, grid, THREADS, 0, *y, gate_up->x);
+  }
   dim3 grid(gate_up->rows, ceil_div(y->cols, THREADS));
-  return launch(device, "swiglu", swiglu_kernel, grid, THREADS, 0, y->x, gate_up->x, y->cols);
+  return launch(device, "swiglu", swiglu_any_kernel, grid, THREADS, 0, y->x, gate_up->x, y->cols);
 }
 
 int select(Device *device, const Rows *y, const Rows *x, const Batch *batch) {

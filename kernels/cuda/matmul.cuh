@@ -15,11 +15,15 @@ constexpr int SEGMENT = 8;  // runs that are summed as a tree
 // Rows up to which weights are read once for each row, with no tile of rows.
 constexpr int FEW_ROWS = 8;
 
-// y[e] = part[expert of e] · x[e / sharing] for entries e. Without experts, an entry is a row.
+constexpr int PARTS = sizeof(Matrix::part) / sizeof(Part);
+
+// y[e] = part[expert of e] · x[e / sharing] for entries e, or y[e] += that if `adds`. Without experts, an entry is a row.
 struct Product {
-  float *y;  // [entries, out]; the part makes columns first .. first + part.rows
+  float *y;  // [entries, out]; a part makes columns first .. first + part.rows
   Rows x;    // [entries / sharing, cols]
-  Part part;
+  Part part[PARTS];  // of one type
+  int32_t parts;
+  int32_t adds;
   int32_t out;
   int32_t entries;
   int32_t most;           // entries that one expert has at most
@@ -45,7 +49,18 @@ __device__ inline float run_value(const float (&scale)[Codes<TYPE>::SCALES], con
   return x_scale * v;
 }
 
-// The launchers of the two ways, by the part's type.
+// What a launch is called, by the type of its weights.
+constexpr const char *PRODUCT[TYPES] = {"matmul F32",  "matmul F16",  "matmul BF16", "matmul Q4_0", "matmul Q4_1",
+                                        "matmul Q5_0", "matmul Q5_1", "matmul Q8_0", "matmul Q2_K", "matmul Q3_K",
+                                        "matmul Q4_K", "matmul Q5_K", "matmul Q6_K", "matmul IQ4_NL", "matmul IQ4_XS"};
+
+// Output `o` of a part for entry e.
+__device__ inline void put(const Product &p, const Part &part, int e, int o, float v) {
+  float *to = p.y + size_t(e) * p.out + part.first + o;
+  *to = p.adds ? *to + v : v;
+}
+
+// The launchers of the two ways, by the parts' type. Many rows are for one part.
 int matmul_few(Device *, const Product &);
 int matmul_many(Device *, const Product &);
 

@@ -14,22 +14,31 @@ constexpr __host__ __device__ int resident(int type, int rows) {
 // Outputs that a warp makes together: loads in flight where there are few rows to work on.
 constexpr __host__ __device__ int outputs_of(int rows) { return rows <= 2 ? 2 : 1; }
 
-// Four numbers of a float row from `at` on, zero from `left` on. `wide`: rows are whole fours.
-template <int TYPE>
-__device__ inline void four(const uint8_t *plane, size_t at, int left, bool wide, float (&to)[4]) {
+// Blocks that make a part's outputs.
+template <int ROWS>
+__host__ __device__ inline int blocks_of(const Part &part) {
+  return ceil_div(part.rows, WARPS * outputs_of(ROWS));
+}
+
+// N numbers of a float row from `at` on, zero from `left` on. `wide`: rows are whole 16 bytes, and so are N numbers.
+template <int TYPE, int N>
+__device__ inline void numbers(const uint8_t *plane, size_t at, int left, bool wide, float (&to)[N]) {
+  constexpr int BYTES = TYPE == F32 ? 4 : 2, EACH = 16 / BYTES;
   if (wide && left > 0) {
-    if (TYPE == F32) {
-      float4 v = field<float4>(plane, 4 * at);
-      to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
-    } else {
-      uint2 v = field<uint2>(plane, 2 * at);
-      uint16_t bits[4] = {uint16_t(v.x), uint16_t(v.x >> 16), uint16_t(v.y), uint16_t(v.y >> 16)};
 #pragma unroll
-      for (int i = 0; i < 4; i++) to[i] = TYPE == F16 ? half_to_float(bits[i]) : as_float(uint32_t(bits[i]) << 16);
+    for (int i = 0; i < N; i += EACH) {
+      uint4 v = field<uint4>(plane, BYTES * (at + i));
+      const uint32_t word[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+      for (int k = 0; k < EACH; k++) {
+        if (TYPE == F32) to[i + k] = as_float(word[k]);
+        if (TYPE == F16) to[i + k] = half_to_float(uint16_t(word[k / 2 % 4] >> k % 2 * 16));
+        if (TYPE == BF16) to[i + k] = as_float(word[k / 2 % 4] >> k % 2 * 16 << 16);
+      }
     }
   } else {
 #pragma unroll
-    for (int i = 0; i < 4; i++) to[i] = i < left ? number<TYPE>(plane, at + i) : 0.0f;
+    for (int i = 0; i < N; i++) to[i] = i < left ? number<TYPE>(plane, at + i) : 0.0f;
   }
 }
 
@@ -40,11 +49,11 @@ struct RunOf {
   using C = Codes<TYPE>;
   using Raw = typename C::Raw;
 
-  static __device__ inline void read(const Product &p, size_t o, int b, Raw &to) {
-    read_run<TYPE>(p.part, o * (p.x.cols / RUN) + b, to);
+  static __device__ inline void read(const Product &p, const Part &part, size_t o, int b, Raw &to) {
+    read_run<TYPE>(part, o * (p.x.cols / RUN) + b, to);
   }
 
-  static __device__ inline void values(const Product &p, const Raw &raw, size_t, int b, const size_t (&row)[ROWS], float *v) {
+  static __device__ inline void values(const Product &p, const Part &, const Raw &raw, size_t, int b, const size_t (&row)[ROWS], float *v) {
     typename C::Of w;
     unpack_run<TYPE>(raw, b, w);
 #pragma unroll
@@ -72,23 +81,24 @@ template <int TYPE, int ROWS>
 struct RunOf<TYPE, ROWS, true> {
   struct Raw {};
 
-  static __device__ inline void read(const Product &, size_t, int, Raw &) {}
+  static __device__ inline void read(const Product &, const Part &, size_t, int, Raw &) {}
 
-  static __device__ inline void values(const Product &p, const Raw &, size_t o, int b, const size_t (&row)[ROWS], float *v) {
+  static __device__ inline void values(const Product &p, const Part &part, const Raw &, size_t o, int b, const size_t (&row)[ROWS], float *v) {
+    constexpr int N = TYPE == F32 ? 4 : 8;
     int cols = p.x.cols;
-    bool wide = cols % 4 == 0;
+    bool wide = cols % N == 0;
 #pragma unroll
     for (int r = 0; r < ROWS; r++) v[r] = 0.0f;
 #pragma unroll
-    for (int i = 0; i < RUN; i += 4) {
+    for (int i = 0; i < RUN; i += N) {
       int c = b * RUN + i, left = cols - c;
-      float w[4], x[4];
-      four<TYPE>(p.part.plane[0], o * cols + c, left, wide, w);
+      float w[N], x[N];
+      numbers<TYPE>(part.plane[0], o * cols + c, left, wide, w);
 #pragma unroll
       for (int r = 0; r < ROWS; r++) {
-        four<F32>(reinterpret_cast<const uint8_t *>(p.x.x), row[r] * cols + c, left, wide, x);
+        numbers<F32>(reinterpret_cast<const uint8_t *>(p.x.x), row[r] * cols + c, left, wide, x);
 #pragma unroll
-        for (int k = 0; k < 4; k++) v[r] = fmaf(w[k], x[k], v[r]);
+        for (int k = 0; k < N; k++) v[r] = fmaf(w[k], x[k], v[r]);
       }
     }
   }
@@ -127,16 +137,22 @@ __device__ inline int place(int lane) {
 
 // y[e, o] = w[expert of e][o] · x[e / sharing] for ROWS entries at a time, or with experts for one.
 // A warp makes OUTPUTS outputs of ROWS entries: lane l has runs l, l + 32, …, so eight lanes have a segment.
-// Grid ⌈rows of part / (WARPS · OUTPUTS)⌉ · groups of entries, those of the same weights side by side. No shared memory.
+// Grid Σ ⌈rows of part / (WARPS · OUTPUTS)⌉ · groups of entries, those of the same weights side by side. No shared memory.
 // Reads each run of weights one step ahead, all of them once for each group (from the second on out of a cache), q and scales of x from a cache.
 template <int TYPE, int ROWS>
 __global__ void __launch_bounds__(WARPS *WARP, resident(TYPE, ROWS)) few_kernel(Product p, int groups) {
   constexpr int OUTPUTS = outputs_of(ROWS), N = OUTPUTS * ROWS;
   using R = RunOf<TYPE, ROWS>;
-  int lane = threadIdx.x % WARP, group = blockIdx.x % groups;
-  int first = (blockIdx.x / groups * WARPS + threadIdx.x / WARP) * OUTPUTS;
-  if (first >= p.part.rows) return;
-  size_t from = p.expert ? size_t(p.expert[group]) * p.part.rows : 0;
+  int lane = threadIdx.x % WARP, group = blockIdx.x % groups, block = blockIdx.x / groups;
+  Part part = p.part[0];
+#pragma unroll
+  for (int i = 1; i < PARTS; i++) {
+    int before = blocks_of<ROWS>(part);
+    if (i < p.parts && block >= before) block -= before, part = p.part[i];
+  }
+  int first = (block * WARPS + threadIdx.x / WARP) * OUTPUTS;
+  if (first >= part.rows) return;
+  size_t from = p.expert ? size_t(p.expert[group]) * part.rows : 0;
   size_t row[ROWS], o[OUTPUTS];
 #pragma unroll
   for (int r = 0; r < ROWS; r++) row[r] = min(group * ROWS + r, p.entries - 1) / p.sharing;
@@ -144,8 +160,8 @@ __global__ void __launch_bounds__(WARPS *WARP, resident(TYPE, ROWS)) few_kernel(
   typename R::Raw ahead[OUTPUTS];
 #pragma unroll
   for (int i = 0; i < OUTPUTS; i++) {
-    o[i] = from + min(first + i, p.part.rows - 1);
-    R::read(p, o[i], min(lane, runs - 1), ahead[i]);
+    o[i] = from + min(first + i, part.rows - 1);
+    R::read(p, part, o[i], min(lane, runs - 1), ahead[i]);
   }
   float total = 0.0f;
   for (int begin = 0; begin < runs; begin += WARP) {
@@ -155,8 +171,8 @@ __global__ void __launch_bounds__(WARPS *WARP, resident(TYPE, ROWS)) few_kernel(
 #pragma unroll
     for (int i = 0; i < OUTPUTS; i++) {
       typename R::Raw raw = ahead[i];
-      R::read(p, o[i], min(begin + WARP + lane, runs - 1), ahead[i]);
-      R::values(p, raw, o[i], b, row, v + i * ROWS);
+      R::read(p, part, o[i], min(begin + WARP + lane, runs - 1), ahead[i]);
+      R::values(p, part, raw, o[i], b, row, v + i * ROWS);
     }
 #pragma unroll
     for (int i = 0; i < N; i++) v[i] = begin + lane < runs ? v[i] : 0.0f;
@@ -165,14 +181,15 @@ __global__ void __launch_bounds__(WARPS *WARP, resident(TYPE, ROWS)) few_kernel(
     for (int g = 0; g < WARP; g += SEGMENT) total += shuffle(segment, g + lane % SEGMENT);
   }
   int to = first + place<N>(lane) / ROWS, e = group * ROWS + place<N>(lane) % ROWS;
-  if (lane < N && to < p.part.rows && e < p.entries) p.y[size_t(e) * p.out + p.part.first + to] = total;
+  if (lane < N && to < part.rows && e < p.entries) put(p, part, e, to, total);
 }
 
 template <int TYPE, int ROWS>
 static int launch_rows(Device *device, const Product &p) {
   int groups = ceil_div(p.entries, ROWS);
-  unsigned blocks = unsigned(ceil_div(p.part.rows, WARPS * outputs_of(ROWS))) * groups;
-  return launch(device, "matmul", few_kernel<TYPE, ROWS>, dim3(blocks), WARPS * WARP, 0, p, groups);
+  int blocks = 0;
+  for (int i = 0; i < p.parts; i++) blocks += blocks_of<ROWS>(p.part[i]);
+  return launch(device, PRODUCT[TYPE], few_kernel<TYPE, ROWS>, dim3(unsigned(blocks) * groups), WARPS * WARP, 0, p, groups);
 }
 
 template <int TYPE>
@@ -183,6 +200,6 @@ static int launch_type(Device *device, const Product &p) {
   return launch_rows<TYPE, 8>(device, p);
 }
 
-int matmul_few(Device *device, const Product &p) { CODER_BY_TYPE(p.part.type, launch_type, device, p) }
+int matmul_few(Device *device, const Product &p) { CODER_BY_TYPE(p.part[0].type, launch_type, device, p) }
 
 }  // namespace CODER_NAMESPACE

@@ -69,9 +69,9 @@ __device__ inline void keep(void *entries, uint16_t *scales, int type, size_t pl
   }
 }
 
-// Normalises the head x [dim] if `norm` [dim] is given, and rotates it where it stands and into `copy` [dim]. All lanes
-// of the warp take part: a lane the pairs lane, lane + 32, ….
-__device__ inline void rotate(float *x, float *copy, int dim, const float *norm, float eps, const Angles &angles) {
+// Adds `bias` [dim] to the head x [dim] and normalises it with `norm` [dim], if they are given, and rotates it where it
+// stands and into `copy` [dim]. All lanes of the warp take part: a lane the pairs lane, lane + 32, ….
+__device__ inline void rotate(float *x, float *copy, int dim, const float *bias, const float *norm, float eps, const Angles &angles) {
   int lane = threadIdx.x % WARP, half = dim / 2;
   float low[PAIRS], high[PAIRS];
   float squares = 0.0f;
@@ -80,6 +80,7 @@ __device__ inline void rotate(float *x, float *copy, int dim, const float *norm,
     int i = lane + j * WARP;
     low[j] = i < half ? x[i] : 0.0f;
     high[j] = i < half ? x[i + half] : 0.0f;
+    if (bias && i < half) low[j] += bias[i], high[j] += bias[i + half];
     squares = fmaf(high[j], high[j], fmaf(low[j], low[j], squares));
   }
   float scale = norm ? 1.0f / sqrtf(warp_sum(squares) / float(dim) + eps) : 1.0f;
@@ -95,8 +96,8 @@ __device__ inline void rotate(float *x, float *copy, int dim, const float *norm,
   }
 }
 
-// Norm and rotation of the heads of q and k in place, k and v to the row's slot (none if -1). qkv [rows, q heads ‖
-// k heads ‖ v heads, dim], dim even and ≤ MAX_HEAD. Grid (row, ⌈heads / 8⌉), a warp a head. The slots of a batch are
+// The bias of all heads, norm and rotation of those of q and k in place, k and v to the row's slot (none if -1). qkv [rows,
+// q heads ‖ k heads ‖ v heads, dim], dim even and ≤ MAX_HEAD. Grid (row, ⌈heads / 8⌉), a warp a head. The slots of a batch are
 // distinct but for -1. Moves 8 bytes an element of q and k, 4 of v, and what the cache takes.
 __global__ void __launch_bounds__(THREADS)
 rope_kernel(float *qkv, Cache cache, Rotation rotation, const int32_t *positions, const int32_t *slots) {
@@ -113,7 +114,12 @@ rope_kernel(float *qkv, Cache cache, Rotation rotation, const int32_t *positions
   int kv_head = head - cache.q_heads, slot = slots[row];
   bool value = kv_head >= cache.kv_heads;
   const float *norm = kv_head < 0 ? rotation.q_norm : rotation.k_norm;
-  if (!value) rotate(x, angles.key[warp], dim, norm, rotation.eps, angles);
+  const float *bias = rotation.bias ? rotation.bias + head * dim : nullptr;
+  if (!value) {
+    rotate(x, angles.key[warp], dim, bias, norm, rotation.eps, angles);
+  } else if (bias) {
+    for (int c = threadIdx.x % WARP; c < dim; c += WARP) x[c] += bias[c];
+  }
   if (kv_head < 0 || slot < 0) return;
   sync_warp();
   size_t place = size_t(slot) * cache.kv_heads + (value ? kv_head - cache.kv_heads : kv_head);

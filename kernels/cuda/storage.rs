@@ -154,7 +154,7 @@ pub struct Buf {
     max_rows: usize,
     pub(super) cols: usize,
     pub(super) used: Used,
-    /// Whether the rounding is of what the buffer holds.
+    /// Whether the rounding is of what the buffer holds, where there is room for one.
     pub(super) rounded: Cell<bool>,
 }
 

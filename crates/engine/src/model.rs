@@ -244,10 +244,8 @@ impl<B: Backend> Part<B> {
             }
             for (l, kv) in layers.iter().zip(kv.iter_mut()) {
                 b.norm_matmul(&mut s.qkv, &s.x, &l.attn_norm, &l.qkv, eps, &mut s.h)?;
-                if let Some(bias) = &l.qkv_bias {
-                    b.bias(&mut s.qkv, bias)?; // Qwen2.5
-                }
-                b.rope(&mut s.qkv, l.qk_norm.as_ref(), kv, &rope)?; // Qwen3 normalises q and k
+                // Qwen2.5 has a bias, Qwen3 normalises q and k.
+                b.bias_rope(&mut s.qkv, l.qkv_bias.as_ref(), l.qk_norm.as_ref(), kv, &rope)?;
                 b.attention(&mut s.att, &s.qkv, kv)?;
                 b.matmul_add(&mut s.x, &s.att, &l.attn_out, &mut s.h)?;
                 match &l.ffn {

@@ -209,29 +209,3 @@ fn embed_and_select() {
         assert_bits("selected", &read(cpu, &y, 2, cols), &[0, 5].map(token).concat());
     });
 }
-
-#[test]
-fn fused_operations_are_their_parts() {
-    every_device!(|cpu| {
-        let (rows, cols, out) = (9, 256, 70);
-        let mut random = Random::new(12);
-        let w = dense(cpu, BlockType::Q4_K, &random.weights(BlockType::Q4_K, out, cols), cols);
-        let (data, sum) = (random.floats(rows * cols), random.floats(rows * out));
-        let norm = cpu.vector(&random.floats(cols)).unwrap();
-        let x = filled(cpu, &data, cols);
-        let (mut h, mut y, mut z) =
-            (cpu.buf(rows, cols).unwrap(), cpu.buf(rows, out).unwrap(), cpu.buf(rows, out).unwrap());
-        cpu.norm_matmul(&mut y, &x, &norm, &w, 1e-6, &mut h).unwrap();
-        cpu.rms_norm(&mut h, &x, &norm, 1e-6).unwrap();
-        cpu.matmul(&mut z, &h, &w).unwrap();
-        let (got, expected) = (read(cpu, &y, rows, out), read(cpu, &z, rows, out));
-        assert_bits("norm_matmul", &got, &expected);
-
-        let (mut one, mut two) = (filled(cpu, &sum, out), filled(cpu, &sum, out));
-        cpu.matmul_add(&mut one, &x, &w, &mut y).unwrap();
-        cpu.matmul(&mut y, &x, &w).unwrap();
-        cpu.add(&mut two, &y).unwrap();
-        let (got, expected) = (read(cpu, &one, rows, out), read(cpu, &two, rows, out));
-        assert_bits("matmul_add", &got, &expected);
-    });
-}

@@ -5,6 +5,7 @@
 mod attention;
 mod dense;
 mod experts;
+mod fused;
 mod refusals;
 mod rig;
 mod small;

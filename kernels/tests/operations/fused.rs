@@ -1,0 +1,150 @@
+//! Fused operations are their parts, bit for bit: those of the contract, and the rounding of rows to eight bits, which a
+//! device may do where rows are made or where a product first reads them.
+
+use crate::rig::*;
+use coder_kernels::{BLOCK, Backend, BlockType, Heads, KvType, QkNorm, QuantRows, Rope};
+
+/// A weight of several parts, two of them of one type, with decoded rows nowhere needed.
+fn parts<B: Backend>(device: &mut B, kinds: &[BlockType], rows: &[usize], cols: usize) -> B::Mat {
+    let mut random = Random::new(31);
+    let data: Vec<_> = kinds.iter().zip(rows).map(|(&k, &r)| random.weights(k, r, cols)).collect();
+    let parts: Vec<_> = kinds
+        .iter()
+        .zip(rows)
+        .zip(&data)
+        .map(|((&kind, &rows), data)| QuantRows::new(kind, rows, cols, data).unwrap())
+        .collect();
+    device.mat(&parts, 1).unwrap()
+}
+
+#[test]
+fn a_norm_and_a_product() {
+    every_device!(|device| {
+        let (cols, out) = (256, 70);
+        let w = parts(device, &[BlockType::Q4_K], &[out], cols);
+        let norm = device.vector(&Random::new(12).floats(cols)).unwrap();
+        for rows in [1, 9] {
+            let x = filled(device, &Random::new(13).floats(rows * cols), cols);
+            let mut h = device.buf(rows, cols).unwrap();
+            let (mut y, mut z) = (device.buf(rows, out).unwrap(), device.buf(rows, out).unwrap());
+            device.norm_matmul(&mut y, &x, &norm, &w, 1e-6, &mut h).unwrap();
+            device.rms_norm(&mut h, &x, &norm, 1e-6).unwrap();
+            device.matmul(&mut z, &h, &w).unwrap();
+            let (got, expected) = (read(device, &y, rows, out), read(device, &z, rows, out));
+            assert_bits("norm_matmul", &got, &expected);
+        }
+    });
+}
+
+#[test]
+fn a_product_and_a_sum() {
+    use BlockType::*;
+    every_device!(|device| {
+        let cols = 512;
+        let weights: [(&[BlockType], &[usize]); 3] = [
+            (&[Q4_K], &[70]),
+            (&[Q4_K, Q4_K, Q6_K, Q4_K], &[33, 2, 20, 15]),
+            (&[F32, Q8_0, F32], &[9, 40, 21]),
+        ];
+        for (kinds, sizes) in weights {
+            let out: usize = sizes.iter().sum();
+            let w = parts(device, kinds, sizes, cols);
+            for rows in [1, 2, 4, 8, 9, 70] {
+                let mut random = Random::new(rows as u64);
+                let (x, sum) = (random.floats(rows * cols), random.floats(rows * out));
+                let x = filled(device, &x, cols);
+                let mut y = device.buf(rows, out).unwrap();
+                let (mut one, mut two) = (filled(device, &sum, out), filled(device, &sum, out));
+                device.matmul_add(&mut one, &x, &w, &mut y).unwrap();
+                device.matmul(&mut y, &x, &w).unwrap();
+                device.add(&mut two, &y).unwrap();
+                let (got, expected) = (read(device, &one, rows, out), read(device, &two, rows, out));
+                assert_bits(&format!("{kinds:?}, {rows} rows"), &got, &expected);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_bias_and_a_rotation() {
+    every_device!(|device| {
+        for (dim, dtype) in [(64, KvType::F16), (128, KvType::Q8_0), (10, KvType::F32)] {
+            let heads = Heads { q: 6, kv: 2, dim };
+            let (rows, cols) = (5, heads.qkv_cols());
+            let mut random = Random::new(dim as u64);
+            let (data, bias) = (random.floats(rows * cols), device.vector(&random.floats(cols)).unwrap());
+            let norm = QkNorm {
+                q: device.vector(&random.floats(dim)).unwrap(),
+                k: device.vector(&random.floats(dim)).unwrap(),
+            };
+            let rope = Rope { heads, theta: 1e6, eps: 1e-6 };
+            for norm in [None, Some(&norm)] {
+                let mut of = |fused: bool| {
+                    let mut kv = device.kv(BLOCK, heads, dtype).unwrap();
+                    let mut x = filled(device, &data, cols);
+                    let done = device.step(&sequence(rows), |d| {
+                        if fused {
+                            return d.bias_rope(&mut x, Some(&bias), norm, &mut kv, &rope);
+                        }
+                        d.bias(&mut x, &bias)?;
+                        d.rope(&mut x, norm, &mut kv, &rope)
+                    });
+                    done.unwrap();
+                    let mut y = device.buf(rows, heads.q_cols()).unwrap();
+                    device.step(&sequence(rows), |d| d.attention(&mut y, &x, &kv)).unwrap();
+                    [read(device, &x, rows, cols), read(device, &y, rows, heads.q_cols())]
+                };
+                let ([x, y], [x_parts, y_parts]) = (of(true), of(false));
+                assert_bits("rotated rows", &x, &x_parts);
+                assert_bits("attention over what was kept", &y, &y_parts);
+            }
+        }
+    });
+}
+
+/// The product of rows as an operation left them is that of the same numbers, written anew.
+fn rounded_alike<B: Backend>(device: &mut B, what: &str, x: &B::Buf, rows: usize, cols: usize) {
+    let w = parts(device, &[BlockType::Q4_1], &[13], cols);
+    let mut y = device.buf(rows, 13).unwrap();
+    device.matmul(&mut y, x, &w).unwrap();
+    let got = read(device, &y, rows, 13);
+    let numbers = read(device, x, rows, cols);
+    let anew = filled(device, &numbers, cols);
+    device.matmul(&mut y, &anew, &w).unwrap();
+    assert_bits(&format!("{what}, {rows} rows of {cols}"), &got, &read(device, &y, rows, 13));
+}
+
+#[test]
+fn rows_are_rounded_alike_wherever_it_is_done() {
+    every_device!(|device| {
+        for (rows, cols) in [(1, 32), (2, 96), (3, 896), (9, 2080), (1, 4096)] {
+            let mut random = Random::new(cols as u64);
+            let x = filled(device, &random.floats(rows * cols), cols);
+            let norm = device.vector(&random.floats(cols)).unwrap();
+            let mut y = device.buf(rows, cols).unwrap();
+            device.rms_norm(&mut y, &x, &norm, 1e-6).unwrap();
+            rounded_alike(device, "norm", &y, rows, cols);
+            let gate_up = filled(device, &random.floats(rows * 2 * cols), 2 * cols);
+            device.swiglu(&mut y, &gate_up).unwrap();
+            rounded_alike(device, "swiglu", &y, rows, cols);
+        }
+        // One chunk and several, heads of whole runs and not, a group that takes two blocks, rows by tiles.
+        for (q, kv, dim, rows) in [(4, 2, 64, 40), (10, 1, 32, 300), (8, 2, 12, 40), (2, 1, 256, 300)] {
+            let heads = Heads { q, kv, dim };
+            let layer = crate::attention::Layer::new(heads, KvType::F16, false, &[rows]);
+            let mut cache = layer.kv(device);
+            let rope = Rope { heads, theta: 1e6, eps: 1e-6 };
+            for run in [0..rows - 3, rows - 3..rows] {
+                let (batch, data) = layer.batch(&[(0, run)]);
+                let mut x = filled(device, &data, heads.qkv_cols());
+                let mut y = device.buf(batch.rows(), heads.q_cols()).unwrap();
+                let done = device.step(&batch, |d| {
+                    d.rope(&mut x, None, &mut cache, &rope)?;
+                    d.attention(&mut y, &x, &cache)
+                });
+                done.unwrap();
+                rounded_alike(device, "attention", &y, batch.rows(), heads.q_cols());
+            }
+        }
+    });
+}
