@@ -205,7 +205,10 @@ template <bool WRITE>
 static inline void access(const void *address, size_t bytes, const void *code) {
   const char *at = static_cast<const char *>(address);
   size_t off = size_t(at - core.device.base);
-  if (off < core.device.bytes) return check(core.device, off, bytes, WRITE, code);
+  if (off < core.device.bytes) {
+    if (core.traffic) count(off, bytes, WRITE);
+    return check(core.device, off, bytes, WRITE, code);
+  }
   off = size_t(at - core.shared.base);
   if (off < core.shared.bytes) return check(core.shared, off, bytes, WRITE, code);
   off = size_t(at - core.stack);
@@ -240,7 +243,7 @@ static inline __attribute__((always_inline)) void aligned(const void *address, c
   const char *at = static_cast<const char *>(address);
   Core &c = core;
   size_t off = size_t(at - c.device.base);
-  if (off < c.device.bytes && off % BYTES == 0) {
+  if (off < c.device.bytes && off % BYTES == 0 && !c.traffic) {
     uint64_t state[2] = {0, 0};
     memcpy(state, c.device.state + off, BYTES);
     if (!WRITE && (state[0] | state[1]) == 0) return;
@@ -260,6 +263,7 @@ static void *atomic(volatile void *address, size_t bytes, bool write, const void
   for (Space *s : {&core.device, &core.shared}) {
     size_t off = size_t(at - s->base);
     if (off >= s->bytes) continue;
+    if (core.traffic && s == &core.device) count(off, bytes, write);
     for (size_t i = off; i < off + bytes; i++) {
       complain(*s, i, write, code);
       if (s->state[i] == WORD) split(*s, i);

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 /// What the emulator itself consists of.
-const EMULATOR: [&str; 5] = ["access.cpp", "context.cpp", "fibers.cpp", "memory.cpp", "undefined.cpp"];
+const EMULATOR: [&str; 6] =
+    ["access.cpp", "context.cpp", "fibers.cpp", "memory.cpp", "traffic.cpp", "undefined.cpp"];
 
 /// What the kernels are compiled with, as far as the compiler knows it: accesses as they are written, each a call.
 const KERNEL_FLAGS: [&str; 10] = [

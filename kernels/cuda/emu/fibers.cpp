@@ -336,6 +336,7 @@ void copy_async_16(void *to_shared, const void *from_global) {
   if (to >= core.shared.bytes) fault("copies to what is outside of shared memory, copy_async_16");
   if (from >= core.device.bytes) fault("copies from " + describe(*core.machine, from_global) + ": outside, copy_async_16");
   if (to % 16 != 0 || from % 16 != 0) fault("copies 16 bytes that are misaligned, copy_async_16");
+  if (core.traffic) count(from, 16, false);
   check(core.device, from, 16, false, code);
   depart(to, 16);
   Copies &own = stage->copies[core.thread];
@@ -416,6 +417,7 @@ int run(Machine &m, const Launch &l) {
   core.threads = unsigned(l.threads);
   core.machine = &m;
   core.name = l.name;
+  core.traffic = traffic_of(l);
   for (unsigned z = 0; z < l.grid.z && !s.failed; z++)
     for (unsigned y = 0; y < l.grid.y && !s.failed; y++)
       for (unsigned x = 0; x < l.grid.x && !s.failed; x++) {

@@ -49,6 +49,20 @@ struct Space {
   Entry *word, *byte;
 };
 
+// Stamps of the last accesses to 32 bytes of device memory, kept while launches are counted.
+struct Sector {
+  uint64_t read, write;
+};
+
+// What a launch moved; traffic.cpp says what the counts mean. lib.rs mirrors it.
+struct Traffic {
+  const char *name;
+  uint64_t blocks, threads;
+  uint64_t read_bytes, written_bytes;  // of sectors, each once
+  uint64_t read_by_blocks_bytes;       // of sectors, once for each block
+  uint64_t loaded_bytes, stored_bytes; // of accesses
+};
+
 // ---- the thread of a kernel that is running on this thread of the process; all zero while none is
 
 struct Core {
@@ -65,6 +79,7 @@ struct Core {
   unsigned threads;
   const char *name;      // of the kernel
   struct Machine *machine;
+  Traffic *traffic;      // of the launch, if it is counted
 };
 extern __thread Core core __attribute__((tls_model("initial-exec")));
 
@@ -89,6 +104,7 @@ struct Machine {
   std::vector<Launch> recorded;
   std::string pending;                 // failure of a function that returns nothing, for the next that does
   int major, minor;
+  Sector *sector;                      // of `memory`
 };
 
 // The graph behind `Graph`.
@@ -112,6 +128,13 @@ void check(Space &, size_t off, size_t bytes, bool write, const void *code);
 // Marks shared memory as the destination of a copy, and as written by it.
 void depart(size_t off, size_t bytes);
 void arrive(size_t off, size_t bytes);
+
+// traffic.cpp
+size_t sectors_of(size_t bytes);
+// An access of `bytes` bytes to device memory at `off`, of a launch that is counted.
+void count(size_t off, size_t bytes, bool write);
+// Where the launch is to be counted; null if it is not.
+Traffic *traffic_of(const Launch &);
 
 // fibers.cpp
 int run(Machine &, const Launch &);

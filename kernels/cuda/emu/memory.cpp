@@ -24,7 +24,8 @@ bool reserve(Machine &m, size_t bytes) {
   m.memory = {static_cast<char *>(pages(bytes)), ALIGNMENT, static_cast<uint8_t *>(pages(bytes)),
               static_cast<Entry *>(pages(bytes / WORD_BYTES * sizeof(Entry))),
               static_cast<Entry *>(pages(bytes * sizeof(Entry)))};
-  if (m.memory.base && m.memory.state && m.memory.word && m.memory.byte) {
+  m.sector = static_cast<Sector *>(pages(sectors_of(bytes) * sizeof(Sector)));
+  if (m.memory.base && m.memory.state && m.memory.word && m.memory.byte && m.sector) {
     memset(m.memory.state, NOT_ALLOCATED, ALIGNMENT);
     return true;
   }
@@ -37,7 +38,9 @@ void unreserve(Machine &m) {
   if (m.memory.state) munmap(m.memory.state, m.reserved);
   if (m.memory.word) munmap(m.memory.word, m.reserved / WORD_BYTES * sizeof(Entry));
   if (m.memory.byte) munmap(m.memory.byte, m.reserved * sizeof(Entry));
+  if (m.sector) munmap(m.sector, sectors_of(m.reserved) * sizeof(Sector));
   m.memory = {};
+  m.sector = nullptr;
 }
 
 int allocate(Machine &m, size_t bytes, bool written, void **memory) {
