@@ -11,10 +11,12 @@ mod graphs;
 mod inputs;
 mod planes;
 mod storage;
+mod weights;
 
 pub use api::Api;
 pub use device::{Card, Library};
-pub use storage::{Buf, Kv, Mat, Routes};
+pub use storage::{Buf, Kv, Routes};
+pub use weights::Mat;
 
 use crate::error::{below, equal};
 use crate::{Backend, Batch, BlockType, Error, Heads, KvType, QkNorm, QuantRows, Result, Rope};
@@ -78,10 +80,10 @@ pub fn routes_bytes(rows: usize, top_k: usize) -> u64 {
     storage::routes_bytes(rows, top_k)
 }
 
-/// Bytes of a card that [`Backend::mat`] takes for parts of these bytes: those, each field of a block from a
+/// Bytes of a card that [`Backend::mat`] takes at most for parts of these bytes: those, each field of a block from a
 /// multiple of 256.
 pub fn mat_bytes(parts: &[(BlockType, u64)]) -> u64 {
-    storage::mat_bytes(parts)
+    weights::mat_bytes(parts)
 }
 
 fn partial_bytes(heads: Heads) -> usize {
@@ -147,6 +149,33 @@ impl Cuda {
         launch: impl FnOnce(&Api, *mut api::DeviceHandle) -> c_int,
     ) -> Result<()> {
         if self.recorder.meets(name, operands) { self.device.call(name, launch) } else { Ok(()) }
+    }
+
+    /// `y = swiglu(w · x)`, dense or by experts whose number and rows have been checked.
+    fn gated(
+        &mut self,
+        y: &mut Buf,
+        x: &Buf,
+        w: &Mat,
+        routes: Option<&Routes>,
+        gate_up: &mut Buf,
+    ) -> Result<()> {
+        let used = routes.map_or(x.used, Routes::chosen);
+        equal("columns of a product's input", x.cols, w.cols)?;
+        equal("columns of gate and up", gate_up.cols, y.cols.saturating_mul(2))?;
+        gate_up.begin("product of gate and up", used, w.out)?;
+        y.begin("gated rows", used, y.cols)?;
+        y.rounded.set(true);
+        if w.quantized {
+            self.quantize(x)?;
+        }
+        let (y, x, w, gate_up) = (y.operand(), x.operand(), w.operand(), gate_up.operand());
+        let routes = routes.map(Routes::operand);
+        // SAFETY: as in `matmul` and `matmul_experts`; both results have the rows and columns that are written.
+        self.run("matmul_swiglu", (y, x, w, routes, gate_up), |api, d| unsafe {
+            let routes = routes.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+            (api.matmul_swiglu)(d, &y, &x, &w, routes, &gate_up)
+        })
     }
 
     /// Rounds `x` to eight bits, unless that has been done since it was written.
@@ -290,7 +319,6 @@ impl Backend for Cuda {
         self.run("matmul", (y, x, w), |api, d| unsafe { (api.matmul)(d, &y, &x, &w, 0) })
     }
 
-    /// One launch less than its parts, and the product's results are not written to be read again.
     fn matmul_add(&mut self, x: &mut Buf, y: &Buf, w: &Mat, _h: &mut Buf) -> Result<()> {
         w.dense("experts of a dense weight")?;
         equal("columns of a product's input", y.cols, w.cols)?;
@@ -302,6 +330,24 @@ impl Backend for Cuda {
         let (x, y, w) = (x.written(), y.operand(), w.operand());
         // SAFETY: as in `matmul`.
         self.run("matmul_add", (x, y, w), |api, d| unsafe { (api.matmul)(d, &x, &y, &w, 1) })
+    }
+
+    fn matmul_swiglu(&mut self, y: &mut Buf, x: &Buf, w: &Mat, gate_up: &mut Buf) -> Result<()> {
+        w.dense("experts of a dense weight")?;
+        self.gated(y, x, w, None, gate_up)
+    }
+
+    fn matmul_experts_swiglu(
+        &mut self,
+        y: &mut Buf,
+        x: &Buf,
+        w: &Mat,
+        routes: &Routes,
+        gate_up: &mut Buf,
+    ) -> Result<()> {
+        equal("rows of a product's input", x.rows(), routes.used.rows)?;
+        below("experts", routes.experts, w.experts + 1)?;
+        self.gated(y, x, w, Some(routes), gate_up)
     }
 
     fn bias(&mut self, x: &mut Buf, b: &Buf) -> Result<()> {
@@ -404,10 +450,33 @@ impl Backend for Cuda {
             self.quantize(x)?;
         }
         let (y, x, w, routes) = (y.operand(), x.operand(), w.operand(), routes.operand());
-        let shared = i32::from(shared);
         // SAFETY: as in `matmul`; every expert that was chosen is one of the weight's.
         self.run("matmul_experts", (y, x, w, routes, shared), |api, d| unsafe {
-            (api.matmul_experts)(d, &y, &x, &w, &routes, shared)
+            (api.matmul_experts)(d, &y, &x, &w, &routes, shared.into())
+        })
+    }
+
+    fn matmul_experts_mix(
+        &mut self,
+        x: &mut Buf,
+        y: &Buf,
+        w: &Mat,
+        routes: &Routes,
+        h: &mut Buf,
+    ) -> Result<()> {
+        equal("columns of a product's input", y.cols, w.cols)?;
+        equal("columns to mix", w.out, x.cols)?;
+        equal("rows to mix", x.rows(), routes.used.rows)?;
+        equal("rows of a product's input", y.rows(), routes.chosen().rows)?;
+        below("experts", routes.experts, w.experts + 1)?;
+        h.begin("product of experts", routes.chosen(), w.out)?;
+        if w.quantized {
+            self.quantize(y)?;
+        }
+        let (x, y, w, routes, h) = (x.written(), y.operand(), w.operand(), routes.operand(), h.operand());
+        // SAFETY: as in `matmul_experts` and `mix_experts`.
+        self.run("matmul_experts_mix", (x, y, w, routes, h), |api, d| unsafe {
+            (api.matmul_experts_mix)(d, &x, &y, &w, &routes, &h)
         })
     }
 

@@ -207,6 +207,45 @@ pub trait Backend: Sized {
         self.rope(qkv, norm, kv, rope)
     }
 
+    /// `y = swiglu(w · x)`, where `w` is gate and then up; `gate_up [rows, 2·ffn]` is scratch.
+    fn matmul_swiglu(
+        &mut self,
+        y: &mut Self::Buf,
+        x: &Self::Buf,
+        w: &Self::Mat,
+        gate_up: &mut Self::Buf,
+    ) -> Result<()> {
+        self.matmul(gate_up, x, w)?;
+        self.swiglu(y, gate_up)
+    }
+
+    /// The same for the experts of each row of `x`; `y [rows·top_k, ffn]`, `gate_up [rows·top_k, 2·ffn]` is scratch.
+    fn matmul_experts_swiglu(
+        &mut self,
+        y: &mut Self::Buf,
+        x: &Self::Buf,
+        w: &Self::Mat,
+        routes: &Self::Routes,
+        gate_up: &mut Self::Buf,
+    ) -> Result<()> {
+        self.matmul_experts(gate_up, x, w, routes, true)?;
+        self.swiglu(y, gate_up)
+    }
+
+    /// `x[r] += Σ_j weight(r, j) · (w[expert(r, j)] · y[r·top_k + j])`, j ascending; `y [rows·top_k, in]`,
+    /// `h [rows·top_k, out]` is scratch for the products.
+    fn matmul_experts_mix(
+        &mut self,
+        x: &mut Self::Buf,
+        y: &Self::Buf,
+        w: &Self::Mat,
+        routes: &Self::Routes,
+        h: &mut Self::Buf,
+    ) -> Result<()> {
+        self.matmul_experts(h, y, w, routes, false)?;
+        self.mix_experts(x, h, routes)
+    }
+
     /// `x += w · y`; `h [rows, out]` is scratch.
     fn matmul_add(
         &mut self,

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CODER_CUDA_API_VERSION 2
+#define CODER_CUDA_API_VERSION 4
 
 typedef struct Device Device;  // one card, one stream
 typedef struct Graph Graph;    // operations that were captured, ready to be replayed
@@ -144,6 +144,10 @@ typedef struct {
   int (*swiglu)(Device *, const Rows *y, const Rows *gate_up);
   int (*route)(Device *, const Routes *, const Rows *logits);
   int (*matmul_experts)(Device *, const Rows *y, const Rows *x, const Matrix *w, const Routes *, int32_t shared);
+  // y = swiglu(w · x), dense or, with routes, of the experts of each row of x; gate_up is scratch for w · x.
+  int (*matmul_swiglu)(Device *, const Rows *y, const Rows *x, const Matrix *w, const Routes *, const Rows *gate_up);
+  // x[r] += Σ_j weight(r, j) · (w[expert(r, j)] · y[r · top_k + j]); h is scratch for the products.
+  int (*matmul_experts_mix)(Device *, const Rows *x, const Rows *y, const Matrix *w, const Routes *, const Rows *h);
   int (*mix_experts)(Device *, const Rows *x, const Rows *y, const Routes *);
   int (*select)(Device *, const Rows *y, const Rows *x, const Batch *);
 } Api;

@@ -6,7 +6,7 @@
 use std::ffi::{c_char, c_int, c_void};
 
 /// The version of the interface that this file mirrors.
-pub(super) const VERSION: i32 = 2;
+pub(super) const VERSION: i32 = 4;
 
 /// Positions that one chunk of attention covers.
 pub(super) const ATTENTION_CHUNK: usize = 256;
@@ -184,6 +184,22 @@ pub struct Api {
     pub(super) route: unsafe extern "C" fn(Device, *const Routes, *const Rows) -> c_int,
     pub(super) matmul_experts:
         unsafe extern "C" fn(Device, *const Rows, *const Rows, *const Matrix, *const Routes, i32) -> c_int,
+    pub(super) matmul_swiglu: unsafe extern "C" fn(
+        Device,
+        *const Rows,
+        *const Rows,
+        *const Matrix,
+        *const Routes,
+        *const Rows,
+    ) -> c_int,
+    pub(super) matmul_experts_mix: unsafe extern "C" fn(
+        Device,
+        *const Rows,
+        *const Rows,
+        *const Matrix,
+        *const Routes,
+        *const Rows,
+    ) -> c_int,
     pub(super) mix_experts: unsafe extern "C" fn(Device, *const Rows, *const Rows, *const Routes) -> c_int,
     pub(super) select: unsafe extern "C" fn(Device, *const Rows, *const Rows, *const Batch) -> c_int,
 }

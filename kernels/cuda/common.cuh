@@ -62,6 +62,8 @@ int add(Device *, const Rows *x, const Rows *y);
 int swiglu(Device *, const Rows *y, const Rows *gate_up);
 int route(Device *, const Routes *, const Rows *logits);
 int matmul_experts(Device *, const Rows *y, const Rows *x, const Matrix *w, const Routes *, int32_t shared);
+int matmul_swiglu(Device *, const Rows *y, const Rows *x, const Matrix *w, const Routes *, const Rows *gate_up);
+int matmul_experts_mix(Device *, const Rows *x, const Rows *y, const Matrix *w, const Routes *, const Rows *h);
 int mix_experts(Device *, const Rows *x, const Rows *y, const Routes *);
 int select(Device *, const Rows *y, const Rows *x, const Batch *);
 
@@ -72,4 +74,5 @@ int select(Device *, const Rows *y, const Rows *x, const Batch *);
   CODER_NAMESPACE::embed, CODER_NAMESPACE::rms_norm, CODER_NAMESPACE::quantize, CODER_NAMESPACE::matmul,           \
       CODER_NAMESPACE::bias, CODER_NAMESPACE::rope, CODER_NAMESPACE::attention, CODER_NAMESPACE::add,              \
       CODER_NAMESPACE::swiglu, CODER_NAMESPACE::route, CODER_NAMESPACE::matmul_experts,                            \
-      CODER_NAMESPACE::mix_experts, CODER_NAMESPACE::select
+      CODER_NAMESPACE::matmul_swiglu, CODER_NAMESPACE::matmul_experts_mix, CODER_NAMESPACE::mix_experts,           \
+      CODER_NAMESPACE::select

@@ -33,4 +33,7 @@ __device__ inline float exponential(float x) {
   return x < LOW ? 0.0f : twice * power;
 }
 
+// silu(gate) · up (Shazeer, "GLU Variants Improve Transformer", 2020).
+__device__ inline float gated(float gate, float up) { return gate / (1.0f + exponential(0.0f - gate)) * up; }
+
 }  // namespace CODER_NAMESPACE

@@ -15,14 +15,17 @@ constexpr int SEGMENT = 8;  // runs that are summed as a tree
 // Rows up to which weights are read once for each row, with no tile of rows.
 constexpr int FEW_ROWS = 8;
 
-constexpr int PARTS = sizeof(Matrix::part) / sizeof(Part);
+// Rows up to which a gated product is one kernel: with more of them too few warps have room for their sums.
+constexpr int GATED_ROWS = 4;
+
+// Experts of a row up to which their products and the sum of these are one kernel.
+constexpr int MIXED_EXPERTS = 8;
 
 // y[e] = part[expert of e] · x[e / sharing] for entries e, or y[e] += that if `adds`. Without experts, an entry is a row.
 struct Product {
-  float *y;  // [entries, out]; a part makes columns first .. first + part.rows
+  float *y;  // [entries, out]; the part makes columns first .. first + part.rows
   Rows x;    // [entries / sharing, cols]
-  Part part[PARTS];  // of one type
-  int32_t parts;
+  Part part;
   int32_t adds;
   int32_t out;
   int32_t entries;
@@ -54,14 +57,28 @@ constexpr const char *PRODUCT[TYPES] = {"matmul F32",  "matmul F16",  "matmul BF
                                         "matmul Q5_0", "matmul Q5_1", "matmul Q8_0", "matmul Q2_K", "matmul Q3_K",
                                         "matmul Q4_K", "matmul Q5_K", "matmul Q6_K", "matmul IQ4_NL", "matmul IQ4_XS"};
 
-// Output `o` of a part for entry e.
-__device__ inline void put(const Product &p, const Part &part, int e, int o, float v) {
-  float *to = p.y + size_t(e) * p.out + part.first + o;
+constexpr const char *GATED[TYPES] = {"gated F32",  "gated F16",  "gated BF16", "gated Q4_0", "gated Q4_1",
+                                      "gated Q5_0", "gated Q5_1", "gated Q8_0", "gated Q2_K", "gated Q3_K",
+                                      "gated Q4_K", "gated Q5_K", "gated Q6_K", "gated IQ4_NL", "gated IQ4_XS"};
+
+constexpr const char *MIXED[TYPES] = {"mixed F32",  "mixed F16",  "mixed BF16", "mixed Q4_0", "mixed Q4_1",
+                                      "mixed Q5_0", "mixed Q5_1", "mixed Q8_0", "mixed Q2_K", "mixed Q3_K",
+                                      "mixed Q4_K", "mixed Q5_K", "mixed Q6_K", "mixed IQ4_NL", "mixed IQ4_XS"};
+
+// Output `o` of the part for entry e.
+__device__ inline void put(const Product &p, int e, int o, float v) {
+  float *to = p.y + size_t(e) * p.out + p.part.first + o;
   *to = p.adds ? *to + v : v;
 }
 
-// The launchers of the two ways, by the parts' type. Many rows are for one part.
+// The launchers of the two ways, by the part's type.
 int matmul_few(Device *, const Product &);
 int matmul_many(Device *, const Product &);
+
+// y of the gated products of up to GATED_ROWS rows, or few with experts, with the part, gate, and `up`, of which output `shift` is the first.
+int matmul_gated(Device *, const Rows &y, const Product &, const Part &up, int shift);
+
+// Adds to x the weighted sum of the products of each row's experts with the part.
+int matmul_mixed(Device *, float *x, const Product &, const Routes &);
 
 }  // namespace CODER_NAMESPACE

@@ -88,9 +88,9 @@ __device__ inline void unpack(const Product &p, Stage<TYPE> &to, int begin, int 
   for (int o = threadIdx.x / STEP; o < TILE; o += THREADS / STEP) {
     typename C::Of w = {};
     if (b < runs) {
-      size_t row = size_t(blockIdx.z) * p.part[0].rows + min(int(blockIdx.y) * TILE + o, p.part[0].rows - 1);
+      size_t row = size_t(blockIdx.z) * p.part.rows + min(int(blockIdx.y) * TILE + o, p.part.rows - 1);
       typename C::Raw raw;
-      read_run<TYPE>(p.part[0], row * runs + b, raw);
+      read_run<TYPE>(p.part, row * runs + b, raw);
       unpack_run<TYPE>(raw, b, w);
     }
     int4 *codes = reinterpret_cast<int4 *>(&to.w[o][b % STEP * (RUN / 4)]);
@@ -239,8 +239,8 @@ __global__ void __launch_bounds__(THREADS, resident(TYPE)) many_kernel(Product p
 #pragma unroll
     for (int i = 0; i < 4; i++) {
       int e = n * 8 + lane % 4 * 2 + i % 2, o = blockIdx.y * TILE + outputs + lane / 4 + i / 2 * 8;
-      if (e >= entries || o >= p.part[0].rows) continue;
-      put(p, p.part[0], stage.entries.y[e], o, open ? total[n][i] + half[n][i] : total[n][i]);
+      if (e >= entries || o >= p.part.rows) continue;
+      put(p, stage.entries.y[e], o, open ? total[n][i] + half[n][i] : total[n][i]);
     }
   }
 }
@@ -262,7 +262,7 @@ __global__ void __launch_bounds__(FLOAT_THREADS) many_floats_kernel(Product p) {
   int entries = gather(p, stage.entries);
   if (entries == 0) return;
   int cols = p.x.cols, c = threadIdx.x % RUN, o0 = threadIdx.x % 16 * 4, e0 = threadIdx.x / 16 * 4;
-  size_t expert = size_t(blockIdx.z) * p.part[0].rows;
+  size_t expert = size_t(blockIdx.z) * p.part.rows;
   Tree trees[4][4];
 #pragma unroll
   for (int i = 0; i < 16; i++) trees[i / 4][i % 4].begin();
@@ -273,8 +273,8 @@ __global__ void __launch_bounds__(FLOAT_THREADS) many_floats_kernel(Product p) {
       sync_block();
       int at = b * RUN + c;
       for (int i = threadIdx.x / RUN; i < TILE; i += FLOAT_THREADS / RUN) {
-        size_t row = expert + min(int(blockIdx.y) * TILE + i, p.part[0].rows - 1);
-        stage.w[c][i] = at < cols ? number<TYPE>(p.part[0].plane[0], row * cols + at) : 0.0f;
+        size_t row = expert + min(int(blockIdx.y) * TILE + i, p.part.rows - 1);
+        stage.w[c][i] = at < cols ? number<TYPE>(p.part.plane[0], row * cols + at) : 0.0f;
         stage.x[c][i] = at < cols ? p.x.x[size_t(stage.entries.x[i]) * cols + at] : 0.0f;
       }
       sync_block();
@@ -292,13 +292,13 @@ __global__ void __launch_bounds__(FLOAT_THREADS) many_floats_kernel(Product p) {
 #pragma unroll
   for (int i = 0; i < 16; i++) {
     int e = e0 + i / 4, o = blockIdx.y * TILE + o0 + i % 4;
-    if (e < entries && o < p.part[0].rows) put(p, p.part[0], stage.entries.y[e], o, trees[i / 4][i % 4].total);
+    if (e < entries && o < p.part.rows) put(p, stage.entries.y[e], o, trees[i / 4][i % 4].total);
   }
 }
 
 template <int TYPE>
 static int launch_type(Device *device, const Product &p) {
-  dim3 grid(ceil_div(p.most, TILE), ceil_div(p.part[0].rows, TILE), p.order ? p.experts : 1);
+  dim3 grid(ceil_div(p.most, TILE), ceil_div(p.part.rows, TILE), p.order ? p.experts : 1);
   if constexpr (is_float(TYPE)) {
     return launch(device, PRODUCT[TYPE], many_floats_kernel<TYPE>, grid, FLOAT_THREADS, sizeof(FloatStage), p);
   } else {
@@ -306,6 +306,6 @@ static int launch_type(Device *device, const Product &p) {
   }
 }
 
-int matmul_many(Device *device, const Product &p) { CODER_BY_TYPE(p.part[0].type, launch_type, device, p) }
+int matmul_many(Device *device, const Product &p) { CODER_BY_TYPE(p.part.type, launch_type, device, p) }
 
 }  // namespace CODER_NAMESPACE

@@ -26,7 +26,7 @@ enum Columns { ANY, QUADS, RUNS };  // nothing; 16 bytes at a time; and whole ru
 // y[r] = x[r] / sqrt(mean(x[r]²) + eps) · w, and the rounding of y where it has one. x, y [rows, cols], w [cols]. A block a
 // row; thread t sums the columns 4·t … 4·t + 3 of each 2048, so that the order depends on `cols` alone. Reads x from
 // memory once (and again from cache) and writes y and its rounding: 9.4 bytes an element.
-template <Columns COLUMNS>
+template <int COLUMNS>
 __global__ void __launch_bounds__(THREADS) rms_norm_kernel(Rows y, const float *x, const float *w, float eps) {
   Sums &sums = shared<Sums>();
   int cols = y.cols;
@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(THREADS) rms_norm_kernel(Rows y, const float *
   }
 }
 
-template <Columns COLUMNS>
+template <int COLUMNS>
 int launch_norm(Device *device, const Rows *y, const Rows *x, const float *w, float eps) {
   return launch(device, "rms_norm", rms_norm_kernel<COLUMNS>, dim3(x->rows), THREADS, sizeof(Sums), *y, x->x, w, eps);
 }

@@ -1,7 +1,8 @@
 //! Weights as kernels read them: the fields of a file's blocks apart, each in a plane of its own.
 //!
 //! A block of 210 bytes (Q6_K) begins on 2 bytes, so that nothing of it could be read wide. With each field in a
-//! plane, codes begin on 16 bytes at least; not one byte is added or changed.
+//! plane, codes begin on 16 bytes at least; not one byte is added or changed. Parts of a weight that follow one another in
+//! one type are one part to kernels, and so one launch.
 
 use crate::{BlockType, QuantRows, Result};
 use rayon::prelude::*;
@@ -43,6 +44,15 @@ pub(super) fn fields(kind: BlockType) -> Fields {
         BlockType::Q6_K => fields!(block, 208 + 2, 192 + 16, 128 + 64, 0 + 128),
         BlockType::IQ4_XS => fields!(block, 0 + 8, 8 + 128),
     }
+}
+
+/// The parts of a weight that lie in planes together: neighbours of one type. Those of experts lie apart, as each expert has
+/// some of every part.
+pub(super) fn together<'a, 'b>(
+    parts: &'a [QuantRows<'b>],
+    experts: usize,
+) -> impl Iterator<Item = &'a [QuantRows<'b>]> {
+    parts.chunk_by(move |a, b| experts == 1 && a.kind() == b.kind())
 }
 
 /// Bytes of a plane that are made at once.
@@ -88,6 +98,15 @@ mod tests {
             fields.iter().flat_map(|f| f.at..f.at + f.bytes).for_each(|at| covered[at] += 1);
             assert!(covered.iter().all(|c| *c == 1), "{kind:?}");
         }
+    }
+
+    #[test]
+    fn neighbours_of_one_type_lie_together() {
+        let row = [0; 144 + 210];
+        let part = |kind: BlockType| QuantRows::new(kind, 1, 256, &row[..kind.layout().1]).unwrap();
+        let parts = [BlockType::Q4_K, BlockType::Q4_K, BlockType::Q6_K, BlockType::Q4_K].map(part);
+        let lengths = |experts| together(&parts, experts).map(<[_]>::len).collect::<Vec<_>>();
+        assert_eq!((lengths(1), lengths(2)), (vec![2, 1, 1], vec![1; 4]));
     }
 
     #[test]

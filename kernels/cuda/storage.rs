@@ -1,11 +1,10 @@
-//! What a card keeps: activations, weights, keys and values, routing decisions.
+//! What a card keeps: activations, keys and values, routing decisions; and its memory itself.
 
 use super::device::Device;
-use super::planes;
 use super::{api, capacity};
 use crate::error::{below, equal};
 use crate::kv::GROUP;
-use crate::{BLOCK, BlockType, Error, Heads, KvType, QuantRows, Result};
+use crate::{BLOCK, Error, Heads, KvType, Result};
 use std::cell::Cell;
 use std::ffi::c_void;
 use std::ptr::null_mut;
@@ -132,13 +131,13 @@ pub(super) struct Used {
     pub(super) computed: usize,
 }
 
-/// Lays arrays one behind the other, each on 256 bytes.
+/// Lays arrays one behind the other, each on 256 bytes; the bytes that are taken.
 #[derive(Default)]
-struct Layout(usize);
+pub(super) struct Layout(pub(super) usize);
 
 impl Layout {
     /// The offset of the next array, of `bytes` bytes.
-    fn place(&mut self, bytes: usize) -> usize {
+    pub(super) fn place(&mut self, bytes: usize) -> usize {
         let at = self.0;
         self.0 = at.saturating_add(bytes).checked_next_multiple_of(256).unwrap_or(usize::MAX);
         at
@@ -242,88 +241,6 @@ fn sizes(rows: usize, cols: usize) -> Option<[usize; 4]> {
 pub(super) fn buf_bytes(rows: usize, cols: usize) -> u64 {
     let mut layout = Layout::default();
     sizes(capacity(rows), cols).into_iter().flatten().for_each(|s| _ = layout.place(s));
-    layout.0 as u64
-}
-
-/// Weights `[experts, out, in]`, the fields of their blocks in planes (see `planes`).
-#[derive(Debug)]
-pub struct Mat {
-    /// What the operand points into, for as long as it does.
-    _memory: Memory,
-    operand: api::Matrix,
-    pub(super) experts: usize,
-    pub(super) out: usize,
-    pub(super) cols: usize,
-    /// Whether any part multiplies activations that are rounded to eight bits.
-    pub(super) quantized: bool,
-}
-
-// SAFETY: the operand's pointers lead into `_memory`, which is only read.
-unsafe impl Send for Mat {}
-
-impl Mat {
-    pub(super) fn new(
-        device: &Arc<Device>,
-        parts: &[QuantRows<'_>],
-        experts: usize,
-        place: Place,
-    ) -> Result<Self> {
-        positive("experts", experts)?;
-        positive("parts of a weight", parts.len())?;
-        below("parts of a weight", parts.len(), api::MAX_PARTS + 1)?;
-        let cols = parts[0].cols();
-        positive("columns of a weight", cols)?;
-        let mut layout = Layout::default();
-        let mut out = 0usize;
-        let mut operand = api::Matrix {
-            part: [api::Part { kind: 0, rows: 0, first: 0, plane: [std::ptr::null(); 4] }; api::MAX_PARTS],
-            parts: parts.len() as i32,
-            experts: number("experts", experts)?,
-            out: 0,
-            cols: number("columns of a weight", cols)?,
-        };
-        let mut places = Vec::with_capacity(parts.len());
-        for (part, operand) in parts.iter().zip(&mut operand.part) {
-            equal("columns of a weight's parts", part.cols(), cols)?;
-            equal("rows of a part that experts share", part.rows() % experts, 0)?;
-            positive("rows of a weight", part.rows())?;
-            let fields = planes::fields(part.kind());
-            let blocks = part.data().len() / fields.block_bytes;
-            places.push(fields.fields.iter().map(|f| layout.place(blocks * f.bytes)).collect::<Vec<_>>());
-            operand.kind = part.kind() as i32;
-            operand.rows = number("rows of a weight", part.rows() / experts)?;
-            operand.first = number("rows of a weight", out)?;
-            out += part.rows() / experts;
-        }
-        operand.out = number("rows of a weight", out)?;
-        let mut memory = Memory::new(device, place, "weights", layout.0)?;
-        for ((part, places), operand) in parts.iter().zip(&places).zip(&mut operand.part) {
-            planes::split(part, places, |at, bytes| memory.upload(at, bytes))?;
-            for (plane, &at) in operand.plane.iter_mut().zip(places) {
-                *plane = memory.at(at).cast::<u8>().cast_const();
-            }
-        }
-        let float = |p: &QuantRows<'_>| matches!(p.kind(), BlockType::F32 | BlockType::F16 | BlockType::BF16);
-        Ok(Self { _memory: memory, operand, experts, out, cols, quantized: !parts.iter().all(float) })
-    }
-
-    pub(super) fn dense(&self, what: &'static str) -> Result<()> {
-        equal(what, self.experts, 1)
-    }
-
-    pub(super) fn operand(&self) -> api::Matrix {
-        self.operand
-    }
-}
-
-/// Bytes of the card that a weight takes, from its parts' types and bytes in the file.
-pub(super) fn mat_bytes(parts: &[(BlockType, u64)]) -> u64 {
-    let mut layout = Layout::default();
-    for &(kind, bytes) in parts {
-        let fields = planes::fields(kind);
-        let blocks = bytes as usize / fields.block_bytes;
-        fields.fields.iter().for_each(|f| _ = layout.place(blocks * f.bytes));
-    }
     layout.0 as u64
 }
 
@@ -479,7 +396,7 @@ pub(super) fn routes_bytes(rows: usize, top_k: usize) -> u64 {
     (4 * (3 * capacity(rows) * top_k + MAX_EXPERTS + 1)) as u64
 }
 
-fn positive(what: &'static str, got: usize) -> Result<()> {
+pub(super) fn positive(what: &'static str, got: usize) -> Result<()> {
     if got > 0 {
         return Ok(());
     }
@@ -487,7 +404,7 @@ fn positive(what: &'static str, got: usize) -> Result<()> {
 }
 
 /// A number that kernels count with.
-fn number(what: &'static str, n: usize) -> Result<i32> {
+pub(super) fn number(what: &'static str, n: usize) -> Result<i32> {
     i32::try_from(n).map_err(|_| Error::Shape {
         what,
         expected: format!("at most {}", i32::MAX),

@@ -75,7 +75,10 @@ fn a_sum_reads_both_sides_and_writes_one() {
     let ((), launches) = counted(|| device.add(&mut x, &y).unwrap());
     let [sum] = launches.as_slice() else { panic!("{launches:?}") };
     let bytes = 4 * 3 * 1024;
-    assert_eq!((sum.read_bytes, sum.loaded_bytes, sum.read_by_blocks_bytes), (2 * bytes, 2 * bytes, 2 * bytes));
+    assert_eq!(
+        (sum.read_bytes, sum.loaded_bytes, sum.read_by_blocks_bytes),
+        (2 * bytes, 2 * bytes, 2 * bytes)
+    );
     assert_eq!((sum.written_bytes, sum.stored_bytes), (bytes, bytes));
     assert!(counted(|| ()).1.is_empty());
 }
@@ -95,6 +98,29 @@ fn products_of_few_rows_read_weights_once() {
             let ((), launches) = counted(|| device.matmul(&mut y, &x, &w).unwrap());
             let least = Least { read: data.len() + activations(kind, rows, COLS), written: 4 * rows * OUT };
             let ratio = line(&format!("product, {kind:?}, {rows} rows"), &launches, &least);
+            assert!(ratio <= 1.03, "{kind:?}, {rows} rows: {ratio}");
+        }
+    }
+}
+
+/// Gate and up lie in one part, as neighbours of one type do.
+#[test]
+fn gated_products_of_few_rows_read_weights_once() {
+    let device = &mut emulated();
+    heading();
+    for kind in [BlockType::Q4_K, BlockType::Q6_K, BlockType::Q5_0, BlockType::F16] {
+        let data = vec![0; kind.row_bytes(COLS).unwrap() * OUT];
+        let half = || QuantRows::new(kind, OUT, COLS, &data).unwrap();
+        let w = device.mat(&[half(), half()], 1).unwrap();
+        for rows in [1, 2, 4] {
+            let x = zeros(device, rows, COLS);
+            let (mut y, mut gate_up) = (device.buf(rows, OUT).unwrap(), device.buf(rows, 2 * OUT).unwrap());
+            device.matmul_swiglu(&mut y, &x, &w, &mut gate_up).unwrap(); // rounds x
+            let ((), launches) = counted(|| device.matmul_swiglu(&mut y, &x, &w, &mut gate_up).unwrap());
+            assert_eq!(launches.len(), 1);
+            let read = 2 * data.len() + activations(kind, rows, COLS);
+            let least = Least { read, written: rows * (5 * OUT + 12 * OUT / 32) };
+            let ratio = line(&format!("gated product, {kind:?}, {rows} rows"), &launches, &least);
             assert!(ratio <= 1.03, "{kind:?}, {rows} rows: {ratio}");
         }
     }
@@ -123,6 +149,16 @@ fn products_of_one_row_with_its_experts_read_theirs_once() {
             &Least { read, written: 4 * top_k * OUT },
         );
         assert!(ratio <= 1.03, "{kind:?}: {ratio}");
+
+        let (mut sum, y) = (zeros(device, 1, OUT), zeros(device, top_k, cols));
+        let mut h = device.buf(top_k, OUT).unwrap();
+        device.matmul_experts_mix(&mut sum, &y, &w, &routes, &mut h).unwrap();
+        let mixed = || device.matmul_experts_mix(&mut sum, &y, &w, &routes, &mut h).unwrap();
+        let ((), launches) = counted(mixed);
+        let read = top_k * (bytes + activations(kind, 1, cols) + 8) + 4 * OUT;
+        let least = Least { read, written: 4 * OUT };
+        let ratio = line(&format!("product of {top_k} experts and their sum, {kind:?}"), &launches, &least);
+        assert!(ratio <= 1.03 && launches.len() == 1, "{kind:?}: {ratio}");
     }
 }
 

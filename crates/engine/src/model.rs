@@ -250,8 +250,8 @@ impl<B: Backend> Part<B> {
                 b.matmul_add(&mut s.x, &s.att, &l.attn_out, &mut s.h)?;
                 match &l.ffn {
                     Ffn::Dense { gate_up, down } => {
-                        b.norm_matmul(&mut s.gate_up, &s.x, &l.ffn_norm, gate_up, eps, &mut s.h)?;
-                        b.swiglu(&mut s.act, &s.gate_up)?;
+                        b.rms_norm(&mut s.h, &s.x, &l.ffn_norm, eps)?;
+                        b.matmul_swiglu(&mut s.act, &s.h, gate_up, &mut s.gate_up)?;
                         b.matmul_add(&mut s.x, &s.act, down, &mut s.h)?;
                     }
                     Ffn::Experts { router, gate_up, down } => {
@@ -283,10 +283,8 @@ fn experts<B: Backend>(
     b.rms_norm(&mut s.h, &s.x, norm, eps)?;
     b.matmul(&mut e.router, &s.h, router)?;
     b.route(&mut e.routes, &e.router)?;
-    b.matmul_experts(&mut s.gate_up, &s.h, gate_up, &e.routes, true)?;
-    b.swiglu(&mut s.act, &s.gate_up)?;
-    b.matmul_experts(&mut e.out, &s.act, down, &e.routes, false)?;
-    b.mix_experts(&mut s.x, &e.out, &e.routes)
+    b.matmul_experts_swiglu(&mut s.act, &s.h, gate_up, &e.routes, &mut s.gate_up)?;
+    b.matmul_experts_mix(&mut s.x, &s.act, down, &e.routes, &mut e.out)
 }
 
 /// Reads roles from the file and hands them to the device.

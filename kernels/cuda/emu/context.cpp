@@ -150,7 +150,8 @@ static const Api TABLE = {
     CODER_CUDA_API_VERSION,
     count, open, close, message, memory, allocate, allocate_host, release, release, upload, download, synchronize,
     capture, capture_end, replay, forget,
-    embed, rms_norm, quantize, matmul, bias, rope, attention, add, swiglu, route, matmul_experts, mix_experts, select,
+    embed, rms_norm, quantize, matmul, bias, rope, attention, add, swiglu, route, matmul_experts, matmul_swiglu,
+    matmul_experts_mix, mix_experts, select,
 };
 
 }  // namespace CODER_NAMESPACE

@@ -66,6 +66,87 @@ fn a_product_and_a_sum() {
 }
 
 #[test]
+fn a_product_and_a_gate() {
+    use BlockType::*;
+    every_device!(|device| {
+        for (kinds, ffn, cols) in
+            [([Q4_K, Q4_K], 96, 1280), ([Q4_K, Q6_K], 32, 256), ([F16, F16], 64, 104), ([Q8_0, Q8_0], 40, 96)]
+        {
+            let w = parts(device, &kinds, &[ffn, ffn], cols);
+            for rows in [1, 2, 3, 8, 9] {
+                let x = filled(device, &Random::new(rows as u64).floats(rows * cols), cols);
+                let mut gate_up = device.buf(rows, 2 * ffn).unwrap();
+                let (mut one, mut two) = (device.buf(rows, ffn).unwrap(), device.buf(rows, ffn).unwrap());
+                device.matmul_swiglu(&mut one, &x, &w, &mut gate_up).unwrap();
+                device.matmul(&mut gate_up, &x, &w).unwrap();
+                device.swiglu(&mut two, &gate_up).unwrap();
+                let (got, expected) = (read(device, &one, rows, ffn), read(device, &two, rows, ffn));
+                assert_bits(&format!("{kinds:?}, {rows} rows"), &got, &expected);
+                if ffn % 32 == 0 {
+                    rounded_alike(device, "gated product", &one, rows, ffn);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_product_of_experts_and_a_gate() {
+    every_device!(|device| {
+        let (experts, top_k, ffn, cols) = (6, 3, 64, 256);
+        let mut random = Random::new(17);
+        let data = [0, 1].map(|_| random.weights(BlockType::Q4_K, experts * ffn, cols));
+        let halves = [0, 1].map(|i| QuantRows::new(BlockType::Q4_K, experts * ffn, cols, &data[i]).unwrap());
+        let w = device.mat(&halves, experts).unwrap();
+        for rows in [1, 4, 10] {
+            let x = filled(device, &random.floats(rows * cols), cols);
+            let logits = filled(device, &random.floats(rows * experts), experts);
+            let mut routes = device.routes(rows, top_k).unwrap();
+            device.route(&mut routes, &logits).unwrap();
+            let entries = rows * top_k;
+            let mut gate_up = device.buf(entries, 2 * ffn).unwrap();
+            let (mut one, mut two) = (device.buf(entries, ffn).unwrap(), device.buf(entries, ffn).unwrap());
+            device.matmul_experts_swiglu(&mut one, &x, &w, &routes, &mut gate_up).unwrap();
+            device.matmul_experts(&mut gate_up, &x, &w, &routes, true).unwrap();
+            device.swiglu(&mut two, &gate_up).unwrap();
+            let (got, expected) = (read(device, &one, entries, ffn), read(device, &two, entries, ffn));
+            assert_bits(&format!("{rows} rows"), &got, &expected);
+            rounded_alike(device, "gated product of experts", &one, entries, ffn);
+        }
+    });
+}
+
+#[test]
+fn a_product_of_experts_and_their_sum() {
+    every_device!(|device| {
+        for (kind, experts, top_k, out) in
+            [(BlockType::Q6_K, 10, 8, 67), (BlockType::F16, 9, 3, 64), (BlockType::Q4_K, 12, 9, 33)]
+        {
+            let cols = 256;
+            let mut random = Random::new(19);
+            let data = random.weights(kind, experts * out, cols);
+            let w =
+                device.mat(&[QuantRows::new(kind, experts * out, cols, &data).unwrap()], experts).unwrap();
+            for rows in [1, 3, 8, 10] {
+                let entries = rows * top_k;
+                let y = filled(device, &random.floats(entries * cols), cols);
+                let logits = filled(device, &random.floats(rows * experts), experts);
+                let sum = random.floats(rows * out);
+                let mut routes = device.routes(rows, top_k).unwrap();
+                device.route(&mut routes, &logits).unwrap();
+                let mut h = device.buf(entries, out).unwrap();
+                let (mut one, mut two) = (filled(device, &sum, out), filled(device, &sum, out));
+                device.matmul_experts_mix(&mut one, &y, &w, &routes, &mut h).unwrap();
+                device.matmul_experts(&mut h, &y, &w, &routes, false).unwrap();
+                device.mix_experts(&mut two, &h, &routes).unwrap();
+                let (got, expected) = (read(device, &one, rows, out), read(device, &two, rows, out));
+                assert_bits(&format!("{kind:?}, {top_k} of {experts}, {rows} rows"), &got, &expected);
+            }
+        }
+    });
+}
+
+#[test]
 fn a_bias_and_a_rotation() {
     every_device!(|device| {
         for (dim, dtype) in [(64, KvType::F16), (128, KvType::Q8_0), (10, KvType::F32)] {
