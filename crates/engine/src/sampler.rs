@@ -15,6 +15,7 @@ pub use options::SamplerOptions;
 
 use self::random::Random;
 use crate::{Error, Mask, Result};
+use rayon::prelude::*;
 
 /// Chooses tokens for one sequence.
 #[derive(Debug, Clone)]
@@ -31,6 +32,8 @@ pub struct Sampler {
     counts: Vec<u32>,
     /// The ids whose count is not zero.
     counted: Vec<u32>,
+    /// Sums of [`PIECE`] exponentials each; room for `[vocab]`.
+    sums: Vec<f64>,
 }
 
 /// The tokens so far, for the penalties.
@@ -70,6 +73,7 @@ impl Sampler {
             ids: Vec::with_capacity(size(drawn)),
             counts: vec![0; size(used)],
             counted: Vec::new(),
+            sums: Vec::with_capacity(vocab.div_ceil(PIECE)),
             options: options.clone(),
         })
     }
@@ -93,7 +97,7 @@ impl Sampler {
             }
             if self.options.temperature == 0.0 { best } else { self.draw(self.work[best as usize]) }
         };
-        let log_sum = highest + log_sum_exp(logits, highest);
+        let log_sum = highest + log_sum_exp(logits, highest, &mut self.sums);
         Ok(Sampled {
             token,
             logprob: logits[token as usize] - log_sum,
@@ -266,13 +270,16 @@ fn nucleus(ids: &mut Vec<u32>, top_p: f32, logits: &[f32], weights: &[f32]) {
     }
 }
 
-/// `ln Σ exp(x - highest)`.
-fn log_sum_exp(x: &[f32], highest: f32) -> f32 {
-    const LANES: usize = 16;
-    // Sixteen sums side by side, so that the loop is vectorised without changing the order of additions, and of so few
-    // terms that single precision is enough.
-    let mut total = 0.0f64;
-    for piece in x.chunks(32 * LANES) {
+/// Sums side by side, so that a loop is vectorised without changing the order of additions.
+const LANES: usize = 16;
+/// Exponentials of a sum of sums: so few to a lane that single precision is enough.
+const PIECE: usize = 32 * LANES;
+/// Pieces that are worth a thread's while.
+const SHARE: usize = 32;
+
+/// `ln Σ exp(x - highest)`, pieces on all threads and their `sums` in order: a card waits for it between two tokens.
+fn log_sum_exp(x: &[f32], highest: f32, sums: &mut Vec<f64>) -> f32 {
+    let sum_of = |piece: &[f32]| {
         let mut sums = [0.0f32; LANES];
         let chunks = piece.chunks_exact(LANES);
         let rest = chunks.remainder();
@@ -281,9 +288,10 @@ fn log_sum_exp(x: &[f32], highest: f32) -> f32 {
                 *sum += exp(x - highest);
             }
         }
-        total += sums.into_iter().chain(rest.iter().map(|&x| exp(x - highest))).map(f64::from).sum::<f64>();
-    }
-    total.ln() as f32
+        sums.into_iter().chain(rest.iter().map(|&x| exp(x - highest))).map(f64::from).sum::<f64>()
+    };
+    x.par_chunks(PIECE).with_min_len(SHARE).map(sum_of).collect_into_vec(sums);
+    sums.iter().sum::<f64>().ln() as f32
 }
 
 /// The `n` largest logits as log-probabilities, best first, of equal ones the lowest ids first.
