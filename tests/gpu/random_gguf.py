@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write a Q4_K_M GGUF file of a published shape with random blocks: real bytes to move, noise for text.
 
-    random_gguf.py qwen2.5-coder-7b OUT.gguf [--layers N]
+    random_gguf.py qwen2.5-coder-7b OUT.gguf [--layers N] [--vocab N]
 
 Blocks are written directly, so that 20 GB take as long as the disk needs. Types are those that a Q4_K_M file has.
 Needs numpy.
@@ -49,12 +49,12 @@ def more_bits(i, n):
     return i < n // 8 or i >= 7 * n // 8 or (i - n // 8) % 3 == 2
 
 
-def tensors(shape, layers):
+def tensors(shape, layers, vocab):
     arch, _, hidden, heads, kv, dim, ffn, tied, experts, _, effn, _ = shape
-    yield "token_embd.weight", (VOCAB, hidden), Q6_K if tied else Q4_K
+    yield "token_embd.weight", (vocab, hidden), Q6_K if tied else Q4_K
     yield "output_norm.weight", (hidden,), F32
     if not tied:
-        yield "output.weight", (VOCAB, hidden), Q6_K
+        yield "output.weight", (vocab, hidden), Q6_K
     for i in range(layers):
         better = Q6_K if more_bits(i, layers) else Q4_K
         for name, size, kind in [
@@ -87,7 +87,7 @@ def text(s):
     return struct.pack("<Q", len(s.encode())) + s.encode()
 
 
-def metadata(name, shape, layers):
+def metadata(name, shape, layers, vocab):
     arch, _, hidden, heads, kv, dim, ffn, _, experts, used, effn, theta = shape
     u32 = {"block_count": layers, "context_length": 32768, "embedding_length": hidden, "feed_forward_length": ffn,
            "attention.head_count": heads, "attention.head_count_kv": kv, "attention.key_length": dim,
@@ -95,12 +95,12 @@ def metadata(name, shape, layers):
     if experts:
         u32 |= {"expert_count": experts, "expert_used_count": used, "expert_feed_forward_length": effn}
     f32 = {"rope.freq_base": theta, "attention.layer_norm_rms_epsilon": 1e-6}
-    tokens = [f"<{i}>" for i in range(VOCAB)]
+    tokens = [f"<{i}>" for i in range(vocab)]
     pairs = [text("general.architecture") + struct.pack("<I", 8) + text(arch),
              text("general.name") + struct.pack("<I", 8) + text(f"random {name}"),
              text("tokenizer.ggml.model") + struct.pack("<I", 8) + text("gpt2"),
              text("tokenizer.ggml.pre") + struct.pack("<I", 8) + text("qwen2"),
-             text("tokenizer.ggml.tokens") + struct.pack("<IIQ", 9, 8, VOCAB) + b"".join(map(text, tokens)),
+             text("tokenizer.ggml.tokens") + struct.pack("<IIQ", 9, 8, vocab) + b"".join(map(text, tokens)),
              text("tokenizer.ggml.merges") + struct.pack("<IIQ", 9, 8, 0),
              text("tokenizer.ggml.eos_token_id") + struct.pack("<II", 4, 0)]
     pairs += [text(f"{arch}.{key}") + struct.pack("<II", 4, value) for key, value in u32.items()]
@@ -113,19 +113,20 @@ def main():
     p.add_argument("shape", choices=SHAPES)
     p.add_argument("out")
     p.add_argument("--layers", type=int, help="fewer layers than the published model")
+    p.add_argument("--vocab", type=int, default=VOCAB, help="fewer tokens than the published model")
     a = p.parse_args()
     shape = SHAPES[a.shape]
     layers = a.layers or shape[1]
     rng = np.random.default_rng(0)
     infos, sizes, offset = [], [], 0
-    for name, size, kind in tensors(shape, layers):
+    for name, size, kind in tensors(shape, layers, a.vocab):
         kind = fallback(kind, size[-1]) if kind is not F32 else kind
         count = int(np.prod(size)) // kind[1]
         dims = struct.pack("<I", len(size)) + b"".join(struct.pack("<Q", n) for n in reversed(size))
         infos.append(text(name) + dims + struct.pack("<IQ", kind[0], offset))
         sizes.append((kind, count))
         offset += -(-count * kind[2] // 32) * 32
-    pairs = metadata(a.shape, shape, layers)
+    pairs = metadata(a.shape, shape, layers, a.vocab)
     head = b"GGUF" + struct.pack("<IQQ", 3, len(infos), len(pairs)) + b"".join(pairs) + b"".join(infos)
     with open(a.out, "wb") as out:
         out.write(head + bytes(-len(head) % 32))
