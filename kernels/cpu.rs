@@ -26,6 +26,7 @@ mod quantized;
 mod rope;
 mod scales;
 mod storage;
+mod unpacked;
 mod vector;
 
 pub use isa::Isa;

@@ -7,10 +7,12 @@
 //! Linux lets a process use the unit after it has asked; then each thread that uses it loads a configuration of its
 //! own. Stable Rust has no intrinsics for it, hence the assembly.
 
+use super::codes::Codes;
 use super::integers::Integers;
-use super::panel::{Multiplied, unpacked_bytes, unroll};
-use super::quantized::{Part, RUN, TILE, Tile};
+use super::panel::{Add, MOST_PRODUCTS};
+use super::quantized::{RUN, TILE, Tile, Unit};
 use super::scales::Scales;
+use super::unpacked::{Opened, unpacked_bytes};
 use super::vector::LANES;
 
 /// Whether this process may use the unit. Asks the system for it, once.
@@ -105,11 +107,11 @@ struct Config {
     rows: [u8; 16],
 }
 
-/// Scales whose products are made before any is added. Products go through memory, where the vector unit finds them
-/// without waiting if they have been there for a while, and where all of them fit the first cache.
-const AHEAD: usize = 4;
+/// Products that are made before any is added. They go through memory, where the vector unit finds them without waiting
+/// if they have been there for a while, and where all of them fit the first cache.
+const AHEAD: usize = MOST_PRODUCTS;
 
-/// Products of [`AHEAD`] scales: of two panels with one tile of rows, then with the next.
+/// Products of [`AHEAD`] steps: of two panels with one tile of rows, then with the next.
 #[repr(C, align(64))]
 pub(super) struct Products([[[[i32; LANES]; TILE]; 4]; AHEAD]);
 
@@ -121,79 +123,47 @@ impl Products {
 }
 
 /// `sums[2t + p][r] += panels[p] · x[t][r]` for the 16 rows of each of two tiles and the 16 outputs of each of two
-/// panels, or for the first tile alone without `BOTH`. Panels are unpacked, their codes signed.
+/// panels, or for the first tile alone without `BOTH`, over `inputs` inputs. Panels are unpacked, their codes signed.
 ///
 /// # Safety
-/// As for [`Integers`], with tiles [`Configured`] on this thread for `RUN / S::RUNS` inputs; `x` are 16 rows high.
+/// As for [`Integers`], with tiles [`Configured`] on this thread for the layout's [`step`](Add::step); `x` are 16 rows
+/// high.
 #[inline(always)]
-pub(super) unsafe fn block<V: Integers, S: Scales, const BOTH: bool>(
+pub(super) unsafe fn block<V: Integers, C: Codes, S: Scales, const BOTH: bool>(
     sums: &mut [[V; TILE]; 4],
     panels: [&[u8]; 2],
-    x: [Tile<'_>; 2],
+    x: [Tile<'_, S::Unit>; 2],
+    inputs: usize,
     products: &mut Products,
 ) {
-    let size = const { unpacked_bytes::<S>() };
-    let (runs, at_once) = (panels[0].len() / size, AHEAD / S::RUNS);
-    assert!(panels[1].len() == panels[0].len(), "panels of other lengths");
-    for first in (0..runs).step_by(at_once) {
-        let count = at_once.min(runs - first);
-        // SAFETY: the caller has configured the tiles; activations are 16 rows, 32 bytes apart, weights 8 rows, 64
-        // bytes apart; the caller is below `Isa::run` for `V`.
-        unsafe {
-            for g in 0..count {
-                let at = (first + g) * size;
-                let quads = [&panels[0][at..][..size], &panels[1][at..][..size]];
-                let codes = [x[0].record(first + g).as_ptr(), x[1].record(first + g).as_ptr()];
-                for half in 0..S::RUNS {
-                    let (x, w) = (half * RUN / 2, Multiplied::<S>::SIZE + half * 4 * 64);
-                    let codes = [codes[0].add(x), codes[1].add(x)];
-                    let quads = [quads[0].as_ptr().add(w), quads[1].as_ptr().add(w)];
-                    let to = &mut products.0[g * S::RUNS + half];
-                    if BOTH { two_by_two(codes, quads, to) } else { one_by_two(codes, quads, to) }
-                }
-            }
-            for (c, sums) in sums.iter_mut().enumerate().take(if BOTH { 4 } else { 2 }) {
-                for g in 0..count {
-                    let scales = &panels[c % 2][(first + g) * size..][..Multiplied::<S>::SIZE];
-                    let last = g * S::RUNS + S::RUNS - 1;
-                    let products = [&products.0[g * S::RUNS][c], &products.0[last][c]];
-                    add::<V, S>(sums, products, scales, x[c / 2].record(first + g));
-                }
-            }
-        }
-    }
-}
-
-/// Makes floats of one run's products and adds them.
-#[inline(always)]
-unsafe fn add<V: Integers, S: Scales>(
-    sums: &mut [V; TILE],
-    products: [&[[i32; LANES]; TILE]; 2],
-    scales: &[u8],
-    x: super::quantized::Record<'_>,
-) {
-    // SAFETY: the caller is below `Isa::run` for `V`, and tiles are 16 rows high.
+    let (chunk, unit) = const { (Opened::<S>::CHUNK, S::Unit::INPUTS) };
+    let size = unpacked_bytes::<S>(chunk);
+    let step = S::Unit::step::<C, S>();
+    assert!(panels.iter().all(|panel| panel.len() == inputs / chunk * size), "panels of other lengths");
+    // SAFETY: the caller has configured the tiles; activations are 16 rows, 32 bytes apart, weights rows 64 bytes apart;
+    // the caller is below `Isa::run` for `V`.
     unsafe {
-        let none = [V::zero(); 2];
-        let first = Multiplied::<S>::scale(none, scales, 0);
-        let last = Multiplied::<S>::scale(none, scales, S::RUNS - 1);
-        unroll!(R in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] {
-            let mut term = V::to_floats(V::load_ints(&products[0][R])).mul(first);
-            if S::RUNS == 2 {
-                term = V::to_floats(V::load_ints(&products[1][R])).times_plus(last, term);
+        let mut totals = [[V::ints(0); TILE]; 4];
+        for first in (0..inputs).step_by(AHEAD * step) {
+            let count = AHEAD.min((inputs - first) / step);
+            for (k, to) in products.0.iter_mut().enumerate().take(count) {
+                let input = first + k * step;
+                let w = input / chunk * size + Opened::<S>::SIZE + input % chunk * LANES;
+                let quads = [&panels[0][w..][..step * LANES], &panels[1][w..][..step * LANES]];
+                let codes = |t: usize| x[t].record(input / unit).codes(input % unit / RUN).add(input % RUN);
+                let (codes, quads) = ([codes(0), codes(1)], [quads[0].as_ptr(), quads[1].as_ptr()]);
+                if BOTH { two_by_two(codes, quads, to) } else { one_by_two(codes, quads, to) }
             }
-            sums[R] = term.times_plus(V::splat(x.scale(R)), sums[R]);
-        });
-        if S::MIN {
-            let first = Multiplied::<S>::min(none, scales, 0);
-            let last = Multiplied::<S>::min(none, scales, S::RUNS - 1);
-            let part = if S::RUNS == 1 { Part::All } else { Part::First };
-            unroll!(R in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] {
-                sums[R] = first.times_plus(V::splat(x.scaled_sum(part, R)), sums[R]);
-                if S::RUNS == 2 {
-                    sums[R] = last.times_plus(V::splat(x.scaled_sum(Part::Last, R)), sums[R]);
+            for c in 0..if BOTH { 4 } else { 2 } {
+                for k in (0..count).step_by(S::Unit::PRODUCTS) {
+                    let input = first + k * step;
+                    let head = &panels[c % 2][input / chunk * size..][..Opened::<S>::SIZE];
+                    let scales = (Opened::<S>::open::<V>(head), head, input % chunk / RUN);
+                    let made = std::array::from_fn(|i| &products.0[(k + i) % AHEAD][c]);
+                    let x = x[c / 2].record(input / unit);
+                    S::Unit::add_products::<V, C, Opened<S>>(&mut sums[c], &mut totals[c], made, scales, x);
                 }
-            });
+            }
         }
     }
 }

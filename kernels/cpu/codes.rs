@@ -18,6 +18,8 @@ pub(super) trait Codes {
     const BIAS: i32;
     /// Whether codes may be 128 or more.
     const WIDE: bool;
+    /// The largest magnitude of a code without its bias.
+    const MOST: i32;
 
     /// Quad `q` of a block of `SIZE` bytes.
     ///
@@ -83,6 +85,7 @@ impl Codes for Two {
     const SIZE: usize = 2 * BYTES;
     const BIAS: i32 = 0;
     const WIDE: bool = false;
+    const MOST: i32 = 3;
 
     #[inline(always)]
     unsafe fn quad<V: Integers>(block: &[u8], q: usize) -> V::Bytes {
@@ -102,6 +105,7 @@ impl Codes for Three {
     const SIZE: usize = 3 * BYTES;
     const BIAS: i32 = 4;
     const WIDE: bool = false;
+    const MOST: i32 = 4;
 
     #[inline(always)]
     unsafe fn quad<V: Integers>(block: &[u8], q: usize) -> V::Bytes {
@@ -123,6 +127,7 @@ impl<const BIAS: i32> Codes for Four<BIAS> {
     const SIZE: usize = 4 * BYTES;
     const BIAS: i32 = BIAS;
     const WIDE: bool = false;
+    const MOST: i32 = if BIAS > 0 { BIAS } else { 15 };
 
     #[inline(always)]
     unsafe fn quad<V: Integers>(block: &[u8], q: usize) -> V::Bytes {
@@ -153,6 +158,7 @@ impl Codes for Table {
     const SIZE: usize = 4 * BYTES;
     const BIAS: i32 = 128;
     const WIDE: bool = true;
+    const MOST: i32 = 128;
 
     #[inline(always)]
     unsafe fn quad<V: Integers>(block: &[u8], q: usize) -> V::Bytes {
@@ -173,6 +179,7 @@ impl<const BIAS: i32> Codes for Five<BIAS> {
     const SIZE: usize = 5 * BYTES;
     const BIAS: i32 = BIAS;
     const WIDE: bool = false;
+    const MOST: i32 = if BIAS > 0 { BIAS } else { 31 };
 
     #[inline(always)]
     unsafe fn quad<V: Integers>(block: &[u8], q: usize) -> V::Bytes {
@@ -194,6 +201,7 @@ impl Codes for Six {
     const SIZE: usize = 6 * BYTES;
     const BIAS: i32 = 32;
     const WIDE: bool = false;
+    const MOST: i32 = 32;
 
     #[inline(always)]
     unsafe fn quad<V: Integers>(block: &[u8], q: usize) -> V::Bytes {
@@ -218,6 +226,7 @@ impl Codes for Eight {
     const SIZE: usize = 8 * BYTES;
     const BIAS: i32 = 128;
     const WIDE: bool = true;
+    const MOST: i32 = 128;
 
     #[inline(always)]
     unsafe fn quad<V: Integers>(block: &[u8], q: usize) -> V::Bytes {

@@ -13,6 +13,9 @@ use half::f16;
 /// Bytes of a register of codes: four for each lane.
 pub(super) const BYTES: usize = 4 * LANES;
 
+/// Bytes of a pair for each lane.
+pub(super) const PAIRS: usize = 2 * LANES;
+
 /// A float's bits without its sign.
 const MAGNITUDE: u32 = 0x7FFF_FFFF;
 
@@ -53,8 +56,25 @@ pub(super) trait Integers: Vector {
     unsafe fn load_ints(from: &[i32; LANES]) -> Self::Ints;
     /// `sum[lane] += Σ codes[4·lane + i] · x[i]`. Codes are below 128 unless `WIDE`.
     unsafe fn dot<const WIDE: bool>(sum: Self::Ints, codes: Self::Bytes, x: [u8; 4]) -> Self::Ints;
-    /// As floats; exact below 2^24.
+    /// As floats; exact below 2^24, elsewhere rounded to the nearest.
     unsafe fn to_floats(i: Self::Ints) -> Self;
+    /// `x >> shift` in every lane, the sign kept.
+    unsafe fn ints_lowered(x: i32, shift: u32) -> Self::Ints;
+
+    /// Two numbers of 16 bits in every lane: `first` in the lower half, `last` in the upper. Both fit.
+    unsafe fn pairs(first: Self::Ints, last: Self::Ints) -> Self::Ints;
+    /// The lower half of every pair twice, or the `upper` one.
+    unsafe fn twice(pairs: Self::Ints, upper: bool) -> Self::Ints;
+    /// `(x >> shift) & mask` in both halves; `mask` has no bit that comes from the other half.
+    unsafe fn pair_fields(pairs: Self::Ints, shift: u32, mask: u16) -> Self::Ints;
+    /// Pairs of unsigned bytes.
+    unsafe fn pairs_of_u8(from: &[u8; PAIRS]) -> Self::Ints;
+    /// Pairs of signed bytes.
+    unsafe fn pairs_of_i8(from: &[u8; PAIRS]) -> Self::Ints;
+    /// `sum[lane]` plus the products of both halves of `a` and `b`.
+    unsafe fn dot_pairs(sum: Self::Ints, a: Self::Ints, b: Self::Ints) -> Self::Ints;
+    /// To memory.
+    unsafe fn store_ints(i: Self::Ints) -> [i32; LANES];
 
     /// Sixteen unsigned bytes as floats.
     unsafe fn from_u8(from: &[u8; LANES]) -> Self;
@@ -143,6 +163,55 @@ impl Integers for Lanes {
     #[inline(always)]
     unsafe fn to_floats(i: Self::Ints) -> Self {
         i.map(|x| x as f32)
+    }
+
+    #[inline(always)]
+    unsafe fn ints_lowered(x: i32, shift: u32) -> Self::Ints {
+        [x >> shift; LANES]
+    }
+
+    #[inline(always)]
+    unsafe fn pairs(mut first: Self::Ints, last: Self::Ints) -> Self::Ints {
+        for l in 0..LANES {
+            first[l] = first[l] & 0xFFFF | last[l] << 16;
+        }
+        first
+    }
+
+    #[inline(always)]
+    unsafe fn twice(pairs: Self::Ints, upper: bool) -> Self::Ints {
+        pairs.map(|x| if upper { x >> 16 & 0xFFFF | x & !0xFFFF } else { x & 0xFFFF | x << 16 })
+    }
+
+    #[inline(always)]
+    unsafe fn pair_fields(pairs: Self::Ints, shift: u32, mask: u16) -> Self::Ints {
+        pairs.map(|x| x >> shift & (i32::from(mask) << 16 | i32::from(mask)))
+    }
+
+    #[inline(always)]
+    unsafe fn pairs_of_u8(from: &[u8; PAIRS]) -> Self::Ints {
+        std::array::from_fn(|l| i32::from(from[2 * l]) | i32::from(from[2 * l + 1]) << 16)
+    }
+
+    #[inline(always)]
+    unsafe fn pairs_of_i8(from: &[u8; PAIRS]) -> Self::Ints {
+        std::array::from_fn(|l| {
+            i32::from(from[2 * l] as i8) & 0xFFFF | i32::from(from[2 * l + 1] as i8) << 16
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn dot_pairs(mut sum: Self::Ints, a: Self::Ints, b: Self::Ints) -> Self::Ints {
+        for l in 0..LANES {
+            let lower = i32::from(a[l] as i16) * i32::from(b[l] as i16);
+            sum[l] = sum[l].wrapping_add(lower).wrapping_add((a[l] >> 16) * (b[l] >> 16));
+        }
+        sum
+    }
+
+    #[inline(always)]
+    unsafe fn store_ints(i: Self::Ints) -> [i32; LANES] {
+        i
     }
 
     #[inline(always)]

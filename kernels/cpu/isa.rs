@@ -85,9 +85,12 @@ impl Isa {
     }
 
     /// Rows of activations up to which weights are unpacked in registers, again for every few of them: cheaper up to
-    /// here than to unpack them once into the cache and to take them up from there.
-    pub(super) fn few(self) -> usize {
+    /// here than to unpack them once into the cache and to take them up from there. What is `light` to unpack, a mask and
+    /// a shift, is so however many rows there are.
+    pub(super) fn few(self, light: bool) -> usize {
         match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 if light => usize::MAX,
             #[cfg(target_arch = "x86_64")]
             Set::Avx512 => 256,
             #[cfg(target_arch = "x86_64")]
@@ -98,7 +101,7 @@ impl Isa {
 
     /// Rows of activations that lie together, of `rows` that are multiplied with the same weights.
     pub(super) fn tile(self, rows: usize) -> usize {
-        if rows > self.few() && self.tiles() { TILE } else { STRIP.min(rows) }
+        if self.tiles() && rows > self.few(false) { TILE } else { STRIP.min(rows) }
     }
 
     /// Whether products are fused with sums. All instruction sets that fuse give the same bits.

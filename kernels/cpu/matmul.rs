@@ -16,11 +16,12 @@ use super::floats;
 use super::integers::Integers;
 use super::isa::{Isa, Kernel};
 use super::packed::{Mat, Part, Visit, layouts};
-use super::panel::{UNPACKED, panels_at_once};
+use super::panel::light;
 use super::parallel::{Disjoint, Workers, with_scratch};
-use super::quantized::Quantized;
+use super::quantized::{Activations, Quantized, RUN, Unit};
 use super::scales::Scales;
 use super::storage::Routes;
+use super::unpacked::{UNPACKED, panels_at_once};
 use super::vector::LANES;
 use few::Few;
 use many::Many;
@@ -48,7 +49,7 @@ pub(super) struct Work {
     /// The first pair of each expert, and one more.
     starts: Vec<usize>,
     tasks: Vec<TaskOf>,
-    quantized: Quantized,
+    activations: Activations,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -116,7 +117,7 @@ impl Work {
         for (r, run) in self.runs.iter().enumerate() {
             for (p, part) in w.parts.iter().enumerate() {
                 let share = part.panels.div_ceil(if self.runs.len() < 2 * threads { 4 * threads } else { 1 });
-                let most = if run.pairs.len() <= isa.few() {
+                let most = if run.pairs.len() <= layouts(part.kind, MostFew(isa)).unwrap_or(isa.few(false)) {
                     streamed.div_ceil(part.panel_bytes)
                 } else {
                     at_once.min(share.next_multiple_of(2))
@@ -130,17 +131,62 @@ impl Work {
     }
 }
 
+impl Work {
+    /// Rounds the activations as the parts of `w` need them.
+    fn round(&mut self, isa: Isa, workers: &Workers, x: &[f32], w: &Mat) {
+        let (pairs, runs) = (&self.pairs, &self.runs);
+        let has = |wide| w.parts.iter().any(|part| layouts(part.kind, IsWide) == Some(wide));
+        if has(false) {
+            round(&mut self.activations.fine, isa, workers, (x, w.cols), pairs, runs);
+        }
+        if has(true) {
+            round(&mut self.activations.wide, isa, workers, (x, w.cols), pairs, runs);
+        }
+    }
+}
+
+/// Rounds the rows of all runs.
+fn round<U: Unit>(
+    to: &mut Quantized<U>,
+    isa: Isa,
+    workers: &Workers,
+    (x, cols): (&[f32], usize),
+    pairs: &[Pair],
+    runs: &[Run],
+) {
+    to.clear(cols);
+    for run in runs {
+        to.group(run.pairs.len(), isa.tile(run.pairs.len()));
+    }
+    to.fill(isa, workers, x, |i| pairs[i].x);
+}
+
+/// Rows of activations up to which weights of a layout are unpacked in registers.
+struct MostFew(Isa);
+
+impl Visit for MostFew {
+    type Out = usize;
+
+    fn visit<C: Codes, S: Scales>(self) -> usize {
+        self.0.few(const { light::<C, S>() })
+    }
+}
+
+/// Whether weights of a layout are multiplied with activations of one scale for 128 inputs.
+struct IsWide;
+
+impl Visit for IsWide {
+    type Out = bool;
+
+    fn visit<C: Codes, S: Scales>(self) -> bool {
+        S::Unit::INPUTS > RUN
+    }
+}
+
 /// `y[pair.y] = w[expert] · x[pair.x]` for every pair of `work`. `x [_, w.cols]`, `y [_, w.out]`.
 pub(super) fn product(isa: Isa, workers: &Workers, y: &mut [f32], x: &[f32], w: &Mat, work: &mut Work) {
     work.cut(w, workers.threads(), isa);
-    if w.parts.iter().any(|part| part.kind.layout().0 > 1) {
-        work.quantized.clear(w.cols);
-        for run in &work.runs {
-            work.quantized.group(run.pairs.len(), isa.tile(run.pairs.len()));
-        }
-        let pairs = &work.pairs;
-        work.quantized.fill(isa, workers, x, |i| pairs[i].x);
-    }
+    work.round(isa, workers, x, w);
     let y = Disjoint::new(y);
     let macs = work.pairs.len().saturating_mul(w.out).saturating_mul(w.cols);
     workers.each(work.tasks.len(), macs, |t| {
@@ -155,7 +201,7 @@ pub(super) fn product(isa: Isa, workers: &Workers, y: &mut [f32], x: &[f32], w: 
                 cols: w.cols,
                 out: w.out,
                 x,
-                quantized: &work.quantized,
+                activations: &work.activations,
                 row: run.pairs.start,
                 pairs: &work.pairs[run.pairs.clone()],
                 y: &y,
@@ -181,8 +227,8 @@ struct Task<'a> {
     /// Outputs of the whole weight.
     out: usize,
     x: &'a [f32],
-    quantized: &'a Quantized,
-    /// The run's first row in `quantized`.
+    activations: &'a Activations,
+    /// The run's first row in the activations.
     row: usize,
     pairs: &'a [Pair],
     y: &'a Disjoint<'a, f32>,
@@ -199,7 +245,7 @@ impl Visit for On<'_> {
 
     fn visit<C: Codes, S: Scales>(self) {
         let On(isa, task) = self;
-        if task.pairs.len() <= isa.few() {
+        if task.pairs.len() <= MostFew(isa).visit::<C, S>() {
             isa.run(Few(task, PhantomData::<(C, S)>));
         } else if isa.tiles() {
             isa.run(Tiles { task, layout: PhantomData::<(C, S)> });

@@ -8,7 +8,7 @@
 use super::codes::{Codes, Eight, Five, Four, Quads, Six, Table, Three, Two};
 use super::integers::{BYTES, Integers};
 use super::isa::{Isa, Kernel};
-use super::scales::{Half, Minned, Nibbles, Scales, Signed};
+use super::scales::{Half, Minned, Nibbles, Scales, Signed, SignedHalves};
 use super::storage::positive;
 use super::vector::{LANES, Lanes};
 use crate::blocks::Split;
@@ -59,12 +59,12 @@ pub(super) fn layouts<T: Visit>(kind: BlockType, visitor: T) -> Option<T::Out> {
         BlockType::Q5_1 => visitor.visit::<Five<0>, Half<true>>(),
         BlockType::Q8_0 => visitor.visit::<Eight, Half<false>>(),
         BlockType::Q2_K => visitor.visit::<Two, Nibbles>(),
-        BlockType::Q3_K => visitor.visit::<Three, Signed<16>>(),
+        BlockType::Q3_K => visitor.visit::<Three, SignedHalves>(),
         BlockType::Q4_K => visitor.visit::<Four<0>, Minned>(),
         BlockType::Q5_K => visitor.visit::<Five<0>, Minned>(),
-        BlockType::Q6_K => visitor.visit::<Six, Signed<16>>(),
+        BlockType::Q6_K => visitor.visit::<Six, SignedHalves>(),
         BlockType::IQ4_NL => visitor.visit::<Table, Half<false>>(),
-        BlockType::IQ4_XS => visitor.visit::<Table, Signed<32>>(),
+        BlockType::IQ4_XS => visitor.visit::<Table, Signed>(),
     })
 }
 
@@ -233,7 +233,7 @@ impl Visit for Decode<'_> {
             // SAFETY: plain arrays need no instruction set.
             let open = unsafe { S::open::<Lanes>(head) };
             for (q, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-                let run = q * 4 * S::RUNS / 32;
+                let run = q * 4 / S::RUN;
                 // SAFETY: as above.
                 let quad = unsafe { C::quad::<Lanes>(&codes[q / 8 * C::SIZE..][..C::SIZE], q % 8) };
                 // SAFETY: as above.

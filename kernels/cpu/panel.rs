@@ -1,9 +1,10 @@
 //! One panel of 16 outputs times a few rows: the inner loops of every product.
 //!
-//! For each run of 32 inputs the integer products of a scale's inputs are summed exactly, made floats, and added
-//! in one order: `t = s₀·S₀ (+ s₁·S₁)`, `sum += a·t`, then the minima, `sum += m·Σ`, where `a` is the scale of the
-//! activations. Only the order of runs matters, and it is that of the inputs; so decode, prefill, and every
-//! instruction set give the same bits.
+//! The integer products of a scale's inputs are summed exactly. For types whose scales are floats they are made floats
+//! and added in one order for each 32 inputs: `sum += a·(s·S)`, then the minima, `sum += m·Σ`, where `a` is the scale of the
+//! activations. For types whose scales are integers, all of 128 inputs is exact: `T = Σ s·S`, `M = Σ m·Σ`, then
+//! `sum += a·(d·T + e·M)`. Only the order of those sums matters, and it is that of the inputs; so decode, prefill, and
+//! every instruction set give the same bits.
 
 // Registers are numbered: an iterator over them is not inlined for certain, and then they are in memory.
 #![allow(clippy::needless_range_loop)]
@@ -11,9 +12,11 @@
 use super::codes::Codes;
 use super::integers::{BYTES, Integers};
 use super::packed::chunk_bytes;
-use super::quantized::{Part, RUN, Record, Tile};
+use super::quantized::{Fine, RUN, Record, SUM_OF_16, TILE, Tile, Unit, Wide};
 use super::scales::Scales;
-use super::vector::{LANES, Lanes};
+use super::vector::LANES;
+use std::hint::black_box;
+use std::sync::atomic::{Ordering, compiler_fence};
 
 /// Writes `body` out for each number, as a constant: what an optimiser may decide against where it matters most.
 macro_rules! unroll {
@@ -21,11 +24,12 @@ macro_rules! unroll {
 }
 pub(super) use unroll;
 
-/// Bytes ahead that streamed weights are asked for: what a core has under way of memory, and some more.
+/// Bytes ahead that streamed weights are asked for, if they are used once: what a core has under way of memory, and some
+/// more.
 pub(super) const AHEAD: usize = 2048;
 
-/// `sums[r] += panel · x[first + r]` for `R` rows of a tile over the inputs of `panel`: whole chunks, as many runs of
-/// inputs as `x` has. With `STREAM`, weights come from memory, not from a cache.
+/// `sums[r] += panel · x[first + r]` for `R` rows of a tile over the inputs of `panel`: whole chunks, as many inputs as
+/// `x` has. With `STREAM`, the weights that lie `ahead` bytes further on are asked for.
 ///
 /// # Safety
 /// As for [`Integers`]; `first + R` rows are within the tile.
@@ -33,107 +37,397 @@ pub(super) const AHEAD: usize = 2048;
 pub(super) unsafe fn packed<V: Integers, C: Codes, S: Scales, const R: usize, const STREAM: bool>(
     mut sums: [V; R],
     panel: &[u8],
-    x: Tile<'_>,
-    first: usize,
+    (x, first): (Tile<'_, S::Unit>, usize),
+    ahead: usize,
 ) -> [V; R] {
+    let units = const { S::CHUNK / S::Unit::INPUTS };
     for (c, chunk) in panel.chunks_exact(const { chunk_bytes::<C, S>() }).enumerate() {
         let (head, codes) = chunk.split_at(S::SIZE);
         // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
         unsafe {
             if STREAM {
-                for line in 0..S::SIZE.div_ceil(64) {
-                    V::prefetch(head.as_ptr().wrapping_add(AHEAD + 64 * line));
-                }
+                ask::<V>(head, ahead);
             }
             let open = S::open::<V>(head);
-            for (j, codes) in codes.chunks_exact(C::SIZE).enumerate() {
-                if STREAM {
-                    for line in 0..C::SIZE / 64 {
-                        V::prefetch(codes.as_ptr().wrapping_add(AHEAD + 64 * line));
-                    }
-                }
-                let x = x.record(c * S::CHUNK / 32 + j).from(first);
-                sums = run::<V, C, S, R>(sums, codes, (open, head, j * S::RUNS), x);
+            for (u, codes) in codes.chunks_exact(C::SIZE * S::Unit::INPUTS / RUN).enumerate() {
+                let x = x.record(c * units + u).from(first);
+                let scales = (open, head, u * S::Unit::INPUTS / RUN);
+                sums = S::Unit::add::<V, C, S, R, STREAM>(sums, (codes, ahead), scales, x);
             }
         }
     }
     sums
 }
 
-/// One run of 32 inputs; `scales` are those of the chunk and the number of the run's first.
+/// Asks for what lies `ahead` bytes beyond these weights.
 #[inline(always)]
-unsafe fn run<V: Integers, C: Codes, S: Scales, const R: usize>(
-    mut sums: [V; R],
-    codes: &[u8],
-    (open, head, at): ([V; 2], &[u8], usize),
-    x: Record<'_>,
-) -> [V; R] {
-    // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
-    unsafe {
-        let mut terms;
-        if S::RUNS == 1 {
-            let mut products = offsets::<V, C, S, R>(x, 0);
-            unroll!(Q in [0 1 2 3 4 5 6 7] { products = quad::<V, C, R>(products, codes, x, Q) });
-            terms = scaled(products, S::scale(open, head, at));
-        } else {
-            let mut products = offsets::<V, C, S, R>(x, 0);
-            unroll!(Q in [0 1 2 3] { products = quad::<V, C, R>(products, codes, x, Q) });
-            terms = scaled(products, S::scale(open, head, at));
-            let mut products = offsets::<V, C, S, R>(x, 1);
-            unroll!(Q in [4 5 6 7] { products = quad::<V, C, R>(products, codes, x, Q) });
-            let scale = S::scale(open, head, at + 1);
-            for r in 0..R {
-                terms[r] = V::to_floats(products[r]).times_plus(scale, terms[r]);
+fn ask<V: Integers>(weights: &[u8], ahead: usize) {
+    for line in 0..weights.len().div_ceil(64) {
+        V::prefetch(weights.as_ptr().wrapping_add(ahead + 64 * line));
+    }
+}
+
+/// How the products of one unit are made and added.
+pub(super) trait Add: Unit {
+    /// `codes` are those of the unit, and how far ahead others are asked for; `scales` are those of the chunk, opened, and the unit's first run of 32 in it.
+    ///
+    /// # Safety
+    /// As for [`packed`], with `R` rows in `x`.
+    unsafe fn add<V: Integers, C: Codes, S: Scales<Unit = Self>, const R: usize, const STREAM: bool>(
+        sums: [V; R],
+        codes: (&[u8], usize),
+        scales: ([V; 2], &[u8], usize),
+        x: Record<'_, Self>,
+    ) -> [V; R];
+
+    /// Products of a matrix unit that [`add_products`](Self::add_products) takes.
+    const PRODUCTS: usize;
+
+    /// Inputs that one product of a matrix unit is over: 32 or 16.
+    fn step<C: Codes, S: Scales<Unit = Self>>() -> usize;
+
+    /// Adds products of successive [`step`](Self::step)s, made beforehand, for all rows of a tile: a whole unit, or a part
+    /// of one, the next of which finds in `totals` what this one left there. `scales` are opened, as in
+    /// [`add`](Self::add), with the first run of 32 of these products; `x` is their unit.
+    ///
+    /// # Safety
+    /// As for [`packed`], with [`TILE`] rows in `x`.
+    unsafe fn add_products<V: Integers, C: Codes, S: Scales<Unit = Self>>(
+        sums: &mut [V; TILE],
+        totals: &mut [V::Ints; TILE],
+        products: [&Products; MOST_PRODUCTS],
+        scales: ([V; 2], &[u8], usize),
+        x: Record<'_, Self>,
+    );
+}
+
+/// Products of 16 outputs with the rows of a tile.
+pub(super) type Products = [[i32; LANES]; TILE];
+
+/// The most that [`Add::PRODUCTS`] is.
+pub(super) const MOST_PRODUCTS: usize = 4;
+
+impl Add for Fine {
+    #[inline(always)]
+    unsafe fn add<V: Integers, C: Codes, S: Scales<Unit = Self>, const R: usize, const STREAM: bool>(
+        mut sums: [V; R],
+        (codes, ahead): (&[u8], usize),
+        (open, head, at): ([V; 2], &[u8], usize),
+        x: Record<'_, Self>,
+    ) -> [V; R] {
+        // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
+        unsafe {
+            if STREAM {
+                ask::<V>(codes, ahead);
             }
-        }
-        for r in 0..R {
-            sums[r] = terms[r].times_plus(V::splat(x.scale(r)), sums[r]);
-        }
-        if S::MIN {
-            for half in 0..S::RUNS {
-                let min = S::min(open, head, at + half);
-                let part = if S::RUNS == 1 { Part::All } else { [Part::First, Part::Last][half] };
+            let mut products = [V::ints(0); R];
+            if let Some(shift) = const { C::BIAS.checked_ilog2() } {
                 for r in 0..R {
-                    sums[r] = min.times_plus(V::splat(x.scaled_sum(part, r)), sums[r]);
+                    products[r] = V::ints_raised(x.negative_sum(r), shift);
+                }
+            }
+            unroll!(Q in [0 1 2 3 4 5 6 7] { products = quad::<V, C, Self, R>(products, codes, x, 0, Q) });
+            let scale = S::scale(open, head, at);
+            for r in 0..R {
+                let term = V::to_floats(products[r]).mul(scale);
+                sums[r] = term.times_plus(V::splat(x.scale(r)), sums[r]);
+            }
+            if S::MIN {
+                let min = S::min(open, head, at);
+                for r in 0..R {
+                    sums[r] = min.times_plus(V::splat(x.scaled_sum(r)), sums[r]);
                 }
             }
         }
         sums
     }
+
+    const PRODUCTS: usize = 1;
+
+    fn step<C: Codes, S: Scales<Unit = Self>>() -> usize {
+        RUN
+    }
+
+    #[inline(always)]
+    unsafe fn add_products<V: Integers, C: Codes, S: Scales<Unit = Self>>(
+        sums: &mut [V; TILE],
+        _: &mut [V::Ints; TILE],
+        [products, ..]: [&Products; MOST_PRODUCTS],
+        (open, head, at): ([V; 2], &[u8], usize),
+        x: Record<'_, Self>,
+    ) {
+        // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
+        unsafe {
+            let (scale, min) = (S::scale(open, head, at), S::min(open, head, at));
+            unroll!(R in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] {
+                let term = V::to_floats(V::load_ints(&products[R])).mul(scale);
+                sums[R] = term.times_plus(V::splat(x.scale(R)), sums[R]);
+                if S::MIN {
+                    sums[R] = min.times_plus(V::splat(x.scaled_sum(R)), sums[R]);
+                }
+            });
+        }
+    }
 }
 
-/// What the products of a scale's inputs begin with: the bias of the codes taken off.
+/// Rows up to which the products of 16 inputs are paired though those of 32 would fit: that is more to multiply, but less
+/// code between one read of memory and the next, and memory is what limits so few rows.
+const FEWER: usize = 2;
+
+/// Rows that an instruction set takes at a time, at least, if it has registers for the products of two runs of 32.
+const MANY: usize = 8;
+
+/// Whether the products of all 32 inputs of a scale fit 16 bits; those of 16 inputs do.
+const fn fits<C: Codes, S: Scales>() -> bool {
+    assert!(C::MOST * SUM_OF_16 <= i16::MAX as i32, "products of 16 inputs must fit 16 bits");
+    S::RUN == RUN && C::BIAS == 0 && C::MOST * 2 * SUM_OF_16 <= i16::MAX as i32
+}
+
+/// Whether all is done with integers of 32 inputs: codes of four bits without a sign.
+pub(super) const fn light<C: Codes, S: Scales>() -> bool {
+    S::Unit::INPUTS > RUN && fits::<C, S>()
+}
+
+/// Rows to multiply at a time, at most: fewer than registers allow where the products of two runs wait for each other.
+pub(super) const fn rows_at_once<V: Integers, C: Codes, S: Scales>() -> usize {
+    if V::ROWS >= MANY && light::<C, S>() { MANY / 2 } else { V::ROWS }
+}
+
+impl Add for Wide {
+    #[inline(always)]
+    unsafe fn add<V: Integers, C: Codes, S: Scales<Unit = Self>, const R: usize, const STREAM: bool>(
+        mut sums: [V; R],
+        (codes, ahead): (&[u8], usize),
+        (open, head, at): ([V; 2], &[u8], usize),
+        x: Record<'_, Self>,
+    ) -> [V; R] {
+        // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
+        unsafe {
+            let mut terms = minima::<V, S, R>((open, head, at), x);
+            if S::MIN && !STREAM {
+                // First, so that the processor has something to do while it waits for the last products of the unit
+                // before; an optimiser would put it where it is needed.
+                terms = black_box(terms);
+            }
+            let mut totals = [V::ints(0); R];
+            if V::ROWS >= MANY && R > FEWER && const { fits::<C, S>() } {
+                unroll!(I in [0 1] {
+                    let (first, last) = codes[2 * I * C::SIZE..][..2 * C::SIZE].split_at(C::SIZE);
+                    let first = run::<V, C, R, STREAM>((first, ahead), x, 2 * I);
+                    let last = run::<V, C, R, STREAM>((last, ahead), x, 2 * I + 1);
+                    let scales = S::scales::<V>(head, at / 2 + I);
+                    for r in 0..R {
+                        totals[r] = V::dot_pairs(totals[r], V::pairs(first[r], last[r]), scales);
+                    }
+                });
+            } else {
+                // A number that an optimiser does not know: it would write the loop out, and gather what is asked for.
+                for (j, codes) in codes.chunks_exact(C::SIZE).take(black_box(4)).enumerate() {
+                    totals = add_halves::<V, C, S, R, STREAM>(totals, (codes, ahead), (head, at), x, j);
+                }
+            }
+            sums = finish::<V, S, R>(sums, terms, totals, open[0], x);
+        }
+        sums
+    }
+
+    const PRODUCTS: usize = 4;
+
+    fn step<C: Codes, S: Scales<Unit = Self>>() -> usize {
+        if fits::<C, S>() { RUN } else { RUN / 2 }
+    }
+
+    #[inline(always)]
+    unsafe fn add_products<V: Integers, C: Codes, S: Scales<Unit = Self>>(
+        sums: &mut [V; TILE],
+        totals: &mut [V::Ints; TILE],
+        products: [&Products; MOST_PRODUCTS],
+        (open, head, at): ([V; 2], &[u8], usize),
+        x: Record<'_, Self>,
+    ) {
+        // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
+        unsafe {
+            let runs = if const { fits::<C, S>() } { 4 } else { 2 };
+            if at % 4 == 0 {
+                *totals = [V::ints(0); TILE];
+            }
+            unroll!(I in [0 1] {
+                let scales = if runs == 4 {
+                    S::scales::<V>(head, at / 2 + I)
+                } else {
+                    scales_of_halves::<V, S>(head, at + I)
+                };
+                let [first, last] = [products[2 * I], products[2 * I + 1]];
+                unroll!(R in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] {
+                    let pairs = V::pairs(V::load_ints(&first[R]), V::load_ints(&last[R]));
+                    totals[R] = V::dot_pairs(totals[R], pairs, scales);
+                });
+            });
+            if at % 4 + runs == 4 {
+                let terms = minima::<V, S, TILE>((open, head, at / 4 * 4), x);
+                *sums = finish::<V, S, TILE>(*sums, terms, *totals, open[0], x);
+            }
+        }
+    }
+}
+
+/// The products of run `run` of a unit, without an offset.
 #[inline(always)]
-unsafe fn offsets<V: Integers, C: Codes, S: Scales, const R: usize>(
-    x: Record<'_>,
-    half: usize,
+unsafe fn run<V: Integers, C: Codes, const R: usize, const STREAM: bool>(
+    (codes, ahead): (&[u8], usize),
+    x: Record<'_, Wide>,
+    run: usize,
 ) -> [V::Ints; R] {
+    if STREAM {
+        ask::<V>(codes, ahead);
+    }
+    // No load moves across it: an optimiser would take up many before they are used, and have no registers for them.
+    compiler_fence(Ordering::SeqCst);
     // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
     unsafe {
         let mut products = [V::ints(0); R];
-        if let Some(shift) = const { C::BIAS.checked_ilog2() } {
+        unroll!(Q in [0 1 2 3 4 5 6 7] { products = quad::<V, C, Wide, R>(products, codes, x, run, Q) });
+        products
+    }
+}
+
+/// Adds the products of run `run` of a unit, of each half by itself, times their scales.
+#[inline(always)]
+unsafe fn add_halves<V: Integers, C: Codes, S: Scales, const R: usize, const STREAM: bool>(
+    mut totals: [V::Ints; R],
+    (codes, ahead): (&[u8], usize),
+    (head, at): (&[u8], usize),
+    x: Record<'_, Wide>,
+    run: usize,
+) -> [V::Ints; R] {
+    if STREAM && R > FEWER {
+        ask::<V>(codes, ahead);
+    }
+    // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
+    unsafe {
+        let mut halves = [offsets::<V, C, R>(x, 2 * run), offsets::<V, C, R>(x, 2 * run + 1)];
+        unroll!(Q in [0 1 2 3 4 5 6 7] {
+            // With few rows memory is what limits: one line at a time.
+            if STREAM && R <= FEWER && Q < C::SIZE / BYTES {
+                ask::<V>(&codes[Q * BYTES..][..BYTES], ahead);
+            }
+            halves[Q / 4] = quad::<V, C, Wide, R>(halves[Q / 4], codes, x, run, Q);
+        });
+        let [first, last] = halves;
+        let scales = scales_of_halves::<V, S>(head, at + run);
+        for r in 0..R {
+            totals[r] = V::dot_pairs(totals[r], V::pairs(first[r], last[r]), scales);
+        }
+        totals
+    }
+}
+
+/// The scales of both halves of run `run` of a chunk.
+///
+/// # Safety
+/// As for [`Integers`].
+#[inline(always)]
+unsafe fn scales_of_halves<V: Integers, S: Scales>(head: &[u8], run: usize) -> V::Ints {
+    // SAFETY: the caller is below `Isa::run` for `V`.
+    unsafe {
+        if S::RUN == RUN {
+            V::twice(S::scales::<V>(head, run / 2), run % 2 == 1)
+        } else {
+            S::scales::<V>(head, run)
+        }
+    }
+}
+
+/// What the products of 16 inputs begin with: the bias of the codes taken off.
+#[inline(always)]
+unsafe fn offsets<V: Integers, C: Codes, const R: usize>(x: Record<'_, Wide>, half: usize) -> [V::Ints; R] {
+    // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
+    unsafe {
+        let mut products = [V::ints(0); R];
+        if let Some(bits) = const { C::BIAS.checked_ilog2() } {
             for r in 0..R {
-                let part = if S::RUNS == 1 { Part::All } else { [Part::First, Part::Last][half] };
-                products[r] = V::ints_raised(x.negative_sum(part, r), shift);
+                products[r] = V::ints_lowered(x.offset(half, r), 5 - bits);
             }
         }
         products
     }
 }
 
-/// Adds the products of quad `q`.
+/// The minima of a unit times the sums of its codes.
+///
+/// # Safety
+/// As for [`Add::add`].
 #[inline(always)]
-unsafe fn quad<V: Integers, C: Codes, const R: usize>(
+unsafe fn minima<V: Integers, S: Scales<Unit = Wide>, const R: usize>(
+    (open, head, at): ([V; 2], &[u8], usize),
+    x: Record<'_, Wide>,
+) -> [V; R] {
+    // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
+    unsafe {
+        let mut terms = [V::zero(); R];
+        if S::MIN {
+            let mut mins = [V::ints(0); R];
+            if S::RUN == RUN {
+                unroll!(I in [0 1] {
+                    let min = S::mins::<V>(head, at / 2 + I);
+                    for r in 0..R {
+                        mins[r] = V::dot_pairs(mins[r], min, V::ints(x.sums_of_32(I, r)));
+                    }
+                });
+            } else {
+                unroll!(J in [0 1 2 3] {
+                    let min = S::mins::<V>(head, at + J);
+                    for r in 0..R {
+                        mins[r] = V::dot_pairs(mins[r], min, V::ints(x.sums_of_16(J, r)));
+                    }
+                });
+            }
+            for r in 0..R {
+                terms[r] = V::to_floats(mins[r]).mul(open[1]);
+            }
+        }
+        terms
+    }
+}
+
+/// Adds a unit's terms to the sums: `totals`, which are the products times their integer scales, and `terms`, what
+/// [`minima`] gave.
+///
+/// # Safety
+/// As for [`Add::add`].
+#[inline(always)]
+unsafe fn finish<V: Integers, S: Scales<Unit = Wide>, const R: usize>(
+    mut sums: [V; R],
+    terms: [V; R],
+    totals: [V::Ints; R],
+    scale: V,
+    x: Record<'_, Wide>,
+) -> [V; R] {
+    // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
+    unsafe {
+        for r in 0..R {
+            let total = V::to_floats(totals[r]);
+            let term = if S::MIN { total.times_plus(scale, terms[r]) } else { total.mul(scale) };
+            sums[r] = term.times_plus(V::splat(x.scale(r)), sums[r]);
+        }
+        sums
+    }
+}
+
+/// Adds the products of quad `q` of run `run`, whose codes these are.
+#[inline(always)]
+unsafe fn quad<V: Integers, C: Codes, U: Unit, const R: usize>(
     mut products: [V::Ints; R],
     codes: &[u8],
-    x: Record<'_>,
+    x: Record<'_, U>,
+    run: usize,
     q: usize,
 ) -> [V::Ints; R] {
     // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
     unsafe {
         let quad = C::quad::<V>(codes, q);
         for r in 0..R {
-            let x = x.quad(r, q);
+            let x = x.quad(r, run * (RUN / 4) + q);
             products[r] = if C::WIDE {
                 V::dot::<true>(products[r], quad, x)
             } else {
@@ -141,148 +435,5 @@ unsafe fn quad<V: Integers, C: Codes, const R: usize>(
             };
         }
         products
-    }
-}
-
-#[inline(always)]
-unsafe fn scaled<V: Integers, const R: usize>(products: [V::Ints; R], scale: V) -> [V; R] {
-    // SAFETY: the caller is below `Isa::run` for `V`.
-    unsafe {
-        let mut terms = [scale; R];
-        for r in 0..R {
-            terms[r] = V::to_floats(products[r]).mul(scale);
-        }
-        terms
-    }
-}
-
-/// Codes that were unpacked beforehand, a byte each.
-pub(super) struct Unpacked<C>(std::marker::PhantomData<C>);
-
-impl<C: Codes> Codes for Unpacked<C> {
-    const SIZE: usize = 8 * BYTES;
-    const BIAS: i32 = C::BIAS;
-    const WIDE: bool = C::WIDE;
-
-    #[inline(always)]
-    unsafe fn quad<V: Integers>(block: &[u8], q: usize) -> V::Bytes {
-        // SAFETY: the caller is below `Isa::run` for `V`.
-        unsafe { V::bytes(&block.as_chunks().0[q]) }
-    }
-
-    fn pack(quads: &super::codes::Quads, block: &mut [u8]) {
-        block.copy_from_slice(quads.as_flattened());
-    }
-}
-
-/// Scales that were multiplied out beforehand: for each run of 32 inputs one or two scales of 16 floats, then as many
-/// minima if the type has any.
-pub(super) struct Multiplied<S>(std::marker::PhantomData<S>);
-
-/// Floats of 16 outputs in bytes.
-const FLOATS: usize = 4 * LANES;
-
-#[inline(always)]
-unsafe fn floats<V: Integers>(head: &[u8], i: usize) -> V {
-    let lanes: &[u8; FLOATS] = &head.as_chunks().0[i];
-    let mut from: Lanes = [0.0; LANES];
-    for (to, from) in from.iter_mut().zip(lanes.as_chunks().0) {
-        *to = f32::from_le_bytes(*from);
-    }
-    // SAFETY: the caller is below `Isa::run` for `V`.
-    unsafe { V::load(&from) }
-}
-
-impl<S: Scales> Scales for Multiplied<S> {
-    const CHUNK: usize = 32;
-    const SIZE: usize = S::RUNS * FLOATS * if S::MIN { 2 } else { 1 };
-    const RUNS: usize = S::RUNS;
-    const MIN: bool = S::MIN;
-
-    #[inline(always)]
-    unsafe fn open<V: Integers>(_: &[u8]) -> [V; 2] {
-        // SAFETY: the caller is below `Isa::run` for `V`.
-        unsafe { [V::zero(); 2] }
-    }
-
-    #[inline(always)]
-    unsafe fn scale<V: Integers>(_: [V; 2], head: &[u8], run: usize) -> V {
-        // SAFETY: as above.
-        unsafe { floats(head, run) }
-    }
-
-    #[inline(always)]
-    unsafe fn min<V: Integers>(_: [V; 2], head: &[u8], run: usize) -> V {
-        // SAFETY: as above.
-        unsafe { floats(head, S::RUNS + run) }
-    }
-
-    fn pack(_: &[crate::blocks::Split; LANES], _: &mut [u8]) {
-        unreachable!("made by `unpack`, never from a file")
-    }
-}
-
-/// Bytes of one run of 32 inputs, unpacked.
-pub(super) const fn unpacked_bytes<S: Scales>() -> usize {
-    Multiplied::<S>::SIZE + 8 * BYTES
-}
-
-/// The most that [`unpacked_bytes`] is: two scales and two minima.
-pub(super) const MOST_UNPACKED: usize = 4 * FLOATS + 8 * BYTES;
-
-/// Bytes of unpacked weights in a task of many rows, at most: they stay in a core's second cache.
-pub(super) const UNPACKED: usize = 400 << 10;
-
-/// Inputs that are unpacked at a time, at most. Sums of more are taken up from memory again.
-const INPUTS: usize = 2048;
-
-/// Inputs that are unpacked at a time, of `cols`: whole chunks of every type, and about as many each time.
-pub(super) fn inputs_at_once(cols: usize) -> usize {
-    cols.div_ceil(cols.div_ceil(INPUTS)).next_multiple_of(256)
-}
-
-/// Panels of a task of many rows, at most: an even number, because the matrix unit takes two at a time.
-pub(super) fn panels_at_once(cols: usize) -> usize {
-    UNPACKED / (inputs_at_once(cols) / RUN * MOST_UNPACKED) / 2 * 2
-}
-
-/// Unpacks whole chunks of a panel into a run of [`Unpacked`] and [`Multiplied`]. With `signed`, codes have their
-/// bias taken off and are two's complement.
-///
-/// # Safety
-/// As for [`Integers`].
-#[inline(always)]
-pub(super) unsafe fn unpack<V: Integers, C: Codes, S: Scales>(panel: &[u8], to: &mut [u8], signed: bool) {
-    let mut runs = to.chunks_exact_mut(unpacked_bytes::<S>());
-    for chunk in panel.chunks_exact(const { chunk_bytes::<C, S>() }) {
-        let (head, codes) = chunk.split_at(S::SIZE);
-        // SAFETY: the caller is below `Isa::run` for `V`.
-        unsafe {
-            let open = S::open::<V>(head);
-            for (j, (codes, to)) in codes.chunks_exact(C::SIZE).zip(&mut runs).enumerate() {
-                let (scales, quads) = to.split_at_mut(Multiplied::<S>::SIZE);
-                let scales = scales.as_chunks_mut::<FLOATS>().0;
-                for run in 0..S::RUNS {
-                    put(&mut scales[run], S::scale(open, head, j * S::RUNS + run));
-                    if S::MIN {
-                        put(&mut scales[S::RUNS + run], S::min(open, head, j * S::RUNS + run));
-                    }
-                }
-                let quads = quads.as_chunks_mut::<BYTES>().0;
-                unroll!(Q in [0 1 2 3 4 5 6 7] {
-                    let quad = C::quad::<V>(codes, Q);
-                    V::store_bytes(if signed { V::less(quad, C::BIAS as u8) } else { quad }, &mut quads[Q]);
-                });
-            }
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn put<V: Integers>(to: &mut [u8; FLOATS], lanes: V) {
-    // SAFETY: the caller is below `Isa::run` for `V`.
-    let lanes = unsafe { lanes.store() };
-    for (to, from) in to.as_chunks_mut().0.iter_mut().zip(lanes) {
-        *to = from.to_le_bytes();
     }
 }

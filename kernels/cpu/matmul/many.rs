@@ -10,10 +10,11 @@ use super::{Kernel, Task};
 use crate::cpu::codes::Codes;
 use crate::cpu::integers::Integers;
 use crate::cpu::packed::chunk_bytes;
-use crate::cpu::panel::{MOST_UNPACKED, Multiplied, Unpacked, packed, unpack, unpacked_bytes};
+use crate::cpu::panel::{packed, rows_at_once};
 use crate::cpu::parallel::floats_mut;
-use crate::cpu::quantized::{RUN, STRIP, Tile};
+use crate::cpu::quantized::{STRIP, Tile, Unit};
 use crate::cpu::scales::Scales;
+use crate::cpu::unpacked::{MOST_UNPACKED, Opened, Unpacked, unpack, unpacked_bytes};
 use crate::cpu::vector::{LANES, Lanes};
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -28,7 +29,7 @@ const BLOCK: usize = 256;
 pub(super) const PANELS: usize = 8;
 
 /// Bytes of unpacked weights, at most, and of sums.
-const WEIGHTS: usize = NEAR / RUN * MOST_UNPACKED;
+const WEIGHTS: usize = NEAR / 256 * MOST_UNPACKED;
 const SUMS: usize = PANELS * BLOCK * size_of::<Lanes>();
 
 /// Bytes of scratch that a task needs.
@@ -55,15 +56,8 @@ impl<C: Codes, S: Scales> Kernel for Many<'_, C, S> {
             for input in (0..cols).step_by(NEAR) {
                 let inputs = input..cols.min(input + NEAR);
                 let sums = sums.chunks_exact_mut(strips);
-                for (panel, sums) in self.task.weights.chunks_exact(panel_bytes).zip(sums) {
-                    self.panel::<V>(panel, unpacked, sums, block.start, &inputs);
-                }
-            }
-            let panels = self.task.weights.len() / panel_bytes;
-            for (p, sums) in sums.chunks_exact(strips).take(panels).enumerate() {
-                for (row, sums) in block.clone().zip(sums.as_flattened()) {
-                    // SAFETY: this is compiled into `Isa::run`'s function for `V`.
-                    unsafe { self.task.put(p, row, V::load(sums)) };
+                for (p, (panel, sums)) in self.task.weights.chunks_exact(panel_bytes).zip(sums).enumerate() {
+                    self.panel::<V>((p, panel), unpacked, sums, &block, &inputs);
                 }
             }
         }
@@ -71,41 +65,48 @@ impl<C: Codes, S: Scales> Kernel for Many<'_, C, S> {
 }
 
 impl<C: Codes, S: Scales> Many<'_, C, S> {
-    /// Some inputs of a packed panel with the strips of rows from row `first` on.
+    /// Some inputs of a packed panel with the strips of a block of rows.
     #[inline(always)]
     fn panel<V: Integers>(
         &self,
-        panel: &[u8],
+        (p, panel): (usize, &[u8]),
         unpacked: &mut [u8],
         sums: &mut [Strip],
-        first: usize,
+        block: &Range<usize>,
         inputs: &Range<usize>,
     ) {
-        let (size, chunk) = const { (unpacked_bytes::<S>(), chunk_bytes::<C, S>()) };
+        let (chunk, at_once) = const { (chunk_bytes::<C, S>(), rows_at_once::<V, C, S>()) };
         let packed = &panel[inputs.start / S::CHUNK * chunk..][..inputs.len() / S::CHUNK * chunk];
-        let unpacked = &mut unpacked[..inputs.len() / RUN * size];
+        let unpacked = &mut unpacked[..unpacked_bytes::<S>(inputs.len())];
         // SAFETY: this is compiled into `Isa::run`'s function for `V`.
         unsafe { unpack::<V, C, S>(packed, unpacked, false) };
-        for (s, sums) in sums.iter_mut().enumerate() {
+        for (first, sums) in block.clone().step_by(STRIP).zip(sums) {
             if inputs.start == 0 {
                 *sums = [[0.0; LANES]; STRIP];
             }
-            let row = self.task.row + first + s * STRIP;
             // What lies in rows that are not used goes nowhere.
-            let x = self.task.quantized.tile(row, inputs.start / RUN, inputs.len() / RUN).whole::<STRIP>();
-            if V::ROWS >= 8 {
+            let x = S::Unit::of(self.task.activations);
+            let x = x.tile(self.task.row + first, inputs.start, inputs.len()).whole::<STRIP>();
+            if at_once >= 8 {
                 self.strip::<V, 8>(unpacked, x, sums);
-            } else if V::ROWS >= 4 {
+            } else if at_once >= 4 {
                 self.strip::<V, 4>(unpacked, x, sums);
             } else {
                 self.strip::<V, 1>(unpacked, x, sums);
+            }
+            if inputs.end == self.task.cols {
+                // One strip at a time: its outputs find their way to memory beside the products of the next.
+                for (row, sums) in (first..block.end).zip(&*sums) {
+                    // SAFETY: as above.
+                    unsafe { self.task.put(p, row, V::load(sums)) };
+                }
             }
         }
     }
 
     /// One strip of rows, `R` at a time.
     #[inline(always)]
-    fn strip<V: Integers, const R: usize>(&self, panel: &[u8], x: Tile<'_>, sums: &mut Strip) {
+    fn strip<V: Integers, const R: usize>(&self, panel: &[u8], x: Tile<'_, S::Unit>, sums: &mut Strip) {
         for (i, sums) in sums.as_chunks_mut::<R>().0.iter_mut().enumerate() {
             // SAFETY: this is compiled into `Isa::run`'s function for `V`; `R` divides the strip.
             unsafe {
@@ -113,7 +114,8 @@ impl<C: Codes, S: Scales> Many<'_, C, S> {
                 for r in 0..R {
                     registers[r] = V::load(&sums[r]);
                 }
-                let registers = packed::<V, Unpacked<C>, Multiplied<S>, R, false>(registers, panel, x, i * R);
+                let registers =
+                    packed::<V, Unpacked<C>, Opened<S>, R, false>(registers, panel, (x, i * R), 0);
                 for r in 0..R {
                     sums[r] = registers[r].store();
                 }

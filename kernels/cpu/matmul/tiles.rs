@@ -10,9 +10,10 @@ use crate::cpu::amx;
 use crate::cpu::codes::Codes;
 use crate::cpu::integers::Integers;
 use crate::cpu::packed::chunk_bytes;
-use crate::cpu::panel::{inputs_at_once, unpack, unpacked_bytes};
-use crate::cpu::quantized::{RUN, TILE, Tile};
+use crate::cpu::panel::Add;
+use crate::cpu::quantized::{TILE, Tile, Unit};
 use crate::cpu::scales::Scales;
+use crate::cpu::unpacked::{inputs_at_once, unpack, unpacked_bytes};
 use std::marker::PhantomData;
 
 /// A task of many rows.
@@ -29,12 +30,12 @@ impl<C: Codes, S: Scales> Kernel for Tiles<'_, C, S> {
         }
         let panel_bytes = self.task.part.panel_bytes;
         let panels = self.task.weights.len() / panel_bytes;
-        let _configured = amx::Configured::new(RUN / S::RUNS);
+        let _configured = amx::Configured::new(S::Unit::step::<C, S>());
         let scratch = std::mem::take(&mut self.task.scratch);
         let at_once = inputs_at_once(self.task.cols);
         for input in (0..self.task.cols).step_by(at_once) {
             let inputs = at_once.min(self.task.cols - input);
-            let size = inputs / RUN * unpacked_bytes::<S>();
+            let size = unpacked_bytes::<S>(inputs);
             let chunk = const { chunk_bytes::<C, S>() };
             for (panel, to) in self.task.weights.chunks_exact(panel_bytes).zip(scratch.chunks_exact_mut(size))
             {
@@ -43,7 +44,7 @@ impl<C: Codes, S: Scales> Kernel for Tiles<'_, C, S> {
                 unsafe { unpack::<V, C, S>(packed, to, true) };
             }
             let scratch = &scratch[..panels * size];
-            let block = Block { scratch, size, input, runs: inputs / RUN };
+            let block = Block { scratch, size, input, inputs };
             // SAFETY: as above, and tiles are configured.
             unsafe { self.block::<V>(&block) };
         }
@@ -55,17 +56,19 @@ struct Block<'a> {
     scratch: &'a [u8],
     /// Bytes of one panel.
     size: usize,
-    /// The first input, and how many runs of inputs.
+    /// The first input, and how many.
     input: usize,
-    runs: usize,
+    inputs: usize,
 }
 
 impl<C: Codes, S: Scales> Tiles<'_, C, S> {
     /// The tile of rows that begins with `row`.
     #[inline(always)]
-    fn x(&self, block: &Block<'_>, row: usize) -> Tile<'_> {
+    fn x(&self, block: &Block<'_>, row: usize) -> Tile<'_, S::Unit> {
         // What lies in rows that are not used goes nowhere.
-        self.task.quantized.tile(self.task.row + row, block.input / RUN, block.runs).whole::<TILE>()
+        S::Unit::of(self.task.activations)
+            .tile(self.task.row + row, block.input, block.inputs)
+            .whole::<TILE>()
     }
 
     /// Every row with every panel of the block with two tiles of rows and two panels at a time.
@@ -98,9 +101,9 @@ impl<C: Codes, S: Scales> Tiles<'_, C, S> {
                         }
                     }
                     if both {
-                        amx::block::<V, S, true>(&mut sums, weights, x, &mut products);
+                        amx::block::<V, C, S, true>(&mut sums, weights, x, block.inputs, &mut products);
                     } else {
-                        amx::block::<V, S, false>(&mut sums, weights, x, &mut products);
+                        amx::block::<V, C, S, false>(&mut sums, weights, x, block.inputs, &mut products);
                     }
                     for c in 0..if next == p { 1 } else { 2 } {
                         for r in 0..(2 * TILE).min(rows - row) {

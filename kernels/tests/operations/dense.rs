@@ -44,7 +44,7 @@ fn matmul_of_every_type() {
                 let x = Random::new(rows as u64).floats(rows * cols);
                 let (y, w) = mixed(cpu, &x, kinds, sizes, cols);
                 let out = w.len() / cols;
-                let rounded = kinds.map(|kind| rounded(kind, &x));
+                let rounded = kinds.map(|kind| rounded(cpu, kind, &x));
                 for r in 0..rows {
                     for (o, w) in w.chunks_exact(cols).enumerate() {
                         let part = usize::from(o >= sizes[0]) + usize::from(o >= sizes[0] + sizes[1]);

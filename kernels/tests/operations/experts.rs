@@ -55,7 +55,7 @@ impl Layer {
     }
 
     /// The same in f64, one row.
-    fn exact(&self, x: &[f32], logits: &[f32]) -> Vec<f64> {
+    fn exact<B: Backend>(&self, device: &B, x: &[f32], logits: &[f32]) -> Vec<f64> {
         let gate = wide(&decoded(BlockType::Q4_K, &self.gate));
         let up = wide(&decoded(BlockType::Q6_K, &self.up));
         let down = wide(&decoded(BlockType::Q5_K, &self.down));
@@ -64,11 +64,13 @@ impl Layer {
             expert.chunks_exact(x.len()).map(|w| w.iter().zip(x).map(|(w, x)| w * x).sum()).collect()
         };
         let mut sum = wide(x);
-        let x = wide(&rounded(BlockType::Q4_K, x));
+        let x = wide(&rounded(device, BlockType::Q4_K, x));
         for (e, weight) in routed(logits, TOP) {
             let (g, u) = (product(&gate, e, FFN, &x), product(&up, e, FFN, &x));
             let h: Vec<f32> = g.iter().zip(u).map(|(g, u)| (g / (1.0 + (-g).exp()) * u) as f32).collect();
-            for (s, y) in sum.iter_mut().zip(product(&down, e, COLS, &wide(&rounded(BlockType::Q5_K, &h)))) {
+            for (s, y) in
+                sum.iter_mut().zip(product(&down, e, COLS, &wide(&rounded(device, BlockType::Q5_K, &h))))
+            {
                 *s += weight * y;
             }
         }
@@ -90,7 +92,7 @@ fn a_layer_of_experts() {
             let row = &got[r * COLS..][..COLS];
             // What is rounded to eight bits between the products may fall to the other side of a tie: one in 254 of
             // one of 768 inputs.
-            assert_near("experts", row, &layer.exact(x, logits), 2e-4);
+            assert_near("experts", row, &layer.exact(cpu, x, logits), 2e-4);
             assert_bits("a row alone", &layer.run(cpu, x, logits), row);
         }
     });

@@ -137,25 +137,47 @@ pub(crate) fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&x| f64::from(x)).collect()
 }
 
-/// The activations that products of weights of `kind` see: as they are, or eight bits and a scale for each 32, the best of
-/// four.
-pub(crate) fn rounded(kind: BlockType, x: &[f32]) -> Vec<f32> {
+/// The activations that products of weights of `kind` see on `device`: as they are, or eight bits and a scale, which
+/// the processor has for each 128 where weights have integer scales, and everybody else for each 32.
+pub(crate) fn rounded<B: Backend>(device: &B, kind: BlockType, x: &[f32]) -> Vec<f32> {
+    use BlockType::*;
     if kind.layout().0 == 1 {
         return x.to_vec();
     }
-    let run = |x: &[f32]| {
-        let largest = x.iter().fold(0f32, |a, b| a.max(b.abs()));
-        let tried = [127.0, 125.0, 123.0, 121.0].map(|most| {
-            let scale = largest / most;
-            let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-            let codes: Vec<f32> = x.iter().map(|x| (x * inverse).round_ties_even()).collect();
-            let error = |(x, code): (&f32, &f32)| ((x * inverse - code) * 1024.0).round_ties_even() as i32;
-            let error = x.iter().zip(&codes).map(error).map(|e| e * e).sum::<i32>() as f32 * scale * scale;
-            (error, codes.into_iter().map(|code| code * scale).collect::<Vec<_>>())
-        });
-        tried.into_iter().reduce(|a, b| if b.0 < a.0 { b } else { a }).unwrap().1
-    };
-    x.chunks(32).flat_map(run).collect()
+    if device.name().starts_with("cpu") && matches!(kind, Q2_K | Q3_K | Q4_K | Q5_K | Q6_K) {
+        return x.chunks(128).flat_map(rounded_wide).collect();
+    }
+    x.chunks(32).flat_map(rounded_fine).collect()
+}
+
+fn inverse(scale: f32) -> f32 {
+    if scale > 0.0 { 1.0 / scale } else { 0.0 }
+}
+
+/// The best of four scales.
+fn rounded_fine(x: &[f32]) -> Vec<f32> {
+    let largest = x.iter().fold(0f32, |a, b| a.max(b.abs()));
+    let tried = [127.0, 125.0, 123.0, 121.0].map(|most| {
+        let scale = largest / most;
+        let inverse = inverse(scale);
+        let codes: Vec<f32> = x.iter().map(|x| (x * inverse).round_ties_even()).collect();
+        let error = |(x, code): (&f32, &f32)| ((x * inverse - code) * 1024.0).round_ties_even() as i32;
+        let error = x.iter().zip(&codes).map(error).map(|e| e * e).sum::<i32>() as f32 * scale * scale;
+        (error, codes.into_iter().map(|code| code * scale).collect::<Vec<_>>())
+    });
+    tried.into_iter().reduce(|a, b| if b.0 < a.0 { b } else { a }).unwrap().1
+}
+
+/// Codes up to 127, of which no 16 sum to more than 1023.
+fn rounded_wide(x: &[f32]) -> Vec<f32> {
+    let codes = |scale| x.iter().map(move |x| (x * inverse(scale)).round_ties_even());
+    let mut scale = x.iter().fold(0f32, |a, b| a.max(b.abs())) / 127.49;
+    let magnitudes: Vec<f32> = codes(scale).map(f32::abs).collect();
+    let most = magnitudes.chunks(16).map(|codes| codes.iter().sum()).fold(0f32, f32::max);
+    if most > 1023.0 {
+        scale *= (most + 8.0) / 1015.0;
+    }
+    codes(scale).map(|code| code * scale).collect()
 }
 
 /// The scalar product, and the sum of the absolute products, which rounding errors are relative to.
