@@ -129,9 +129,7 @@ impl Work {
             }
         }
     }
-}
 
-impl Work {
     /// Rounds the activations as the parts of `w` need them.
     fn round(&mut self, isa: Isa, workers: &Workers, x: &[f32], w: &Mat) {
         let (pairs, runs) = (&self.pairs, &self.runs);

@@ -19,10 +19,10 @@ use crate::cpu::vector::{LANES, Lanes};
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Inputs that are unpacked at a time: 8 to 12 KB of weights, beside which a strip of rows has room.
+/// Inputs that are unpacked at a time: 9 to 11 KB of weights, beside which a strip of rows has room.
 const NEAR: usize = 512;
 
-/// Rows of a block: 240 KB of them are used for every panel of a task.
+/// Rows of a block: 190 KB of them are used for every panel of a task.
 const BLOCK: usize = 256;
 
 /// Panels of a task, at most: their sums with a block of rows stay in the second cache too.
