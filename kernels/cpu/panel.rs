@@ -29,12 +29,13 @@ pub(super) use unroll;
 pub(super) const AHEAD: usize = 2048;
 
 /// `sums[r] += panel · x[first + r]` for `R` rows of a tile over the inputs of `panel`: whole chunks, as many inputs as
-/// `x` has. With `STREAM`, the weights that lie `ahead` bytes further on are asked for.
+/// `x` has. Weights that lie `ahead` bytes further on are asked for: of each run's, one part of `PARTS`, and none if that
+/// is zero.
 ///
 /// # Safety
 /// As for [`Integers`]; `first + R` rows are within the tile.
 #[inline(always)]
-pub(super) unsafe fn packed<V: Integers, C: Codes, S: Scales, const R: usize, const STREAM: bool>(
+pub(super) unsafe fn packed<V: Integers, C: Codes, S: Scales, const R: usize, const PARTS: usize>(
     mut sums: [V; R],
     panel: &[u8],
     (x, first): (Tile<'_, S::Unit>, usize),
@@ -45,26 +46,39 @@ pub(super) unsafe fn packed<V: Integers, C: Codes, S: Scales, const R: usize, co
         let (head, codes) = chunk.split_at(S::SIZE);
         // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
         unsafe {
-            if STREAM {
-                ask::<V>(head, ahead);
+            if PARTS > 0 {
+                ask::<V, 1>(head, ahead);
             }
             let open = S::open::<V>(head);
             for (u, codes) in codes.chunks_exact(C::SIZE * S::Unit::INPUTS / RUN).enumerate() {
                 let x = x.record(c * units + u).from(first);
                 let scales = (open, head, u * S::Unit::INPUTS / RUN);
-                sums = S::Unit::add::<V, C, S, R, STREAM>(sums, (codes, ahead), scales, x);
+                sums = S::Unit::add::<V, C, S, R, PARTS>(sums, (codes, ahead), scales, x);
             }
         }
     }
     sums
 }
 
-/// Asks for what lies `ahead` bytes beyond these weights.
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// Asks for what lies `ahead` bytes beyond these weights, or beyond the first of `parts` parts of them.
 #[inline(always)]
-fn ask<V: Integers>(weights: &[u8], ahead: usize) {
-    for line in 0..weights.len().div_ceil(64) {
-        V::prefetch(weights.as_ptr().wrapping_add(ahead + 64 * line));
+fn ask<V: Integers, const PARTS: usize>(weights: &[u8], ahead: usize) {
+    for line in 0..weights.len().div_ceil(LINE).div_ceil(PARTS) {
+        let at = weights.as_ptr().wrapping_add(ahead + LINE * line);
+        // Twice over the same weights is so little to do for what has to come from memory that the second cache, which
+        // waits for more lines at a time, is what must be asked.
+        if PARTS == 2 { V::prefetch_far(at) } else { V::prefetch(at) }
     }
+}
+
+/// How many bytes further part `part` of `parts` parts of a run's codes begins, as [`packed`] asks for them: whole lines,
+/// and all of them in one part or another.
+pub(super) const fn part_of_run<C: Codes>(part: usize, parts: usize) -> usize {
+    let lines = C::SIZE.div_ceil(LINE);
+    if parts < 2 { 0 } else { LINE * (part * (lines - lines.div_ceil(parts)) / (parts - 1)) }
 }
 
 /// How the products of one unit are made and added.
@@ -73,7 +87,7 @@ pub(super) trait Add: Unit {
     ///
     /// # Safety
     /// As for [`packed`], with `R` rows in `x`.
-    unsafe fn add<V: Integers, C: Codes, S: Scales<Unit = Self>, const R: usize, const STREAM: bool>(
+    unsafe fn add<V: Integers, C: Codes, S: Scales<Unit = Self>, const R: usize, const PARTS: usize>(
         sums: [V; R],
         codes: (&[u8], usize),
         scales: ([V; 2], &[u8], usize),
@@ -109,7 +123,7 @@ pub(super) const MOST_PRODUCTS: usize = 4;
 
 impl Add for Fine {
     #[inline(always)]
-    unsafe fn add<V: Integers, C: Codes, S: Scales<Unit = Self>, const R: usize, const STREAM: bool>(
+    unsafe fn add<V: Integers, C: Codes, S: Scales<Unit = Self>, const R: usize, const PARTS: usize>(
         mut sums: [V; R],
         (codes, ahead): (&[u8], usize),
         (open, head, at): ([V; 2], &[u8], usize),
@@ -117,8 +131,8 @@ impl Add for Fine {
     ) -> [V; R] {
         // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
         unsafe {
-            if STREAM {
-                ask::<V>(codes, ahead);
+            if PARTS > 0 {
+                ask::<V, PARTS>(codes, ahead);
             }
             let mut products = [V::ints(0); R];
             if let Some(shift) = const { C::BIAS.checked_ilog2() } {
@@ -195,7 +209,7 @@ pub(super) const fn rows_at_once<V: Integers, C: Codes, S: Scales>() -> usize {
 
 impl Add for Wide {
     #[inline(always)]
-    unsafe fn add<V: Integers, C: Codes, S: Scales<Unit = Self>, const R: usize, const STREAM: bool>(
+    unsafe fn add<V: Integers, C: Codes, S: Scales<Unit = Self>, const R: usize, const PARTS: usize>(
         mut sums: [V; R],
         (codes, ahead): (&[u8], usize),
         (open, head, at): ([V; 2], &[u8], usize),
@@ -204,7 +218,7 @@ impl Add for Wide {
         // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
         unsafe {
             let mut terms = minima::<V, S, R>((open, head, at), x);
-            if S::MIN && !STREAM {
+            if S::MIN && PARTS == 0 {
                 // First, so that the processor has something to do while it waits for the last products of the unit
                 // before; an optimiser would put it where it is needed.
                 terms = black_box(terms);
@@ -213,8 +227,8 @@ impl Add for Wide {
             if V::ROWS >= MANY && R > FEWER && const { fits::<C, S>() } {
                 unroll!(I in [0 1] {
                     let (first, last) = codes[2 * I * C::SIZE..][..2 * C::SIZE].split_at(C::SIZE);
-                    let first = run::<V, C, R, STREAM>((first, ahead), x, 2 * I);
-                    let last = run::<V, C, R, STREAM>((last, ahead), x, 2 * I + 1);
+                    let first = run::<V, C, R, PARTS>((first, ahead), x, 2 * I);
+                    let last = run::<V, C, R, PARTS>((last, ahead), x, 2 * I + 1);
                     let scales = S::scales::<V>(head, at / 2 + I);
                     for r in 0..R {
                         totals[r] = V::dot_pairs(totals[r], V::pairs(first[r], last[r]), scales);
@@ -223,7 +237,7 @@ impl Add for Wide {
             } else {
                 // A number that an optimiser does not know: it would write the loop out, and gather what is asked for.
                 for (j, codes) in codes.chunks_exact(C::SIZE).take(black_box(4)).enumerate() {
-                    totals = add_halves::<V, C, S, R, STREAM>(totals, (codes, ahead), (head, at), x, j);
+                    totals = add_halves::<V, C, S, R, PARTS>(totals, (codes, ahead), (head, at), x, j);
                 }
             }
             sums = finish::<V, S, R>(sums, terms, totals, open[0], x);
@@ -273,13 +287,13 @@ impl Add for Wide {
 
 /// The products of run `run` of a unit, without an offset.
 #[inline(always)]
-unsafe fn run<V: Integers, C: Codes, const R: usize, const STREAM: bool>(
+unsafe fn run<V: Integers, C: Codes, const R: usize, const PARTS: usize>(
     (codes, ahead): (&[u8], usize),
     x: Record<'_, Wide>,
     run: usize,
 ) -> [V::Ints; R] {
-    if STREAM {
-        ask::<V>(codes, ahead);
+    if PARTS > 0 {
+        ask::<V, PARTS>(codes, ahead);
     }
     // No load moves across it: an optimiser would take up many before they are used, and have no registers for them.
     compiler_fence(Ordering::SeqCst);
@@ -293,23 +307,23 @@ unsafe fn run<V: Integers, C: Codes, const R: usize, const STREAM: bool>(
 
 /// Adds the products of run `run` of a unit, of each half by itself, times their scales.
 #[inline(always)]
-unsafe fn add_halves<V: Integers, C: Codes, S: Scales, const R: usize, const STREAM: bool>(
+unsafe fn add_halves<V: Integers, C: Codes, S: Scales, const R: usize, const PARTS: usize>(
     mut totals: [V::Ints; R],
     (codes, ahead): (&[u8], usize),
     (head, at): (&[u8], usize),
     x: Record<'_, Wide>,
     run: usize,
 ) -> [V::Ints; R] {
-    if STREAM && R > FEWER {
-        ask::<V>(codes, ahead);
+    if PARTS > 0 && R > FEWER {
+        ask::<V, PARTS>(codes, ahead);
     }
     // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
     unsafe {
         let mut halves = [offsets::<V, C, R>(x, 2 * run), offsets::<V, C, R>(x, 2 * run + 1)];
         unroll!(Q in [0 1 2 3 4 5 6 7] {
             // With few rows memory is what limits: one line at a time.
-            if STREAM && R <= FEWER && Q < C::SIZE / BYTES {
-                ask::<V>(&codes[Q * BYTES..][..BYTES], ahead);
+            if PARTS > 0 && R <= FEWER && Q < C::SIZE / BYTES {
+                ask::<V, 1>(&codes[Q * BYTES..][..BYTES], ahead);
             }
             halves[Q / 4] = quad::<V, C, Wide, R>(halves[Q / 4], codes, x, run, Q);
         });

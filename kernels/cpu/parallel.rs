@@ -2,8 +2,9 @@
 //!
 //! A step is hundreds of short jobs one behind the other. Waking a sleeping thread takes longer than most of them,
 //! so a worker that finds nothing to do spins for a while before it sleeps. Jobs are cut into more tasks than
-//! there are threads, and whoever is free takes the next: a thread that the system holds up holds up no more than
-//! its own task. Which thread runs a task changes no bit of the result.
+//! there are threads. Each thread has a run of them, so that what it asks memory for beyond the end of a task is the
+//! beginning of its next one; whoever has none left takes the next of another thread's: a thread that the system
+//! holds up holds up no more than one task. Which thread runs a task changes no bit of the result.
 
 use std::cell::RefCell;
 use std::hint::spin_loop;
@@ -41,8 +42,8 @@ struct Shared {
     gate: AtomicU64,
     /// The job, while it is open or anybody is in it.
     job: AtomicPtr<Job>,
-    /// The next task that nobody has taken.
-    next: AtomicUsize,
+    /// For each thread, the next task of its run that nobody has taken.
+    next: Box<[Next]>,
     stop: AtomicBool,
     panicked: AtomicBool,
     /// How many workers sleep, or are about to.
@@ -51,6 +52,11 @@ struct Shared {
     sleepers: AtomicUsize,
     wake: Condvar,
 }
+
+/// On cache lines of its own: each thread counts on.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Next(AtomicUsize);
 
 const OPEN: u64 = 1 << 31;
 const INSIDE: u64 = OPEN - 1;
@@ -61,7 +67,7 @@ impl Workers {
         let shared = Arc::new(Shared {
             gate: AtomicU64::new(0),
             job: AtomicPtr::new(std::ptr::null_mut()),
-            next: AtomicUsize::new(0),
+            next: (0..threads.max(1)).map(|_| Next::default()).collect(),
             stop: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
             sleeping: Mutex::new(0),
@@ -71,7 +77,7 @@ impl Workers {
         let spawn = |n: usize| {
             let shared = Arc::clone(&shared);
             let name = format!("coder-{n}");
-            std::thread::Builder::new().name(name).spawn(move || shared.work()).ok()
+            std::thread::Builder::new().name(name).spawn(move || shared.work(n)).ok()
         };
         let threads = (1..threads.max(1)).map_while(spawn).collect();
         Self { shared, threads, turn: Mutex::new(()) }
@@ -94,7 +100,9 @@ impl Workers {
         // `Closed` below waits until all have left, also when a task panics, before `task` goes.
         let run: *const (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(run) };
         let mut job = Job { run, tasks };
-        self.shared.next.store(0, Ordering::Relaxed);
+        for (t, next) in self.shared.next.iter().enumerate() {
+            next.0.store(self.shared.first(t, tasks), Ordering::Relaxed);
+        }
         self.shared.job.store(&raw mut job, Ordering::Relaxed);
         let number = (self.shared.gate.load(Ordering::Relaxed) >> 32) + 1;
         self.shared.gate.store(number << 32 | OPEN, Ordering::SeqCst);
@@ -104,7 +112,7 @@ impl Workers {
             drop(self.shared.sleeping.lock().unwrap_or_else(PoisonError::into_inner));
             self.shared.wake.notify_all();
         }
-        self.shared.take(tasks, &task);
+        self.shared.take(0, tasks, &task);
         drop(closed);
         assert!(!self.shared.panicked.swap(false, Ordering::Relaxed), "a task panicked on another thread");
     }
@@ -142,8 +150,8 @@ struct Closed<'a>(&'a Shared);
 
 impl Drop for Closed<'_> {
     fn drop(&mut self) {
-        // Nobody takes another task, which matters after a panic.
-        self.0.next.store(usize::MAX / 2, Ordering::Relaxed);
+        // Matters after a panic.
+        self.0.no_more();
         self.0.gate.fetch_and(!OPEN, Ordering::SeqCst);
         let mut spins = 0;
         while self.0.gate.load(Ordering::SeqCst) & INSIDE != 0 {
@@ -160,26 +168,41 @@ impl Drop for Inside<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.panicked.store(true, Ordering::Relaxed);
-            self.0.next.store(usize::MAX / 2, Ordering::Relaxed);
+            self.0.no_more();
         }
         self.0.gate.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 impl Shared {
-    /// Takes tasks until there are none.
-    fn take(&self, tasks: usize, run: &(dyn Fn(usize) + Sync)) {
-        loop {
-            let task = self.next.fetch_add(1, Ordering::Relaxed);
-            if task >= tasks {
-                return;
+    /// The first task of thread `thread`'s run, and the end of the run of the thread before it.
+    fn first(&self, thread: usize, tasks: usize) -> usize {
+        let (threads, rest) = (self.next.len(), tasks % self.next.len());
+        tasks / threads * thread + rest.min(thread)
+    }
+
+    /// Nobody takes another task.
+    fn no_more(&self) {
+        self.next.iter().for_each(|next| next.0.store(usize::MAX / 2, Ordering::Relaxed));
+    }
+
+    /// Takes tasks until there are none, as thread `thread`: its own first, then those of the threads behind it.
+    fn take(&self, thread: usize, tasks: usize, run: &(dyn Fn(usize) + Sync)) {
+        let threads = self.next.len();
+        for t in (thread..threads).chain(0..thread) {
+            let end = self.first(t + 1, tasks);
+            loop {
+                let task = self.next[t].0.fetch_add(1, Ordering::Relaxed);
+                if task >= end {
+                    break;
+                }
+                run(task);
             }
-            run(task);
         }
     }
 
-    /// A worker's life.
-    fn work(&self) {
+    /// The life of worker `thread`.
+    fn work(&self, thread: usize) {
         let mut last = 0;
         while let Some(gate) = self.wait(last) {
             if self.gate.compare_exchange(gate, gate + 1, Ordering::SeqCst, Ordering::SeqCst).is_err() {
@@ -196,7 +219,7 @@ impl Shared {
             // A panic has been told by its hook; `Inside` hands it on to the caller.
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 let inside = inside;
-                self.take(tasks, run);
+                self.take(thread, tasks, run);
                 drop(inside);
             }));
         }

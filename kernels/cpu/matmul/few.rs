@@ -6,7 +6,7 @@
 use super::{Kernel, Task};
 use crate::cpu::codes::Codes;
 use crate::cpu::integers::Integers;
-use crate::cpu::panel::{AHEAD, packed, rows_at_once};
+use crate::cpu::panel::{AHEAD, packed, part_of_run, rows_at_once};
 use crate::cpu::quantized::{STRIP, Unit};
 use crate::cpu::scales::Scales;
 use std::marker::PhantomData;
@@ -19,20 +19,18 @@ impl<C: Codes, S: Scales> Kernel for Few<'_, C, S> {
     fn run<V: Integers>(self) {
         let rows = self.0.pairs.len();
         let most = const { rows_at_once::<V, C, S>() };
-        // What is used again is in a cache by then: the weights of the next panel are asked for.
-        let ahead = if rows > most { self.0.part.panel_bytes } else { AHEAD };
         for (p, panel) in self.0.weights.chunks_exact(self.0.part.panel_bytes).enumerate() {
             let mut r = 0;
             while r < rows {
                 // Conditions on constants first: what an instruction set has no registers for is not compiled.
                 r += if most >= 8 && rows - r >= 8 {
-                    self.rows::<V, 8>((p, panel), r, ahead)
+                    self.pass::<V, 8>((p, panel), r)
                 } else if most >= 4 && rows - r >= 4 {
-                    self.rows::<V, 4>((p, panel), r, ahead)
+                    self.pass::<V, 4>((p, panel), r)
                 } else if most >= 2 && rows - r >= 2 {
-                    self.rows::<V, 2>((p, panel), r, ahead)
+                    self.pass::<V, 2>((p, panel), r)
                 } else {
-                    self.rows::<V, 1>((p, panel), r, ahead)
+                    self.pass::<V, 1>((p, panel), r)
                 };
             }
         }
@@ -40,9 +38,24 @@ impl<C: Codes, S: Scales> Kernel for Few<'_, C, S> {
 }
 
 impl<C: Codes, S: Scales> Few<'_, C, S> {
-    /// `R` rows from `first` with a packed panel; returns `R`.
+    /// `R` rows from `first` with a packed panel; returns `R`. What the next pass uses is in a cache by then: where there
+    /// are several, they ask for the next panel, each for a part of it, so that memory is busy all the time.
     #[inline(always)]
-    fn rows<V: Integers, const R: usize>(
+    fn pass<V: Integers, const R: usize>(&self, panel: (usize, &[u8]), first: usize) -> usize {
+        let (rows, next) = (self.0.pairs.len(), self.0.part.panel_bytes);
+        let ahead = |parts| next + part_of_run::<C>(first / R % parts, parts);
+        if R < const { rows_at_once::<V, C, S>() } || rows < 2 * R {
+            self.rows::<V, R, 1>(panel, first, if rows > R { next } else { AHEAD })
+        } else if rows < 4 * R {
+            self.rows::<V, R, 2>(panel, first, ahead(2))
+        } else {
+            self.rows::<V, R, 4>(panel, first, ahead(4))
+        }
+    }
+
+    /// The same, the weights `ahead` bytes further on asked for in `PARTS` parts.
+    #[inline(always)]
+    fn rows<V: Integers, const R: usize, const PARTS: usize>(
         &self,
         (p, panel): (usize, &[u8]),
         first: usize,
@@ -54,7 +67,7 @@ impl<C: Codes, S: Scales> Few<'_, C, S> {
         // SAFETY: this is compiled into `Isa::run`'s function for `V`; rows are checked above.
         unsafe {
             let x = (x, first % STRIP);
-            let sums = packed::<V, C, S, R, true>([V::zero(); R], panel, x, ahead);
+            let sums = packed::<V, C, S, R, PARTS>([V::zero(); R], panel, x, ahead);
             for r in 0..R {
                 self.0.put(p, first + r, sums[r]);
             }

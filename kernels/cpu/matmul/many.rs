@@ -114,8 +114,7 @@ impl<C: Codes, S: Scales> Many<'_, C, S> {
                 for r in 0..R {
                     registers[r] = V::load(&sums[r]);
                 }
-                let registers =
-                    packed::<V, Unpacked<C>, Opened<S>, R, false>(registers, panel, (x, i * R), 0);
+                let registers = packed::<V, Unpacked<C>, Opened<S>, R, 0>(registers, panel, (x, i * R), 0);
                 for r in 0..R {
                     sums[r] = registers[r].store();
                 }
