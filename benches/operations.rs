@@ -185,7 +185,7 @@ fn load(c: &mut Criterion) {
 
 fn limits() -> Limits {
     let (isa, threads) = (Isa::best(), cpu::cores());
-    let bytes = limits::read_bandwidth(threads).expect("memory to read");
+    let bytes = limits::ReadBandwidth::new(threads).expect("memory to read").best();
     Limits { bytes, products: limits::int8_products(isa, threads) }
 }
 

@@ -66,8 +66,8 @@ const EXAMPLES: &str = "Examples:
   coder bench --json | jq '.[] | {test, prefill_tok_s, decode_tok_s, weight_gb_s}'
 
 weight/tok is what one written token reads of the weights. GB/s is how fast they are read, once per
-token when writing and once per chunk when reading a prompt; of memory is its share of the bandwidth that
-the same threads reach, measured in the same run, or of the theoretical peak of the card that has all layers.
+token when writing and once per chunk when reading a prompt; of memory is its share of what the same
+threads reach in a plain read just before, or of the theoretical peak of the card that has all layers. Tests take turns.
 
 With requests, tok/s is what all answers together grow by per second, from the last first token to the first end;
 first and between are the waits for the first token and between two tokens in milliseconds (50th, 95th, 99th

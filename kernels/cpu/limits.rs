@@ -16,21 +16,40 @@ const READ: usize = 1 << 30;
 /// Runs, of which the best counts: everything else on the machine only ever slows one down.
 const RUNS: usize = 5;
 
-/// Bytes per second that `threads` threads read from memory together, each its own part from end to end.
-pub fn read_bandwidth(threads: usize) -> Result<f64> {
-    let mut memory =
-        Memory::zeroed(READ).ok_or(Error::OutOfMemory { what: "memory to read", bytes: READ })?;
-    // Pages that nobody wrote to are all one page.
-    memory.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
-    let (isa, workers) = (Isa::best(), Workers::new(threads));
-    let part = READ / workers.threads();
-    let sum = AtomicU64::new(0);
-    Ok(best(|| {
-        workers.each(workers.threads(), usize::MAX, |t| {
-            isa.run(Sum { bytes: &memory[t * part..][..part], sum: &sum });
+/// How fast memory is read. On a shared machine that changes from one moment to the next: what is compared with it
+/// must be measured by turns with it.
+#[derive(Debug)]
+pub struct ReadBandwidth {
+    memory: Memory,
+    isa: Isa,
+    workers: Workers,
+}
+
+impl ReadBandwidth {
+    /// Takes a gigabyte of memory, to be read by `threads` threads.
+    pub fn new(threads: usize) -> Result<Self> {
+        let mut memory =
+            Memory::zeroed(READ).ok_or(Error::OutOfMemory { what: "memory to read", bytes: READ })?;
+        // Pages that nobody wrote to are all one page.
+        memory.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
+        Ok(Self { memory, isa: Isa::best(), workers: Workers::new(threads) })
+    }
+
+    /// Bytes per second that the threads read together, each its own part once from end to end.
+    pub fn now(&self) -> f64 {
+        let part = READ / self.workers.threads();
+        let sum = AtomicU64::new(0);
+        let start = Instant::now();
+        self.workers.each(self.workers.threads(), usize::MAX, |t| {
+            self.isa.run(Sum { bytes: &self.memory[t * part..][..part], sum: &sum });
         });
-        (workers.threads() * part) as f64
-    }))
+        (self.workers.threads() * part) as f64 / start.elapsed().as_secs_f64()
+    }
+
+    /// The best of several passes.
+    pub fn best(&self) -> f64 {
+        (0..RUNS).map(|_| self.now()).fold(0.0, f64::max)
+    }
 }
 
 /// Products of eight-bit numbers, summed in 32 bits, per second that `threads` threads make with `isa` from
@@ -39,7 +58,8 @@ pub fn int8_products(isa: Isa, threads: usize) -> f64 {
     const ROUNDS: usize = 1 << 20;
     let workers = Workers::new(threads);
     let sum = AtomicU64::new(0);
-    best(|| {
+    let rate = |_| {
+        let start = Instant::now();
         workers.each(workers.threads(), usize::MAX, |_| {
             if isa.tiles() {
                 super::amx::spin(ROUNDS);
@@ -48,16 +68,7 @@ pub fn int8_products(isa: Isa, threads: usize) -> f64 {
             }
         });
         let each = if isa.tiles() { super::amx::SPIN_PRODUCTS } else { CHAINS * BYTES };
-        (workers.threads() * ROUNDS * each) as f64
-    })
-}
-
-/// The most work per second of some runs.
-fn best(mut run: impl FnMut() -> f64) -> f64 {
-    let rate = |_| {
-        let start = Instant::now();
-        let work = run();
-        work / start.elapsed().as_secs_f64()
+        (workers.threads() * ROUNDS * each) as f64 / start.elapsed().as_secs_f64()
     };
     (0..RUNS).map(rate).fold(0.0, f64::max)
 }

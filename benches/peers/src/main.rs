@@ -18,7 +18,7 @@ use clap::Parser;
 use agreement::Agreement;
 use candle::Candle;
 use llama::FlashAttention;
-use ours::Ours;
+use ours::{Memory, Ours};
 use peer::Peer;
 use report::Report;
 use rounds::Test;
@@ -90,7 +90,10 @@ fn main() -> Result<()> {
 
 fn run(args: &Args) -> Result<Report> {
     let tests = args.tests();
-    ensure!((!tests.is_empty() || !args.parallel.is_empty()) && args.rounds > 0, "nothing to measure; give lengths and rounds above 0");
+    ensure!(
+        (!tests.is_empty() || !args.parallel.is_empty()) && args.rounds > 0,
+        "nothing to measure; give lengths and rounds above 0"
+    );
     let threads = match args.threads {
         Some(threads) => threads,
         None => std::thread::available_parallelism()?.get(),
@@ -102,9 +105,6 @@ fn run(args: &Args) -> Result<Report> {
     let llama_system_info = llama::system_info()?;
 
     let options = ours::options(&args.model, context, &args.isa, threads)?;
-    say("measuring the machine's limits");
-    let before = ours::limits(&options)?;
-
     say("opening the model in every engine");
     let weights = llama::Weights::open(&args.model, args.verbose)?;
     let flash_attention = args.flash_attention;
@@ -128,11 +128,20 @@ fn run(args: &Args) -> Result<Report> {
     for peer in &mut peers {
         idle_cores.insert(peer.name(), rounds::idle_cores(*peer)?);
     }
+    let mut memory = Memory::new(threads)?;
     let (mut results, mut seeds) = (Vec::new(), 0);
     for test in tests {
         say(&format!("measuring {}", test.name()));
         let bytes = model.weight_bytes_per_token;
-        results.extend(rounds::measure(test, &mut peers, args.rounds, model.vocab, bytes, &mut seeds)?);
+        results.extend(rounds::measure(
+            test,
+            &mut peers,
+            args.rounds,
+            model.vocab,
+            bytes,
+            &mut seeds,
+            &mut memory,
+        )?);
     }
     let mut together = Vec::new();
     if let Some(&most) = args.parallel.iter().max() {
@@ -150,7 +159,7 @@ fn run(args: &Args) -> Result<Report> {
         llama_system_info,
         agreement,
         idle_cores,
-        limits: before.best(ours::limits(&options)?),
+        limits: memory.limits(&options),
         model,
         results,
     })

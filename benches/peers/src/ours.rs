@@ -2,38 +2,46 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use coder_engine::probe::{self, Bench};
 use coder_engine::{Device, KvType, ModelInfo, Options};
 
 use crate::peer::Peer;
+use crate::rounds::Figure;
 
 pub(crate) struct Ours(Bench);
 
 /// What the machine can do at most.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 pub(crate) struct Limits {
-    /// Bytes read from memory per second.
+    /// Bytes read from memory per second, by turns with the tests: the median.
     pub(crate) memory_bytes_s: f64,
     /// Products of eight-bit numbers per second.
     pub(crate) int8_products_s: f64,
 }
 
-impl Limits {
-    /// The better of two measurements: what else runs only ever slows one down.
-    pub(crate) fn best(self, other: Self) -> Self {
-        Self {
-            memory_bytes_s: self.memory_bytes_s.max(other.memory_bytes_s),
-            int8_products_s: self.int8_products_s.max(other.int8_products_s),
+/// The memory, asked how fast it is before each round.
+pub(crate) struct Memory(probe::ReadBandwidth, Vec<f64>);
+
+impl Memory {
+    pub(crate) fn new(threads: usize) -> Result<Self> {
+        Ok(Self(probe::ReadBandwidth::new(threads)?, Vec::new()))
+    }
+
+    /// Bytes read per second at this moment.
+    pub(crate) fn now(&mut self) -> f64 {
+        self.1.push(self.0.now());
+        self.1[self.1.len() - 1]
+    }
+
+    /// What the machine can do, with the threads and the instruction set of `options`.
+    pub(crate) fn limits(mut self, options: &Options) -> Limits {
+        self.now();
+        Limits {
+            memory_bytes_s: Figure::of(&self.1).median,
+            int8_products_s: probe::int8_gmac_s(options) * 1e9,
         }
     }
-}
-
-/// Measures them with the threads and the instruction set of `options`.
-pub(crate) fn limits(options: &Options) -> Result<Limits> {
-    let limits = probe::Limits::measure(options)?.context("the CPU has limits")?;
-    let int8_gmac_s = limits.int8_gmac_s.context("the CPU has products")?;
-    Ok(Limits { memory_bytes_s: limits.memory_gb_s * 1e9, int8_products_s: int8_gmac_s * 1e9 })
 }
 
 /// How to open `model`.

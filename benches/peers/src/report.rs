@@ -61,9 +61,10 @@ impl Report {
             "\n{:<12} {:<10} {:>8}  {:<19} {:>5} {:>8} {:>7}  coder / this",
             "test", "engine", "tok/s", "(min..max)", "cores", "GB/s", "of mem"
         );
-        self.results.iter().for_each(|row| out.push_str(&self.line(row)));
+        self.results.iter().for_each(|row| out.push_str(&Self::line(row)));
         if !self.together.is_empty() {
-            let _ = writeln!(out, "\n{:<12} {:>10} {:>10}  coder / llama.cpp", "sequences", "coder", "llama.cpp");
+            let _ =
+                writeln!(out, "\n{:<12} {:>10} {:>10}  coder / llama.cpp", "sequences", "coder", "llama.cpp");
         }
         for together::Row { sequences, coder_tok_s, llama_tok_s, ratio } in &self.together {
             let _ = writeln!(out, "{sequences:<12} {coder_tok_s:>10.2} {llama_tok_s:>10.2}  {ratio:.3}");
@@ -71,10 +72,10 @@ impl Report {
         out
     }
 
-    fn line(&self, row: &Row) -> String {
+    fn line(row: &Row) -> String {
         let range = |f: &Figure| format!("({:.2}..{:.2})", f.min, f.max);
         let bandwidth = row.weight_bytes_s.map(|b| format!("{:.2}", b / 1e9));
-        let share = row.weight_bytes_s.map(|b| format!("{:.0} %", 100.0 * b / self.limits.memory_bytes_s));
+        let share = row.memory_share.map(|share| format!("{:.0} %", 100.0 * share.median));
         let ratio = row.first_over_this.map(|r| format!("{:.3} {}", r.median, range(&r)));
         let line = format!(
             "{:<12} {:<10} {:>8.2}  {:<19} {:>5.2} {:>8} {:>7}  {}",

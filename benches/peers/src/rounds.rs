@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
+use crate::ours::Memory;
 use crate::peer::{Peer, tokens};
 
 /// Threads that spin before they sleep (OpenMP's do) have stopped by then.
@@ -42,6 +43,8 @@ pub(crate) struct Row {
     pub(crate) cores: f64,
     /// Weight bytes per second, if it writes.
     pub(crate) weight_bytes_s: Option<f64>,
+    /// Their part of what memory delivered to a plain read at the beginning of the same round.
+    pub(crate) memory_share: Option<Figure>,
     /// The first engine's speed over this one's, round by round.
     pub(crate) first_over_this: Option<Figure>,
 }
@@ -90,11 +93,18 @@ pub(crate) fn measure(
     vocab: usize,
     weight_bytes: u64,
     seeds: &mut u64,
+    memory: &mut Memory,
 ) -> Result<Vec<Row>> {
+    let mut bandwidths = Vec::new();
     let mut speeds = vec![Vec::new(); peers.len()];
     let mut cores = vec![Vec::new(); peers.len()];
     for round in 0..=rounds {
         *seeds += 1;
+        sleep(SETTLE);
+        let bandwidth = memory.now();
+        if round > 0 {
+            bandwidths.push(bandwidth);
+        }
         for (i, peer) in peers.iter_mut().enumerate() {
             sleep(SETTLE);
             let (wall, cpu) = (Instant::now(), cpu_s());
@@ -108,6 +118,8 @@ pub(crate) fn measure(
     let row = |(i, peer): (usize, &&mut dyn Peer)| {
         let tok_s = Figure::of(&speeds[i]);
         let ratios: Vec<f64> = speeds[0].iter().zip(&speeds[i]).map(|(first, this)| first / this).collect();
+        let share = |(tok_s, memory): (&f64, &f64)| tok_s * weight_bytes as f64 / memory;
+        let shares: Vec<f64> = speeds[i].iter().zip(&bandwidths).map(share).collect();
         let writes = matches!(test, Test::Decode { .. });
         Row {
             test: test.name(),
@@ -115,6 +127,7 @@ pub(crate) fn measure(
             tok_s,
             cores: Figure::of(&cores[i]).median,
             weight_bytes_s: writes.then_some(tok_s.median * weight_bytes as f64),
+            memory_share: writes.then(|| Figure::of(&shares)),
             first_over_this: (i > 0).then(|| Figure::of(&ratios)),
         }
     };
@@ -132,7 +145,7 @@ pub(crate) fn idle_cores(peer: &mut dyn Peer) -> Result<f64> {
 
 impl Figure {
     /// Of at least one value; the upper one of two in the middle.
-    fn of(values: &[f64]) -> Self {
+    pub(crate) fn of(values: &[f64]) -> Self {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
         Self { median: sorted[sorted.len() / 2], min: sorted[0], max: sorted[sorted.len() - 1] }

@@ -9,6 +9,7 @@ use crate::load::{self, LoadProgress, LoadedWeights, ModelInfo, Options};
 use crate::sequence::Sequence;
 use crate::{Error, Result};
 use coder_kernels::cpu::limits;
+pub use coder_kernels::cpu::limits::ReadBandwidth;
 use std::time::Instant;
 
 /// The logits of every position of a token sequence.
@@ -85,32 +86,59 @@ impl Plan {
 /// What a device can do at most.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Limits {
-    /// Bytes read from memory per second, 10⁹: measured on the CPU, the bus's own peak on a card.
+    /// Bytes read from memory per second, 10⁹: on the CPU measured before each run, the median; on a card the bus's own
+    /// peak.
     pub memory_gb_s: f64,
     /// Products of eight-bit numbers per second, 10⁹; `None` for a card, which does not tell.
     pub int8_gmac_s: Option<f64>,
 }
 
-impl Limits {
-    /// Measures the CPU with the threads and instruction set of the options, for about a second, with a gigabyte of
-    /// memory. `None` where there is not as much, and for a device that is not the CPU's.
-    pub fn measure(options: &Options) -> Result<Option<Self>> {
-        if !matches!(options.device, Device::Cpu | Device::Auto) {
-            return Ok(None);
+/// Products of eight-bit numbers per second, 10⁹, with the threads and the instruction set of the options.
+pub fn int8_gmac_s(options: &Options) -> f64 {
+    let (isa, threads) = options.cpu();
+    limits::int8_products(isa, threads) / 1e9
+}
+
+/// The memory that the weights are in, asked how fast it is before each run: a shared machine's changes all the time.
+enum Memory {
+    Host(ReadBandwidth, Vec<f64>),
+    /// The bus's peak, in bytes per second.
+    Card(f64),
+    /// Of two devices, or too little of it to tell.
+    Unknown,
+}
+
+impl Memory {
+    fn of(direct: &Direct, options: &Options) -> Self {
+        match (&direct.info.card, direct.memory_bytes_per_s) {
+            (None, _) if matches!(options.device, Device::Cpu | Device::Auto) => {
+                let bandwidth = ReadBandwidth::new(options.cpu().1);
+                bandwidth.map_or(Self::Unknown, |bandwidth| Self::Host(bandwidth, Vec::new()))
+            }
+            (Some(_), Some(peak)) => Self::Card(peak),
+            _ => Self::Unknown,
         }
-        let (isa, threads) = options.cpu();
-        // A machine that has not the memory for that has no figure either.
-        let Ok(memory) = limits::read_bandwidth(threads) else { return Ok(None) };
-        let memory_gb_s = memory / 1e9;
-        Ok(Some(Self { memory_gb_s, int8_gmac_s: Some(limits::int8_products(isa, threads) / 1e9) }))
     }
 
-    /// Those of the device that has all of the weights; `None` where two devices share them.
-    fn of(direct: &Direct, options: &Options) -> Result<Option<Self>> {
-        match (&direct.info.card, direct.memory_bytes_per_s) {
-            (None, _) => Self::measure(options),
-            (Some(_), peak) => Ok(peak.map(|peak| Self { memory_gb_s: peak / 1e9, int8_gmac_s: None })),
+    /// Bytes per second at this moment.
+    fn now(&mut self) -> Option<f64> {
+        match self {
+            Self::Host(bandwidth, seen) => {
+                seen.push(bandwidth.now());
+                seen.last().copied()
+            }
+            Self::Card(peak) => Some(*peak),
+            Self::Unknown => None,
         }
+    }
+
+    fn limits(self, options: &Options) -> Option<Limits> {
+        let (memory, int8_gmac_s) = match self {
+            Self::Host(_, seen) => (median(seen), Some(int8_gmac_s(options))),
+            Self::Card(peak) => (peak, None),
+            Self::Unknown => return None,
+        };
+        Some(Limits { memory_gb_s: memory / 1e9, int8_gmac_s })
     }
 }
 
@@ -137,7 +165,8 @@ pub struct Measurement {
     pub weight_bytes_per_token: u64,
     /// Weight bytes read per second, 10⁹: once per token when writing, once per chunk when reading a prompt.
     pub weight_gb_s: f64,
-    /// `weight_gb_s` of what memory can deliver, in percent. The cache is read besides.
+    /// `weight_gb_s` of what memory delivered to a plain read just before, in percent, the median of the runs. The cache
+    /// is read besides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_percent: Option<f64>,
 }
@@ -166,29 +195,33 @@ pub fn bench(
     let start = Instant::now();
     let mut bench = Bench::open(options, plan.context(), progress)?;
     let load_seconds = start.elapsed().as_secs_f64();
-    let limits = Limits::of(&bench.direct, options)?;
+    let mut memory = Memory::of(&bench.direct, options);
+    let read = plan.prompts.iter().map(|&tokens| Test { tokens, depth: None }).collect::<Vec<_>>();
+    let depths = plan.depths.iter().filter(|_| plan.generate > 0);
+    let write = depths.map(|&depth| Test { tokens: plan.generate, depth: Some(depth) }).collect::<Vec<_>>();
     let mut results = Vec::new();
-    for &tokens in &plan.prompts {
-        let prompt = bench.tokens(tokens);
-        let seconds = median(plan.runs, || bench.prefill(&prompt))?;
-        results.push(bench.measurement(tokens, None, seconds, plan.runs, limits));
-        done(&results[results.len() - 1]);
+    for tests in [read, write] {
+        for measurement in bench.by_turns(&tests, plan.runs, &mut memory)? {
+            done(&measurement);
+            results.push(measurement);
+        }
     }
-    for &depth in plan.depths.iter().filter(|_| plan.generate > 0) {
-        let tokens = bench.tokens(depth.max(1) + plan.generate);
-        let (context, text) = tokens.split_at(depth.max(1));
-        let seconds = median(plan.runs, || bench.decode(context, text))?;
-        results.push(bench.measurement(plan.generate, Some(depth), seconds, plan.runs, limits));
-        done(&results[results.len() - 1]);
-    }
+    let limits = memory.limits(options);
     Ok(Report { info: bench.direct.info, limits, load_seconds, measurements: results })
+}
+
+/// A prompt of `tokens` tokens to read, or as many to write after `depth` others.
+#[derive(Clone, Copy)]
+struct Test {
+    tokens: usize,
+    depth: Option<usize>,
 }
 
 /// A model that is opened to be measured, with room for one sequence.
 pub struct Bench {
     direct: Direct,
     chunk: usize,
-    /// What lies in the cache from the last call of [`decode`](Self::decode), so that it need not be read again.
+    /// What lies in the cache from a call of [`decode`](Self::decode), so that it need not be read again.
     deep: Option<Sequence>,
 }
 
@@ -221,12 +254,12 @@ impl Bench {
     }
 
     /// Seconds to put `text` behind `context`, token by token. The context, at least one token, is read before and not
-    /// counted, nor read again if it is that of the last call.
+    /// counted; nor is it read again if it is what the last one read began with, and `text` what came then, if anything.
     pub fn decode(&mut self, context: &[u32], text: &[u32]) -> Result<f64> {
         self.direct.check(context)?;
         self.direct.check(text)?;
         let mut sequence = match self.deep.take() {
-            Some(sequence) if sequence.tokens() == context => sequence,
+            Some(deep) if again(deep.tokens(), context, text) => deep,
             _ => {
                 let mut sequence = self.direct.sequence(context.to_vec());
                 self.direct.read(&mut sequence, self.chunk)?;
@@ -234,6 +267,7 @@ impl Bench {
             }
         };
         self.deep = Some(sequence.clone());
+        sequence.rewrite(context.len(), &[]);
         let start = Instant::now();
         for &token in text {
             sequence.push(token);
@@ -242,18 +276,39 @@ impl Bench {
         Ok(start.elapsed().as_secs_f64())
     }
 
-    fn measurement(
-        &self,
-        tokens: usize,
-        depth: Option<usize>,
-        seconds: f64,
-        runs: usize,
-        limits: Option<Limits>,
-    ) -> Measurement {
+    /// Runs every test of `tests` once, then again, `runs` times after once that does not count: what else the machine does
+    /// hits them alike.
+    fn by_turns(&mut self, tests: &[Test], runs: usize, memory: &mut Memory) -> Result<Vec<Measurement>> {
+        let mut seconds = vec![Vec::with_capacity(runs); tests.len()];
+        for run in 0..=runs {
+            for (test, seconds) in tests.iter().zip(&mut seconds) {
+                let bandwidth = memory.now();
+                let took = self.run(*test)?;
+                if run > 0 {
+                    seconds.push((took, bandwidth));
+                }
+            }
+        }
+        Ok(tests.iter().zip(&seconds).map(|(test, seconds)| self.measurement(*test, seconds)).collect())
+    }
+
+    /// Seconds.
+    fn run(&mut self, test: Test) -> Result<f64> {
+        let depth = test.depth.map_or(0, |depth| depth.max(1));
+        let tokens = self.tokens(depth + test.tokens);
+        match test.depth {
+            None => self.prefill(&tokens),
+            Some(_) => self.decode(&tokens[..depth], &tokens[depth..]),
+        }
+    }
+
+    fn measurement(&self, Test { tokens, depth }: Test, runs: &[(f64, Option<f64>)]) -> Measurement {
+        let seconds = median(runs.iter().map(|run| run.0).collect());
         let rate = tokens as f64 / seconds;
         let weight_bytes_per_token = self.direct.info.weight_bytes_per_token;
         let passes = if depth.is_some() { tokens } else { tokens.div_ceil(self.chunk) };
-        let weight_gb_s = weight_bytes_per_token as f64 * passes as f64 / seconds / 1e9;
+        let bytes_s = |seconds: f64| weight_bytes_per_token as f64 * passes as f64 / seconds;
+        let share = |&(seconds, memory): &(f64, Option<f64>)| Some(100.0 * bytes_s(seconds) / memory?);
         Measurement {
             test: match depth {
                 None => format!("pp{tokens}"),
@@ -263,22 +318,26 @@ impl Bench {
             tokens,
             depth: depth.unwrap_or(0),
             seconds,
-            runs,
+            runs: runs.len(),
             prefill_tok_s: depth.is_none().then_some(rate),
             decode_tok_s: depth.is_some().then_some(rate),
             weight_bytes_per_token,
-            weight_gb_s,
-            memory_percent: limits.map(|limits| 100.0 * weight_gb_s / limits.memory_gb_s),
+            weight_gb_s: bytes_s(seconds) / 1e9,
+            memory_percent: runs.iter().map(share).collect::<Option<Vec<_>>>().map(median),
         }
     }
 }
 
-/// The median of `runs` runs, after one that does not count.
-fn median(runs: usize, mut run: impl FnMut() -> Result<f64>) -> Result<f64> {
-    run()?;
-    let mut seconds = (0..runs).map(|_| run()).collect::<Result<Vec<_>>>()?;
-    seconds.sort_by(f64::total_cmp);
-    Ok(seconds[seconds.len() / 2])
+/// Whether the cache of a sequence of `tokens` has `context` in it and will have the same again if `text` follows.
+fn again(tokens: &[u32], context: &[u32], text: &[u32]) -> bool {
+    let rest = tokens.strip_prefix(context);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(text))
+}
+
+/// Of at least one value; the upper one of two in the middle.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 /// A runner driven by hand: one sequence that owns every block.
