@@ -6,20 +6,23 @@
 //! fixes, so that the same row gives the same bits in every batch, recorded or not.
 
 mod api;
+mod choose;
 mod device;
 mod graphs;
 mod inputs;
+mod options;
 mod planes;
 mod storage;
 mod weights;
 
 pub use api::Api;
 pub use device::{Card, Library};
+pub use options::Options;
 pub use storage::{Buf, Kv, Routes};
 pub use weights::Mat;
 
 use crate::error::{below, equal};
-use crate::{Backend, Batch, BlockType, Error, Heads, KvType, QkNorm, QuantRows, Result, Rope};
+use crate::{Backend, Batch, BlockType, Choice, Error, Heads, KvType, Pick, QkNorm, QuantRows, Result, Rope};
 use api::MAX_HEAD;
 use device::Device;
 use graphs::Todo;
@@ -35,39 +38,14 @@ const RECORDED_ROWS: usize = 64;
 /// Rows and chunks of contexts that may be attended to at once.
 const PLACES: usize = 1024;
 
-/// How to open a card.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Which card, from 0.
-    pub index: usize,
-    /// Bytes of its memory that may be used; by default what is free.
-    pub memory_bytes: Option<u64>,
-    /// Rows of a step, at most.
-    pub rows: usize,
-    /// Blocks that the sequences of one step may have together.
-    pub blocks: usize,
-    /// Record steps of few rows once and replay them.
-    pub graphs: bool,
-}
-
-impl Default for Options {
-    /// The first card, all of its free memory, 512 rows over 131,072 positions, with graphs.
-    fn default() -> Self {
-        Self { index: 0, memory_bytes: None, rows: 512, blocks: 4096, graphs: true }
-    }
-}
-
-impl Options {
-    /// Bytes of the card that a [`Cuda`] takes for itself, beside what its caller allocates: inputs of a step,
-    /// and places for the results of chunks of contexts.
-    pub fn own_bytes(&self, heads: Heads) -> u64 {
-        inputs::bytes(self.rows, self.blocks) as u64 + partial_bytes(heads) as u64
-    }
-}
-
 /// Bytes of a card that [`Backend::buf`] takes, or [`Backend::vector`] with one row.
 pub fn buf_bytes(rows: usize, cols: usize) -> u64 {
     storage::buf_bytes(rows, cols)
+}
+
+/// Bytes of a card that [`Backend::logits`] takes.
+pub fn logits_bytes(rows: usize, vocab: usize) -> u64 {
+    storage::logits_bytes(rows, vocab)
 }
 
 /// Bytes of a card that [`Backend::kv`] takes.
@@ -203,6 +181,10 @@ impl Backend for Cuda {
         Buf::new(&self.device, rows, cols)
     }
 
+    fn logits(&self, rows: usize, vocab: usize) -> Result<Buf> {
+        Buf::logits(&self.device, rows, vocab)
+    }
+
     fn vector(&self, data: &[f32]) -> Result<Buf> {
         Buf::vector(&self.device, data)
     }
@@ -270,6 +252,16 @@ impl Backend for Cuda {
     fn read(&mut self, x: &Buf, out: &mut [f32]) -> Result<()> {
         equal("elements to read", out.len(), x.rows() * x.cols)?;
         x.download(out)
+    }
+
+    fn choose<'p>(
+        &mut self,
+        choices: &mut [Choice],
+        logits: &Buf,
+        picks: &mut dyn Iterator<Item = Pick<'p>>,
+        rows: &mut [f32],
+    ) -> Result<()> {
+        choose::choose(&self.device, choices, logits, picks, rows)
     }
 
     /// Reductions have one order on all cards, but functions such as `exp` are the compiler's for each.

@@ -7,6 +7,7 @@
 
 mod batch;
 pub mod blocks;
+pub mod choice;
 pub mod cpu;
 pub mod cuda;
 mod error;
@@ -15,6 +16,7 @@ pub mod mapped;
 
 pub use batch::{BLOCK, Batch, NO_SLOT, Span};
 pub use blocks::{BlockType, QuantRows};
+pub use choice::{Choice, MAX_CANDIDATES, Pick};
 pub use error::{Error, Result, Version};
 pub use kv::KvType;
 
@@ -88,6 +90,10 @@ pub trait Backend: Sized {
 
     /// A zeroed buffer for at most `rows` rows.
     fn buf(&self, rows: usize, cols: usize) -> Result<Self::Buf>;
+    /// As [`buf`](Self::buf), for logits: with what [`choose`](Self::choose) needs beside them.
+    fn logits(&self, rows: usize, vocab: usize) -> Result<Self::Buf> {
+        self.buf(rows, vocab)
+    }
     /// A buffer `[1, data.len()]` that holds `data`: a norm's weight or a bias.
     fn vector(&self, data: &[f32]) -> Result<Self::Buf>;
     /// A weight whose output is the parts' outputs one behind the other. The parts may differ in
@@ -114,6 +120,19 @@ pub trait Backend: Sized {
     fn write(&mut self, x: &mut Self::Buf, data: &[f32]) -> Result<()>;
     /// Copies the rows in use to the host: `out` is `[rows in use, cols]`.
     fn read(&mut self, x: &Self::Buf, out: &mut [f32]) -> Result<()>;
+    /// Between steps: what each row in use of `logits` comes down to, `choices [rows]`, by what is picked of each; and
+    /// in `rows [rows, vocab]`, which is scratch else, all of each row whose choice is not clear. So a device that
+    /// chooses for itself need not copy rows to the host. The bits are those of [`Choice::of`].
+    fn choose<'p>(
+        &mut self,
+        choices: &mut [Choice],
+        logits: &Self::Buf,
+        picks: &mut dyn Iterator<Item = Pick<'p>>,
+        rows: &mut [f32],
+    ) -> Result<()> {
+        self.read(logits, rows)?;
+        choice::of_rows(choices, rows, picks)
+    }
     /// What [`read`](Self::read) would copy, if it lies in the host's memory already.
     fn host<'a>(&self, _x: &'a Self::Buf) -> Option<&'a [f32]> {
         None

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CODER_CUDA_API_VERSION 4
+#define CODER_CUDA_API_VERSION 5
 
 typedef struct Device Device;  // one card, one stream
 typedef struct Graph Graph;    // operations that were captured, ready to be replayed
@@ -113,6 +113,17 @@ typedef struct {
   int32_t places;
 } Partials;
 
+enum { MAX_CANDIDATES = 128, CHOICE_PART = 2048, CHOICE_PARTS = 512, CHOICE_PIECE = 512 };
+
+// What is wanted of rows of logits [rows, cols], and what is found; parts are ⌈cols / CHOICE_PART⌉, up to CHOICE_PARTS.
+typedef struct {
+  const int32_t *wanted;   // [rows, 2]: candidates, up to MAX_CANDIDATES, and words of the row's mask; -1: all may be chosen
+  const uint32_t *masks;   // [rows, ⌈cols / 32⌉] bits, a token each, set if it may be chosen
+  float *highest;          // [rows, parts], scratch
+  uint64_t *best;          // [rows, parts, MAX_CANDIDATES], scratch
+  uint64_t *found;         // [rows, 1 + MAX_CANDIDATES + ⌈cols / CHOICE_PIECE⌉]
+} Choices;
+
 typedef struct {
   int32_t version;
   // ---- the device
@@ -150,4 +161,5 @@ typedef struct {
   int (*matmul_experts_mix)(Device *, const Rows *x, const Rows *y, const Matrix *w, const Routes *, const Rows *h);
   int (*mix_experts)(Device *, const Rows *x, const Rows *y, const Routes *);
   int (*select)(Device *, const Rows *y, const Rows *x, const Batch *);
+  int (*choose)(Device *, const Rows *logits, const Choices *);
 } Api;

@@ -6,7 +6,7 @@
 use std::ffi::{c_char, c_int, c_void};
 
 /// The version of the interface that this file mirrors.
-pub(super) const VERSION: i32 = 4;
+pub(super) const VERSION: i32 = 5;
 
 /// Positions that one chunk of attention covers.
 pub(super) const ATTENTION_CHUNK: usize = 256;
@@ -16,6 +16,10 @@ pub(super) const MAX_HEAD: usize = 256;
 
 /// Parts of a matrix, and planes of a part, at most.
 pub(super) const MAX_PARTS: usize = 4;
+
+/// Columns of a part of a row of logits, and such parts that a row may have.
+pub(super) const CHOICE_PART: usize = 2048;
+pub(super) const CHOICE_PARTS: usize = 512;
 
 /// What a function failed with, beside 0 for success.
 pub(super) mod failure {
@@ -140,6 +144,16 @@ pub(super) struct Partials {
     pub(super) places: i32,
 }
 
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Choices {
+    pub(super) wanted: *const i32,
+    pub(super) masks: *const u32,
+    pub(super) highest: *mut f32,
+    pub(super) best: *mut u64,
+    pub(super) found: *mut u64,
+}
+
 type Device = *mut DeviceHandle;
 
 /// The table of functions that a library of kernels exports. See `api.h` for what each does.
@@ -202,4 +216,5 @@ pub struct Api {
     ) -> c_int,
     pub(super) mix_experts: unsafe extern "C" fn(Device, *const Rows, *const Rows, *const Routes) -> c_int,
     pub(super) select: unsafe extern "C" fn(Device, *const Rows, *const Rows, *const Batch) -> c_int,
+    pub(super) choose: unsafe extern "C" fn(Device, *const Rows, *const Choices) -> c_int,
 }

@@ -66,6 +66,7 @@ int matmul_swiglu(Device *, const Rows *y, const Rows *x, const Matrix *w, const
 int matmul_experts_mix(Device *, const Rows *x, const Rows *y, const Matrix *w, const Routes *, const Rows *h);
 int mix_experts(Device *, const Rows *x, const Rows *y, const Routes *);
 int select(Device *, const Rows *y, const Rows *x, const Batch *);
+int choose(Device *, const Rows *logits, const Choices *);
 
 }  // namespace CODER_NAMESPACE
 
@@ -75,4 +76,4 @@ int select(Device *, const Rows *y, const Rows *x, const Batch *);
       CODER_NAMESPACE::bias, CODER_NAMESPACE::rope, CODER_NAMESPACE::attention, CODER_NAMESPACE::add,              \
       CODER_NAMESPACE::swiglu, CODER_NAMESPACE::route, CODER_NAMESPACE::matmul_experts,                            \
       CODER_NAMESPACE::matmul_swiglu, CODER_NAMESPACE::matmul_experts_mix, CODER_NAMESPACE::mix_experts,           \
-      CODER_NAMESPACE::select
+      CODER_NAMESPACE::select, CODER_NAMESPACE::choose

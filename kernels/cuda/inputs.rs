@@ -65,7 +65,7 @@ impl Inputs {
         let filled = |n: usize| if recorded && n > 0 { bucket(n).min(self.max_rows) } else { n };
         self.key = Key { rows: filled(self.rows), chunks, logits: filled(self.logits) };
         self.fill(batch, first_table);
-        self.card.upload_numbers(&self.host[..first_table + tables])
+        self.card.upload_numbers(0, &self.host[..first_table + tables])
     }
 
     /// Lays the batch out as the card has it. Padding has token 0, position 0, no slot and no block table.

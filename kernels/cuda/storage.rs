@@ -1,5 +1,6 @@
 //! What a card keeps: activations, keys and values, routing decisions; and its memory itself.
 
+use super::choose::Desk;
 use super::device::Device;
 use super::{api, capacity};
 use crate::error::{below, equal};
@@ -24,6 +25,13 @@ pub(super) enum Place {
     /// In the host's memory, where the card reads it in place.
     Host,
 }
+
+/// Numbers without padding, of which any bits are one.
+pub(super) trait Number: Copy {}
+impl Number for i32 {}
+impl Number for u32 {}
+impl Number for u64 {}
+impl Number for f32 {}
 
 /// Memory that is given back when it is dropped.
 #[derive(Debug)]
@@ -74,7 +82,8 @@ impl Memory {
                     .call("upload", |api, d| unsafe { (api.upload)(d, to, data.as_ptr().cast(), data.len()) })
             }
             Place::Host => {
-                // SAFETY: within the allocation, by the check above; weights are written before the first step.
+                // SAFETY: within the allocation, by the check above. Weights are written before the first step, and what
+                // is picked of logits when the step before was waited for.
                 unsafe {
                     let to = self.host.cast::<u8>().add(offset);
                     std::ptr::copy_nonoverlapping(data.as_ptr(), to, data.len());
@@ -84,18 +93,18 @@ impl Memory {
         }
     }
 
-    pub(super) fn upload_numbers(&mut self, data: &[i32]) -> Result<()> {
+    pub(super) fn upload_numbers<T: Number>(&mut self, offset: usize, data: &[T]) -> Result<()> {
         // SAFETY: numbers are bytes.
         let bytes = unsafe { std::slice::from_raw_parts(data.as_ptr().cast::<u8>(), size_of_val(data)) };
-        self.upload(0, bytes)
+        self.upload(offset, bytes)
     }
 
-    /// Copies from the beginning; waits for all operations before it.
-    fn download(&self, out: &mut [f32]) -> Result<()> {
-        // SAFETY: any bits are floats, and floats have no padding.
+    /// Copies numbers from the byte at `offset`; waits for all operations before it.
+    pub(super) fn download<T: Number>(&self, offset: usize, out: &mut [T]) -> Result<()> {
+        // SAFETY: any bits are such numbers, and they have no padding.
         let bytes =
             unsafe { std::slice::from_raw_parts_mut(out.as_mut_ptr().cast::<u8>(), size_of_val(out)) };
-        self.download_from(0, bytes)
+        self.download_from(offset, bytes)
     }
 
     /// Copies from the byte at `offset`; waits for all operations before it.
@@ -155,6 +164,8 @@ pub struct Buf {
     pub(super) used: Used,
     /// Whether the rounding is of what the buffer holds, where there is room for one.
     pub(super) rounded: Cell<bool>,
+    /// Where its rows are chosen of, if they are logits.
+    pub(super) desk: Option<Desk>,
 }
 
 impl Buf {
@@ -166,7 +177,19 @@ impl Buf {
         layout.place(sizes[0]);
         let codes = sizes[1..].iter().all(|s| *s > 0).then(|| [1, 2, 3].map(|i| layout.place(sizes[i])));
         let memory = Memory::new(device, Place::Card, what, layout.0)?;
-        Ok(Self { memory, codes, max_rows, cols, used: Used::default(), rounded: Cell::new(false) })
+        let (used, rounded) = (Used::default(), Cell::new(false));
+        Ok(Self { memory, codes, max_rows, cols, used, rounded, desk: None })
+    }
+
+    /// One of which is chosen, and which no product reads.
+    pub(super) fn logits(device: &Arc<Device>, rows: usize, vocab: usize) -> Result<Self> {
+        positive("columns of a buffer", vocab)?;
+        let (what, max_rows) = ("logits", capacity(rows));
+        let (layout, places) = logits_layout(max_rows, vocab);
+        let memory = Memory::new(device, Place::Card, what, layout.0)?;
+        let desk = places.map(|places| Desk::new(device, places, max_rows, vocab)).transpose()?;
+        let (used, rounded) = (Used::default(), Cell::new(false));
+        Ok(Self { memory, codes: None, max_rows, cols: vocab, used, rounded, desk })
     }
 
     pub(super) fn vector(device: &Arc<Device>, data: &[f32]) -> Result<Self> {
@@ -218,13 +241,27 @@ impl Buf {
     }
 
     pub(super) fn upload(&mut self, data: &[f32]) -> Result<()> {
-        // SAFETY: floats are bytes.
-        let bytes = unsafe { std::slice::from_raw_parts(data.as_ptr().cast::<u8>(), size_of_val(data)) };
-        self.memory.upload(0, bytes)
+        self.memory.upload_numbers(0, data)
     }
 
     pub(super) fn download(&self, out: &mut [f32]) -> Result<()> {
-        self.memory.download(out)
+        self.memory.download(0, out)
+    }
+
+    /// The card's pointer to the byte at `offset`.
+    pub(super) fn place(&self, offset: usize) -> *mut c_void {
+        self.memory.at(offset)
+    }
+
+    /// Copies what lies at the byte at `offset`; waits for all operations before it.
+    pub(super) fn download_from(&self, offset: usize, out: &mut [u64]) -> Result<()> {
+        self.memory.download(offset, out)
+    }
+
+    /// Copies one row in use to the host.
+    pub(super) fn download_row(&self, row: usize, out: &mut [f32]) -> Result<()> {
+        equal("elements to read", out.len(), self.cols)?;
+        self.memory.download(4 * row * self.cols, out)
     }
 }
 
@@ -242,6 +279,19 @@ pub(super) fn buf_bytes(rows: usize, cols: usize) -> u64 {
     let mut layout = Layout::default();
     sizes(capacity(rows), cols).into_iter().flatten().for_each(|s| _ = layout.place(s));
     layout.0 as u64
+}
+
+/// Logits, and what is needed to choose of them where that can be done.
+fn logits_layout(rows: usize, vocab: usize) -> (Layout, Option<[usize; 3]>) {
+    let mut layout = Layout::default();
+    layout.place(sizes(rows, vocab).map_or(usize::MAX, |sizes| sizes[0]));
+    let places = Desk::places(&mut layout, rows, vocab);
+    (layout, places)
+}
+
+/// Bytes of the card that a buffer for logits takes.
+pub(super) fn logits_bytes(rows: usize, vocab: usize) -> u64 {
+    logits_layout(capacity(rows), vocab).0.0 as u64
 }
 
 /// Keys and values of one layer, `[slots, heads.kv, heads.dim]` each, and the scales of quantized ones.

@@ -3,7 +3,9 @@
 
 use coder_cuda_emulator::{Traffic, counted, library};
 use coder_kernels::cuda::{Cuda, Options};
-use coder_kernels::{BLOCK, Backend, Batch, BlockType, Heads, KvType, QuantRows, Rope, Span};
+use coder_kernels::{
+    BLOCK, Backend, Batch, BlockType, Choice, Heads, KvType, MAX_CANDIDATES, Pick, QuantRows, Rope, Span,
+};
 
 /// Inputs of a product: as many as a hidden state of a published model has.
 const COLS: usize = 4096;
@@ -243,4 +245,41 @@ fn what_goes_row_by_row_moves_what_it_must() {
     done.unwrap();
     let turned = floats(1, 36 * 128);
     checked("rotation", &launches, turned + floats(1, 4 * 128) + 64, turned + 2 * 2 * 4 * 128);
+}
+
+/// The best tokens of a row of logits of a published vocabulary and their sum, in two readings. The least is one: the second
+/// is out of a cache, as the row is what the product before has just written. The host's part is what crosses the bus.
+#[test]
+fn a_choice_reads_logits_twice_and_tells_little() {
+    let device = &mut emulated();
+    heading();
+    let vocab = 151_936;
+    let logits: Vec<f32> = (0..vocab).map(|i| ((i * 7919) % 100_003) as f32 * 1e-3 - 50.0).collect();
+    let mut x = device.logits(1, vocab).unwrap();
+    device.write(&mut x, &logits).unwrap();
+    let mask = vec![0x5555_5555; vocab / 32];
+    let mut rows = vec![0.0; vocab];
+    for (candidates, mask) in [(1, None), (1, Some(&mask[..])), (41, None)] {
+        let mut choices = [Choice::new(vocab)];
+        let mut picks = std::iter::once(Pick { mask, candidates });
+        let (done, launches) = counted(|| device.choose(&mut choices, &x, &mut picks, &mut rows));
+        done.unwrap();
+        assert_eq!((launches.len(), choices[0].candidates().len()), (2, candidates));
+        let masked = mask.map_or(0, |words| 4 * words.len());
+        // Of each part of a row its largest logit and its best tokens; of the row its sums and best tokens.
+        let told = 8 * (1 + candidates + vocab.div_ceil(512));
+        let parts = vocab.div_ceil(2048) * (4 + 8 * candidates);
+        let what = format!("choice of {candidates}{}", if masked > 0 { ", masked" } else { "" });
+        let least = Least { read: 4 * vocab + masked, written: told };
+        line(&what, &launches, &least);
+        let moved = |t: &Traffic| (t.read_bytes + t.written_bytes) as f64;
+        let [cut, chosen] = launches.as_slice() else { panic!("{launches:?}") };
+        // A sector for the best of each part, of which there are few bytes.
+        let ratio = moved(cut) / (4 * vocab + masked + parts + 32 * vocab.div_ceil(2048)) as f64;
+        assert!(ratio <= 1.03, "{what}: {ratio}");
+        let heads = 32 * vocab.div_ceil(2048) + 8 * 4 * candidates;
+        let ratio = moved(chosen) / (4 * vocab + told + heads + parts) as f64;
+        assert!(ratio <= 1.03, "{what}: {ratio}");
+        assert!(told <= 8 * (1 + MAX_CANDIDATES + 297), "what is copied to the host");
+    }
 }

@@ -31,6 +31,7 @@ LIMITS = {"86": (48, 16, 100 << 10), "89": (48, 24, 100 << 10), "90": (64, 32, 2
 LAUNCHES = {
     "attention": {"decode_kernel": ("THREADS", "sizeof(Decode)"), "merge_kernel": ("MERGED", "sizeof(Chunks)"),
                   "tile_kernel": ("THREADS", "sizeof(Tile)")},
+    "choose": {"cut_kernel": ("CUT_THREADS", "sizeof(Cut)"), "choose_kernel": ("CHOOSE_WARPS * WARP", "sizeof(Merge)")},
     "elementwise": {"add_kernel": ("THREADS", "0"), "select_kernel": ("THREADS", "0"),
                     "swiglu_kernel": ("THREADS", "0"), "swiglu_any_kernel": ("THREADS", "0")},
     "embed": {"embed_kernel": ("THREADS", "0"), "embed_floats_kernel": ("THREADS", "0")},

@@ -151,7 +151,7 @@ static const Api TABLE = {
     count, open, close, message, memory, allocate, allocate_host, release, release, upload, download, synchronize,
     capture, capture_end, replay, forget,
     embed, rms_norm, quantize, matmul, bias, rope, attention, add, swiglu, route, matmul_experts, matmul_swiglu,
-    matmul_experts_mix, mix_experts, select,
+    matmul_experts_mix, mix_experts, select, choose,
 };
 
 }  // namespace CODER_NAMESPACE

@@ -3,6 +3,7 @@
 //! rows in the batch.
 
 mod attention;
+mod choose;
 mod dense;
 mod experts;
 mod fused;
