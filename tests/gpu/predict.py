@@ -46,10 +46,10 @@ WARPS = {"matmul": 24, "gated": 16, "mixed": 24}  # of a product that a multipro
 AHEAD_BYTES = 36    # that a thread of a product has under way: a Q4_K run of each of two outputs
 AHEAD_FLOAT_BYTES = 64  # half a run of f32
 PER_FMA = 1.6       # instructions of attention for each multiplication with an addition, loads and conversions with them
-# Between two tokens: the largest of 152,064 logits and the sum of their exponentials, on one thread of a server's processor
-# with SSE2 alone, measured where these bytes were counted; and a copy from the card to pageable memory, an assumption.
-SAMPLING_US = 250
-COPY_GB_S = 8
+# Between two tokens: two launches that choose of logits in the second cache; and the copy of what they found, the thread that
+# waits for it, and the next step's inputs. Assumptions both.
+CHOICE_US = 12
+TURN_US = 20
 CONTEXT = 128
 CHUNK = 256         # positions of a block that attends
 
@@ -143,8 +143,7 @@ def main():
     print("threads have under way; its loop's instructions at the schedulers' rate; what its lanes load, of the first cache.\n")
     print(f"Assumed: gap {GAP_US} µs, ramp {RAMP_US} µs, latency {LATENCY_NS} ns, {ISSUED:.0%} of issue slots. Attainable GB/s: "
           + ", ".join(f"{name} {c[1]} of {c[0]}" for name, c in CARDS.items()) + ".")
-    print(f"Between two tokens the card waits for the copy of the logits, {COPY_GB_S} GB/s, and for the sampler, {SAMPLING_US} µs; an answer's grammar is")
-    print("followed while the card works.\n")
+    print(f"Between two tokens the card chooses, {CHOICE_US} µs, and waits for the host, {TURN_US} µs; an answer's grammar is followed while the card works.\n")
     tokens = {p.stem: token(p) for p in paths}
     print("## Tokens per second\n")
     print("| model | card | GB a token | launches of a layer | launches | gaps and ramps, ms | on the card, ms | of nominal bandwidth | between tokens, ms | tok/s | measured |")
@@ -154,7 +153,7 @@ def main():
         for card, (nominal, *_) in CARDS.items():
             busy = sum(time_us(t, card, loop)[0] for t in launches)
             ms = (busy + GAP_US * len(launches)) / 1e3
-            host = (SAMPLING_US + 4 * SHAPES[name][1] / COPY_GB_S / 1e3) / 1e3
+            host = (CHOICE_US + TURN_US) / 1e3
             print(f"| {name} | {card} | {moved / 1e9:.3f} | {' or '.join(str(len(k)) for k in kinds)} | {len(launches)} | "
                   f"{(GAP_US + RAMP_US) * len(launches) / 1e3:.2f} | {ms:.2f} | {moved / ms / 1e6 / nominal:.0%} | {host:.2f} | {1e3 / (ms + host):.0f} | |")
     for name, (launches, _) in tokens.items():

@@ -5,12 +5,14 @@
 use crate::embedding::Pool;
 use crate::engine::Canceller;
 use crate::grammar::Mask;
+use crate::model::{Outcome, Row};
 use crate::sequence::Sequence;
 use crate::speculation::{Acceptance, Lookup};
 use crate::{
     Error, Event, Finish, History, Matcher, Result, Sampled, Sampler, Summary, TextStream, Timings, Token,
     Tokenizer, Usage,
 };
+use coder_kernels::Pick;
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
@@ -313,6 +315,15 @@ impl Answer {
         })
     }
 
+    /// What the sampler needs of each of the step's wanted rows.
+    pub(crate) fn picks(&self) -> impl Iterator<Item = Pick<'_>> {
+        (0..self.drafts.wanted.len()).map(|i| match self.masks[..self.masked].get(i) {
+            // Nothing is chosen of a row whose mask could not be computed.
+            None if self.is_constrained() => Pick { mask: None, candidates: 1 },
+            mask => self.job.sampler.pick(mask),
+        })
+    }
+
     // ---- after a step
 
     /// Tells the listener how much of the prompt is in the cache.
@@ -333,16 +344,16 @@ impl Answer {
         }
     }
 
-    /// Takes tokens from the step's logits, `[wanted rows, vocab]`, as far as the guesses before them were right.
+    /// Takes tokens from the step's wanted rows, its own from `first` on, as far as the guesses before them were right.
     /// Gives the number of guessed tokens that were.
-    pub(crate) fn settle(&mut self, sequence: &mut Sequence, logits: &[f32]) -> usize {
+    pub(crate) fn settle(&mut self, sequence: &mut Sequence, outcome: &Outcome<'_>, first: usize) -> usize {
         if self.prefilled.is_none() {
             self.prefilled = Some(Instant::now());
             self.span.in_scope(|| tracing::debug!("prompt read"));
         }
         let known = sequence.tokens().len();
         if self.end.is_none() {
-            self.end = self.take_tokens(sequence, logits).transpose();
+            self.end = self.take_tokens(sequence, outcome, first).transpose();
         }
         let drafts = &self.drafts.tokens;
         let new = &sequence.tokens()[known..];
@@ -357,19 +368,28 @@ impl Answer {
         right
     }
 
-    fn take_tokens(&mut self, sequence: &mut Sequence, logits: &[f32]) -> Result<Option<Finish>> {
+    fn take_tokens(
+        &mut self,
+        sequence: &mut Sequence,
+        outcome: &Outcome<'_>,
+        first: usize,
+    ) -> Result<Option<Finish>> {
         let known = sequence.tokens().len();
-        let vocab = logits.len() / self.drafts.wanted.len();
-        for (i, logits) in logits.chunks_exact(vocab).enumerate() {
+        for i in 0..self.drafts.wanted.len() {
             let new = &sequence.tokens()[known..];
             if new != &self.drafts.tokens[..self.drafts.wanted[i]]
                 || (self.is_constrained() && i >= self.masked)
             {
                 break;
             }
-            let (prompt, generated) = sequence.tokens().split_at(self.usage.prompt_tokens);
-            let history = History { prompt, generated };
-            let sampled = self.job.sampler.sample(logits, self.masks[..self.masked].get(i), history)?;
+            let sampled = match outcome.row(first + i) {
+                Row::Choice(choice) => self.job.sampler.sample_of(choice)?,
+                Row::Whole(logits) => {
+                    let (prompt, generated) = sequence.tokens().split_at(self.usage.prompt_tokens);
+                    let history = History { prompt, generated };
+                    self.job.sampler.sample(logits, self.masks[..self.masked].get(i), history)?
+                }
+            };
             if self.ends(sampled.token) {
                 return Ok(Some(Finish::Stop));
             }

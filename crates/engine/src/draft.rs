@@ -4,12 +4,14 @@
 //! the large model chooses the same token, so that the answer is the same, bit by bit, as without guesses.
 
 use crate::fit::Room;
+use crate::grammar::Mask;
 use crate::kv::Cache;
 use crate::load::{self, LoadProgress, Loaded, ModelInfo, Options};
-use crate::model::Runner;
+use crate::model::{Row, Runner};
 use crate::sequence::{Rows, Sequence};
 use crate::speculation::Costs;
 use crate::{Config, Error, Result, Tokenizer};
+use coder_kernels::Pick;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -21,8 +23,9 @@ pub(crate) struct DraftModel {
     /// Rows of one step, and rows whose logits may be wanted.
     chunk: usize,
     logits: usize,
-    /// Tokens that both vocabularies have.
+    /// Tokens that both vocabularies have; the model may have rows of logits without any.
     vocab: usize,
+    tokens: Mask,
     cache: Cache,
     /// What it has read, by the number of the answer.
     texts: BTreeMap<u64, Text>,
@@ -105,6 +108,7 @@ impl DraftModel {
             chunk: own.chunk.min(info.context),
             logits,
             vocab: size,
+            tokens: Mask::new(size, 0..size as u32),
             cache: Cache::new(blocks),
             texts: BTreeMap::new(),
             rows: Rows::default(),
@@ -174,7 +178,7 @@ impl DraftModel {
 
     /// One step of it; `false` if there is nothing to do.
     fn step(&mut self) -> Result<bool> {
-        let Self { runner, texts, rows, costs, vocab, .. } = self;
+        let Self { runner, texts, rows, costs, vocab, tokens, .. } = self;
         let (mut left, mut logits) = (self.chunk, self.logits);
         rows.clear();
         for text in texts.values_mut() {
@@ -194,17 +198,23 @@ impl DraftModel {
             return Ok(false);
         }
         let began = Instant::now();
-        let logits = runner.step(batch)?;
+        let best = Pick { mask: Some(tokens.words()), candidates: 1 };
+        runner.start(batch)?;
+        let outcome = runner.choose(&mut std::iter::repeat_n(best, batch.logits.len()))?;
         costs.observe(batch.rows(), began.elapsed().as_secs_f64());
-        let width = logits.len().checked_div(batch.logits.len()).unwrap_or(0);
-        let mut logits = logits.chunks_exact(width.max(1));
+        let mut wanted = (0..batch.logits.len()).map(|row| outcome.row(row));
         for text in texts.values_mut().filter(|text| text.rows > 0) {
             let completed = text.is_completed();
             text.sequence.mark_computed(text.sequence.computed() + text.rows);
             if !completed {
                 continue;
             }
-            match logits.next().and_then(|logits| argmax(&logits[..logits.len().min(*vocab)])) {
+            let best = match wanted.next() {
+                Some(Row::Choice(choice)) => choice.candidates().first().map(|best| best.0),
+                Some(Row::Whole(logits)) => argmax(&logits[..logits.len().min(*vocab)]),
+                None => None,
+            };
+            match best {
                 Some(best) => {
                     text.guesses.push(best);
                     text.sequence.push(best);

@@ -7,7 +7,7 @@ use crate::model::{Layer, Limits, Make, Output, Scratch};
 use crate::quantize::{FileType, Mix};
 use crate::weights::{Role, Shape, Weights};
 use crate::{Config, Error, KvType, Result};
-use coder_kernels::cuda::{self, buf_bytes, kv_bytes, mat_bytes, routes_bytes};
+use coder_kernels::cuda::{self, buf_bytes, kv_bytes, logits_bytes, mat_bytes, routes_bytes};
 use coder_kernels::{BLOCK, BlockType};
 
 /// What a driver takes for its context and the kernels of a card, where nobody has opened it to see: an assumption,
@@ -356,6 +356,10 @@ impl Make for OnHost {
         Ok(())
     }
 
+    fn logits(&mut self, rows: usize, vocab: usize) -> Result<()> {
+        self.buf(rows, vocab)
+    }
+
     fn routes(&mut self, rows: usize, top_k: usize) -> Result<()> {
         self.0 += 8 * (rows as u64) * (top_k as u64);
         Ok(())
@@ -391,6 +395,11 @@ impl Make for Counter<'_> {
 
     fn buf(&mut self, rows: usize, cols: usize) -> Result<()> {
         self.buffers.allocate(buf_bytes(rows, cols));
+        Ok(())
+    }
+
+    fn logits(&mut self, rows: usize, vocab: usize) -> Result<()> {
+        self.buffers.allocate(logits_bytes(rows, vocab));
         Ok(())
     }
 

@@ -1,20 +1,32 @@
 //! The forward pass: written once, for every device, for prefill and decode, dense and mixture of experts, and
 //! for a model whose layers two devices share.
 
+mod outcome;
 mod pieces;
 
+pub(crate) use outcome::{Outcome, Row};
 pub(crate) use pieces::{Layer, Make, Output, Scratch};
 
 use crate::weights::{Role, Weights};
 use crate::{Config, Result};
-use coder_kernels::{Backend, Batch, KvType, Rope};
+use coder_kernels::{Backend, Batch, Choice, KvType, Pick, Rope};
 use pieces::Ffn;
 use std::ops::Range;
 
-/// A model that can be stepped, whatever its device: one virtual call per step.
+/// A model that can be stepped, whatever its device: a virtual call that begins a step, and one that waits for its end.
 pub(crate) trait Runner: Send {
-    /// Runs the batch; returns the logits of its wanted rows, `[batch.logits.len(), vocab]`.
-    fn step(&mut self, batch: &Batch) -> Result<&[f32]>;
+    /// Begins to run the batch. A card goes on with it when this has returned, and has its failures told by the call
+    /// that waits for it.
+    fn start(&mut self, batch: &Batch) -> Result<()>;
+    /// Waits for the step; the logits of its wanted rows, `[batch.logits.len(), vocab]`.
+    fn logits(&mut self) -> Result<&[f32]>;
+    /// Waits for the step; of its wanted rows, in their order, what `picks` pick or all of it.
+    fn choose<'p>(&mut self, picks: &mut dyn Iterator<Item = Pick<'p>>) -> Result<Outcome<'_>>;
+    /// Runs the batch; returns the logits of its wanted rows.
+    fn step(&mut self, batch: &Batch) -> Result<&[f32]> {
+        self.start(batch)?;
+        self.logits()
+    }
     /// The hidden states behind the final norm of the last step's rows, `[rows, hidden]`.
     fn hidden(&mut self) -> Result<&[f32]>;
     /// Weight bytes that one decoded token reads.
@@ -47,10 +59,12 @@ pub(crate) struct Model<A: Backend, B: Backend> {
     first: Option<Part<A>>,
     last: Part<B>,
     residual: Vec<f32>, // [limits.rows, hidden], on its way from the first to the last
-    /// Rows of the last step.
+    /// Rows of the last step, and those whose logits are wanted.
     rows: usize,
+    wanted: usize,
     hidden: Vec<f32>, // [rows, hidden], of the last step whose hidden states were asked for
     logits: Vec<f32>, // [limits.logits, vocab], unless the device has them in the host's memory
+    choices: Vec<Choice>, // [limits.logits], unless the device has them in the host's memory
 }
 
 impl<B: Backend> Model<B, B> {
@@ -84,8 +98,10 @@ impl<A: Backend, B: Backend> Model<A, B> {
     fn of(first: Option<Part<A>>, last: Part<B>, c: &Config, limits: Limits) -> Self {
         let residual = vec![0.0; if first.is_some() { limits.rows * c.hidden } else { 0 }];
         let there = last.output.as_ref().is_some_and(|output| last.backend.host(&output.logits).is_some());
-        let logits = vec![0.0; if there { 0 } else { limits.logits * c.vocab }];
-        Self { first, last, residual, rows: 0, hidden: Vec::new(), logits }
+        let read = if there { 0 } else { limits.logits };
+        let (logits, hidden) = (vec![0.0; read * c.vocab], Vec::new());
+        let choices = (0..read).map(|_| Choice::new(c.vocab)).collect();
+        Self { first, last, residual, rows: 0, wanted: 0, hidden, logits, choices }
     }
 
     /// The device of the last layers.
@@ -95,23 +111,42 @@ impl<A: Backend, B: Backend> Model<A, B> {
 }
 
 impl<A: Backend + Send, B: Backend + Send> Runner for Model<A, B> {
-    fn step(&mut self, batch: &Batch) -> Result<&[f32]> {
-        let Self { first, last, residual, rows, logits, .. } = self;
-        *rows = batch.rows();
+    fn start(&mut self, batch: &Batch) -> Result<()> {
+        let Self { first, last, residual, .. } = self;
+        (self.rows, self.wanted) = (batch.rows(), batch.logits.len());
         if let Some(first) = first {
             let x = within(residual, "rows", batch.rows() * first.config.hidden)?;
             first.step(batch)?;
             first.backend.read(&first.scratch.x, x)?;
             last.backend.write(&mut last.scratch.x, x)?;
         }
-        last.step(batch)?;
-        let Some(output) = last.output.as_ref().filter(|_| !batch.logits.is_empty()) else { return Ok(&[]) };
-        if let Some(there) = last.backend.host(&output.logits) {
+        last.step(batch)
+    }
+
+    fn logits(&mut self) -> Result<&[f32]> {
+        let Self { last: Part { backend, config, output, .. }, wanted, logits, .. } = self;
+        let Some(output) = output.as_ref().filter(|_| *wanted > 0) else { return Ok(&[]) };
+        if let Some(there) = backend.host(&output.logits) {
             return Ok(there);
         }
-        let out = within(logits, "logits", batch.logits.len() * last.config.vocab)?;
-        last.backend.read(&output.logits, out)?;
+        let out = within(logits, "logits", *wanted * config.vocab)?;
+        backend.read(&output.logits, out)?;
         Ok(out)
+    }
+
+    fn choose<'p>(&mut self, picks: &mut dyn Iterator<Item = Pick<'p>>) -> Result<Outcome<'_>> {
+        let Self { last: Part { backend, config, output, .. }, wanted, logits, choices, .. } = self;
+        let vocab = config.vocab;
+        let Some(output) = output.as_ref().filter(|_| *wanted > 0) else {
+            return Ok(Outcome::whole(&[], vocab));
+        };
+        if let Some(there) = backend.host(&output.logits) {
+            return Ok(Outcome::whole(there, vocab));
+        }
+        let rows = within(logits, "logits", *wanted * vocab)?;
+        let choices = &mut choices[..*wanted];
+        backend.choose(choices, &output.logits, picks, rows)?;
+        Ok(Outcome::chosen(rows, vocab, choices))
     }
 
     fn hidden(&mut self) -> Result<&[f32]> {
@@ -335,6 +370,10 @@ impl<B: Backend> Make for Loader<'_, B> {
 
     fn buf(&mut self, rows: usize, cols: usize) -> Result<B::Buf> {
         Ok(self.backend.buf(rows, cols)?)
+    }
+
+    fn logits(&mut self, rows: usize, vocab: usize) -> Result<B::Buf> {
+        Ok(self.backend.logits(rows, vocab)?)
     }
 
     fn routes(&mut self, rows: usize, top_k: usize) -> Result<B::Routes> {

@@ -15,7 +15,8 @@ pub use options::SamplerOptions;
 
 use self::random::Random;
 use crate::{Error, Mask, Result};
-use rayon::prelude::*;
+use coder_kernels::choice::{self, exp};
+use coder_kernels::{Choice, MAX_CANDIDATES, Pick};
 
 /// Chooses tokens for one sequence.
 #[derive(Debug, Clone)]
@@ -32,7 +33,7 @@ pub struct Sampler {
     counts: Vec<u32>,
     /// The ids whose count is not zero.
     counted: Vec<u32>,
-    /// Sums of [`PIECE`] exponentials each; room for `[vocab]`.
+    /// Sums of [`choice::PIECE`] exponentials each; room for `[vocab]`.
     sums: Vec<f64>,
 }
 
@@ -73,7 +74,7 @@ impl Sampler {
             ids: Vec::with_capacity(size(drawn)),
             counts: vec![0; size(used)],
             counted: Vec::new(),
-            sums: Vec::with_capacity(vocab.div_ceil(PIECE)),
+            sums: Vec::with_capacity(vocab.div_ceil(choice::PIECE)),
             options: options.clone(),
         })
     }
@@ -97,12 +98,40 @@ impl Sampler {
             }
             if self.options.temperature == 0.0 { best } else { self.draw(self.work[best as usize]) }
         };
-        let log_sum = highest + log_sum_exp(logits, highest, &mut self.sums);
+        let log_sum = highest + choice::sum_of_exponentials(logits, highest, &mut self.sums).ln() as f32;
         Ok(Sampled {
             token,
             logprob: logits[token as usize] - log_sum,
             top: top(logits, self.options.logprobs.unwrap_or(0), log_sum),
         })
+    }
+
+    /// What it needs of a row of logits to choose as [`sample`](Self::sample) does; all of it where more is asked for
+    /// than the best tokens say.
+    pub(crate) fn pick<'m>(&self, mask: Option<&'m Mask>) -> Pick<'m> {
+        let options = &self.options;
+        let candidates = match (options.temperature > 0.0, options.top_k) {
+            _ if options.adjusts() || options.logprobs.is_some_and(|n| n > 0) => 0,
+            (false, _) => 1,
+            // One more shows whether top-k leaves any out.
+            (true, k) if (1..MAX_CANDIDATES).contains(&k) => k + 1,
+            _ => 0,
+        };
+        Pick { mask: mask.map(Mask::words), candidates }
+    }
+
+    /// As [`sample`](Self::sample), of what [`pick`](Self::pick) wanted of the logits.
+    ///
+    /// # Errors
+    /// [`Error::Logits`] if there is no candidate.
+    pub(crate) fn sample_of(&mut self, choice: &Choice) -> Result<Sampled> {
+        let candidates = choice.candidates();
+        let Some(best) = candidates.first() else {
+            return Err(Error::Logits("no token is both allowed and possible".to_owned()));
+        };
+        let token = if self.options.temperature == 0.0 { best.0 } else { self.draw_of(candidates) };
+        let logit = candidates.iter().find(|candidate| candidate.0 == token).map_or(best.1, |found| found.1);
+        Ok(Sampled { token, logprob: logit - choice.log_sum(), top: Vec::new() })
     }
 
     /// Mask, bias and penalties, from `logits` into `work`.
@@ -149,9 +178,9 @@ impl Sampler {
         }
     }
 
-    /// Temperature, top-k, top-p, min-p and the draw. `highest` is the largest value in `work`, and finite.
+    /// Temperature, top-k and what follows. `highest` is the largest value in `work`, and finite.
     fn draw(&mut self, highest: f32) -> u32 {
-        let Self { options, random, work, weights, ids, .. } = self;
+        let Self { options, work, weights, ids, .. } = self;
         for (weight, &x) in weights.iter_mut().zip(work.iter()) {
             *weight = exp((x - highest) / options.temperature);
         }
@@ -161,6 +190,32 @@ impl Sampler {
             best_first(ids, options.top_k, work);
             ids.truncate(options.top_k);
         }
+        self.draw_of_ids()
+    }
+
+    /// The same with the best tokens, and their logits, one more than top-k leaves if there are as many.
+    fn draw_of(&mut self, candidates: &[(u32, f32)]) -> u32 {
+        let Self { options, work, weights, ids, .. } = self;
+        let highest = candidates[0].1;
+        ids.clear();
+        for &(id, x) in candidates {
+            work[id as usize] = x;
+            weights[id as usize] = exp((x - highest) / options.temperature);
+            if weights[id as usize] > 0.0 {
+                ids.push(id);
+            }
+        }
+        if options.top_k < ids.len() {
+            ids.truncate(options.top_k);
+        } else {
+            ids.sort_unstable();
+        }
+        self.draw_of_ids()
+    }
+
+    /// Top-p, min-p and the draw of what top-k left.
+    fn draw_of_ids(&mut self) -> u32 {
+        let Self { options, random, work, weights, ids, .. } = self;
         if options.top_p < 1.0 {
             nucleus(ids, options.top_p, work, weights);
         }
@@ -190,34 +245,27 @@ fn check(logits: &[f32], vocab: usize) -> Result<f32> {
     if logits.len() != vocab {
         return Err(Error::Logits(format!("expected `{vocab}` of them, got `{}`", logits.len())));
     }
-    // No early exit and sixteen maxima side by side, so that the loop is vectorised. NaN is not below infinity either.
-    let (mut maxima, mut unusable) = ([f32::NEG_INFINITY; 16], [0u32; 16]);
-    for chunk in logits.chunks(16) {
-        for ((max, bad), &x) in maxima.iter_mut().zip(&mut unusable).zip(chunk) {
-            *max = if x > *max { x } else { *max };
-            *bad |= if x < f32::INFINITY { 0 } else { 1 };
-        }
-    }
-    let highest = maxima.into_iter().fold(f32::NEG_INFINITY, f32::max);
-    if unusable != [0; 16] {
+    let Some(highest) = choice::highest(logits) else {
         let id = logits.iter().position(|x| x.is_nan() || *x == f32::INFINITY).unwrap_or(0);
         return Err(Error::Logits(format!("that of token `{id}` is `{}`", logits[id])));
-    }
+    };
     if highest == f32::NEG_INFINITY {
         return Err(Error::Logits("every token is impossible".to_owned()));
     }
     Ok(highest)
 }
 
-/// The lowest id of the largest value.
+/// The lowest id of the largest value. None is NaN; that they might be infinite is no matter.
 fn argmax(x: &[f32]) -> u32 {
-    let mut best = 0;
-    for (i, &value) in x.iter().enumerate() {
-        if value > x[best] {
-            best = i;
+    // Sixteen maxima side by side, so that the loop is vectorised.
+    let mut maxima = [f32::NEG_INFINITY; 16];
+    for chunk in x.chunks(16) {
+        for (max, &x) in maxima.iter_mut().zip(chunk) {
+            *max = if x > *max { x } else { *max };
         }
     }
-    best as u32
+    let highest = maxima.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    x.iter().position(|&x| x == highest).unwrap_or(0) as u32
 }
 
 /// Makes impossible what `mask` does not allow, and what lies beyond its end.
@@ -270,30 +318,6 @@ fn nucleus(ids: &mut Vec<u32>, top_p: f32, logits: &[f32], weights: &[f32]) {
     }
 }
 
-/// Sums side by side, so that a loop is vectorised without changing the order of additions.
-const LANES: usize = 16;
-/// Exponentials of a sum of sums: so few to a lane that single precision is enough.
-const PIECE: usize = 32 * LANES;
-/// Pieces that are worth a thread's while.
-const SHARE: usize = 32;
-
-/// `ln Σ exp(x - highest)`, pieces on all threads and their `sums` in order: a card waits for it between two tokens.
-fn log_sum_exp(x: &[f32], highest: f32, sums: &mut Vec<f64>) -> f32 {
-    let sum_of = |piece: &[f32]| {
-        let mut sums = [0.0f32; LANES];
-        let chunks = piece.chunks_exact(LANES);
-        let rest = chunks.remainder();
-        for chunk in chunks {
-            for (sum, &x) in sums.iter_mut().zip(chunk) {
-                *sum += exp(x - highest);
-            }
-        }
-        sums.into_iter().chain(rest.iter().map(|&x| exp(x - highest))).map(f64::from).sum::<f64>()
-    };
-    x.par_chunks(PIECE).with_min_len(SHARE).map(sum_of).collect_into_vec(sums);
-    sums.iter().sum::<f64>().ln() as f32
-}
-
 /// The `n` largest logits as log-probabilities, best first, of equal ones the lowest ids first.
 fn top(logits: &[f32], n: usize, log_sum: f32) -> Vec<(u32, f32)> {
     if n == 0 {
@@ -309,26 +333,6 @@ fn top(logits: &[f32], n: usize, log_sum: f32) -> Vec<(u32, f32)> {
         best.truncate(n);
     }
     best.iter().map(|&(id, x)| (id, x - log_sum)).collect()
-}
-
-/// `e^x` for `x ≤ 0`, to 2 units in the last place; 0 where the result would be subnormal.
-///
-/// The range reduction and polynomial of the Cephes library's `expf` (S. Moshier): `x = n ln 2 + r`, then
-/// `2^n (1 + r + r² p(r))`.
-fn exp(x: f32) -> f32 {
-    // Adding and subtracting 1.5 · 2^23 rounds to the nearest whole number.
-    const ROUND: f32 = 12_582_912.0;
-    let clamped = x.max(-87.0);
-    let rounded = clamped * std::f32::consts::LOG2_E + ROUND;
-    let n = rounded - ROUND;
-    let r = clamped - n * 0.693_359_4 - n * -2.121_944_4e-4;
-    let mut p = 1.987_569_1e-4;
-    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
-        p = p * r + c;
-    }
-    // The whole number stands in the low bits of what was rounded.
-    let power = f32::from_bits(rounded.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23);
-    if x < -87.0 { 0.0 } else { (p * r * r + r + 1.0) * power }
 }
 
 #[cfg(test)]

@@ -3,12 +3,13 @@
 use crate::answer::{Answer, Job};
 use crate::draft::DraftModel;
 use crate::engine::Stats;
-use crate::model::Runner;
+use crate::model::{Outcome, Runner};
 use crate::prefixes::Prefixes;
 use crate::scheduler::{Capacity, Entry, Scheduler};
 use crate::sequence::Rows;
 use crate::speculation::{Costs, MOST};
 use crate::{Error, Result, Tokenizer};
+use coder_kernels::Batch;
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -20,6 +21,13 @@ pub(crate) enum Order {
     Stats(mpsc::Sender<Stats>),
     /// Write the file of computed beginnings; how many blocks it has.
     Save(mpsc::Sender<Result<usize>>),
+}
+
+impl Entry<Answer> {
+    /// Whether tokens of it are chosen after the next step.
+    fn is_wanted(&self) -> bool {
+        self.is_completed() && !self.answer.is_pooled()
+    }
 }
 
 /// What a step has so far.
@@ -181,16 +189,17 @@ impl Stepper {
             let completed = running.par_iter_mut().filter(|entry| entry.is_completed());
             completed.for_each(|entry| entry.answer.prepare_masks());
         };
-        let logits = match constrained {
-            false => runner.step(batch),
-            true => rayon::join(|| runner.step(batch), masks).0,
+        let begun = match constrained {
+            false => runner.start(batch),
+            true => begin(&mut **runner, batch, masks),
         };
+        let outcome = begun.and_then(|()| choose(&mut **runner, running));
         self.costs.observe(batch.rows(), began.elapsed().as_secs_f64());
         self.stats.steps += 1;
         self.stats.rows += batch.rows() as u64;
         let running = self.scheduler.running();
         let (read, written_before) = (reading(running), written(running));
-        let dealt = logits.map(|logits| deal(&mut self.scheduler, logits, batch.logits.len()));
+        let dealt = outcome.map(|outcome| deal(&mut self.scheduler, &outcome));
         match dealt.and_then(|()| self.pool()) {
             Ok(()) => {
                 self.stats.read_tokens += read;
@@ -314,11 +323,23 @@ impl Stepper {
             entry.first = batch.batch().rows();
             batch.append(&entry.sequence, entry.rows, &drafts.tokens);
             entry.logits = batch.batch().logits.len();
-            if entry.is_completed() && !entry.answer.is_pooled() {
+            if entry.is_wanted() {
                 drafts.wanted.iter().for_each(|&before| batch.want(before));
             }
         }
     }
+}
+
+/// Starts a step and does something else in the meantime. A card still computes when it is started, and nobody waits
+/// for it before both are done; a processor computes on one thread what another does beside.
+fn begin(runner: &mut dyn Runner, batch: &Batch, meanwhile: impl FnOnce() + Send) -> Result<()> {
+    rayon::join(|| runner.start(batch), meanwhile).0
+}
+
+/// Waits for what the samplers need of the wanted rows.
+fn choose<'r>(runner: &'r mut dyn Runner, running: &[Entry<Answer>]) -> Result<Outcome<'r>> {
+    let wanted = running.iter().filter(|entry| entry.is_wanted());
+    runner.choose(&mut wanted.flat_map(|entry| entry.answer.picks()))
 }
 
 /// Gives the guesses behind running sequence `at` their places, as far as there are any.
@@ -341,22 +362,15 @@ fn written(running: &[Entry<Answer>]) -> u64 {
     running.iter().map(|entry| entry.answer.written() as u64).sum()
 }
 
-/// Deals out the logits of a step, `[rows, vocab]`, to the sequences that it completed.
-fn deal(scheduler: &mut Scheduler<Answer>, logits: &[f32], rows: usize) {
-    let vocab = logits.len().checked_div(rows).unwrap_or(0);
+/// Deals out the wanted rows of a step to the sequences that it completed.
+fn deal(scheduler: &mut Scheduler<Answer>, outcome: &Outcome<'_>) {
     let settle = |entry: &mut Entry<Answer>| {
-        let wanted = if entry.is_completed() && !entry.answer.is_pooled() {
-            entry.answer.drafts().wanted.len()
-        } else {
-            0
-        };
-        let logits = &logits[entry.logits * vocab..][..wanted * vocab];
         entry.reached = entry.sequence.computed() + entry.rows;
         if entry.answer.is_first() {
             entry.answer.tell_prefill(entry.reached);
         }
-        if !logits.is_empty() {
-            entry.reached += entry.answer.settle(&mut entry.sequence, logits);
+        if entry.is_wanted() {
+            entry.reached += entry.answer.settle(&mut entry.sequence, outcome, entry.logits);
         }
     };
     scheduler.running_mut().par_iter_mut().filter(|entry| entry.rows > 0).for_each(settle);
@@ -371,3 +385,6 @@ fn note_computed(scheduler: &mut Scheduler<Answer>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

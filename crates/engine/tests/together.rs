@@ -2,7 +2,10 @@
 
 mod common;
 
-use coder_engine::{Completion, Device, Engine, Error, Finish, Generation, Limit, Options, Request, Source};
+use coder_engine::{
+    Completion, Device, Engine, Error, Finish, Generation, Grammar, Limit, Options, Request, SamplerOptions,
+    Source,
+};
 use common::requests::{alone, assert_empty, essence, plain, requests};
 use std::time::Instant;
 
@@ -56,6 +59,40 @@ fn on_a_card_too_every_answer_is_the_one_that_it_is_alone() {
         assert_same(&model.display().to_string(), &all(&engine, requests), &expected);
         assert_empty(&engine);
     }
+}
+
+/// Who asks for log-probabilities has whole rows copied to the host, the others what a card finds in them.
+#[test]
+fn a_card_chooses_as_the_host_does() {
+    let mut options = Options::new(common::bundled());
+    (options.device, options.library) = (Device::Cuda, Some(common::library()));
+    (options.context, options.cache) = (Some(128), Some(768));
+    let engine = Engine::open(&options).expect("a model");
+    let request = |i: usize, logprobs: Option<usize>| {
+        let sampler = SamplerOptions {
+            temperature: [0.0, 0.9, 1.5][i % 3],
+            top_k: [0, 40, 5][i % 3],
+            top_p: if i.is_multiple_of(2) { 1.0 } else { 0.9 },
+            seed: i as u64,
+            logprobs,
+            ..SamplerOptions::default()
+        };
+        let grammar = (i >= 3).then(|| Grammar::Regex("[a-z]+\\([a-z]+(, [a-z]+){0,4}\\)\n".into()));
+        let request = engine.prompt("def add(a, b):\n    return a + b\n\ndef add(a").expect("a prompt");
+        let request = request.sampler(sampler).grammar(grammar).limit(Limit::UpTo(10));
+        Request { speculate: i.is_multiple_of(2), ..request }
+    };
+    let of = |logprobs| all(&engine, (0..6).map(|i| request(i, logprobs)).collect());
+    let essence = |answer: &Completion| {
+        let token = |t: &coder_engine::Token| (t.id, t.logprob.to_bits(), t.forced);
+        (answer.tokens.iter().map(token).collect::<Vec<_>>(), answer.summary.finish.clone())
+    };
+    for (i, (chosen, whole)) in of(None).iter().zip(&of(Some(1))).enumerate() {
+        assert!(chosen.tokens.iter().all(|token| token.top.is_empty()));
+        assert!(whole.tokens.iter().all(|token| token.forced || token.top.len() == 1));
+        assert_eq!(essence(chosen), essence(whole), "request {i}");
+    }
+    assert_empty(&engine);
 }
 
 /// The bundled model guesses for itself: every guess is right, and nothing changes.

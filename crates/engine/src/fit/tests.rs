@@ -144,6 +144,12 @@ fn weights_are_those_of_the_published_files() {
     }
 }
 
+/// One row of logits, and what is needed to choose of it.
+fn logits(vocab: usize) -> usize {
+    let parts = vocab.div_ceil(2048);
+    up(4 * vocab) + up(4 * parts) + up(8 * 128 * parts) + up(8 * (1 + 128 + vocab.div_ceil(512)))
+}
+
 #[test]
 fn experts() {
     let c = a3b();
@@ -165,7 +171,7 @@ fn experts() {
     let activations = 2 * rows(512, h) + rows(512, 5120) + rows(512, 4096);
     let of_experts = rows(4096, 2 * ffn) + rows(4096, ffn) + rows(4096, h) + rows(512, all);
     let routes = 4 * (3 * 512 * 8 + 1025);
-    let last = 2 * rows(1, h) + rows(1, 151_936);
+    let last = 2 * rows(1, h) + logits(151_936);
     let own = 4 * (5 * 512 + 1024) + 1024 * 32 * 130 * 4;
     assert_eq!(bytes.scratch, (activations + of_experts + routes + last + own) as u64);
     assert_eq!(plan(&c, 32_768, KvType::F16).most_layers(Memory::total(24 * GIB)), 48);
@@ -182,7 +188,7 @@ fn cache_and_scratch() {
         assert_eq!(bytes(KvType::Q8_0).cache, kib * 1024 * 32_768 / 64 * 34);
         let (h, qkv) = (c.hidden, c.heads.qkv_cols());
         let layers = 3 * rows(512, h) + rows(512, qkv) + rows(512, 2 * c.ffn) + rows(512, c.ffn);
-        let last = 2 * rows(1, h) + rows(1, c.vocab);
+        let last = 2 * rows(1, h) + logits(c.vocab);
         let own = 4 * (5 * 512 + 1024) + 1024 * c.heads.q * (c.heads.dim + 2) * 4;
         assert_eq!(bytes(KvType::F16).scratch, (layers + last + own) as u64);
     }

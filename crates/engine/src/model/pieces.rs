@@ -19,6 +19,8 @@ pub(crate) trait Make {
     fn vector(&mut self, roles: &[Role]) -> Result<Self::Buf>;
     /// Activations `[rows, cols]`.
     fn buf(&mut self, rows: usize, cols: usize) -> Result<Self::Buf>;
+    /// Logits `[rows, vocab]`, of which tokens are chosen.
+    fn logits(&mut self, rows: usize, vocab: usize) -> Result<Self::Buf>;
     /// Routing decisions of `rows` rows.
     fn routes(&mut self, rows: usize, top_k: usize) -> Result<Self::Routes>;
 }
@@ -141,7 +143,7 @@ impl<Mat, Buf> Output<Mat, Buf> {
             head: if tied_here { None } else { Some(make.mat(&[Role::Output], 1)?) },
             last: make.buf(limits.logits, c.hidden)?,
             h: make.buf(limits.logits, c.hidden)?,
-            logits: make.buf(limits.logits, c.vocab)?,
+            logits: make.logits(limits.logits, c.vocab)?,
         })
     }
 }

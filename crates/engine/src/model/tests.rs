@@ -5,6 +5,7 @@ use crate::fit::Room;
 use crate::sequence::Sequence;
 use coder_kernels::BLOCK;
 use coder_kernels::cpu::Cpu;
+use coder_kernels::cuda::Cuda;
 use std::path::{Path, PathBuf};
 
 /// One model for each architecture, with and without a head of its own, and the bundled one.
@@ -69,4 +70,42 @@ fn rows_beyond_the_limit_are_refused() {
     sequence.push_block(0);
     let error = split.step(&sequence.batch(9)).expect_err("nine rows").to_string();
     assert!(error.contains("rows"), "{error}");
+}
+
+#[test]
+fn a_card_tells_what_its_logits_come_down_to() {
+    for path in models() {
+        let weights = Weights::open(&path).expect("a model");
+        let limits =
+            Room { context: 32, cache: 32, kv: KvType::F16, rows: 4, logits: 4, graphs: true }.limits();
+        let cuda = Cuda::open(coder_cuda_emulator::library(), &limits.cuda(true, None)).expect("a card");
+        let mut model = Model::whole(cuda, &weights, limits, &mut |_| ()).expect("a model");
+        let vocab = weights.config().vocab;
+        let mask: Vec<u32> = (0..vocab.div_ceil(32)).map(|i| 0x9E37_79B9 ^ i as u32).collect();
+        let picks = [(None, 1), (Some(&mask[..]), 1), (None, 0), (Some(&mask[..]), 21)]
+            .map(|(mask, candidates)| Pick { mask, candidates });
+        let mut sequence = Sequence::new((0..12).collect());
+        sequence.push_block(0);
+        for _ in 0..3 {
+            // The third is replayed.
+            let mut batch = sequence.batch(4);
+            batch.logits = (0..4).collect();
+            model.start(&batch).expect("a step");
+            let logits = model.logits().expect("logits").to_vec();
+            let outcome = model.choose(&mut picks.into_iter()).expect("choices");
+            for (i, (pick, logits)) in picks.iter().zip(logits.chunks_exact(vocab)).enumerate() {
+                let mut expected = Choice::new(vocab);
+                expected.of(logits, pick);
+                match outcome.row(i) {
+                    Row::Choice(choice) => {
+                        assert_eq!(choice.candidates(), expected.candidates());
+                        assert_eq!(choice.log_sum().to_bits(), expected.log_sum().to_bits());
+                        assert!(pick.candidates > 0);
+                    }
+                    Row::Whole(row) => assert!(row == logits && pick.candidates == 0, "row {i}"),
+                }
+            }
+            sequence.mark_computed(sequence.computed() + 4);
+        }
+    }
 }

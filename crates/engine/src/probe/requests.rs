@@ -2,9 +2,9 @@
 //! mostly a copy.
 
 use crate::load::{self, LoadProgress, Loaded, ModelInfo, Options};
-use crate::model::Runner;
+use crate::model::{Outcome, Runner};
 use crate::{Completion, Engine, Error, Event, Limit, Request, Result, SpecialTokens};
-use coder_kernels::Batch;
+use coder_kernels::{Batch, Pick};
 use std::time::Instant;
 
 /// What to measure with requests.
@@ -331,8 +331,8 @@ struct Scripted {
 }
 
 impl Runner for Scripted {
-    fn step(&mut self, batch: &Batch) -> Result<&[f32]> {
-        self.inner.step(batch)?;
+    fn start(&mut self, batch: &Batch) -> Result<()> {
+        self.inner.start(batch)?;
         self.logits.clear();
         self.logits.resize(batch.logits.len() * self.vocab, 0.0);
         for (logits, &row) in self.logits.chunks_exact_mut(self.vocab).zip(&batch.logits) {
@@ -341,7 +341,17 @@ impl Runner for Scripted {
                 logits[token as usize] = 20.0;
             }
         }
+        Ok(())
+    }
+
+    fn logits(&mut self) -> Result<&[f32]> {
+        self.inner.logits()?;
         Ok(&self.logits)
+    }
+
+    fn choose<'p>(&mut self, picks: &mut dyn Iterator<Item = Pick<'p>>) -> Result<Outcome<'_>> {
+        self.inner.choose(picks)?;
+        Ok(Outcome::whole(&self.logits, self.vocab))
     }
 
     fn hidden(&mut self) -> Result<&[f32]> {

@@ -222,14 +222,70 @@ fn extreme_temperatures() {
     assert!(frequencies(&hot, &logits, 4000).iter().all(|&count| (900.0..1100.0).contains(&count)));
 }
 
-#[test]
-fn the_exponential_is_accurate() {
-    for i in 0..=870_000 {
-        let x = -(i as f32) * 1e-4;
-        let (ours, exact) = (f64::from(exp(x)), f64::from(x).exp());
-        assert!((ours - exact).abs() <= exact * 2.4e-7, "{x}: {ours} {exact}");
+/// Draws of one seed, as [`Sampler::sample`] makes them of whole rows and [`Sampler::sample_of`] of what is picked of them.
+/// Gives how many were made of less than all.
+fn both_ways(options: &SamplerOptions, logits: &[f32], mask: Option<&Mask>, draws: usize) -> usize {
+    let (mut whole, mut picking) = (sampler(options, logits.len()), sampler(options, logits.len()));
+    let mut choice = Choice::new(logits.len());
+    choice.of(logits, &picking.pick(mask));
+    for _ in 0..draws {
+        let expected = whole.sample(logits, mask, NO_HISTORY);
+        if !choice.is_clear() {
+            // Only where there is nothing to choose.
+            return if expected.is_err() { draws } else { 0 };
+        }
+        let (expected, got) = (expected.unwrap(), picking.sample_of(&choice).unwrap());
+        assert_eq!(got, expected, "{options:?}");
+        assert_eq!(got.logprob.to_bits(), expected.logprob.to_bits());
     }
-    assert_eq!((exp(0.0), exp(-88.0), exp(f32::NEG_INFINITY)), (1.0, 0.0, 0.0));
+    draws
+}
+
+#[test]
+fn the_best_tokens_say_what_all_of_them_say() {
+    let noise = |i: usize, seed: usize| ((i * 7919 + seed * 104_729) % 1009) as f32;
+    let mut fewer = 0;
+    for vocab in [5, 300, 3000] {
+        for seed in 0..40usize {
+            // Smooth, and with so few values that most are equal; some tokens are impossible.
+            let (step, divisor) = if seed.is_multiple_of(2) { (0.02, 7.0) } else { (0.001, 1.0) };
+            let value = |i| (noise(i, seed) * step).round() / divisor + 0.25;
+            let mut logits: Vec<f32> = (0..vocab).map(value).collect();
+            (0..vocab).step_by(5).for_each(|i| logits[i] = f32::NEG_INFINITY);
+            let mask = Mask::new(vocab, (0..vocab as u32).filter(|&i| noise(i as usize, seed + 1) < 500.0));
+            for (temperature, top_k) in [(0.0, 0), (0.7, 1), (1.0, 5), (0.01, 20), (1.3, 127)] {
+                for (top_p, min_p) in [(1.0, 0.0), (0.9, 0.0), (1.0, 0.2), (0.5, 0.3)] {
+                    let seed = seed as u64;
+                    let options = SamplerOptions { temperature, top_k, top_p, min_p, seed, ..options() };
+                    fewer += both_ways(&options, &logits, None, 6);
+                    fewer += both_ways(&options, &logits, Some(&mask), 6);
+                }
+            }
+        }
+    }
+    assert_eq!(fewer, 3 * 40 * 5 * 4 * 2 * 6, "rows whose best tokens did not say it");
+}
+
+#[test]
+fn all_of_a_row_is_picked_where_more_is_asked_for_than_its_best_tokens_say() {
+    let candidates = |changed: SamplerOptions| sampler(&changed, 300).pick(None).candidates;
+    let greedy = SamplerOptions::default;
+    let sampled = || SamplerOptions { top_k: 20, ..options() };
+    assert_eq!((candidates(greedy()), candidates(sampled())), (1, 21));
+    assert_eq!(candidates(SamplerOptions { logprobs: Some(0), ..sampled() }), 21);
+    assert_eq!(candidates(SamplerOptions { top_k: MAX_CANDIDATES - 1, ..options() }), MAX_CANDIDATES);
+    for changed in [
+        options(),
+        SamplerOptions { top_p: 0.9, ..options() },
+        SamplerOptions { top_k: MAX_CANDIDATES, ..options() },
+        SamplerOptions { logprobs: Some(1), ..sampled() },
+        SamplerOptions { logit_bias: vec![(1, 1.0)], ..greedy() },
+        SamplerOptions { repetition_penalty: 1.1, ..greedy() },
+        SamplerOptions { presence_penalty: 0.1, ..sampled() },
+        SamplerOptions { frequency_penalty: 0.1, ..sampled() },
+    ] {
+        assert_eq!(candidates(changed.clone()), 0, "{changed:?}");
+    }
 }
 
 proptest! {
