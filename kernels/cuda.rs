@@ -12,6 +12,7 @@ mod graphs;
 mod inputs;
 mod options;
 mod planes;
+mod products;
 mod storage;
 mod weights;
 
@@ -22,8 +23,9 @@ pub use storage::{Buf, Kv, Routes};
 pub use weights::Mat;
 
 use crate::error::{below, equal};
-use crate::{Backend, Batch, BlockType, Choice, Error, Heads, KvType, Pick, QkNorm, QuantRows, Result, Rope};
-use api::MAX_HEAD;
+use crate::{
+    Backend, Batch, BlockType, Choice, Error, Heads, KvType, Next, OfHeads, Pick, QkNorm, QuantRows, Result, Rope,
+};
 use device::Device;
 use graphs::Todo;
 use std::cell::RefCell;
@@ -127,33 +129,6 @@ impl Cuda {
         launch: impl FnOnce(&Api, *mut api::DeviceHandle) -> c_int,
     ) -> Result<()> {
         if self.recorder.meets(name, operands) { self.device.call(name, launch) } else { Ok(()) }
-    }
-
-    /// `y = swiglu(w · x)`, dense or by experts whose number and rows have been checked.
-    fn gated(
-        &mut self,
-        y: &mut Buf,
-        x: &Buf,
-        w: &Mat,
-        routes: Option<&Routes>,
-        gate_up: &mut Buf,
-    ) -> Result<()> {
-        let used = routes.map_or(x.used, Routes::chosen);
-        equal("columns of a product's input", x.cols, w.cols)?;
-        equal("columns of gate and up", gate_up.cols, y.cols.saturating_mul(2))?;
-        gate_up.begin("product of gate and up", used, w.out)?;
-        y.begin("gated rows", used, y.cols)?;
-        y.rounded.set(true);
-        if w.quantized {
-            self.quantize(x)?;
-        }
-        let (y, x, w, gate_up) = (y.operand(), x.operand(), w.operand(), gate_up.operand());
-        let routes = routes.map(Routes::operand);
-        // SAFETY: as in `matmul` and `matmul_experts`; both results have the rows and columns that are written.
-        self.run("matmul_swiglu", (y, x, w, routes, gate_up), |api, d| unsafe {
-            let routes = routes.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-            (api.matmul_swiglu)(d, &y, &x, &w, routes, &gate_up)
-        })
     }
 
     /// Rounds `x` to eight bits, unless that has been done since it was written.
@@ -308,20 +283,15 @@ impl Backend for Cuda {
         }
         let (y, x, w) = (y.operand(), x.operand(), w.operand());
         // SAFETY: as in `quantize`; the weight's pointers are its own allocation of `[out, cols]`.
-        self.run("matmul", (y, x, w), |api, d| unsafe { (api.matmul)(d, &y, &x, &w, 0) })
+        self.run("matmul", (y, x, w), |api, d| unsafe { (api.matmul)(d, &y, &x, &w, 0, std::ptr::null()) })
     }
 
     fn matmul_add(&mut self, x: &mut Buf, y: &Buf, w: &Mat, _h: &mut Buf) -> Result<()> {
-        w.dense("experts of a dense weight")?;
-        equal("columns of a product's input", y.cols, w.cols)?;
-        equal("columns of a sum", w.out, x.cols)?;
-        equal("rows of a sum", y.rows(), x.rows())?;
-        if w.quantized {
-            self.quantize(y)?;
-        }
-        let (x, y, w) = (x.written(), y.operand(), w.operand());
-        // SAFETY: as in `matmul`.
-        self.run("matmul_add", (x, y, w), |api, d| unsafe { (api.matmul)(d, &x, &y, &w, 1) })
+        self.product_add(x, y, w, None)
+    }
+
+    fn matmul_add_norm(&mut self, x: &mut Buf, y: &Buf, w: &Mat, next: Next<'_, Buf>) -> Result<()> {
+        self.product_add(x, y, w, Some(next))
     }
 
     fn matmul_swiglu(&mut self, y: &mut Buf, x: &Buf, w: &Mat, gate_up: &mut Buf) -> Result<()> {
@@ -361,35 +331,24 @@ impl Backend for Cuda {
         kv: &mut Kv,
         rope: &Rope,
     ) -> Result<()> {
-        let heads = kv.heads;
-        if rope.heads != heads {
-            let (expected, got) = (format!("{heads:?}"), format!("{:?}", rope.heads));
-            return Err(Error::Shape { what: "heads to rotate", expected, got });
-        }
-        equal("columns to rotate", qkv.cols, heads.qkv_cols())?;
-        self.fits(qkv, kv)?;
-        let mut rotation = api::Rotation {
-            radians: [0.0; MAX_HEAD / 2],
-            bias: std::ptr::null(),
-            q_norm: std::ptr::null(),
-            k_norm: std::ptr::null(),
-            eps: rope.eps,
-        };
-        for (i, radians) in rotation.radians[..heads.dim / 2].iter_mut().enumerate() {
-            *radians = rope.theta.powf(-2.0 * i as f64 / heads.dim as f64);
-        }
-        if let Some(bias) = bias {
-            rotation.bias = bias.vector_of("bias", qkv.cols)?;
-        }
-        if let Some(norm) = norm {
-            rotation.q_norm = norm.q.vector_of("weight of the query norm", heads.dim)?;
-            rotation.k_norm = norm.k.vector_of("weight of the key norm", heads.dim)?;
-        }
+        let rotation = self.rotation(qkv, &OfHeads { bias, norm }, kv, rope)?;
         let (qkv, kv, batch) = (qkv.written(), kv.operand(), self.inputs.operand());
         // SAFETY: as in `quantize`; every slot of the batch is within the cache, whose heads are the row's.
         self.run("rope", (qkv, kv, &rotation, batch), |api, d| unsafe {
             (api.rope)(d, &qkv, &kv, &rotation, &batch)
         })
+    }
+
+    fn matmul_rope(
+        &mut self,
+        qkv: &mut Buf,
+        x: &Buf,
+        w: &Mat,
+        of_heads: OfHeads<'_, Buf>,
+        kv: &mut Kv,
+        rope: &Rope,
+    ) -> Result<()> {
+        self.product_rope(qkv, x, w, of_heads, kv, rope)
     }
 
     fn attention(&mut self, y: &mut Buf, qkv: &Buf, kv: &Kv) -> Result<()> {
@@ -432,6 +391,10 @@ impl Backend for Cuda {
         self.run("route", (routes, logits), |api, d| unsafe { (api.route)(d, &routes, &logits) })
     }
 
+    fn matmul_route(&mut self, routes: &mut Routes, logits: &mut Buf, x: &Buf, w: &Mat) -> Result<()> {
+        self.product_route(routes, logits, x, w)
+    }
+
     fn matmul_experts(&mut self, y: &mut Buf, x: &Buf, w: &Mat, routes: &Routes, shared: bool) -> Result<()> {
         let chosen = routes.chosen();
         equal("columns of a product's input", x.cols, w.cols)?;
@@ -456,20 +419,19 @@ impl Backend for Cuda {
         routes: &Routes,
         h: &mut Buf,
     ) -> Result<()> {
-        equal("columns of a product's input", y.cols, w.cols)?;
-        equal("columns to mix", w.out, x.cols)?;
-        equal("rows to mix", x.rows(), routes.used.rows)?;
-        equal("rows of a product's input", y.rows(), routes.chosen().rows)?;
-        below("experts", routes.experts, w.experts + 1)?;
-        h.begin("product of experts", routes.chosen(), w.out)?;
-        if w.quantized {
-            self.quantize(y)?;
-        }
-        let (x, y, w, routes, h) = (x.written(), y.operand(), w.operand(), routes.operand(), h.operand());
-        // SAFETY: as in `matmul_experts` and `mix_experts`.
-        self.run("matmul_experts_mix", (x, y, w, routes, h), |api, d| unsafe {
-            (api.matmul_experts_mix)(d, &x, &y, &w, &routes, &h)
-        })
+        self.product_mix(x, y, w, routes, h, None)
+    }
+
+    fn matmul_experts_mix_norm(
+        &mut self,
+        x: &mut Buf,
+        y: &Buf,
+        w: &Mat,
+        routes: &Routes,
+        h: &mut Buf,
+        next: Next<'_, Buf>,
+    ) -> Result<()> {
+        self.product_mix(x, y, w, routes, h, Some(next))
     }
 
     fn mix_experts(&mut self, x: &mut Buf, y: &Buf, routes: &Routes) -> Result<()> {

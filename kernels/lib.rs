@@ -65,6 +65,33 @@ pub struct QkNorm<B> {
     pub k: B,
 }
 
+/// What a layer's queries, keys and values have beside their product's weights.
+#[derive(Debug)]
+pub struct OfHeads<'a, B> {
+    /// Bias of all heads (Qwen2.5).
+    pub bias: Option<&'a B>,
+    /// Norm of the heads of q and k (Qwen3).
+    pub norm: Option<&'a QkNorm<B>>,
+}
+
+/// The norm of an operation's result `x [rows, cols]` that follows the operation: `y = rms_norm(x)`.
+#[derive(Debug)]
+pub struct Next<'a, B> {
+    /// Weight `[1, cols]`; `None` if no norm follows.
+    pub w: Option<&'a B>,
+    /// Added to the mean square.
+    pub eps: f32,
+    /// Room for `[rows, cols]`: scratch, and then the norm.
+    pub y: &'a mut B,
+}
+
+impl<B> Next<'_, B> {
+    /// The norm by itself.
+    fn of<D: Backend<Buf = B>>(self, device: &mut D, x: &B) -> Result<()> {
+        self.w.map_or(Ok(()), |w| device.rms_norm(self.y, x, w, self.eps))
+    }
+}
+
 /// A device. Buffers are allocated at load and never move; operations write into them.
 ///
 /// Every buffer remembers how many of its rows are in use. [`embed`](Backend::embed) sets that to the
@@ -226,6 +253,32 @@ pub trait Backend: Sized {
         self.rope(qkv, norm, kv, rope)
     }
 
+    /// `qkv = w · x`, and then [`bias_rope`](Self::bias_rope).
+    fn matmul_rope(
+        &mut self,
+        qkv: &mut Self::Buf,
+        x: &Self::Buf,
+        w: &Self::Mat,
+        of_heads: OfHeads<'_, Self::Buf>,
+        kv: &mut Self::Kv,
+        rope: &Rope,
+    ) -> Result<()> {
+        self.matmul(qkv, x, w)?;
+        self.bias_rope(qkv, of_heads.bias, of_heads.norm, kv, rope)
+    }
+
+    /// `logits = w · x`, and then [`route`](Self::route).
+    fn matmul_route(
+        &mut self,
+        routes: &mut Self::Routes,
+        logits: &mut Self::Buf,
+        x: &Self::Buf,
+        w: &Self::Mat,
+    ) -> Result<()> {
+        self.matmul(logits, x, w)?;
+        self.route(routes, logits)
+    }
+
     /// `y = swiglu(w · x)`, where `w` is gate and then up; `gate_up [rows, 2·ffn]` is scratch.
     fn matmul_swiglu(
         &mut self,
@@ -275,5 +328,31 @@ pub trait Backend: Sized {
     ) -> Result<()> {
         self.matmul(h, y, w)?;
         self.add(x, h)
+    }
+
+    /// [`matmul_add`](Self::matmul_add), and then the norm of `x`.
+    fn matmul_add_norm(
+        &mut self,
+        x: &mut Self::Buf,
+        y: &Self::Buf,
+        w: &Self::Mat,
+        next: Next<'_, Self::Buf>,
+    ) -> Result<()> {
+        self.matmul_add(x, y, w, next.y)?;
+        next.of(self, x)
+    }
+
+    /// [`matmul_experts_mix`](Self::matmul_experts_mix), and then the norm of `x`.
+    fn matmul_experts_mix_norm(
+        &mut self,
+        x: &mut Self::Buf,
+        y: &Self::Buf,
+        w: &Self::Mat,
+        routes: &Self::Routes,
+        h: &mut Self::Buf,
+        next: Next<'_, Self::Buf>,
+    ) -> Result<()> {
+        self.matmul_experts_mix(x, y, w, routes, h)?;
+        next.of(self, x)
     }
 }

@@ -106,6 +106,14 @@ typedef struct {
   float eps;
 } Rotation;
 
+// The norm of an operation's rows x that follows it, of which there may be none: y = x / sqrt(mean(x²) + eps) · w, and its
+// rounding if it has y.q.
+typedef struct {
+  Rows y;
+  const float *w;  // [cols]
+  float eps;
+} Norm;
+
 // Where rows that attend in several chunks at once leave the results of each: `places` times
 // (kv heads, group, dim + 2) floats. Rows of a step whose places do not suffice do their chunks in sequence.
 typedef struct {
@@ -147,7 +155,8 @@ typedef struct {
   int (*embed)(Device *, const Rows *x, const Matrix *table, const Batch *);
   int (*rms_norm)(Device *, const Rows *y, const Rows *x, const float *w, float eps);
   int (*quantize)(Device *, const Rows *x);             // fills q, scale, sum from x
-  int (*matmul)(Device *, const Rows *y, const Rows *x, const Matrix *w, int32_t adds);  // to y, or instead of it
+  // To y, or instead of it, and what follows, or null.
+  int (*matmul)(Device *, const Rows *y, const Rows *x, const Matrix *w, int32_t adds, const Norm *next);
   int (*bias)(Device *, const Rows *x, const float *b);
   int (*rope)(Device *, const Rows *qkv, const Cache *, const Rotation *, const Batch *);
   int (*attention)(Device *, const Rows *y, const Rows *qkv, const Cache *, const Batch *, const Partials *);
@@ -158,7 +167,11 @@ typedef struct {
   // y = swiglu(w · x), dense or, with routes, of the experts of each row of x; gate_up is scratch for w · x.
   int (*matmul_swiglu)(Device *, const Rows *y, const Rows *x, const Matrix *w, const Routes *, const Rows *gate_up);
   // x[r] += Σ_j weight(r, j) · (w[expert(r, j)] · y[r · top_k + j]); h is scratch for the products.
-  int (*matmul_experts_mix)(Device *, const Rows *x, const Rows *y, const Matrix *w, const Routes *, const Rows *h);
+  int (*matmul_experts_mix)(Device *, const Rows *x, const Rows *y, const Matrix *w, const Routes *, const Rows *h,
+                            const Norm *next);
+  // logits = w · x and their routes; qkv = w · x, rotated and kept.
+  int (*matmul_route)(Device *, const Routes *, const Rows *logits, const Rows *x, const Matrix *w);
+  int (*matmul_rope)(Device *, const Rows *qkv, const Rows *x, const Matrix *w, const Cache *, const Rotation *, const Batch *);
   int (*mix_experts)(Device *, const Rows *x, const Rows *y, const Routes *);
   int (*select)(Device *, const Rows *y, const Rows *x, const Batch *);
   int (*choose)(Device *, const Rows *logits, const Choices *);

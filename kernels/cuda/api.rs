@@ -138,6 +138,20 @@ impl std::hash::Hash for Rotation {
 }
 
 #[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Norm {
+    pub(super) y: Rows,
+    pub(super) w: *const f32,
+    pub(super) eps: f32,
+}
+
+impl std::hash::Hash for Norm {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (self.y, self.w, self.eps.to_bits()).hash(state);
+    }
+}
+
+#[repr(C)]
 #[derive(Clone, Copy, Debug, Hash)]
 pub(super) struct Partials {
     pub(super) data: *mut f32,
@@ -181,7 +195,8 @@ pub struct Api {
     pub(super) embed: unsafe extern "C" fn(Device, *const Rows, *const Matrix, *const Batch) -> c_int,
     pub(super) rms_norm: unsafe extern "C" fn(Device, *const Rows, *const Rows, *const f32, f32) -> c_int,
     pub(super) quantize: unsafe extern "C" fn(Device, *const Rows) -> c_int,
-    pub(super) matmul: unsafe extern "C" fn(Device, *const Rows, *const Rows, *const Matrix, i32) -> c_int,
+    pub(super) matmul:
+        unsafe extern "C" fn(Device, *const Rows, *const Rows, *const Matrix, i32, *const Norm) -> c_int,
     pub(super) bias: unsafe extern "C" fn(Device, *const Rows, *const f32) -> c_int,
     pub(super) rope:
         unsafe extern "C" fn(Device, *const Rows, *const Cache, *const Rotation, *const Batch) -> c_int,
@@ -213,6 +228,18 @@ pub struct Api {
         *const Matrix,
         *const Routes,
         *const Rows,
+        *const Norm,
+    ) -> c_int,
+    pub(super) matmul_route:
+        unsafe extern "C" fn(Device, *const Routes, *const Rows, *const Rows, *const Matrix) -> c_int,
+    pub(super) matmul_rope: unsafe extern "C" fn(
+        Device,
+        *const Rows,
+        *const Rows,
+        *const Matrix,
+        *const Cache,
+        *const Rotation,
+        *const Batch,
     ) -> c_int,
     pub(super) mix_experts: unsafe extern "C" fn(Device, *const Rows, *const Rows, *const Routes) -> c_int,
     pub(super) select: unsafe extern "C" fn(Device, *const Rows, *const Rows, *const Batch) -> c_int,

@@ -1,9 +1,10 @@
 // Causal attention over the paged cache, with several query heads to each key and value head.
 //
-// Few rows: flash decoding (Dao et al., 2023): every chunk of every row's context is a block of threads, and a second
-// kernel merges what they leave in `Partials`. Many rows, or more chunks than there are places: a block takes the rows
-// of a tile through the chunks of their context, so that keys and values are read once for all of them. softmax.cuh has
-// the arithmetic of both.
+// Few rows: flash decoding (Dao et al., 2023): every chunk of every row's context is a block of threads, in long contexts every
+// stretch of chunks, and the last blocks to finish merge what all leave in `Partials`. A stretch's leave a quarter of what
+// chunks would: less than 3 % of the keys and values that were read. Many rows, or more results than there are places: a block
+// takes the rows of a tile through the chunks of their context, so that keys and values are read once for all of them.
+// softmax.cuh has the arithmetic of both.
 #include "rounding.cuh"
 #include "softmax.cuh"
 
@@ -12,10 +13,12 @@ namespace {
 
 constexpr int THREADS = ATTENTION_CHUNK;
 constexpr int WIDTH = 4 * WARP;   // columns of values that a warp takes at a time, four to a lane
-constexpr int DECODED = 8;        // query heads of a block that decodes
+constexpr int DECODED = 8;        // query heads of a block that decodes a chunk
 constexpr int TILE = 32;          // queries (rows times heads) of a block that takes tiles of rows
 constexpr int TILED_ROWS = 64;    // more rows than these fill a card as tiles
-constexpr int MERGED = 128;       // chunks that are merged at a time
+constexpr int STRETCHED = STRETCH * ATTENTION_CHUNK;  // positions of a stretch
+constexpr int MERGED = 128;       // threads that merge the results of one head
+constexpr int MERGING_BLOCKS = 32;
 
 // The query heads of one key and value head that a block takes: all of its group, or equal parts of a larger one.
 struct Group {
@@ -31,51 +34,64 @@ Group group_of(const Cache &cache, int most) {
 
 // ---- few rows
 
-struct Decode {
-  float q[DECODED * MAX_HEAD];
-  Softmax<DECODED> softmax;
-  float weights[ATTENTION_CHUNK][DECODED];
-  float mix[PIECES][DECODED / 2][WIDTH];
-};
-
-// Where a block leaves its chunk: `a` [heads, stride], maximum and sum behind each head's columns; or, if `last`, y, whose
+// Where a block leaves its result: `a` [heads, stride], maximum and sum behind each head's columns; or, if `alone`, y, whose
 // element `at` its first is, and y's rounding.
 struct Out {
   float *a;
   int stride;
-  bool last;
+  bool alone;
   size_t at;
 };
 
-// Adds the pieces' sums of WIDTH columns from c0 on, of half of the block's heads from h0 on; they lie in s.mix.
-__device__ inline void add_pieces(const Decode &s, const Out &out, const Rows &y, int h0, int heads, int c0, int dim, int pieces) {
-  for (int e = threadIdx.x; e < DECODED / 2 * WIDTH; e += THREADS) {
+// Of a block that takes CHUNKS chunks at once, each with a warp a piece, for as many fewer heads.
+template <int CHUNKS>
+struct Decode {
+  static constexpr int HEADS = DECODED / CHUNKS, MIXED = HEADS / 2;
+  float q[HEADS * MAX_HEAD];
+  Softmax<HEADS> softmax[CHUNKS];
+  float weights[CHUNKS * ATTENTION_CHUNK][HEADS];
+  float mix[CHUNKS * PIECES][MIXED][WIDTH];
+  Out out;
+};
+
+// Adds the pieces' sums of WIDTH columns from c0 on, of MIXED heads from h0 on, which lie in s.mix, and merges the chunks.
+template <int CHUNKS>
+__device__ inline void add_pieces(const Decode<CHUNKS> &s, const Rows &y, int h0, int heads, int c0, int dim, int visible) {
+  for (int e = threadIdx.x; e < Decode<CHUNKS>::MIXED * WIDTH; e += CHUNKS * THREADS) {
     int j = e / WIDTH, c = e % WIDTH;
     if (h0 + j >= heads || c0 + c >= dim) continue;
-    float a = s.mix[0][j][c];
-    for (int w = 1; w < pieces; w++) a += s.mix[w][j][c];
-    float peak, sum;
-    total(s.softmax, h0 + j, peak, sum);
+    float a = 0.0f, peak = 0.0f, sum = 0.0f;
+#pragma unroll 1
+    for (int k = 0; k < CHUNKS && k * ATTENTION_CHUNK < visible; k++) {
+      float next = s.mix[k * PIECES][j][c], next_peak, next_sum;
+      for (int w = 1; w < min(ceil_div(visible, BLOCK) - k * PIECES, PIECES); w++) next += s.mix[k * PIECES + w][j][c];
+      total(s.softmax[k], h0 + j, next_peak, next_sum);
+      Merge m = merge(k == 0 ? next_peak : peak, next_peak);
+      a = k == 0 ? next : merged(m, a, next);
+      sum = k == 0 ? next_sum : merged(m, sum, next_sum);
+      peak = m.peak;
+    }
+    const Out &out = s.out;
     float *to = out.a + size_t(h0 + j) * out.stride;
-    float result = out.last ? a / sum : a;
+    float result = out.alone ? a / sum : a;
     to[c0 + c] = result;
-    if (out.last && y.q) round_columns<1>(y, out.at + (h0 + j) * out.stride + c0 + c, {result}, true);
-    if (!out.last && c0 + c == 0) to[dim] = peak, to[dim + 1] = sum;
+    if (out.alone && y.q) round_columns<1>(y, out.at + (h0 + j) * out.stride + c0 + c, {result}, true);
+    if (!out.alone && c0 + c == 0) to[dim] = peak, to[dim + 1] = sum;
   }
 }
 
-// The weighted values of a chunk of which `visible` positions are seen. A warp takes a piece, a lane four columns;
+// The weighted values of chunks of which `visible` positions are seen. A warp takes a piece, a lane four columns;
 // `block` is the warp's block of the cache. Weights lie in shared memory.
-template <int TYPE>
-__device__ inline void mix_chunk(Decode &s, const Side &values, const Out &out, const Rows &y, int kv_heads, int kv_head,
-                                 int block, int heads, int visible) {
-  constexpr int AHEAD = 8;  // positions whose loads are under way together
+template <int TYPE, int CHUNKS>
+__device__ inline void mix_chunks(Decode<CHUNKS> &s, const Side &values, const Rows &y, int kv_heads, int kv_head,
+                                  int block, int heads, int visible) {
+  constexpr int HEADS = Decode<CHUNKS>::HEADS, MIXED = Decode<CHUNKS>::MIXED;
+  constexpr int AHEAD = CHUNKS == 1 ? 8 : 4;  // positions whose loads are under way together
   int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-  int here = visible - warp * BLOCK, pieces = min(ceil_div(visible, BLOCK), PIECES);
-  here = min(here, BLOCK);
+  int here = min(visible - warp * BLOCK, BLOCK);
   for (int c0 = 0; c0 < values.dim; c0 += WIDTH) {
     int c = c0 + 4 * lane;
-    float a[DECODED][4] = {};
+    float a[HEADS][4] = {};
     for (int t0 = 0; t0 < here && c < values.dim; t0 += AHEAD) {
       float v[AHEAD][4];
 #pragma unroll
@@ -87,125 +103,112 @@ __device__ inline void mix_chunk(Decode &s, const Side &values, const Out &out, 
         if (t0 + i >= here) continue;
         const float *w = s.weights[warp * BLOCK + t0 + i];
 #pragma unroll
-        for (int j = 0; j < DECODED; j++) {
+        for (int j = 0; j < HEADS; j++) {
 #pragma unroll
           for (int n = 0; n < 4; n++) a[j][n] = fmaf(w[j], v[i][n], a[j][n]);
         }
       }
     }
 #pragma unroll
-    for (int h0 = 0; h0 < DECODED; h0 += DECODED / 2) {
+    for (int h0 = 0; h0 < HEADS; h0 += MIXED) {
       if (h0 >= heads) continue;
       sync_block();
 #pragma unroll
-      for (int j = 0; j < DECODED / 2; j++) {
+      for (int j = 0; j < MIXED; j++) {
         if (here <= 0) continue;
         float4 v = make_float4(a[h0 + j][0], a[h0 + j][1], a[h0 + j][2], a[h0 + j][3]);
         *reinterpret_cast<float4 *>(&s.mix[warp][j][4 * lane]) = v;
       }
       sync_block();
-      add_pieces(s, out, y, h0, heads, c0, values.dim, pieces);
+      add_pieces<CHUNKS>(s, y, h0, heads, c0, values.dim, visible);
     }
   }
 }
 
-// One chunk of one row for the heads of a group. Grid (row, key and value head · parts of its group, chunk), a thread a
-// position. qkv [rows, (q heads + 2 · kv heads) · dim], dim even and ≤ MAX_HEAD; leaves a, m and l in partials
-// [row · chunks + chunk, q head, dim + 2], or the row's y [q heads, dim] if `chunks` is 1; then padding gets 0. y is rounded
-// too if it has y.q; heads are then whole runs, so that the lanes of a warp stay together. Blocks of chunks that the row does
-// not reach return at once. Reads the chunk's keys and values once.
-template <int TYPE>
-__global__ void __launch_bounds__(THREADS, 2)
-decode_kernel(Rows y, float *partials, const float *qkv, Cache cache, Batch batch, Group group) {
-  Decode &s = shared<Decode>();
-  int row = blockIdx.x, chunk = blockIdx.z, dim = cache.dim, first = chunk * ATTENTION_CHUNK;
+// Results that a row's blocks leave: of chunks, or of stretches; none but y if it is one.
+template <int CHUNKS>
+__device__ inline int results(const Batch &batch, int row) {
+  return batch.table_at[row] < 0 ? 0 : batch.positions[row] / (CHUNKS * ATTENTION_CHUNK) + 1;
+}
+
+// This block's chunks of a row, for the heads of a group.
+template <int TYPE, int CHUNKS>
+__device__ inline void decode(const Rows &y, float *partials, const float *qkv, const Cache &cache, const Batch &batch, const Group &group) {
+  using S = Decode<CHUNKS>;
+  S &s = shared<S>();
+  constexpr int HEADS = S::HEADS;
+  int row = blockIdx.x, dim = cache.dim, first = blockIdx.z * CHUNKS * ATTENTION_CHUNK;
   int kv_head = blockIdx.y / group.parts, part = blockIdx.y % group.parts;
   int heads = min(group.heads, group.size - part * group.heads), head = kv_head * group.size + part * group.heads;
-  bool last = batch.chunks == 1;
-  size_t at = (size_t(row) * cache.q_heads + head) * dim;
-  Out out = {y.x + at, dim, last, at};
-  size_t place = size_t(row) * batch.chunks + chunk;
-  if (!last) out = {partials + (place * cache.q_heads + head) * (dim + 2), dim + 2, last, 0};
   int table = batch.table_at[row], seen = batch.positions[row] + 1;
+  size_t at = (size_t(row) * cache.q_heads + head) * dim, place = size_t(row) * gridDim.z + blockIdx.z;
+  Out out = {y.x + at, dim, results<CHUNKS>(batch, row) <= 1, at};
+  if (!out.alone) out = {partials + (place * cache.q_heads + head) * (dim + 2), dim + 2, false, 0};
   if (table < 0) {
-    for (int c = threadIdx.x; last && c < heads * dim; c += THREADS) {
+    for (int c = threadIdx.x; blockIdx.z == 0 && c < heads * dim; c += CHUNKS * THREADS) {
       out.a[c] = 0.0f;
       if (y.q) round_columns<1>(y, at + c, {0.0f}, true);
     }
     return;
   }
   if (first >= seen) return;
+  if (threadIdx.x == 0) s.out = out;
   const float *q = qkv + (size_t(row) * (cache.q_heads + 2 * cache.kv_heads) + head) * dim;
   int stride = padded(dim);
-  for (int i = threadIdx.x; i < heads * stride; i += THREADS) s.q[i] = scaled(q + i / stride * dim, i % stride, dim);
-  if (threadIdx.x < DECODED) s.softmax.seen[threadIdx.x] = seen;
+  for (int i = threadIdx.x; i < heads * stride; i += CHUNKS * THREADS) s.q[i] = scaled(q + i / stride * dim, i % stride, dim);
+  if (threadIdx.x < CHUNKS * HEADS) s.softmax[threadIdx.x / HEADS].seen[threadIdx.x % HEADS] = seen;
   int visible = seen - first, warp = threadIdx.x / WARP;
   int block = warp * BLOCK < visible ? batch.tables[table + first / BLOCK + warp] : 0;
   sync_block();
-  float w[DECODED] = {};
+  float w[HEADS] = {};
   if (int(threadIdx.x) < visible) {
     size_t slot = size_t(block) * BLOCK + threadIdx.x % WARP;
     score<TYPE>(w, s.q, heads, Side{cache.k, cache.k_scale, dim}, slot * cache.kv_heads + kv_head);
   }
-  weigh(w, s.softmax, heads, first);
+  weigh(w, s.softmax[threadIdx.x / THREADS], heads, first + int(threadIdx.x));
 #pragma unroll
-  for (int j = 0; j < DECODED; j++) s.weights[threadIdx.x][j] = w[j];
+  for (int j = 0; j < HEADS; j++) s.weights[threadIdx.x][j] = w[j];
   sync_block();
-  mix_chunk<TYPE>(s, Side{cache.v, cache.v_scale, dim}, out, y, cache.kv_heads, kv_head, block, heads, visible);
+  mix_chunks<TYPE, CHUNKS>(s, Side{cache.v, cache.v_scale, dim}, y, cache.kv_heads, kv_head, block, heads, visible);
 }
 
-struct Chunks {
-  float sum[MERGED];
-  Merge merge[MERGED];
-};
-
-// y = A / L from the chunks of `partials` [row · chunks + chunk, q head, dim + 2], in ascending order; 0 for padding.
-// Grid (row, q head), a thread a chunk for the scales and then two columns. Reads what the decoding kernel wrote,
-// writes y [rows, q heads · dim], and rounds it as that does.
-__global__ void __launch_bounds__(MERGED) merge_kernel(Rows y, const float *partials, Batch batch, int dim) {
-  Chunks &s = shared<Chunks>();
-  int row = blockIdx.x, head = blockIdx.y, heads = gridDim.y, thread = threadIdx.x;
-  size_t at = (size_t(row) * heads + head) * dim, stride = size_t(heads) * (dim + 2);
-  const float *from = partials + (size_t(row) * batch.chunks * heads + head) * (dim + 2);
-  int count = batch.table_at[row] < 0 ? 0 : min(batch.positions[row] / ATTENTION_CHUNK + 1, batch.chunks);
-  float peak = as_float(0xff800000u), sum = 0.0f, a[MAX_HEAD / MERGED] = {};
-  for (int first = 0; first < count; first += MERGED) {
-    int here = min(count - first, MERGED);
-    sync_block();
-    if (thread < here) {
-      s.merge[thread].peak = from[(first + thread) * stride + dim];
-      s.sum[thread] = from[(first + thread) * stride + dim + 1];
-    }
-    sync_block();
-    float before = peak;
-    for (int i = 0; i < here; i++) {
-      if (i == thread) before = peak;
-      peak = fmaxf(peak, s.merge[i].peak);
-    }
-    Merge mine = merge(before, thread < here ? s.merge[thread].peak : before);
-    sync_block();
-    if (thread < here) s.merge[thread] = mine;
-    sync_block();
-    for (int i = 0; i < here; i++) {
-      bool begin = first + i == 0;
-      sum = begin ? s.sum[i] : merged(s.merge[i], sum, s.sum[i]);
-#pragma unroll
-      for (int n = 0; n < MAX_HEAD / MERGED; n++) {
-        int c = thread + n * MERGED;
-        if (c >= dim) continue;
-        float next = from[(first + i) * stride + c];
-        a[n] = begin ? next : merged(s.merge[i], a[n], next);
+// y = A / L of the rows that left several results, in ascending order; MERGED threads a head.
+template <int CHUNKS>
+__device__ inline void merge_results(const Rows &y, const float *partials, const Batch &batch, int heads, int dim, const Share &share) {
+  constexpr int TOGETHER = CHUNKS * THREADS / MERGED;
+  int thread = threadIdx.x % MERGED;
+  for (int unit = share.index * TOGETHER + threadIdx.x / MERGED; unit < int(gridDim.x) * heads; unit += share.of * TOGETHER) {
+    int row = unit / heads, head = unit % heads, count = results<CHUNKS>(batch, row);
+    if (count <= 1) continue;
+    size_t at = size_t(unit) * dim, stride = size_t(heads) * (dim + 2);
+    const float *from = partials + (size_t(row) * gridDim.z * heads + head) * (dim + 2);
+    for (int c = thread; c < dim; c += MERGED) {
+      float a = from[c], peak = from[dim], sum = from[dim + 1];
+#pragma unroll 4
+      for (int i = 1; i < count; i++) {
+        Merge m = merge(peak, from[i * stride + dim]);
+        sum = merged(m, sum, from[i * stride + dim + 1]);
+        a = merged(m, a, from[i * stride + c]);
+        peak = m.peak;
       }
+      float result = a / sum;
+      y.x[at + c] = result;
+      if (y.q) round_columns<1>(y, at + c, {result}, true);
     }
   }
-#pragma unroll
-  for (int n = 0; n < MAX_HEAD / MERGED; n++) {
-    int c = thread + n * MERGED;
-    if (c >= dim) continue;
-    float result = count > 0 ? a[n] / sum : 0.0f;
-    y.x[at + c] = result;
-    if (y.q) round_columns<1>(y, at + c, {result}, true);
-  }
+}
+
+// Chunks of each row for the heads of a group: CHUNKS a block, 1 or STRETCH. Grid (row, key and value head · parts of its
+// group, place in the context), a thread a position. qkv [rows, (q heads + 2 · kv heads) · dim], dim even and ≤ MAX_HEAD.
+// Leaves the row's y [q heads, dim], or, where several blocks work on the row, a, m and l in partials [row · gridDim.z + place,
+// q head, dim + 2], which the tail merges; padding gets 0. y is rounded too if it has y.q; heads are then whole runs, so that
+// the lanes of a warp stay together. Reads keys and values once, those of a stretch out of a cache for the parts of a group.
+template <int TYPE, int CHUNKS>
+__global__ void __launch_bounds__(CHUNKS *THREADS, CHUNKS == 1 ? 2 : 1)
+decode_kernel(Rows y, float *partials, const float *qkv, Cache cache, Batch batch, Group group, Tail tail) {
+  if (works(tail)) decode<TYPE, CHUNKS>(y, partials, qkv, cache, batch, group);
+  Share share = finish(tail);
+  if (share.index >= 0) merge_results<CHUNKS>(y, partials, batch, cache.q_heads, cache.dim, share);
 }
 
 // ---- many rows
@@ -217,6 +220,13 @@ struct Tile {
   Softmax<TILE> softmax;
   Merge merge[TILE];
   float sum[TILE];
+  // Of the stretches before.
+  Merge between[TILE];
+  float before[TILE];
+  // The block's first head of y's first row, and which head from there on is a query's.
+  float *y;
+  int head[TILE];
+  const int32_t *table;  // the sequence's blocks
 };
 
 // A run of rows of one sequence, and the heads of one key and value head that they attend with. Query j is row
@@ -228,16 +238,17 @@ struct Queries {
   int most;               // positions that the row that sees most sees
 };
 
-// The four queries and the four columns of this thread, and how many positions of a piece each of the queries sees.
+// The four queries and the four columns of this thread.
 struct Corner {
   int query, column;
-  int seen[4];
 };
 
-// a[j][n] += Σ w[t][j] · v[t][n] over the positions t from `from` to `to` of a piece that the query sees.
-__device__ inline void mix_tile(float (&a)[4][4], const Tile &s, const Corner &corner, int from, int to, int width) {
-  int least = min(min(corner.seen[0], corner.seen[1]), min(corner.seen[2], corner.seen[3]));
-  int most = max(max(corner.seen[0], corner.seen[1]), max(corner.seen[2], corner.seen[3]));
+// a[j][n] += Σ w[t][j] · v[t][n] over the positions t from `from` to `to` of the piece at position `at` that the query sees.
+__device__ inline void mix_tile(float (&a)[4][4], const Tile &s, const Corner &corner, int at, int from, int to, int width) {
+  int seen[4];
+#pragma unroll
+  for (int j = 0; j < 4; j++) seen[j] = s.softmax.seen[corner.query + j] - at;
+  int least = min(min(seen[0], seen[1]), min(seen[2], seen[3])), most = max(max(seen[0], seen[1]), max(seen[2], seen[3]));
   const float *values = s.values + corner.column - from * width;
 #pragma unroll 2
   for (int t = from; t < min(to, least); t++) {
@@ -250,12 +261,13 @@ __device__ inline void mix_tile(float (&a)[4][4], const Tile &s, const Corner &c
       for (int n = 0; n < 4; n++) a[j][n] = fmaf(ws[j], vs[n], a[j][n]);
     }
   }
+#pragma unroll 1
   for (int t = max(from, least); t < min(to, most); t++) {
     float4 v = *reinterpret_cast<const float4 *>(values + t * width);
     float vs[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
     for (int j = 0; j < 4; j++) {
-      if (t >= corner.seen[j]) continue;
+      if (t >= seen[j]) continue;
       float w = s.weights[t][corner.query + j];
 #pragma unroll
       for (int n = 0; n < 4; n++) a[j][n] = fmaf(w, vs[n], a[j][n]);
@@ -267,10 +279,10 @@ __device__ inline void mix_tile(float (&a)[4][4], const Tile &s, const Corner &c
 // columns of values lie in shared memory at a time, of as many positions as there is room for.
 template <int TYPE>
 __device__ inline void mix_rows(float (&a)[4][4], const float (&w)[TILE], Tile &s, const Side &values,
-                                const Queries &queries, const int32_t *table, Corner corner, int width, int first) {
+                                const Queries &queries, const Corner &corner, int width, int first) {
   int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, room = BLOCK * WIDTH / width;
   for (int piece = 0; piece < PIECES && first + piece * BLOCK < queries.most; piece++) {
-    int at = first + piece * BLOCK, here = min(queries.most - at, BLOCK), block = table[at / BLOCK];
+    int at = first + piece * BLOCK, here = min(queries.most - at, BLOCK), block = s.table[at / BLOCK];
     sync_block();
     if (warp == piece) {
 #pragma unroll
@@ -278,8 +290,6 @@ __device__ inline void mix_rows(float (&a)[4][4], const float (&w)[TILE], Tile &
         *reinterpret_cast<float4 *>(&s.weights[lane][j]) = make_float4(w[j], w[j + 1], w[j + 2], w[j + 3]);
       }
     }
-#pragma unroll
-    for (int j = 0; j < 4; j++) corner.seen[j] = s.softmax.seen[corner.query + j] - at;
     float sum[4][4] = {};
     for (int from = 0; from < here; from += room) {
       if (from > 0) sync_block();
@@ -293,14 +303,14 @@ __device__ inline void mix_rows(float (&a)[4][4], const float (&w)[TILE], Tile &
       }
       sync_block();
       if (corner.query < queries.count && corner.column < values.dim) {
-        mix_tile(sum, s, corner, from, min(from + room, here), width);
+        mix_tile(sum, s, corner, at, from, min(from + room, here), width);
       }
     }
 #pragma unroll
     for (int j = 0; j < 4; j++) {
 #pragma unroll
       for (int n = 0; n < 4; n++) {
-        if (corner.seen[j] > 0) a[j][n] = piece == 0 ? sum[j][n] : a[j][n] + sum[j][n];
+        if (s.softmax.seen[corner.query + j] > at) a[j][n] = piece == 0 ? sum[j][n] : a[j][n] + sum[j][n];
       }
     }
   }
@@ -310,10 +320,34 @@ __device__ inline void mix_rows(float (&a)[4][4], const float (&w)[TILE], Tile &
 __device__ inline void merge_sums(Tile &s, int count, int first) {
   int j = threadIdx.x;
   if (j >= count || first >= s.softmax.seen[j]) return;
+  bool begins = first % STRETCHED == 0;
   float peak, sum;
   total(s.softmax, j, peak, sum);
-  s.merge[j] = merge(first == 0 ? peak : s.merge[j].peak, peak);
-  s.sum[j] = first == 0 ? sum : merged(s.merge[j], s.sum[j], sum);
+  s.merge[j] = merge(begins ? peak : s.merge[j].peak, peak);
+  s.sum[j] = begins ? sum : merged(s.merge[j], s.sum[j], sum);
+}
+
+// Merges the stretch from position `begin` on into those before: sums in s.before, and the values `total` of the thread's
+// corner in y. All threads take part.
+__device__ inline void merge_stretch(Tile &s, const float (&total)[4][4], const Corner &corner, int count,
+                                     int dim, int begin) {
+  int j = threadIdx.x;
+  if (j < count && begin < s.softmax.seen[j]) {
+    s.between[j] = merge(begin == 0 ? s.merge[j].peak : s.between[j].peak, s.merge[j].peak);
+    s.before[j] = begin == 0 ? s.sum[j] : merged(s.between[j], s.before[j], s.sum[j]);
+  }
+  sync_block();
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    int query = corner.query + i;
+    if (query >= count || begin >= s.softmax.seen[query]) continue;
+    float *to = s.y + size_t(s.head[query]) * dim + corner.column;
+#pragma unroll
+    for (int n = 0; n < 4; n++) {
+      if (corner.column + n >= dim) continue;
+      to[n] = begin == 0 ? total[i][n] : merged(s.between[query], to[n], total[i][n]);
+    }
+  }
 }
 
 // Attention of a run of rows of one sequence, chunk by chunk. y and q begin at the block's first head of the first row.
@@ -322,16 +356,17 @@ __device__ inline void attend(Tile &s, float *y, const float *q, const Cache &ca
                               const Batch &batch) {
   int dim = cache.dim, stride = padded(dim), width = dim <= WIDTH ? WIDTH : 2 * WIDTH, warps = width / WIDTH;
   int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, cols = (queries.q_heads + 2 * queries.kv_heads) * dim;
-  const int32_t *table = batch.tables + batch.table_at[queries.first_row];
-  Corner corner = {warp / warps * 4, warp % warps * WIDTH + 4 * lane, {}};
+  Corner corner = {warp / warps * 4, warp % warps * WIDTH + 4 * lane};
   for (int i = threadIdx.x; i < queries.count * stride; i += THREADS) {
     int j = i / stride;
     s.q[i] = scaled(q + size_t(j / queries.heads) * cols + j % queries.heads * dim, i % stride, dim);
   }
+  if (threadIdx.x == 0) s.y = y, s.table = batch.tables + batch.table_at[queries.first_row];
   // Queries that are none see what the last one sees, so that they do not part those before them.
   if (threadIdx.x < TILE) {
-    int row = queries.first_row + min(int(threadIdx.x), queries.count - 1) / queries.heads;
-    s.softmax.seen[threadIdx.x] = batch.positions[row] + 1;
+    int query = min(int(threadIdx.x), queries.count - 1), row = query / queries.heads;
+    s.softmax.seen[threadIdx.x] = batch.positions[queries.first_row + row] + 1;
+    s.head[threadIdx.x] = row * queries.q_heads + query % queries.heads;
   }
   float total[4][4] = {};
   for (int first = 0; first < queries.most; first += ATTENTION_CHUNK) {
@@ -339,12 +374,12 @@ __device__ inline void attend(Tile &s, float *y, const float *q, const Cache &ca
     int position = first + threadIdx.x;
     float w[TILE] = {}, a[4][4] = {};
     if (position < queries.most) {
-      size_t slot = size_t(table[position / BLOCK]) * BLOCK + position % BLOCK;
+      size_t slot = size_t(s.table[position / BLOCK]) * BLOCK + position % BLOCK;
       Side keys = {cache.k, cache.k_scale, dim};
       score<TYPE>(w, s.q, queries.count, keys, slot * queries.kv_heads + queries.kv_head);
     }
-    weigh(w, s.softmax, queries.count, first);
-    mix_rows<TYPE>(a, w, s, Side{cache.v, cache.v_scale, dim}, queries, table, corner, width, first);
+    weigh(w, s.softmax, queries.count, position);
+    mix_rows<TYPE>(a, w, s, Side{cache.v, cache.v_scale, dim}, queries, corner, width, first);
     merge_sums(s, queries.count, first);
     sync_block();
 #pragma unroll
@@ -352,18 +387,21 @@ __device__ inline void attend(Tile &s, float *y, const float *q, const Cache &ca
       int query = corner.query + j;
       if (query >= queries.count || first >= s.softmax.seen[query]) continue;
 #pragma unroll
-      for (int n = 0; n < 4; n++) total[j][n] = first == 0 ? a[j][n] : merged(s.merge[query], total[j][n], a[j][n]);
+      for (int n = 0; n < 4; n++) total[j][n] = first % STRETCHED == 0 ? a[j][n] : merged(s.merge[query], total[j][n], a[j][n]);
+    }
+    int end = first + ATTENTION_CHUNK;
+    if (end % STRETCHED == 0 || end >= queries.most) {
+      merge_stretch(s, total, corner, queries.count, dim, first / STRETCHED * STRETCHED);
     }
   }
 #pragma unroll
   for (int j = 0; j < 4; j++) {
     int query = corner.query + j;
     if (query >= queries.count) continue;
-    size_t at = size_t(query / queries.heads) * queries.q_heads + query % queries.heads;
-    float *to = y + at * dim + corner.column;
+    float *to = s.y + size_t(s.head[query]) * dim + corner.column;
 #pragma unroll
     for (int n = 0; n < 4; n++) {
-      if (corner.column + n < dim) to[n] = total[j][n] / s.sum[query];
+      if (corner.column + n < dim) to[n] /= s.before[query];
     }
   }
 }
@@ -397,30 +435,34 @@ tile_kernel(float *y, const float *qkv, Cache cache, Batch batch, Group group, i
   }
 }
 
+template <int TYPE, int CHUNKS>
+int launch_decode(Device *device, const Rows &y, const Rows *qkv, const Cache *cache, const Batch *batch, const Partials *partials) {
+  Group few = group_of(*cache, Decode<CHUNKS>::HEADS);
+  int places = ceil_div(batch->chunks, CHUNKS);
+  dim3 grid(qkv->rows, cache->kv_heads * few.parts, places);
+  Tail tail = tail_of(device, places > 1 ? MERGING_BLOCKS : 0);
+  return launch(device, "attention", decode_kernel<TYPE, CHUNKS>, grid, CHUNKS * THREADS, sizeof(Decode<CHUNKS>), y, partials->data,
+                qkv->x, *cache, *batch, few, tail);
+}
+
 template <int TYPE>
 int launch_attention(Device *device, const Rows *y, const Rows *qkv, const Cache *cache, const Batch *batch,
                      const Partials *partials) {
-  int rows = qkv->rows, dim = cache->dim;
-  if (rows <= TILED_ROWS && size_t(rows) * batch->chunks <= size_t(partials->places)) {
-    Group few = group_of(*cache, DECODED);
-    dim3 grid(rows, cache->kv_heads * few.parts, batch->chunks);
+  int rows = qkv->rows, dim = cache->dim, failed;
+  bool stretches = batch->chunks > STRETCH;
+  int places = stretches ? ceil_div(batch->chunks, STRETCH) : batch->chunks;
+  if (rows <= TILED_ROWS && size_t(rows) * places <= size_t(partials->places)) {
     Rows to = *y;
-    bool later = y->q && dim % ROUNDED;
-    if (later) to.q = nullptr;
-    int failed = launch(device, "attention", decode_kernel<TYPE>, grid, THREADS, sizeof(Decode), to, partials->data,
-                        qkv->x, *cache, *batch, few);
-    if (!failed && batch->chunks > 1) {
-      failed = launch(device, "attention merge", merge_kernel, dim3(rows, cache->q_heads), MERGED, sizeof(Chunks), to,
-                      partials->data, *batch, dim);
-    }
-    return failed || !later ? failed : quantize(device, y);
+    if (dim % ROUNDED) to.q = nullptr;
+    failed = (stretches ? launch_decode<TYPE, STRETCH> : launch_decode<TYPE, 1>)(device, to, qkv, cache, batch, partials);
+    return failed || to.q == y->q ? failed : quantize(device, y);
   }
   int room = dim <= WIDTH ? TILE : TILE / 2;
   Group many = group_of(*cache, room);
   int together = room / many.heads;
   dim3 grid(ceil_div(rows, together), cache->kv_heads * many.parts);
-  int failed = launch(device, "attention of tiles", tile_kernel<TYPE>, grid, THREADS, sizeof(Tile), y->x, qkv->x, *cache,
-                      *batch, many, together, rows);
+  failed = launch(device, "attention of tiles", tile_kernel<TYPE>, grid, THREADS, sizeof(Tile), y->x, qkv->x, *cache, *batch, many,
+                  together, rows);
   return failed || !y->q ? failed : quantize(device, y);
 }
 

@@ -10,9 +10,9 @@ namespace CODER_NAMESPACE {
 enum { CACHE_F32, CACHE_F16, CACHE_Q8_0, CACHE_TYPES };
 
 // Columns of a head that share a scale in CACHE_Q8_0.
-constexpr int RUN = 32;
+constexpr int CACHE_RUN = 32;
 
-// The keys, or the values. Place slot · kv heads + head has `dim` entries and ⌈dim / RUN⌉ scales.
+// The keys, or the values. Place slot · kv heads + head has `dim` entries and ⌈dim / CACHE_RUN⌉ scales.
 struct Side {
   const void *entries;
   const uint16_t *scales;
@@ -60,7 +60,7 @@ __device__ inline void load_whole(float (&x)[N], const Side &side, size_t place,
 #pragma unroll
       for (int i = 0; i < N; i++) x[i] = half_to_float(uint16_t(word[i / 2] >> (i % 2 * 16)));
     } else {
-      float scale = half_to_float(side.scales[place * ceil_div(side.dim, RUN) + c / RUN]);
+      float scale = half_to_float(side.scales[place * ceil_div(side.dim, CACHE_RUN) + c / CACHE_RUN]);
 #pragma unroll
       for (int i = 0; i < N; i += 4) widen(x + i, word[i / 4], scale);
     }
@@ -80,7 +80,7 @@ __device__ inline void load_some(float (&x)[N], const Side &side, size_t place, 
     } else if constexpr (TYPE == CACHE_F16) {
       x[i] = half_to_float(static_cast<const uint16_t *>(side.entries)[at]);
     } else {
-      float scale = half_to_float(side.scales[place * ceil_div(side.dim, RUN) + c / RUN]);
+      float scale = half_to_float(side.scales[place * ceil_div(side.dim, CACHE_RUN) + c / CACHE_RUN]);
       x[i] = float(static_cast<const int8_t *>(side.entries)[at]) * scale;
     }
   }

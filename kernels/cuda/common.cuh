@@ -11,7 +11,12 @@
 //   dot4(a, b, c)                         c + Σ a.i8[j] · b.i8[j], j < 4
 //   mma_16x8x32(d, a, b) mma_16x8x16      d += a · b of one warp: int8 in PTX's fragments of mma.m16n8k32 and k16, i32 sums
 //   copy_async_16(shared, global)         16 bytes without a register; copy_async_commit(), copy_async_wait<N>()
+//   __grid_constant__                     of an operand by value: read in place, also by an index, and not copied
 //   shared<T>()                           the block's shared memory as a T, the only way to have any
+//   works(tail) finish(tail)              of a launch with a tail: what needs the results of all blocks, done by the last
+//                                         few to finish. All threads of all blocks call `finish`; of the tail's blocks it gives
+//                                         the index, and all that the launch wrote before can be read, of others -1. `works` is
+//                                         what a block's part of the launch asks for first: nothing but memory survives `finish`
 //   half_to_float(bits) float_to_half(x)  IEEE binary16; ties to even
 //   as_float(bits) as_bits(float)
 //
@@ -54,7 +59,7 @@ int refuse(const char *why);
 int embed(Device *, const Rows *x, const Matrix *table, const Batch *);
 int rms_norm(Device *, const Rows *y, const Rows *x, const float *w, float eps);
 int quantize(Device *, const Rows *x);
-int matmul(Device *, const Rows *y, const Rows *x, const Matrix *w, int32_t adds);
+int matmul(Device *, const Rows *y, const Rows *x, const Matrix *w, int32_t adds, const Norm *next);
 int bias(Device *, const Rows *x, const float *b);
 int rope(Device *, const Rows *qkv, const Cache *, const Rotation *, const Batch *);
 int attention(Device *, const Rows *y, const Rows *qkv, const Cache *, const Batch *, const Partials *);
@@ -63,7 +68,10 @@ int swiglu(Device *, const Rows *y, const Rows *gate_up);
 int route(Device *, const Routes *, const Rows *logits);
 int matmul_experts(Device *, const Rows *y, const Rows *x, const Matrix *w, const Routes *, int32_t shared);
 int matmul_swiglu(Device *, const Rows *y, const Rows *x, const Matrix *w, const Routes *, const Rows *gate_up);
-int matmul_experts_mix(Device *, const Rows *x, const Rows *y, const Matrix *w, const Routes *, const Rows *h);
+int matmul_experts_mix(Device *, const Rows *x, const Rows *y, const Matrix *w, const Routes *, const Rows *h,
+                       const Norm *next);
+int matmul_route(Device *, const Routes *, const Rows *logits, const Rows *x, const Matrix *w);
+int matmul_rope(Device *, const Rows *qkv, const Rows *x, const Matrix *w, const Cache *, const Rotation *, const Batch *);
 int mix_experts(Device *, const Rows *x, const Rows *y, const Routes *);
 int select(Device *, const Rows *y, const Rows *x, const Batch *);
 int choose(Device *, const Rows *logits, const Choices *);
@@ -75,5 +83,6 @@ int choose(Device *, const Rows *logits, const Choices *);
   CODER_NAMESPACE::embed, CODER_NAMESPACE::rms_norm, CODER_NAMESPACE::quantize, CODER_NAMESPACE::matmul,           \
       CODER_NAMESPACE::bias, CODER_NAMESPACE::rope, CODER_NAMESPACE::attention, CODER_NAMESPACE::add,              \
       CODER_NAMESPACE::swiglu, CODER_NAMESPACE::route, CODER_NAMESPACE::matmul_experts,                            \
-      CODER_NAMESPACE::matmul_swiglu, CODER_NAMESPACE::matmul_experts_mix, CODER_NAMESPACE::mix_experts,           \
+      CODER_NAMESPACE::matmul_swiglu, CODER_NAMESPACE::matmul_experts_mix, CODER_NAMESPACE::matmul_route,          \
+      CODER_NAMESPACE::matmul_rope, CODER_NAMESPACE::mix_experts,                                                  \
       CODER_NAMESPACE::select, CODER_NAMESPACE::choose

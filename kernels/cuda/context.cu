@@ -10,6 +10,8 @@
 struct Device {
   int index;
   cudaStream_t stream;
+  unsigned *tail;  // the words of Tail; launches of one stream do not overlap
+  int multiprocessors;
 };
 
 struct Graph {
@@ -19,6 +21,12 @@ struct Graph {
 namespace CODER_NAMESPACE {
 
 static thread_local char words[512];
+
+// Each multiprocessor runs a block of any kernel. A quarter of them: launches of other programs may wait for their tails too.
+Tail tail_of(Device *device, int blocks) {
+  int most = device->multiprocessors < 4 ? 1 : device->multiprocessors / 4;
+  return {device->tail, blocks < most ? blocks : most};
+}
 
 int failure(cudaError_t error, const char *what) {
   if (error == cudaSuccess) return OK;
@@ -89,9 +97,13 @@ static int open(int32_t index, Device **device, DeviceInfo *info) {
   cudaStream_t stream;
   if (int error = failure(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "stream")) return error;
   size_t free_bytes = 0, total_bytes = 0;
-  int error = failure(cudaMemGetInfo(&free_bytes, &total_bytes), "memory");
-  Device *opened = error == OK ? new (std::nothrow) Device{index, stream} : nullptr;
+  unsigned *tail = nullptr;
+  int error = failure(cudaMalloc(&tail, 2 * sizeof *tail), "words of launches");
+  if (error == OK) error = failure(cudaMemsetAsync(tail, 0, 2 * sizeof *tail, stream), "words of launches");
+  if (error == OK) error = failure(cudaMemGetInfo(&free_bytes, &total_bytes), "memory");
+  Device *opened = error == OK ? new (std::nothrow) Device{index, stream, tail, info->multiprocessors} : nullptr;
   if (opened == nullptr) {
+    cudaFree(tail);
     cudaStreamDestroy(stream);
     return error == OK ? OUT_OF_MEMORY : error;
   }
@@ -102,7 +114,10 @@ static int open(int32_t index, Device **device, DeviceInfo *info) {
 }
 
 static void close(Device *device) {
-  cudaStreamDestroy(stream_of(device));
+  cudaStream_t stream = stream_of(device);
+  cudaStreamSynchronize(stream);
+  cudaFree(device->tail);
+  cudaStreamDestroy(stream);
   delete device;
 }
 

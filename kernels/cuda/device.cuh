@@ -45,6 +45,42 @@ __device__ inline void copy_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }
 
+// How the blocks of a launch find out that all have finished: `words` are how many have, 0 between launches, and a count of
+// launches with a tail. Blocks that finish last wait; those are fewer than a card runs at once, whatever others do, so all finish.
+struct Tail {
+  unsigned *words;
+  int blocks;  // 0 for none
+};
+struct Share {
+  int index, of;
+};
+
+__device__ inline bool works(const Tail &) { return true; }
+
+__device__ inline Share finish(const Tail &tail) {
+  if (tail.blocks == 0) return {-1, 0};
+  __shared__ int index;
+  int all = int(gridDim.x * gridDim.y * gridDim.z), of = tail.blocks < all ? tail.blocks : all;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    volatile unsigned *launches = tail.words + 1;
+    unsigned launch = *launches;
+    __threadfence();
+    // Begins again from 0 with the last block.
+    int before = int(atomicInc(tail.words, unsigned(all) - 1));
+    index = before < all - of ? -1 : before - (all - of);
+    if (before == all - 1) {
+      __threadfence();
+      *launches = launch + 1;
+    } else if (index >= 0) {
+      while (*launches == launch) __nanosleep(32);
+    }
+    __threadfence();
+  }
+  __syncthreads();
+  return {index, of};
+}
+
 template <typename T>
 __device__ inline T &shared() {
   extern __shared__ __align__(128) unsigned char coder_shared[];
@@ -61,6 +97,9 @@ int failure(cudaError_t error, const char *what);
 
 // The stream of a device (context.cu has its definition).
 cudaStream_t stream_of(Device *);
+
+// A tail of at most `blocks` blocks, for one launch.
+Tail tail_of(Device *, int blocks);
 
 // Puts `kernel` on the device's stream.
 template <typename... Formal, typename... Actual>

@@ -10,10 +10,10 @@ namespace CODER_NAMESPACE {
 
 constexpr int WARPS = 4;
 
-// Blocks of WARPS that a multiprocessor should hold: 80 registers a thread (two types need more), 128 or 168, which loads under
+// Blocks of WARPS that a multiprocessor should hold: 80 registers a thread (some types need more), 128 or 168, which loads under
 // way are to fill. Without a bound the compiler aims lower on its own account, and spills.
 constexpr __host__ __device__ int resident(int type, int rows) {
-  bool large = type == Q2_K || (type == Q4_K && rows == 2);
+  bool large = type == Q2_K || (rows == 2 && (type == Q3_K || type == Q4_K || type == Q5_K || type == Q6_K));
   return rows <= 2 ? (large ? 5 : 6) : rows <= 4 ? 4 : 3;
 }
 
@@ -173,6 +173,24 @@ template <int ROWS>
 __device__ inline void rows_of(const Product &p, int group, size_t (&row)[ROWS]) {
 #pragma unroll
   for (int r = 0; r < ROWS; r++) row[r] = min(group * ROWS + r, p.entries - 1) / p.sharing;
+}
+
+// y[e, o] = w[expert of e][o] · x[e / sharing] for ROWS entries of a group, or with experts for one, by block number `block` of
+// a part: a warp makes outputs_of(TYPE, ROWS) outputs.
+template <int TYPE, int ROWS>
+__device__ inline void few(const Product &p, const Part &own, int group, int block) {
+  constexpr int OUTPUTS = outputs_of(TYPE, ROWS), N = OUTPUTS * ROWS;
+  int lane = threadIdx.x % WARP, first = (block * WARPS + threadIdx.x / WARP) * OUTPUTS;
+  if (first >= own.rows) return;
+  size_t from = p.expert ? size_t(p.expert[group]) * own.rows : 0;
+  size_t row[ROWS], o[OUTPUTS];
+  rows_of<ROWS>(p, group, row);
+#pragma unroll
+  for (int i = 0; i < OUTPUTS; i++) o[i] = from + min(first + i, own.rows - 1);
+  const Part part[1] = {own};
+  float total = totals<TYPE, ROWS>(p, part, o, row, lane);
+  int to = first + place<N>(lane) / ROWS, e = group * ROWS + place<N>(lane) % ROWS;
+  if (lane < N && to < own.rows && e < p.entries) put(p, e, own.first + to, total);
 }
 
 }  // namespace CODER_NAMESPACE

@@ -1,13 +1,15 @@
 // Products of weights with rows of activations, dense and by experts: which kernel makes them.
 //
-// The kernels are in matmul_few.cu, matmul_gated.cu, matmul_mixed.cu and matmul_many.cu; all sum in one order (matmul.cuh), so that a row's bits do not
-// depend on the choice that is made here by the number of rows alone.
+// The kernels are in matmul_few.cu, matmul_qkv.cu, matmul_gated.cu, matmul_mixed.cu and matmul_many.cu; all sum in one order
+// (matmul.cuh), so that a row's bits do not depend on the choice that is made here by the number of rows alone.
 #include "matmul.cuh"
+#include "rope.cuh"
+#include "route.cuh"
 
 namespace CODER_NAMESPACE {
 
 // A launch for each part: encodings differ from part to part.
-static int products(Device *device, Product p, const Matrix *w, bool few) {
+static int products(Device *device, Product p, const Matrix *w, bool few, const After &after = {}) {
   if (p.entries == 0) return OK;
   if (w->cols < 1 || w->cols != p.x.cols) return refuse("a product whose weights have other columns than its input, or none");
   for (int i = 0; i < w->parts; i++) {
@@ -16,7 +18,7 @@ static int products(Device *device, Product p, const Matrix *w, bool few) {
     if (!is_float(p.part.type) && (p.x.q == nullptr || w->cols % RUN != 0)) {
       return refuse("a product of quantized weights whose columns are no multiple of 32");
     }
-    int failed = few ? matmul_few(device, p) : matmul_many(device, p);
+    int failed = few ? matmul_few(device, p, after) : matmul_many(device, p);
     if (failed != OK) return failed;
   }
   return OK;
@@ -37,10 +39,42 @@ static Product of_experts(const Rows *x, const Matrix *w, const Routes *routes, 
   return p;
 }
 
-int matmul(Device *device, const Rows *y, const Rows *x, const Matrix *w, int32_t adds) {
+// Whether the launch of a product of few rows has a tail for what follows it: of its one part's.
+static bool followed(const Matrix *w, int rows) { return rows <= FEW_ROWS && rows > 0 && w->parts == 1 && w->part[0].rows > 0; }
+
+// Whether a tail makes the norm: it rounds.
+static bool tail_makes(const Norm &norm) { return norm.y.q && norm.y.cols % RUN == 0; }
+
+int matmul(Device *device, const Rows *y, const Rows *x, const Matrix *w, int32_t adds, const Norm *next) {
   Product p = dense(x, w);
   p.y = y->x, p.adds = adds;
-  return products(device, p, w, x->rows <= FEW_ROWS);
+  bool few = x->rows <= FEW_ROWS;
+  if (next && followed(w, x->rows) && tail_makes(*next) && next->y.cols == y->cols) return products(device, p, w, few, After{*next, {}});
+  int failed = products(device, p, w, few);
+  return failed || !next ? failed : rms_norm(device, &next->y, y, next->w, next->eps);
+}
+
+int matmul_route(Device *device, const Routes *routes, const Rows *logits, const Rows *x, const Matrix *w) {
+  if (!followed(w, x->rows) || !is_float(w->part[0].type) || !routable(*routes)) {
+    int failed = matmul(device, logits, x, w, false, nullptr);
+    return failed ? failed : route(device, routes, logits);
+  }
+  Product p = dense(x, w);
+  p.y = logits->x;
+  return products(device, p, w, true, After{{}, *routes});
+}
+
+int matmul_rope(Device *device, const Rows *qkv, const Rows *x, const Matrix *w, const Cache *cache, const Rotation *rotation,
+                const Batch *batch) {
+  bool together = x->rows <= FEW_ROWS && x->rows > 0 && x->q && w->cols == x->cols && w->cols % RUN == 0 && w->cols >= 1;
+  for (int i = 0; i < w->parts; i++) together = together && qkv_type(w->part[i].type);
+  if (!together || not_rotated(*qkv, *cache)) {
+    int failed = matmul(device, qkv, x, w, false, nullptr);
+    return failed ? failed : rope(device, qkv, cache, rotation, batch);
+  }
+  Product p = dense(x, w);
+  p.y = qkv->x;
+  return matmul_qkv(device, p, w, *cache, *rotation, *batch);
 }
 
 int matmul_experts(Device *device, const Rows *y, const Rows *x, const Matrix *w, const Routes *routes, int32_t shared) {
@@ -65,21 +99,27 @@ int matmul_swiglu(Device *device, const Rows *y, const Rows *x, const Matrix *w,
     p.part = w->part[0];
     return matmul_gated(device, *y, p, w->part[w->parts - 1], w->parts == 1 ? y->cols : 0);
   }
-  int failed = routes ? matmul_experts(device, gate_up, x, w, routes, true) : matmul(device, gate_up, x, w, false);
+  int failed = routes ? matmul_experts(device, gate_up, x, w, routes, true) : matmul(device, gate_up, x, w, false, nullptr);
   return failed ? failed : swiglu(device, y, gate_up);
 }
 
-int matmul_experts_mix(Device *device, const Rows *x, const Rows *y, const Matrix *w, const Routes *routes, const Rows *h) {
+int matmul_experts_mix(Device *device, const Rows *x, const Rows *y, const Matrix *w, const Routes *routes, const Rows *h,
+                       const Norm *next) {
   const Part &part = w->part[0];
   bool fits = is_float(part.type) || (y->q && w->cols % RUN == 0);
   bool together = w->parts == 1 && fits && w->cols == y->cols && w->cols >= 1 && routes->top_k <= MIXED_EXPERTS;
+  int failed;
   if (together && routes->rows > 0 && routes->rows <= FEW_ROWS) {
     Product p = of_experts(y, w, routes, false);
     p.part = part;
-    return matmul_mixed(device, x->x, p, *routes);
+    bool tail = next && tail_makes(*next) && next->y.cols == x->cols;
+    failed = matmul_mixed(device, x->x, p, *routes, tail ? *next : Norm{});
+    if (tail) return failed;
+  } else {
+    failed = matmul_experts(device, h, y, w, routes, false);
+    if (!failed) failed = mix_experts(device, x, h, routes);
   }
-  int failed = matmul_experts(device, h, y, w, routes, false);
-  return failed ? failed : mix_experts(device, x, h, routes);
+  return failed || !next ? failed : rms_norm(device, &next->y, x, next->w, next->eps);
 }
 
 }  // namespace CODER_NAMESPACE

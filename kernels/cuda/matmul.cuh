@@ -65,20 +65,33 @@ constexpr const char *MIXED[TYPES] = {"mixed F32",  "mixed F16",  "mixed BF16", 
                                       "mixed Q5_0", "mixed Q5_1", "mixed Q8_0", "mixed Q2_K", "mixed Q3_K",
                                       "mixed Q4_K", "mixed Q5_K", "mixed Q6_K", "mixed IQ4_NL", "mixed IQ4_XS"};
 
-// Output `o` of the part for entry e.
+constexpr const char *QKV = "matmul qkv";
+
+// Output `o` of the matrix for entry e.
 __device__ inline void put(const Product &p, int e, int o, float v) {
-  float *to = p.y + size_t(e) * p.out + p.part.first + o;
+  float *to = p.y + size_t(e) * p.out + o;
   *to = p.adds ? *to + v : v;
 }
 
+// What follows a product of few rows in the same launch: their norm, if it has a weight; their routes, if there are experts; or
+// nothing.
+struct After {
+  Norm norm;
+  Routes routes;
+};
+
 // The launchers of the two ways, by the part's type.
-int matmul_few(Device *, const Product &);
+int matmul_few(Device *, const Product &, const After &);
 int matmul_many(Device *, const Product &);
 
 // y of the gated products of up to GATED_ROWS rows, or few with experts, with the part, gate, and `up`, of which output `shift` is the first.
 int matmul_gated(Device *, const Rows &y, const Product &, const Part &up, int shift);
 
-// Adds to x the weighted sum of the products of each row's experts with the part.
-int matmul_mixed(Device *, float *x, const Product &, const Routes &);
+// Adds to x the weighted sum of the products of each row's experts with the part, and makes its norm, if that has a weight.
+int matmul_mixed(Device *, float *x, const Product &, const Routes &, const Norm &);
+
+// The products of up to FEW_ROWS rows with parts of w that QKV_TYPES has, and the rotation of their heads.
+int matmul_qkv(Device *, const Product &, const Matrix *w, const Cache &, const Rotation &, const Batch &);
+bool qkv_type(int type);
 
 }  // namespace CODER_NAMESPACE

@@ -240,7 +240,7 @@ __global__ void __launch_bounds__(THREADS, resident(TYPE)) many_kernel(Product p
     for (int i = 0; i < 4; i++) {
       int e = n * 8 + lane % 4 * 2 + i % 2, o = blockIdx.y * TILE + outputs + lane / 4 + i / 2 * 8;
       if (e >= entries || o >= p.part.rows) continue;
-      put(p, stage.entries.y[e], o, open ? total[n][i] + half[n][i] : total[n][i]);
+      put(p, stage.entries.y[e], p.part.first + o, open ? total[n][i] + half[n][i] : total[n][i]);
     }
   }
 }
@@ -292,7 +292,7 @@ __global__ void __launch_bounds__(FLOAT_THREADS) many_floats_kernel(Product p) {
 #pragma unroll
   for (int i = 0; i < 16; i++) {
     int e = e0 + i / 4, o = blockIdx.y * TILE + o0 + i % 4;
-    if (e < entries && o < p.part.rows) put(p, stage.entries.y[e], o, trees[i / 4][i % 4].total);
+    if (e < entries && o < p.part.rows) put(p, stage.entries.y[e], p.part.first + o, trees[i / 4][i % 4].total);
   }
 }
 

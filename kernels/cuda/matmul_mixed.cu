@@ -1,20 +1,20 @@
 // The products of a few rows' experts, and their sum: what a mixture's feed-forward part reads its last weight with.
 #include "few.cuh"
+#include "norm.cuh"
 
 namespace CODER_NAMESPACE {
 
 template <int OUTPUTS>
 struct Mixed {
   float value[MIXED_EXPERTS][OUTPUTS];
+  Sums sums;
 };
 
 // x[r, o] += Σ_j weight[r, j] · (w[expert of r, j][o] · p.x[r · top_k + j]), the sum first, j ascending: as mix_kernel has it. A
 // block makes outputs_of(TYPE, 1) outputs of one row, a warp those of one of the row's experts, of which there are at most
-// MIXED_EXPERTS. x [rows, p.part.rows]. Grid ⌈p.part.rows / OUTPUTS⌉ · rows. Reads all weights of the row's experts once, q and
-// scales of p.x from a cache.
+// MIXED_EXPERTS. x [rows, p.part.rows].
 template <int TYPE>
-__global__ void __launch_bounds__(MIXED_EXPERTS *WARP, TYPE == Q2_K || TYPE == Q4_K ? 2 : 3)
-mixed_kernel(float *x, Product p, Routes routes) {
+__device__ inline void mixed(float *x, const Product &p, const Routes &routes) {
   constexpr int OUTPUTS = outputs_of(TYPE, 1);
   Mixed<OUTPUTS> &s = shared<Mixed<OUTPUTS>>();
   int lane = threadIdx.x % WARP, j = threadIdx.x / WARP, r = blockIdx.x % routes.rows;
@@ -33,15 +33,27 @@ mixed_kernel(float *x, Product p, Routes routes) {
   x[size_t(r) * p.out + to] += sum;
 }
 
+// That, and in its tail, if there is one, the norm of x. Grid ⌈p.part.rows / OUTPUTS⌉ · rows. Reads all weights of the row's
+// experts once, q and scales of p.x from a cache.
 template <int TYPE>
-static int launch_type(Device *device, float *x, const Product &p, const Routes &routes) {
-  constexpr int OUTPUTS = outputs_of(TYPE, 1);
-  dim3 grid(unsigned(ceil_div(p.part.rows, OUTPUTS)) * routes.rows);
-  return launch(device, MIXED[TYPE], mixed_kernel<TYPE>, grid, routes.top_k * WARP, sizeof(Mixed<OUTPUTS>), x, p, routes);
+__global__ void __launch_bounds__(MIXED_EXPERTS *WARP, TYPE == Q2_K || TYPE == Q4_K ? 2 : 3)
+mixed_kernel(float *x, Product p, Routes routes, Norm norm, Tail tail) {
+  if (works(tail)) mixed<TYPE>(x, p, routes);
+  Share share = finish(tail);
+  if (share.index >= 0) norm_tail(shared<Mixed<outputs_of(TYPE, 1)>>().sums, norm, x, routes.rows, share);
 }
 
-int matmul_mixed(Device *device, float *x, const Product &p, const Routes &routes) {
-  CODER_BY_TYPE(p.part.type, launch_type, device, x, p, routes)
+template <int TYPE>
+static int launch_type(Device *device, float *x, const Product &p, const Routes &routes, const Norm &norm) {
+  constexpr int OUTPUTS = outputs_of(TYPE, 1);
+  dim3 grid(unsigned(ceil_div(p.part.rows, OUTPUTS)) * routes.rows);
+  Tail tail = tail_of(device, norm.w ? NORM_BLOCKS : 0);
+  return launch(device, MIXED[TYPE], mixed_kernel<TYPE>, grid, routes.top_k * WARP, sizeof(Mixed<OUTPUTS>), x, p, routes, norm,
+                tail);
+}
+
+int matmul_mixed(Device *device, float *x, const Product &p, const Routes &routes, const Norm &norm) {
+  CODER_BY_TYPE(p.part.type, launch_type, device, x, p, routes, norm)
 }
 
 }  // namespace CODER_NAMESPACE

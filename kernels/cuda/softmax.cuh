@@ -7,8 +7,9 @@
 //   l = Σ w: a piece as warp_sum's tree, pieces ascending
 //   a[c] = Σ w · v[c]: a piece from its first position on, pieces ascending
 //
-// Chunks are merged in ascending order, beginning with the first, each scaled to the larger maximum (Milakov and
-// Gimelshein, "Online normalizer calculation for softmax", 2018). What a row does not see is not added, not even as 0.
+// STRETCH chunks are a stretch. Its chunks are merged in ascending order, beginning with the first, each scaled to the larger
+// maximum (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018), and so are a context's stretches. What a
+// row does not see is not added, not even as 0.
 #pragma once
 
 #include "cache.cuh"
@@ -17,6 +18,7 @@
 namespace CODER_NAMESPACE {
 
 constexpr int PIECES = ATTENTION_CHUNK / BLOCK;
+constexpr int STRETCH = 4;  // chunks
 constexpr int STEP = 16;  // columns of a key that are loaded at a time, at most
 static_assert(BLOCK == WARP, "a lane of a warp is a position of a block");
 
@@ -42,7 +44,7 @@ __device__ inline void score(float (&s)[QUERIES], const float *q, int queries, c
   // With many queries there is enough to do while few columns are on their way.
   constexpr int COLUMNS = QUERIES > 8 ? STEP / 2 : STEP;
   int stride = padded(keys.dim);
-#pragma unroll(QUERIES > 8 ? 1 : 2)
+#pragma unroll(QUERIES == 8 ? 2 : 1)
   for (int c = 0; c < keys.dim; c += COLUMNS) {
     float k[COLUMNS];
     load<TYPE>(k, keys, place, c);
@@ -60,11 +62,11 @@ __device__ inline void score(float (&s)[QUERIES], const float *q, int queries, c
   }
 }
 
-// Turns the scores of this thread's position into weights, 0 where the query does not see it. `first` is the chunk's
-// first position. Leaves maxima in softmax.peak, and sums in softmax.sum after the next barrier. All threads take part.
+// Turns the scores of this thread's position into weights, 0 where the query does not see it. The warp is a piece of
+// `softmax`'s chunk. Leaves maxima in softmax.peak, and sums in softmax.sum after the next barrier. All threads take part.
 template <int QUERIES>
-__device__ inline void weigh(float (&s)[QUERIES], Softmax<QUERIES> &softmax, int queries, int first) {
-  int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, position = first + threadIdx.x;
+__device__ inline void weigh(float (&s)[QUERIES], Softmax<QUERIES> &softmax, int queries, int position) {
+  int warp = threadIdx.x / WARP % PIECES, lane = threadIdx.x % WARP;
 #pragma unroll
   for (int j = 0; j < QUERIES; j++) {
     if (j >= queries) continue;

@@ -29,21 +29,21 @@ LIMITS = {"86": (48, 16, 100 << 10), "89": (48, 24, 100 << 10), "90": (64, 32, 2
 # Threads and shared memory of a launch, as the sources say it: file → kernel → two expressions; {0} and {1} are a
 # template's arguments.
 LAUNCHES = {
-    "attention": {"decode_kernel": ("THREADS", "sizeof(Decode)"), "merge_kernel": ("MERGED", "sizeof(Chunks)"),
-                  "tile_kernel": ("THREADS", "sizeof(Tile)")},
+    "attention": {"decode_kernel": ("{1} * THREADS", "sizeof(Decode<{1}>)"), "tile_kernel": ("THREADS", "sizeof(Tile)")},
     "choose": {"cut_kernel": ("CUT_THREADS", "sizeof(Cut)"), "choose_kernel": ("CHOOSE_WARPS * WARP", "sizeof(Merge)")},
     "elementwise": {"add_kernel": ("THREADS", "0"), "select_kernel": ("THREADS", "0"),
                     "swiglu_kernel": ("THREADS", "0"), "swiglu_any_kernel": ("THREADS", "0")},
     "embed": {"embed_kernel": ("THREADS", "0"), "embed_floats_kernel": ("THREADS", "0")},
     "experts": {"route_kernel": ("WARP", "0"), "sort_kernel": ("WARP", "0"), "mix_kernel": ("THREADS", "0")},
-    "matmul_few": {"few_kernel": ("WARPS * WARP", "0")},
+    "matmul_few": {"few_kernel": ("WARPS * WARP", "sizeof(Sums)")},
+    "matmul_qkv": {"qkv_kernel": ("WARPS * WARP", "sizeof(Angles<WARPS>)")},
     "matmul_many": {"many_kernel": ("THREADS", "sizeof(Stage<{0}>)"),
                     "many_floats_kernel": ("FLOAT_THREADS", "sizeof(FloatStage)")},
     "matmul_gated": {"gated_kernel": ("GATED_WARPS * WARP", "sizeof(Gated<{1}>)")},
     "matmul_mixed": {"mixed_kernel": ("MIXED_EXPERTS * WARP", "sizeof(Mixed<outputs_of({0}, 1)>)")},
     "norm": {"rms_norm_kernel": ("THREADS", "sizeof(Sums)")},
     "quantized": {"quantize_kernel": ("THREADS", "0")},
-    "rope": {"rope_kernel": ("THREADS", "sizeof(Angles)")},
+    "rope": {"rope_kernel": ("THREADS", "sizeof(Angles<HEADS>)")},
 }
 TYPES = ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"]
 CACHES = ["f32", "f16", "q8_0"]
@@ -94,7 +94,7 @@ def code(objects):
 
 
 def usage(objects):
-    """(kernel, target) → registers and bytes of a stack."""
+    """(kernel, target) → registers, bytes of a stack, and of shared memory beside what a launch asks for."""
     used, dump = {}, tool("cuobjdump")
     for file in objects:
         target = name = None
@@ -103,8 +103,8 @@ def usage(objects):
                 target = m[1]
             elif m := re.search(r"Function (\S+):", line):
                 name = m[1]
-            elif m := re.search(r"REG:(\d+) STACK:(\d+)", line):
-                used[name, target] = int(m[1]), int(m[2])
+            elif m := re.search(r"REG:(\d+) STACK:(\d+) SHARED:(\d+)", line):
+                used[name, target] = int(m[1]), int(m[2]), int(m[3])
     return used
 
 
@@ -116,7 +116,7 @@ def launches(kernels):
         lines = [f'#include "{file}.cu"', "namespace coder_emu {"]
         for i, (kernel, (threads, shared)) in enumerate(sorted(wanted.items())):
             arguments = kernel.partition("<")[2].rstrip(">").split(",")
-            lines.append(f"char threads_{i}[{threads}], shared_{i}[1 + {shared.format(*arguments)}];")
+            lines.append(f"char threads_{i}[{threads.format(*arguments)}], shared_{i}[1 + {shared.format(*arguments)}];")
         with tempfile.TemporaryDirectory() as folder:
             source, out = Path(folder) / "sizes.cpp", Path(folder) / "sizes.o"
             source.write_text("\n".join(lines + ["}"]))
@@ -182,7 +182,11 @@ def name_of(kernel):
     if not rest:
         return base
     arguments = [a.strip(" ()int") for a in rest.rstrip(">").split(",")]
-    words = {"decode_kernel": CACHES, "tile_kernel": CACHES, "rms_norm_kernel": NORMS}.get(base, TYPES)
+    if base == "qkv_kernel":
+        return f"{base} {arguments[0]} rows"
+    if base == "decode_kernel":
+        return f"{base} {CACHES[int(arguments[0])]}, {'a chunk' if arguments[1] == '1' else 'a stretch'}"
+    words = {"tile_kernel": CACHES, "rms_norm_kernel": NORMS}.get(base, TYPES)
     return f"{base} {words[int(arguments[0])]}" + (f" {arguments[1]} rows" if len(arguments) > 1 else "")
 
 
@@ -213,13 +217,14 @@ def main():
         mma = sorted({n.split(".")[0] for i in of.values() for _, n, _ in i if re.match(r"[A-Z]*MMA(\.|$)", n)})
         local = sum(1 for i in of.values() for _, n, _ in i if re.match(r"(LDL|STL)(\.|$)", n)) + sum(used[mangled, t][1] for t in of)
         threads, shared = sizes[kernel]
+        shared += max(used[mangled, t][2] for t in of)
         registers = [used[mangled, t][0] for t in of]
         held = [occupancy(t, used[mangled, t][0], threads, shared) for t in of]
         print(f"| {name_of(kernel)} | {'-' if share is None else f'{share:.0%}'} | "
               f"{' / '.join(listed(loads(i)) for i in shown)} | {len(shown[0])} | "
               f"{', '.join(mma) or '-'} | {'**' + str(local) + '**' if local else 'none'} | {' '.join(map(str, registers))} | {shared} | "
               f"{' '.join(f'{h}/{m}' for h, m in held)} |")
-        streams = re.match(r"(few|gated|mixed|many|decode)_kernel<", kernel)
+        streams = re.match(r"(few|qkv|gated|mixed|many|decode)_kernel<", kernel)
         if local:
             failed.append(f"{kernel}: local memory")
         if streams and not share:

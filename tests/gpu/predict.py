@@ -38,6 +38,7 @@ CARDS = {
 
 GAP_US = 1.3        # from a kernel's end to the next one's begin within a graph (Hazy Research, "no bubbles"; sparkinfer's counts)
 RAMP_US = 1.0       # a kernel's first addresses and its last block's end, during which memory idles: an assumption
+TAIL_US = 2.0       # of a launch with a tail: blocks' results seen, the last one counted, a row read and written: an assumption
 LATENCY_NS = 700    # of a read of memory under load: an assumption, from microbenchmarks of these generations
 SCHEDULERS = 4      # of a multiprocessor, an instruction of a warp each per clock
 ISSUED = 0.8        # of those that a real kernel fills: an assumption
@@ -66,12 +67,10 @@ def instructions():
 
 
 def layers_of(launches):
-    """Launches before the layers, of each layer, and behind the layers. A layer has two norms."""
-    first = next(i for i, t in enumerate(launches) if t["name"] == "rms_norm")
+    """Launches before the layers, of each layer, and behind the layers. A layer begins with queries, keys and values."""
     last = next(i for i, t in enumerate(launches) if t["name"] == "select")
-    norms = [i for i in range(first, last) if launches[i]["name"] == "rms_norm"]
-    begins = norms[::2] + [last]
-    return launches[:first], [launches[a:b] for a, b in zip(begins, begins[1:])], launches[last:]
+    begins = [i for i in range(last) if launches[i]["name"] == "matmul qkv"] + [last]
+    return launches[:begins[0]], [launches[a:b] for a, b in zip(begins, begins[1:])], launches[last:]
 
 
 def better(i, n):
@@ -96,6 +95,8 @@ def token(path):
                 t["blocks"] *= math.ceil(CONTEXT / CHUNK)
                 # Scores and sums of values for each query head, by blocks of one key and value head.
                 t["fma"] = 2 * min(CONTEXT, CHUNK) * dim * q // kv
+            elif not t["name"].startswith("gated"):
+                t["tail"] = True
     return before + [t for i in range(layers) for t in kinds[better(i, layers)]] + behind[:-1] + [head], kinds
 
 
@@ -107,7 +108,7 @@ def time_us(launch, card, loop):
     if "fma" in launch:
         limits["instructions"] = launch["fma"] / 32 * PER_FMA / (SCHEDULERS * ISSUED * clock * 1e3)
     name = launch["name"].removesuffix(" (head)")
-    product, _, kind = name.partition(" ")
+    product, _, kind = name.replace("qkv", "Q4_K").partition(" ")  # most of queries, keys and values
     if product in WARPS:
         is_float = kind in ("F32", "F16", "BF16")
         warps = min(launch["blocks"] * launch["threads"] / 32, sms * WARPS[product])
@@ -119,7 +120,8 @@ def time_us(launch, card, loop):
         limits["instructions"] = around * count / (sms * SCHEDULERS * ISSUED * clock * 1e3)
         limits["first cache"] = around * loaded * 32 / (sms * CACHE_BYTES * clock * 1e3)
     limit = max(limits, key=limits.get)
-    return RAMP_US + limits[limit], "ramp" if limits[limit] < RAMP_US else limit
+    fixed = RAMP_US + (TAIL_US if "tail" in launch else 0)
+    return fixed + limits[limit], ("tail" if "tail" in launch else "ramp") if limits[limit] < fixed else limit
 
 
 # Bytes of a weight.
@@ -139,14 +141,15 @@ def main():
     loop = instructions()
     print(f"# Decode of one row, predicted, {said('date', '-u', '+%F')}, commit {said('git', '-C', str(HERE), 'describe', '--always', '--dirty')}\n")
     print(f"From `tests/gpu/predict.sh`; nothing here was measured on a card. Q4_K_M, {CONTEXT} positions in an f16 cache, launches replayed as a")
-    print("graph. A launch takes a gap, a ramp, and the longest of: its counted bytes at the attainable bandwidth; the same bytes with the loads that its")
-    print("threads have under way; its loop's instructions at the schedulers' rate; what its lanes load, of the first cache.\n")
-    print(f"Assumed: gap {GAP_US} µs, ramp {RAMP_US} µs, latency {LATENCY_NS} ns, {ISSUED:.0%} of issue slots. Attainable GB/s: "
+    print("graph. A launch takes a gap, a ramp, a tail (if it makes norms, routes or turned heads of its results), and the longest of: its counted")
+    print("bytes at the attainable bandwidth; the same bytes with the loads that its threads have under way; its loop's instructions at the")
+    print("schedulers' rate; what its lanes load, of the first cache.\n")
+    print(f"Assumed: gap {GAP_US} µs, ramp {RAMP_US} µs, tail {TAIL_US} µs, latency {LATENCY_NS} ns, {ISSUED:.0%} of issue slots. Attainable GB/s: "
           + ", ".join(f"{name} {c[1]} of {c[0]}" for name, c in CARDS.items()) + ".")
     print(f"Between two tokens the card chooses, {CHOICE_US} µs, and waits for the host, {TURN_US} µs; an answer's grammar is followed while the card works.\n")
     tokens = {p.stem: token(p) for p in paths}
     print("## Tokens per second\n")
-    print("| model | card | GB a token | launches of a layer | launches | gaps and ramps, ms | on the card, ms | of nominal bandwidth | between tokens, ms | tok/s | measured |")
+    print("| model | card | GB a token | launches of a layer | launches | gaps, ramps and tails, ms | on the card, ms | of nominal bandwidth | between tokens, ms | tok/s | measured |")
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     for name, (launches, kinds) in tokens.items():
         moved = sum(t["read_bytes"] + t["written_bytes"] for t in launches)
@@ -155,7 +158,7 @@ def main():
             ms = (busy + GAP_US * len(launches)) / 1e3
             host = (CHOICE_US + TURN_US) / 1e3
             print(f"| {name} | {card} | {moved / 1e9:.3f} | {' or '.join(str(len(k)) for k in kinds)} | {len(launches)} | "
-                  f"{(GAP_US + RAMP_US) * len(launches) / 1e3:.2f} | {ms:.2f} | {moved / ms / 1e6 / nominal:.0%} | {host:.2f} | {1e3 / (ms + host):.0f} | |")
+                  f"{((GAP_US + RAMP_US) * len(launches) + TAIL_US * sum("tail" in t for t in launches)) / 1e3:.2f} | {ms:.2f} | {moved / ms / 1e6 / nominal:.0%} | {host:.2f} | {1e3 / (ms + host):.0f} | |")
     for name, (launches, _) in tokens.items():
         print(f"\n## {name}: launches of a token\n")
         print("| kernel | launches | MB | " + " | ".join(f"{c}: µs, GB/s, limit | measured" for c in CARDS) + " |")

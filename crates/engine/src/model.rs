@@ -9,7 +9,7 @@ pub(crate) use pieces::{Layer, Make, Output, Scratch};
 
 use crate::weights::{Role, Weights};
 use crate::{Config, Result};
-use coder_kernels::{Backend, Batch, Choice, KvType, Pick, Rope};
+use coder_kernels::{Backend, Batch, Choice, KvType, Next, OfHeads, Pick, Rope};
 use pieces::Ffn;
 use std::ops::Range;
 
@@ -277,20 +277,24 @@ impl<B: Backend> Part<B> {
             if let Some(embed) = embed {
                 b.embed(&mut s.x, embed)?;
             }
-            for (l, kv) in layers.iter().zip(kv.iter_mut()) {
-                b.norm_matmul(&mut s.qkv, &s.x, &l.attn_norm, &l.qkv, eps, &mut s.h)?;
-                // Qwen2.5 has a bias, Qwen3 normalises q and k.
-                b.bias_rope(&mut s.qkv, l.qkv_bias.as_ref(), l.qk_norm.as_ref(), kv, &rope)?;
+            // A layer begins with the norm that the one before ends with.
+            if let Some(first) = layers.first() {
+                b.rms_norm(&mut s.h, &s.x, &first.attn_norm, eps)?;
+            }
+            let next = layers.iter().skip(1).map(|l| Some(&l.attn_norm)).chain([None]);
+            for ((l, kv), next) in layers.iter().zip(kv.iter_mut()).zip(next) {
+                let of_heads = OfHeads { bias: l.qkv_bias.as_ref(), norm: l.qk_norm.as_ref() };
+                b.matmul_rope(&mut s.qkv, &s.h, &l.qkv, of_heads, kv, &rope)?;
                 b.attention(&mut s.att, &s.qkv, kv)?;
-                b.matmul_add(&mut s.x, &s.att, &l.attn_out, &mut s.h)?;
+                let w = Some(&l.ffn_norm);
+                b.matmul_add_norm(&mut s.x, &s.att, &l.attn_out, Next { w, eps, y: &mut s.h })?;
                 match &l.ffn {
                     Ffn::Dense { gate_up, down } => {
-                        b.rms_norm(&mut s.h, &s.x, &l.ffn_norm, eps)?;
                         b.matmul_swiglu(&mut s.act, &s.h, gate_up, &mut s.gate_up)?;
-                        b.matmul_add(&mut s.x, &s.act, down, &mut s.h)?;
+                        b.matmul_add_norm(&mut s.x, &s.act, down, Next { w: next, eps, y: &mut s.h })?;
                     }
                     Ffn::Experts { router, gate_up, down } => {
-                        experts(b, s, &l.ffn_norm, [router, gate_up, down], eps)?;
+                        experts(b, s, [router, gate_up, down], next, eps)?;
                     }
                 }
             }
@@ -306,20 +310,19 @@ impl<B: Backend> Part<B> {
     }
 }
 
-/// `x += Σ weight(e) · down_e · swiglu(gate_up_e · norm(x))` over each row's chosen experts.
+/// `x += Σ weight(e) · down_e · swiglu(gate_up_e · h)` over each row's chosen experts, and `h = norm(x)` with weight `next`.
 fn experts<B: Backend>(
     b: &mut B,
     s: &mut Scratch<B::Buf, B::Routes>,
-    norm: &B::Buf,
     [router, gate_up, down]: [&B::Mat; 3],
+    next: Option<&B::Buf>,
     eps: f32,
 ) -> coder_kernels::Result<()> {
     let Some(e) = &mut s.experts else { unreachable!("a layer with experts implies their scratch") };
-    b.rms_norm(&mut s.h, &s.x, norm, eps)?;
-    b.matmul(&mut e.router, &s.h, router)?;
-    b.route(&mut e.routes, &e.router)?;
+    b.matmul_route(&mut e.routes, &mut e.router, &s.h, router)?;
     b.matmul_experts_swiglu(&mut s.act, &s.h, gate_up, &e.routes, &mut s.gate_up)?;
-    b.matmul_experts_mix(&mut s.x, &s.act, down, &e.routes, &mut e.out)
+    let next = Next { w: next, eps, y: &mut s.h };
+    b.matmul_experts_mix_norm(&mut s.x, &s.act, down, &e.routes, &mut e.out, next)
 }
 
 /// Reads roles from the file and hands them to the device.

@@ -165,16 +165,17 @@ fn a_draft_model_has_its_part_of_the_memory() {
     assert!(opened.draft.is_some_and(|draft| draft.card.is_none()));
 }
 
-/// Of one row: norm, queries, keys and values (two where their types differ), rotation, attention, the product with the
-/// residual, and norm, gated product, product with the residual; a mixture has router and routing beside.
+/// Of one row: queries, keys and values with their rotation, attention, the product with the residual and the next norm, the gated
+/// product, and again a product with the residual and the next norm; a mixture has the router beside. Types that are rare
+/// among queries, keys and values are a launch each.
 #[test]
 fn a_layer_is_few_launches() {
     let tiny = |name| common::shared(&format!("vectors/models/tiny-{name}.gguf"));
     let models = [
-        (Some(common::bundled()), 9),
-        (tiny("qwen2-Q4_K_M"), 9),
-        (tiny("qwen3-Q8_0"), 8),
-        (tiny("qwen3moe-Q4_K_M"), 11),
+        (Some(common::bundled()), 5),
+        (tiny("qwen2-Q4_K_M"), 5),
+        (tiny("qwen3-Q8_0"), 5),
+        (tiny("qwen3moe-Q4_K_M"), 6),
     ];
     for (model, most) in models.into_iter().filter_map(|(model, most)| Some((model?, most))) {
         let options = options(&model, Device::Cuda);
@@ -182,7 +183,7 @@ fn a_layer_is_few_launches() {
         let (logits, launches) = coder_cuda_emulator::counted(|| probe::logits(&options, &[1], None));
         logits.expect("logits");
         let names: Vec<&str> = launches.iter().map(|t| t.name.as_str()).collect();
-        // The embedding comes before the layers; a chosen row, its norm and the last product behind them.
-        assert!(names.len() <= 4 + layers * most, "{}: {} launches, {names:?}", model.display(), names.len());
+        // The embedding and a norm come before the layers; a chosen row, its norm and the last product behind them.
+        assert!(names.len() <= 5 + layers * most, "{}: {} launches, {names:?}", model.display(), names.len());
     }
 }

@@ -87,7 +87,7 @@ static std::string who(uint64_t stamp) {
 // ---- order
 
 static inline bool unordered(uint64_t stamp) {
-  if (stamp < core.block_since) return stamp >= core.launch_start && stamp < core.block_start;
+  if (stamp < core.block_since) return stamp >= core.blocks_since && stamp < core.block_start;
   if (((stamp ^ core.me) & (THREAD_BITS | SEVERAL)) == 0) return false;
   return ((stamp ^ core.me) & WARP_BITS) != 0 || stamp >= core.warp_since;
 }
@@ -103,8 +103,8 @@ static inline void read_entry(const Space &s, size_t off, Entry &e, const void *
     e.read = core.me | (several ? SEVERAL : 0);
     return;
   }
-  bool keep_other = e.other >= core.launch_start && e.other < core.block_start;
-  if (other_block ? last >= core.launch_start : last >= core.block_since && !keep_other) e.other = last;
+  bool keep_other = e.other >= core.blocks_since && e.other < core.block_start;
+  if (other_block ? last >= core.blocks_since : last >= core.block_since && !keep_other) e.other = last;
   e.read = core.me;
 }
 

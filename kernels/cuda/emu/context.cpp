@@ -12,6 +12,8 @@ struct Wish {
   size_t total = size_t(64) << 30;
 };
 
+constexpr int MULTIPROCESSORS = 4;
+
 static thread_local std::string last;
 static thread_local Wish wish;
 
@@ -59,7 +61,7 @@ static int open(int32_t index, Device **device, DeviceInfo *info) {
   strcpy(info->name, "emulated");
   info->major = m->major = wish.major;
   info->minor = m->minor = wish.minor;
-  info->multiprocessors = 4;
+  info->multiprocessors = MULTIPROCESSORS;
   info->driver = info->runtime = 12040;
   info->total_bytes = info->free_bytes = m->total;
   wish = {};
@@ -135,6 +137,8 @@ static int replay(Device *device, Graph *graph) {
 
 static void forget(Graph *graph) { delete reinterpret_cast<Recording *>(graph); }
 
+Tail tail_of(Device *, int blocks) { return {blocks < MULTIPROCESSORS ? blocks : MULTIPROCESSORS}; }
+
 int launch_kernel(Device *device, const char *name, void (*thread)(const void *call), const void *call, size_t call_bytes,
                   dim3 grid, int threads, size_t shared_bytes) {
   Machine &m = machine(device);
@@ -150,8 +154,7 @@ static const Api TABLE = {
     CODER_CUDA_API_VERSION,
     count, open, close, message, memory, allocate, allocate_host, release, release, upload, download, synchronize,
     capture, capture_end, replay, forget,
-    embed, rms_norm, quantize, matmul, bias, rope, attention, add, swiglu, route, matmul_experts, matmul_swiglu,
-    matmul_experts_mix, mix_experts, select, choose,
+    CODER_OPERATIONS,
 };
 
 }  // namespace CODER_NAMESPACE

@@ -16,6 +16,7 @@
 #define __global__
 #define __device__
 #define __host__
+#define __grid_constant__
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
 
@@ -189,6 +190,19 @@ inline void mma_16x8x32(int (&d)[4], const int (&a)[4], const int (&b)[2]) {
 inline void mma_16x8x16(int (&d)[4], const int (&a)[2], const int (&b)[1]) {
   mma_add(d, mma_words({{a[0], a[1], 0, 0}}, b[0], 0, 16));
 }
+
+// ---- blocks of a launch
+
+// A launch with a tail runs twice: all blocks, which leave at `finish`, and then the tail's, which work no more.
+struct Tail {
+  int blocks;  // 0 for none
+};
+struct Share {
+  int index, of;
+};
+Tail tail_of(Device *, int blocks);
+bool works(const Tail &);
+Share finish(const Tail &);
 
 // ---- memory
 

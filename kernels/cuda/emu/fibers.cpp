@@ -56,6 +56,9 @@ struct Stage {
   char *arena;                // shared memory between guards, its states and entries
   Space shared;
   unsigned waiting, returned; // at the block's barrier; for good
+  bool finished;              // whether the block waits for all others
+  size_t finishes;            // blocks that did
+  int tail;                   // blocks that go on then
   const Launch *launch;
   bool failed;
   std::string words;
@@ -321,6 +324,22 @@ Fragment mma_words(const Fragment a, int b0, int b1, int k) {
   return w.d[lane];
 }
 
+// ---- blocks of a launch
+
+static size_t all_blocks() { return size_t(core.grid[0]) * core.grid[1] * core.grid[2]; }
+
+bool works(const Tail &) { return core.share < 0; }
+
+Share finish(const Tail &tail) {
+  if (tail.blocks == 0) return {-1, 0};
+  Stage &s = *stage;
+  if (!s.finished) s.finishes++;
+  s.finished = true;
+  s.tail = size_t(tail.blocks) < all_blocks() ? tail.blocks : int(all_blocks());
+  sync_block();
+  return {core.share, s.tail};
+}
+
 // ---- shared memory and copies to it
 
 void *shared_memory(size_t bytes) noexcept {
@@ -367,6 +386,7 @@ static void run_block() {
   core.block_start = core.block_since = m.clock << CLOCK_SHIFT;
   s.unused = s.all;
   s.waiting = s.returned = 0;
+  s.finished = false;
   memset(s.shared.state, NOT_WRITTEN, s.shared.bytes);
   for (unsigned w = 0; w * LANES < core.threads; w++) {
     unsigned lanes = core.threads - w * LANES;
@@ -393,6 +413,27 @@ static void run_block() {
   switch_fiber(&s.host, new_fiber(stack + STACK, STACK, run_threads));
 }
 
+// The last blocks once more, for what they do when all have finished.
+static void run_tail() {
+  Stage &s = *stage;
+  size_t all = all_blocks(), first = all - size_t(s.tail);
+  s.failed = s.finishes < all;
+  if (s.failed) {
+    s.words = std::string("kernel `") + core.name + "`: " + std::to_string(all - s.finishes) + " of " + std::to_string(all) +
+              " blocks never finish, and its tail waits for ever";
+    return;
+  }
+  core.machine->clock++;
+  core.blocks_since = core.machine->clock << CLOCK_SHIFT;
+  for (int share = 0; share < s.tail && !s.failed; share++) {
+    size_t at = first + size_t(share), x = core.grid[0], y = core.grid[1];
+    const unsigned block[3] = {unsigned(at % x), unsigned(at / x % y), unsigned(at / x / y)};
+    memcpy(core.block, block, sizeof block);
+    core.share = share;
+    run_block();
+  }
+}
+
 static bool possible(const Launch &l) {
   return l.grid.x > 0 && l.grid.y > 0 && l.grid.z > 0 && l.grid.x <= 0x7fffffffu && l.grid.y <= 65535 && l.grid.z <= 65535 &&
          l.threads > 0 && l.threads <= MAX_THREADS && l.shared_bytes <= MAX_SHARED;
@@ -411,7 +452,9 @@ int run(Machine &m, const Launch &l) {
   core.device = m.memory;
   core.shared = s.shared;
   core.stack_bytes = STACK;
-  core.launch_start = m.clock << CLOCK_SHIFT;
+  core.launch_start = core.blocks_since = m.clock << CLOCK_SHIFT;
+  core.share = -1;
+  s.finishes = 0;
   const unsigned grid[3] = {l.grid.x, l.grid.y, l.grid.z};
   memcpy(core.grid, grid, sizeof grid);
   core.threads = unsigned(l.threads);
@@ -425,6 +468,7 @@ int run(Machine &m, const Launch &l) {
         memcpy(core.block, block, sizeof block);
         run_block();
       }
+  if (!s.failed && s.finishes) run_tail();
   core = {};
   return s.failed ? failure(BROKEN, s.words) : OK;
 }

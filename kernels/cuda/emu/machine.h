@@ -73,10 +73,12 @@ struct Core {
   uint64_t warp_since;   // stamps at which began: what no barrier of the running warp ordered yet,
   uint64_t block_since;  // no barrier of the block,
   uint64_t block_start;  // the block,
-  uint64_t launch_start; // the launch
+  uint64_t launch_start; // the launch,
+  uint64_t blocks_since; // what no wait for all blocks ordered yet: the launch, or its tail
   unsigned thread;
   unsigned block[3], grid[3];
   unsigned threads;
+  int share;             // of a tail that is running, -1 before it
   const char *name;      // of the kernel
   struct Machine *machine;
   Traffic *traffic;      // of the launch, if it is counted

@@ -306,6 +306,20 @@ static int recorded(const Buffers &u, bool planted) {
   return got[0] == 0 && got[1] == 3 ? OK : refuse("wrong replay");
 }
 
+enum Mistake { RIGHT, EARLY, UNFINISHED, AMONG };
+
+// y[i] = i, and then, when that is written, half of y doubled by each of two blocks.
+__global__ void tail(float *y, Tail tail, Mistake mistake) {
+  int t = threadIdx.x, last = gridDim.x - 1;
+  if (works(tail)) y[blockIdx.x * THREADS + t] = float(blockIdx.x * THREADS + t);
+  if (mistake == EARLY && int(blockIdx.x) == last) y[t] *= 2.0f;
+  if (mistake == UNFINISHED && int(blockIdx.x) == last) return;
+  Share share = finish(tail);
+  if (share.index < 0) return;
+  for (int i = share.index * N / share.of + t; i < (share.index + 1) * N / share.of; i += THREADS) y[i] *= 2.0f;
+  if (mistake == AMONG) y[t] += y[N - 1 - t];
+}
+
 static int run_planted(const Buffers &u, int which, bool planted) {
   Device *d = u.device;
   auto one = [&](const char *name, void (*kernel)(float *, bool), size_t shared_bytes) {
@@ -344,7 +358,10 @@ static int run_planted(const Buffers &u, int which, bool planted) {
     case 26: return test_product<32>(u, planted);
     case 27: return test_product<16>(u, planted);
     case 28: return recorded(u, planted);
-    default: return planted ? misuse(u, which - 29) : OK;
+    case 29: return launch(d, "tail_too_early", tail, dim3(4), THREADS, 0, u.y, tail_of(d, 2), planted ? EARLY : RIGHT);
+    case 30: return launch(d, "unfinished", tail, dim3(4), THREADS, 0, u.y, tail_of(d, 2), planted ? UNFINISHED : RIGHT);
+    case 31: return launch(d, "tail_reads_tail", tail, dim3(4), THREADS, 0, u.y, tail_of(d, 2), planted ? AMONG : RIGHT);
+    default: return planted ? misuse(u, which - 32) : OK;
   }
 }
 
@@ -368,7 +385,7 @@ extern "C" int coder_emu_planted(int which, bool planted) {
   if (!code) code = api.upload(u.device, u.x, x, sizeof x);
   if (!code) code = launch(u.device, "two_blocks", two_blocks, dim3(4), THREADS, 0, u.z, false);
   if (!code) code = run_planted(u, which, planted);
-  if (code && which < 29 && run_planted(u, 0, false)) code = refuse("the device did not survive");
+  if (code && which < 32 && run_planted(u, 0, false)) code = refuse("the device did not survive");
   api.close(u.device);
   return code;
 }

@@ -198,6 +198,41 @@ fn long_contexts_are_near_to_double_precision_and_split_without_a_trace() {
     }
 }
 
+/// Contexts of several stretches of chunks, whose edges are at multiples of 1,024.
+#[test]
+fn stretches_are_merged_alike_by_every_way() {
+    for (heads, dtype, length) in [
+        (Heads { q: 3, kv: 1, dim: 32 }, KvType::Q8_0, 2110),
+        (Heads { q: 2, kv: 1, dim: 160 }, KvType::F16, 1090),
+        (Heads { q: 2, kv: 2, dim: 6 }, KvType::F32, 2110),
+    ] {
+        let layer = Layer::new(heads, dtype, false, &[length, 1030]);
+        let cols = heads.q_cols();
+        every_device!(|device| {
+            let mut kv = layer.kv(device);
+            layer.step(device, &mut kv, &layer.batch(&[(1, 0..1020)]));
+            let (_, short) = layer.step(device, &mut kv, &layer.batch(&[(1, 1020..1030)]));
+            let parts = [0..700, 700..1088, 1088..length].map(|run| layer.batch(&[(0, run)]));
+            let parts = parts.map(|part| layer.step(device, &mut kv, &part));
+            let rotated = parts.iter().flat_map(|(rotated, _)| rotated.clone()).collect::<Vec<_>>();
+            let whole = parts.iter().flat_map(|(_, y)| y.clone()).collect::<Vec<_>>();
+            for p in [1023, 1024, 1279, 1280, 2047, 2048].into_iter().filter(|p| *p < length) {
+                let expected = &whole[p * cols..][..cols];
+                assert_near("attention", expected, &layer.exact(&rotated, p), 2e-6);
+                let (_, alone) = layer.step(device, &mut kv, &layer.batch(&[(0, p..p + 1)]));
+                assert_bits("a row alone", &alone, expected);
+                let (_, some) =
+                    layer.step(device, &mut kv, &layer.batch(&[(1, 1023..1026), (0, p - 2..p + 1)]));
+                assert_bits("a row with others", &some[5 * cols..], expected);
+                assert_bits("others", &some[..3 * cols], &short[3 * cols..6 * cols]);
+            }
+            // Rows by tiles, of which some see one stretch and some two.
+            let (_, some) = layer.step(device, &mut kv, &layer.batch(&[(0, 990..1060)]));
+            assert_bits("a tile across an edge", &some, &whole[990 * cols..1060 * cols]);
+        });
+    }
+}
+
 #[test]
 fn many_sequences_at_once_are_each_as_if_alone() {
     let (heads, rows) = (SHAPES[3], [600, 1, 257, 33, 300, 290, 256, 512, 40, 599]);

@@ -2,7 +2,7 @@
 //! device may do where rows are made or where a product first reads them.
 
 use crate::rig::*;
-use coder_kernels::{BLOCK, Backend, BlockType, Heads, KvType, QkNorm, QuantRows, Rope};
+use coder_kernels::{BLOCK, Backend, BlockType, Heads, KvType, Next, OfHeads, QkNorm, QuantRows, Rope};
 
 /// A weight of several parts, two of them of one type, with decoded rows nowhere needed.
 fn parts<B: Backend>(device: &mut B, kinds: &[BlockType], rows: &[usize], cols: usize) -> B::Mat {
@@ -60,6 +60,142 @@ fn a_product_and_a_sum() {
                 device.add(&mut two, &y).unwrap();
                 let (got, expected) = (read(device, &one, rows, out), read(device, &two, rows, out));
                 assert_bits(&format!("{kinds:?}, {rows} rows"), &got, &expected);
+            }
+        }
+    });
+}
+
+/// A norm of whole runs, of several blocks for each row or of one, and of columns that are no runs.
+#[test]
+fn a_product_a_sum_and_a_norm() {
+    use BlockType::*;
+    every_device!(|device| {
+        let weights: [(&[BlockType], &[usize], usize); 5] = [
+            (&[Q4_K], &[2112], 256),
+            (&[Q6_K], &[96], 512),
+            (&[Q4_K, Q6_K], &[33, 31], 256),
+            (&[F16], &[128], 72),
+            (&[Q8_0], &[70], 64),
+        ];
+        for (kinds, sizes, cols) in weights {
+            let out: usize = sizes.iter().sum();
+            let w = parts(device, kinds, sizes, cols);
+            let norm = device.vector(&Random::new(5).floats(out)).unwrap();
+            for rows in [1, 2, 3, 8, 9] {
+                let mut random = Random::new(rows as u64);
+                let y = filled(device, &random.floats(rows * cols), cols);
+                let sum = random.floats(rows * out);
+                let mut of = |fused: bool| {
+                    let (mut x, mut h) = (filled(device, &sum, out), device.buf(rows, out).unwrap());
+                    if fused {
+                        let next = Next { w: Some(&norm), eps: 1e-6, y: &mut h };
+                        device.matmul_add_norm(&mut x, &y, &w, next).unwrap();
+                    } else {
+                        device.matmul_add(&mut x, &y, &w, &mut h).unwrap();
+                        device.rms_norm(&mut h, &x, &norm, 1e-6).unwrap();
+                    }
+                    if out % 32 == 0 {
+                        rounded_alike(device, "norm behind a product", &h, rows, out);
+                    }
+                    [read(device, &x, rows, out), read(device, &h, rows, out)]
+                };
+                let ([x, h], [x_parts, h_parts]) = (of(true), of(false));
+                assert_bits(&format!("sum, {kinds:?}, {rows} rows"), &x, &x_parts);
+                assert_bits(&format!("norm, {kinds:?}, {rows} rows"), &h, &h_parts);
+                // Where no norm follows there is the sum.
+                let (mut x, mut h) = (filled(device, &sum, out), device.buf(rows, out).unwrap());
+                device.matmul_add_norm(&mut x, &y, &w, Next { w: None, eps: 1e-6, y: &mut h }).unwrap();
+                assert_bits("sum alone", &read(device, &x, rows, out), &x_parts);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_router_and_its_routes() {
+    every_device!(|device| {
+        for (kind, experts, top_k) in
+            [(BlockType::F32, 37, 5), (BlockType::BF16, 8, 8), (BlockType::Q8_0, 9, 2)]
+        {
+            let (cols, ffn) = (96, 32);
+            let w = parts(device, &[kind], &[experts], cols);
+            let mut random = Random::new(experts as u64);
+            let data = random.weights(BlockType::Q4_0, experts * ffn, cols);
+            let rows_of = QuantRows::new(BlockType::Q4_0, experts * ffn, cols, &data).unwrap();
+            let chosen = device.mat(&[rows_of], experts).unwrap();
+            for rows in [1, 5, 8, 12] {
+                let x = filled(device, &random.floats(rows * cols), cols);
+                let mut of = |fused: bool| {
+                    let mut routes = device.routes(rows, top_k).unwrap();
+                    let mut logits = device.buf(rows, experts).unwrap();
+                    if fused {
+                        device.matmul_route(&mut routes, &mut logits, &x, &w).unwrap();
+                    } else {
+                        device.matmul(&mut logits, &x, &w).unwrap();
+                        device.route(&mut routes, &logits).unwrap();
+                    }
+                    // Experts show in their products, weights in the sum of these.
+                    let entries = rows * top_k;
+                    let mut y = device.buf(entries, ffn).unwrap();
+                    device.matmul_experts(&mut y, &x, &chosen, &routes, true).unwrap();
+                    let mut sum = filled(device, &vec![0.0; rows * ffn], ffn);
+                    device.mix_experts(&mut sum, &y, &routes).unwrap();
+                    let logits = read(device, &logits, rows, experts);
+                    [logits, read(device, &y, entries, ffn), read(device, &sum, rows, ffn)]
+                };
+                for (got, expected) in of(true).iter().zip(&of(false)) {
+                    assert_bits(&format!("{kind:?}, {rows} rows"), got, expected);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_product_of_heads_and_their_rotation() {
+    use BlockType::*;
+    every_device!(|device| {
+        let layers: [(&[BlockType; 2], Heads, KvType); 4] = [
+            (&[Q4_K, Q6_K], Heads { q: 6, kv: 2, dim: 64 }, KvType::F16),
+            (&[Q8_0, Q8_0], Heads { q: 2, kv: 1, dim: 256 }, KvType::Q8_0),
+            (&[IQ4_XS, Q3_K], Heads { q: 3, kv: 3, dim: 10 }, KvType::F32),
+            (&[Q2_K, F16], Heads { q: 4, kv: 1, dim: 32 }, KvType::F16),
+        ];
+        for (kinds, heads, dtype) in layers {
+            let (input, cols) = (256, heads.qkv_cols());
+            let sizes = [(heads.q + heads.kv) * heads.dim, heads.kv * heads.dim];
+            let w = parts(device, kinds, &sizes, input);
+            let mut random = Random::new(heads.dim as u64);
+            let bias = device.vector(&random.floats(cols)).unwrap();
+            let [q, k] = [0, 1].map(|_| device.vector(&random.floats(heads.dim)).unwrap());
+            let norm = QkNorm { q, k };
+            let rope = Rope { heads, theta: 1e6, eps: 1e-6 };
+            for (rows, bias, norm) in [
+                (1, Some(&bias), None),
+                (2, None, Some(&norm)),
+                (3, None, None),
+                (8, Some(&bias), Some(&norm)),
+                (9, None, None),
+            ] {
+                let x = filled(device, &random.floats(rows * input), input);
+                let mut of = |fused: bool| {
+                    let mut kv = device.kv(BLOCK, heads, dtype).unwrap();
+                    let mut qkv = device.buf(rows, cols).unwrap();
+                    let done = device.step(&sequence(rows), |d| {
+                        if fused {
+                            return d.matmul_rope(&mut qkv, &x, &w, OfHeads { bias, norm }, &mut kv, &rope);
+                        }
+                        d.matmul(&mut qkv, &x, &w)?;
+                        d.bias_rope(&mut qkv, bias, norm, &mut kv, &rope)
+                    });
+                    done.unwrap();
+                    let mut block = vec![0; device.block_bytes(&kv)];
+                    device.read_block(&kv, 0, &mut block).unwrap();
+                    (read(device, &qkv, rows, cols), block)
+                };
+                let ((qkv, kept), (qkv_parts, kept_parts)) = (of(true), of(false));
+                assert_bits(&format!("{kinds:?}, {rows} rows"), &qkv, &qkv_parts);
+                assert!(kept == kept_parts, "{kinds:?}, {rows} rows: other keys and values");
             }
         }
     });
@@ -141,6 +277,19 @@ fn a_product_of_experts_and_their_sum() {
                 device.mix_experts(&mut two, &h, &routes).unwrap();
                 let (got, expected) = (read(device, &one, rows, out), read(device, &two, rows, out));
                 assert_bits(&format!("{kind:?}, {top_k} of {experts}, {rows} rows"), &got, &expected);
+
+                // The same with a norm behind it.
+                let norm = device.vector(&random.floats(out)).unwrap();
+                let (mut three, mut normed) = (filled(device, &sum, out), device.buf(rows, out).unwrap());
+                let next = Next { w: Some(&norm), eps: 1e-6, y: &mut normed };
+                device.matmul_experts_mix_norm(&mut three, &y, &w, &routes, &mut h, next).unwrap();
+                assert_bits("sum before a norm", &read(device, &three, rows, out), &expected);
+                if out % 32 == 0 {
+                    rounded_alike(device, "norm behind experts", &normed, rows, out);
+                }
+                let got = read(device, &normed, rows, out);
+                device.rms_norm(&mut normed, &three, &norm, 1e-6).unwrap();
+                assert_bits("norm behind experts", &got, &read(device, &normed, rows, out));
             }
         }
     });

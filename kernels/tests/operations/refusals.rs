@@ -3,7 +3,8 @@
 use crate::rig::*;
 use coder_kernels::cuda::{self, Cuda};
 use coder_kernels::{
-    Backend, Batch, BlockType, Error, Heads, KvType, NO_SLOT, QkNorm, QuantRows, Result, Rope, Span, Version,
+    BLOCK, Backend, Batch, BlockType, Error, Heads, KvType, NO_SLOT, Next, OfHeads, QkNorm, QuantRows,
+    Result, Rope, Span, Version,
 };
 
 const HEADS: Heads = Heads { q: 2, kv: 1, dim: 4 };
@@ -85,6 +86,51 @@ fn operands_that_do_not_fit() {
             "four experts routed, two there"
         );
         assert!(shape(c.mix_experts(&mut six, &x, &routes)));
+    });
+}
+
+#[test]
+fn operands_of_what_follows_a_product_that_do_not_fit() {
+    fn next<'a, B>(w: &'a B, y: &'a mut B) -> Next<'a, B> {
+        Next { w: Some(w), eps: 1e-6, y }
+    }
+    every_device!(|c| {
+        let x = filled(c, &[1.0; 12], 4);
+        let square = dense(c, BlockType::F32, &bytes(&[1.0; 16]), 4);
+        let data = bytes(&[1.0; 32]);
+        let experts = c.mat(&[QuantRows::new(BlockType::F32, 8, 4, &data).unwrap()], 2).unwrap();
+        let [four, five] = [4, 5].map(|n| c.vector(&vec![1.0; n]).unwrap());
+        let (mut sum, mut y, mut narrow) =
+            (filled(c, &[1.0; 12], 4), c.buf(3, 4).unwrap(), c.buf(3, 3).unwrap());
+        assert!(shape(c.matmul_add_norm(&mut sum, &x, &square, next(&five, &mut y))));
+        assert!(shape(c.matmul_add_norm(&mut sum, &x, &square, next(&four, &mut narrow))));
+        assert!(c.matmul_add_norm(&mut sum, &x, &square, next(&four, &mut y)).is_ok());
+        let mut routes = c.routes(3, 5).unwrap();
+        assert!(index(c.matmul_route(&mut routes, &mut y, &x, &square)), "five of four experts");
+        let mut routes = c.routes(2, 2).unwrap();
+        assert!(index(c.matmul_route(&mut routes, &mut y, &x, &square)), "three rows, room for two");
+        let mut routes = c.routes(3, 2).unwrap();
+        let two = dense(c, BlockType::F32, &bytes(&[1.0; 8]), 4);
+        let mut logits = c.buf(3, 2).unwrap();
+        assert!(shape(c.matmul_route(&mut routes, &mut y, &x, &two)));
+        c.matmul_route(&mut routes, &mut logits, &x, &two).unwrap();
+        let (act, mut h) = (filled(c, &[1.0; 24], 4), c.buf(6, 4).unwrap());
+        let bad = c.matmul_experts_mix_norm(&mut sum, &act, &experts, &routes, &mut h, next(&five, &mut y));
+        assert!(shape(bad));
+        let mut kv = c.kv(BLOCK, HEADS, KvType::F16).unwrap();
+        let rope = Rope { heads: HEADS, theta: 1e6, eps: 1e-6 };
+        let other = Rope { heads: Heads { q: 1, ..HEADS }, ..rope };
+        let qkv_w = dense(c, BlockType::F32, &bytes(&[1.0; 64]), 4);
+        let mut qkv = c.buf(3, 16).unwrap();
+        let mut of = |w, bias, rope: &Rope| {
+            c.step(&sequence(3), |c| {
+                c.matmul_rope(&mut qkv, &x, w, OfHeads { bias, norm: None }, &mut kv, rope)
+            })
+        };
+        assert!(shape(of(&square, None, &rope)));
+        assert!(shape(of(&qkv_w, Some(&four), &rope)));
+        assert!(shape(of(&qkv_w, None, &other)));
+        assert!(of(&qkv_w, None, &rope).is_ok());
     });
 }
 

@@ -3,7 +3,7 @@
 use coder_cuda_emulator::{float_to_half, half_to_float, planted};
 
 /// Kernels of planted.cu in their order, and words of what is to be reported.
-const MISTAKES: [(&str, &str); 38] = [
+const MISTAKES: [(&str, &str); 41] = [
     ("missing_barrier", "race"),
     ("missing_first_barrier", "nobody wrote it"),
     ("missing_warp_barrier", "race"),
@@ -33,6 +33,9 @@ const MISTAKES: [(&str, &str); 38] = [
     ("product", "wrong product"),
     ("product", "wrong product"),
     ("replay", "wrong replay"),
+    ("tail_too_early", "two blocks of one launch, another block wrote it"),
+    ("unfinished", "1 of 4 blocks never finish, and its tail waits for ever"),
+    ("tail_reads_tail", "two blocks of one launch, another block"),
     ("upload", "upload of 1028 bytes"),
     ("download", "memory that nobody wrote"),
     ("reads", "nobody wrote it"),
