@@ -217,7 +217,7 @@ def main():
         mma = sorted({n.split(".")[0] for i in of.values() for _, n, _ in i if re.match(r"[A-Z]*MMA(\.|$)", n)})
         local = sum(1 for i in of.values() for _, n, _ in i if re.match(r"(LDL|STL)(\.|$)", n)) + sum(used[mangled, t][1] for t in of)
         threads, shared = sizes[kernel]
-        shared += max(used[mangled, t][2] for t in of)
+        shared += min(used[mangled, t][2] for t in of)  # some targets' have the system's KiB in it
         registers = [used[mangled, t][0] for t in of]
         held = [occupancy(t, used[mangled, t][0], threads, shared) for t in of]
         print(f"| {name_of(kernel)} | {'-' if share is None else f'{share:.0%}'} | "
