@@ -94,7 +94,7 @@ fn a_product_a_sum_and_a_norm() {
                         device.matmul_add(&mut x, &y, &w, &mut h).unwrap();
                         device.rms_norm(&mut h, &x, &norm, 1e-6).unwrap();
                     }
-                    if out % 32 == 0 {
+                    if out.is_multiple_of(32) {
                         rounded_alike(device, "norm behind a product", &h, rows, out);
                     }
                     [read(device, &x, rows, out), read(device, &h, rows, out)]
