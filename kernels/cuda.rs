@@ -24,7 +24,7 @@ pub use weights::Mat;
 
 use crate::error::{below, equal};
 use crate::{
-    Backend, Batch, BlockType, Choice, Error, Heads, KvType, Next, OfHeads, Pick, QkNorm, QuantRows, Result, Rope,
+    Backend, Batch, BlockType, Choice, Heads, KvType, Next, OfHeads, Pick, QkNorm, QuantRows, Result, Rope,
 };
 use device::Device;
 use graphs::Todo;
