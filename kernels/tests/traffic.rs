@@ -4,7 +4,8 @@
 use coder_cuda_emulator::{Traffic, counted, library};
 use coder_kernels::cuda::{Cuda, Options};
 use coder_kernels::{
-    BLOCK, Backend, Batch, BlockType, Choice, Heads, KvType, MAX_CANDIDATES, Next, OfHeads, Pick, QuantRows, Rope, Span,
+    BLOCK, Backend, Batch, BlockType, Choice, Heads, KvType, MAX_CANDIDATES, Next, OfHeads, Pick, QuantRows,
+    Rope, Span,
 };
 
 /// Inputs of a product: as many as a hidden state of a published model has.
