@@ -27,6 +27,9 @@ pub struct ReadBandwidth {
 
 impl ReadBandwidth {
     /// Takes a gigabyte of memory, to be read by `threads` threads.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] where the system has not as much.
     pub fn new(threads: usize) -> Result<Self> {
         let mut memory =
             Memory::zeroed(READ).ok_or(Error::OutOfMemory { what: "memory to read", bytes: READ })?;
