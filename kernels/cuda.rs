@@ -60,9 +60,9 @@ pub fn routes_bytes(rows: usize, top_k: usize) -> u64 {
     storage::routes_bytes(rows, top_k)
 }
 
-/// Bytes of a card that [`Backend::mat`] takes at most for parts of these bytes: those, each field of a block from a
-/// multiple of 256.
-pub fn mat_bytes(parts: &[(BlockType, u64)]) -> u64 {
+/// Bytes of a card that [`Backend::mat`] takes at most for parts of these types, rows (of all experts) and columns: the
+/// file's, rows filled up to 128 weights, scales and codes each from a multiple of 256.
+pub fn mat_bytes(parts: &[(BlockType, usize, usize)]) -> u64 {
     weights::mat_bytes(parts)
 }
 
@@ -131,9 +131,12 @@ impl Cuda {
         if self.recorder.meets(name, operands) { self.device.call(name, launch) } else { Ok(()) }
     }
 
-    /// Rounds `x` to eight bits, unless that has been done since it was written.
-    fn quantize(&mut self, x: &Buf) -> Result<()> {
-        if x.rounded.replace(true) {
+    /// Rounds `x` to eight bits as `w` asks for it, unless it asks for nothing, or that has been done since it was written.
+    fn quantize(&mut self, x: &Buf, w: &Mat) -> Result<()> {
+        let Some(asked) = w.asked else { return Ok(()) };
+        // A weight that asks for several roundings leaves another than this.
+        let there = x.rounded.replace(!asked.several);
+        if x.shared.replace(asked.shared) == asked.shared && there {
             return Ok(());
         }
         let rows = x.operand();
@@ -278,9 +281,7 @@ impl Backend for Cuda {
         w.dense("experts of a dense weight")?;
         equal("columns of a product's input", x.cols, w.cols)?;
         y.begin("product", x.used, w.out)?;
-        if w.quantized {
-            self.quantize(x)?;
-        }
+        self.quantize(x, w)?;
         let (y, x, w) = (y.operand(), x.operand(), w.operand());
         // SAFETY: as in `quantize`; the weight's pointers are its own allocation of `[out, cols]`.
         self.run("matmul", (y, x, w), |api, d| unsafe { (api.matmul)(d, &y, &x, &w, 0, std::ptr::null()) })
@@ -401,9 +402,7 @@ impl Backend for Cuda {
         equal("rows of a product's input", x.rows(), if shared { routes.used.rows } else { chosen.rows })?;
         below("experts", routes.experts, w.experts + 1)?;
         y.begin("product of experts", chosen, w.out)?;
-        if w.quantized {
-            self.quantize(x)?;
-        }
+        self.quantize(x, w)?;
         let (y, x, w, routes) = (y.operand(), x.operand(), w.operand(), routes.operand());
         // SAFETY: as in `matmul`; every expert that was chosen is one of the weight's.
         self.run("matmul_experts", (y, x, w, routes, shared), |api, d| unsafe {

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CODER_CUDA_API_VERSION 5
+#define CODER_CUDA_API_VERSION 6
 
 typedef struct Device Device;  // one card, one stream
 typedef struct Graph Graph;    // operations that were captured, ready to be replayed
@@ -37,14 +37,16 @@ typedef struct {
 // ---- operands
 
 // Activations [rows, cols], row major. `q`, `scale` and `sum` are their rounding to eight bits for products with
-// quantized weights: x ≈ scale · q with a scale for each 32 columns; null if `cols` is no multiple of 32.
+// quantized weights: x ≈ scale · q with a scale for each `shared` columns; null if `cols` is no multiple of 32. `units` below
+// are ⌈cols / 128⌉, and four words of a unit's 32 are each of the first 16 columns of a run, four of its last 16.
 typedef struct {
-  float *x;       // [rows, cols]
-  int8_t *q;      // [rows, cols]
-  float *scale;   // [rows, cols / 32]
-  int32_t *sum;   // [rows, cols / 32, 2]: Σ q over the first and the last 16 of each 32
-  int32_t rows;   // rows in use; operations run on exactly these
+  float *x;        // [rows, cols]
+  int8_t *q;       // [rows, units, 4, 4, 2, 4]: word t of the first half of run r, and of the last, at [t, r, …]
+  float *scale;    // [rows, units, 4], of each run, or the first of the four if all share it
+  uint32_t *sum;   // [rows, units, 4]: Σ q over the first and over the last 16 of a run, as halves
+  int32_t rows;    // rows in use; operations run on exactly these
   int32_t cols;
+  int32_t shared;  // columns that share a scale, 32 or 128: what the weights ask for that are to read the rounding
 } Rows;
 
 // The batch of this step. Rows beyond those of the batch are padding: token 0, position 0, no slot, no span.
@@ -62,9 +64,9 @@ typedef struct {
 // How a run of weights is encoded; the order of `BlockType` in blocks.rs.
 enum Type { F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, TYPES };
 
-// A run of outputs in one encoding. The fields of a file's blocks lie apart, in planes, so that each begins on
-// 16 bytes and is read with wide loads: plane f is [experts · rows, cols / weights of a block, bytes of field f],
-// fields in the order of planes.rs. F32, F16 and BF16 have one plane, the numbers.
+// A run of outputs in one encoding. Scales, scales of runs, high bits and low bits lie apart, in planes, so that each is read
+// with wide loads: plane f is [experts · rows, ⌈cols / 128⌉ or cols / 256, bytes], as planes.rs has it. F32, F16 and BF16 have
+// one plane, the numbers.
 typedef struct {
   int32_t type;
   int32_t rows;              // outputs of one expert

@@ -6,10 +6,14 @@
 use std::ffi::{c_char, c_int, c_void};
 
 /// The version of the interface that this file mirrors.
-pub(super) const VERSION: i32 = 5;
+pub(super) const VERSION: i32 = 6;
 
 /// Positions that one chunk of attention covers.
 pub(super) const ATTENTION_CHUNK: usize = 256;
+
+/// Columns of a run of quantized weights, and of a unit (common.cuh).
+pub(super) const RUN: usize = 32;
+pub(super) const UNIT: usize = 128;
 
 /// Largest head dimension.
 pub(super) const MAX_HEAD: usize = 256;
@@ -59,9 +63,10 @@ pub(super) struct Rows {
     pub(super) x: *mut f32,
     pub(super) q: *mut i8,
     pub(super) scale: *mut f32,
-    pub(super) sum: *mut i32,
+    pub(super) sum: *mut u32,
     pub(super) rows: i32,
     pub(super) cols: i32,
+    pub(super) shared: i32,
 }
 
 #[repr(C)]

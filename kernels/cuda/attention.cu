@@ -17,7 +17,6 @@ constexpr int DECODED = 8;        // query heads of a block that decodes a chunk
 constexpr int TILE = 32;          // queries (rows times heads) of a block that takes tiles of rows
 constexpr int TILED_ROWS = 64;    // more rows than these fill a card as tiles
 constexpr int STRETCHED = STRETCH * ATTENTION_CHUNK;  // positions of a stretch
-constexpr int MERGED = 128;       // threads that merge the results of one head
 constexpr int MERGING_BLOCKS = 32;
 
 // The query heads of one key and value head that a block takes: all of its group, or equal parts of a larger one.
@@ -34,13 +33,11 @@ Group group_of(const Cache &cache, int most) {
 
 // ---- few rows
 
-// Where a block leaves its result: `a` [heads, stride], maximum and sum behind each head's columns; or, if `alone`, y, whose
-// element `at` its first is, and y's rounding.
+// Where a block leaves its result: `a` [heads, stride], maximum and sum behind each head's columns; or, if `alone`, y.
 struct Out {
   float *a;
   int stride;
   bool alone;
-  size_t at;
 };
 
 // Of a block that takes CHUNKS chunks at once, each with a warp a piece, for as many fewer heads.
@@ -54,28 +51,53 @@ struct Decode {
   Out out;
 };
 
-// Adds the pieces' sums of WIDTH columns from c0 on, of MIXED heads from h0 on, which lie in s.mix, and merges the chunks.
+// Rounds four columns a lane, from c on of a head of y whose first column is `first`, if y is to be rounded.
+__device__ inline void round_head(const Rows &y, size_t row, int first, int c, int dim, const float (&v)[4]) {
+  if (y.q) round_columns(y, row, first + c, v, c < dim);
+}
+
+// Rounds heads of y that the block has written, if y is to be rounded.
+__device__ inline void round_heads(const Rows &y, int row, int head, int heads, int dim) {
+  if (!y.q) return;
+  sync_block();
+  round_written(y, row, head * dim, (head + heads) * dim, threadIdx.x / WARP, blockDim.x / WARP);
+}
+
+// Adds the pieces' sums of WIDTH columns from c0 on, of MIXED heads from h0 on, which lie in s.mix, and merges the chunks; the
+// row's first of the block's heads is number `head`. Of a chunk a warp has a head, a lane four columns, and rounds them; of a
+// stretch a thread has one, and no registers left to round it.
 template <int CHUNKS>
-__device__ inline void add_pieces(const Decode<CHUNKS> &s, const Rows &y, int h0, int heads, int c0, int dim, int visible) {
-  for (int e = threadIdx.x; e < Decode<CHUNKS>::MIXED * WIDTH; e += CHUNKS * THREADS) {
+__device__ inline void add_pieces(const Decode<CHUNKS> &s, const Rows &y, int row, int head, int h0, int heads, int c0, int dim, int visible) {
+  constexpr int EACH = CHUNKS == 1 ? 4 : 1;
+  const Out &out = s.out;
+  for (int e = EACH * threadIdx.x; e < min(Decode<CHUNKS>::MIXED, heads - h0) * WIDTH; e += EACH * CHUNKS * THREADS) {
     int j = e / WIDTH, c = e % WIDTH;
-    if (h0 + j >= heads || c0 + c >= dim) continue;
-    float a = 0.0f, peak = 0.0f, sum = 0.0f;
+    float a[EACH] = {}, peak = 0.0f, sum = 0.0f;
 #pragma unroll 1
     for (int k = 0; k < CHUNKS && k * ATTENTION_CHUNK < visible; k++) {
-      float next = s.mix[k * PIECES][j][c], next_peak, next_sum;
-      for (int w = 1; w < min(ceil_div(visible, BLOCK) - k * PIECES, PIECES); w++) next += s.mix[k * PIECES + w][j][c];
+      float next[EACH], next_peak, next_sum;
+#pragma unroll
+      for (int n = 0; n < EACH; n++) next[n] = s.mix[k * PIECES][j][c + n];
+      for (int w = 1; w < min(ceil_div(visible, BLOCK) - k * PIECES, PIECES); w++) {
+#pragma unroll
+        for (int n = 0; n < EACH; n++) next[n] += s.mix[k * PIECES + w][j][c + n];
+      }
       total(s.softmax[k], h0 + j, next_peak, next_sum);
       Merge m = merge(k == 0 ? next_peak : peak, next_peak);
-      a = k == 0 ? next : merged(m, a, next);
+#pragma unroll
+      for (int n = 0; n < EACH; n++) a[n] = k == 0 ? next[n] : merged(m, a[n], next[n]);
       sum = k == 0 ? next_sum : merged(m, sum, next_sum);
       peak = m.peak;
     }
-    const Out &out = s.out;
-    float *to = out.a + size_t(h0 + j) * out.stride;
-    float result = out.alone ? a / sum : a;
-    to[c0 + c] = result;
-    if (out.alone && y.q) round_columns<1>(y, out.at + (h0 + j) * out.stride + c0 + c, {result}, true);
+    float *to = out.a + size_t(h0 + j) * out.stride + c0;
+#pragma unroll
+    for (int n = 0; n < EACH; n++) {
+      if (out.alone) a[n] /= sum;
+      if (c0 + c + n < dim) to[c + n] = a[n];
+    }
+    if constexpr (CHUNKS == 1) {
+      if (out.alone) round_head(y, row, (head + h0 + j) * dim, c0 + c, dim, a);
+    }
     if (!out.alone && c0 + c == 0) to[dim] = peak, to[dim + 1] = sum;
   }
 }
@@ -83,8 +105,8 @@ __device__ inline void add_pieces(const Decode<CHUNKS> &s, const Rows &y, int h0
 // The weighted values of chunks of which `visible` positions are seen. A warp takes a piece, a lane four columns;
 // `block` is the warp's block of the cache. Weights lie in shared memory.
 template <int TYPE, int CHUNKS>
-__device__ inline void mix_chunks(Decode<CHUNKS> &s, const Side &values, const Rows &y, int kv_heads, int kv_head,
-                                  int block, int heads, int visible) {
+__device__ inline void mix_chunks(Decode<CHUNKS> &s, const Side &values, const Rows &y, int row, int head, int kv_heads, int kv_head, int block,
+                                  int heads, int visible) {
   constexpr int HEADS = Decode<CHUNKS>::HEADS, MIXED = Decode<CHUNKS>::MIXED;
   constexpr int AHEAD = CHUNKS == 1 ? 8 : 4;  // positions whose loads are under way together
   int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
@@ -120,7 +142,7 @@ __device__ inline void mix_chunks(Decode<CHUNKS> &s, const Side &values, const R
         *reinterpret_cast<float4 *>(&s.mix[warp][j][4 * lane]) = v;
       }
       sync_block();
-      add_pieces<CHUNKS>(s, y, h0, heads, c0, values.dim, visible);
+      add_pieces<CHUNKS>(s, y, row, head, h0, heads, c0, values.dim, visible);
     }
   }
 }
@@ -142,13 +164,12 @@ __device__ inline void decode(const Rows &y, float *partials, const float *qkv, 
   int heads = min(group.heads, group.size - part * group.heads), head = kv_head * group.size + part * group.heads;
   int table = batch.table_at[row], seen = batch.positions[row] + 1;
   size_t at = (size_t(row) * cache.q_heads + head) * dim, place = size_t(row) * gridDim.z + blockIdx.z;
-  Out out = {y.x + at, dim, results<CHUNKS>(batch, row) <= 1, at};
-  if (!out.alone) out = {partials + (place * cache.q_heads + head) * (dim + 2), dim + 2, false, 0};
+  Out out = {y.x + at, dim, results<CHUNKS>(batch, row) <= 1};
+  if (!out.alone) out = {partials + (place * cache.q_heads + head) * (dim + 2), dim + 2, false};
   if (table < 0) {
-    for (int c = threadIdx.x; blockIdx.z == 0 && c < heads * dim; c += CHUNKS * THREADS) {
-      out.a[c] = 0.0f;
-      if (y.q) round_columns<1>(y, at + c, {0.0f}, true);
-    }
+    if (blockIdx.z > 0) return;
+    for (int c = threadIdx.x; c < heads * dim; c += CHUNKS * THREADS) y.x[at + c] = 0.0f;
+    round_heads(y, row, head, heads, dim);
     return;
   }
   if (first >= seen) return;
@@ -169,31 +190,41 @@ __device__ inline void decode(const Rows &y, float *partials, const float *qkv, 
 #pragma unroll
   for (int j = 0; j < HEADS; j++) s.weights[threadIdx.x][j] = w[j];
   sync_block();
-  mix_chunks<TYPE, CHUNKS>(s, Side{cache.v, cache.v_scale, dim}, y, cache.kv_heads, kv_head, block, heads, visible);
+  mix_chunks<TYPE, CHUNKS>(s, Side{cache.v, cache.v_scale, dim}, y, row, head, cache.kv_heads, kv_head, block, heads, visible);
+  if (CHUNKS > 1 && out.alone) round_heads(y, row, head, heads, dim);
 }
 
-// y = A / L of the rows that left several results, in ascending order; MERGED threads a head.
+// y = A / L of the rows that left several results, in ascending order. A warp has a head, a lane four columns at a time.
 template <int CHUNKS>
 __device__ inline void merge_results(const Rows &y, const float *partials, const Batch &batch, int heads, int dim, const Share &share) {
-  constexpr int TOGETHER = CHUNKS * THREADS / MERGED;
-  int thread = threadIdx.x % MERGED;
-  for (int unit = share.index * TOGETHER + threadIdx.x / MERGED; unit < int(gridDim.x) * heads; unit += share.of * TOGETHER) {
+  constexpr int TOGETHER = CHUNKS * PIECES;
+  for (int unit = share.index * TOGETHER + threadIdx.x / WARP; unit < int(gridDim.x) * heads; unit += share.of * TOGETHER) {
     int row = unit / heads, head = unit % heads, count = results<CHUNKS>(batch, row);
     if (count <= 1) continue;
-    size_t at = size_t(unit) * dim, stride = size_t(heads) * (dim + 2);
+    size_t stride = size_t(heads) * (dim + 2);
     const float *from = partials + (size_t(row) * gridDim.z * heads + head) * (dim + 2);
-    for (int c = thread; c < dim; c += MERGED) {
-      float a = from[c], peak = from[dim], sum = from[dim + 1];
-#pragma unroll 4
+    for (int c0 = 0; c0 < dim; c0 += WIDTH) {
+      int c = c0 + 4 * int(threadIdx.x % WARP);
+      float a[4] = {}, peak = from[dim], sum = from[dim + 1];
+#pragma unroll
+      for (int n = 0; n < 4; n++) a[n] = c + n < dim ? from[c + n] : 0.0f;
+#pragma unroll 1
       for (int i = 1; i < count; i++) {
-        Merge m = merge(peak, from[i * stride + dim]);
-        sum = merged(m, sum, from[i * stride + dim + 1]);
-        a = merged(m, a, from[i * stride + c]);
+        const float *next = from + i * stride;
+        Merge m = merge(peak, next[dim]);
+        sum = merged(m, sum, next[dim + 1]);
+#pragma unroll
+        for (int n = 0; n < 4; n++) {
+          if (c + n < dim) a[n] = merged(m, a[n], next[c + n]);
+        }
         peak = m.peak;
       }
-      float result = a / sum;
-      y.x[at + c] = result;
-      if (y.q) round_columns<1>(y, at + c, {result}, true);
+#pragma unroll
+      for (int n = 0; n < 4; n++) {
+        a[n] /= sum;
+        if (c + n < dim) y.x[size_t(unit) * dim + c + n] = a[n];
+      }
+      round_head(y, row, head * dim, c, dim, a);
     }
   }
 }
@@ -201,8 +232,8 @@ __device__ inline void merge_results(const Rows &y, const float *partials, const
 // Chunks of each row for the heads of a group: CHUNKS a block, 1 or STRETCH. Grid (row, key and value head · parts of its
 // group, place in the context), a thread a position. qkv [rows, (q heads + 2 · kv heads) · dim], dim even and ≤ MAX_HEAD.
 // Leaves the row's y [q heads, dim], or, where several blocks work on the row, a, m and l in partials [row · gridDim.z + place,
-// q head, dim + 2], which the tail merges; padding gets 0. y is rounded too if it has y.q; heads are then whole runs, so that
-// the lanes of a warp stay together. Reads keys and values once, those of a stretch out of a cache for the parts of a group.
+// q head, dim + 2], which the tail merges; padding gets 0. y is rounded too if it has y.q; what shares a scale is then of one
+// head. Reads keys and values once, those of a stretch out of a cache for the parts of a group.
 template <int TYPE, int CHUNKS>
 __global__ void __launch_bounds__(CHUNKS *THREADS, CHUNKS == 1 ? 2 : 1)
 decode_kernel(Rows y, float *partials, const float *qkv, Cache cache, Batch batch, Group group, Tail tail) {
@@ -453,7 +484,7 @@ int launch_attention(Device *device, const Rows *y, const Rows *qkv, const Cache
   int places = stretches ? ceil_div(batch->chunks, STRETCH) : batch->chunks;
   if (rows <= TILED_ROWS && size_t(rows) * places <= size_t(partials->places)) {
     Rows to = *y;
-    if (dim % ROUNDED) to.q = nullptr;
+    if (!rounds(to) || dim % to.shared) to.q = nullptr;
     failed = (stretches ? launch_decode<TYPE, STRETCH> : launch_decode<TYPE, 1>)(device, to, qkv, cache, batch, partials);
     return failed || to.q == y->q ? failed : quantize(device, y);
   }

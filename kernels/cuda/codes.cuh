@@ -1,70 +1,89 @@
-// What the fields of quantized weights mean: 32 of them as signed bytes, with their scales and minima.
+// What the planes of quantized weights mean: a lane's share of a unit as signed bytes, with scales and minima.
 //
-// weight = scale · code − minimum, each step rounded to f32: the very numbers of blocks/*.rs, which also define the
-// fields. Offsets of a type (the 8 of Q4_0, say) are within the codes, which fit a signed byte. Fields lie in planes,
-// in the order of planes.rs; plane f begins on 256 bytes, so field f of block `at` is as aligned as its length.
+// weight = scale · code − minimum, each step rounded to f32: the very numbers of blocks/*.rs. Offsets of a type (the 8 of
+// Q4_0, say) are within the codes, which fit a signed byte. Scales of the K types and of IQ4_XS are small integers times a
+// float of the block; those of the others are floats.
+//
+// A unit has UNIT weights of a row: four runs of eight words of four. Of each run, lane t of four has words t and t + 4,
+// which is how tensor cores want them, so its share is 32 weights, and planes.rs has put them together. With a lane's word
+// 2r + k from half k of run r, its planes are, as far as a type has them:
+//   low four bits     16 bytes, word r: word 2r in the low, word 2r + 1 in the high half of each byte
+//   two bits           8 bytes, word r / 2: words 2r and 2r + 1 from bit 4 · (r % 2) on
+//   one bit            4 bytes: word i at bit i
+//   eight bits        32 bytes: the words
+// Plane f begins on 256 bytes, so a field is as aligned as its length.
 #pragma once
 
 #include "common.cuh"
 
 namespace CODER_NAMESPACE {
 
-constexpr int RUN = 32;  // weights that are taken apart together, and inputs that share a scale
+constexpr __host__ __device__ bool is_float(int type) { return type == F32 || type == F16 || type == BF16; }
 
-// What 32 weights are. With two scales, the first is of the first 16 weights.
+// A lane's share of a unit, of a type whose scales are integers: of a run each, or two, of its halves.
 template <int SCALES>
-struct Weights {
-  int code[RUN / 4];  // four signed bytes each, in the order of the inputs
-  float scale[SCALES];
-  float minimum[SCALES];  // not set for types that have none
+struct IntegerWeights {
+  int code[2 * UNIT_RUNS];
+  uint32_t scale[SCALES], minimum[SCALES];  // signed and unsigned bytes, in the order of the inputs
+  float d, m;                               // what they are times
 };
 
-// A type: runs of a file's block, scales of a run, whether there are minima, and words as they lie in memory. Taking a run
-// apart has two steps, so that a kernel can read one run while it works on another:
-//   read(plane, at, j, raw)  run `j` of block `at` of a part, counted from the part's first block
-//   unpack(raw, j, weights)
-template <int RUNS_, int SCALES_, bool MINIMA_, int LOW, int HIGH, int SMALL>
+// Of a type whose scales are floats: of each run a scale and what is added, as halves, as which they take less room.
+struct FloatWeights {
+  int code[2 * UNIT_RUNS];
+  uint32_t halves[UNIT_RUNS];
+};
+
+// A type: whether scales are integers, how many a run has, whether there are minima, and words as they lie in memory. Taking a
+// unit apart has two steps, so that a kernel can read one while it works on another:
+//   read(plane, unit, t, raw)    lane t's share of a unit, counted from the part's first; its row has an even number of them
+//                                if scales are integers
+//   unpack(raw, unit, weights)
+template <bool INTEGER_, int SCALES_, bool MINIMA_, int LOW, int HIGH, int SMALL>
 struct Layout {
-  static constexpr int RUNS = RUNS_, SCALES = SCALES_;
-  static constexpr bool MINIMA = MINIMA_;
-  using Of = Weights<SCALES_>;
+  static constexpr bool INTEGER = INTEGER_, MINIMA = MINIMA_;
+  static constexpr int SCALES = SCALES_;
+  using Of = std::conditional_t<INTEGER, IntegerWeights<SCALES>, FloatWeights>;
   using Planes = const uint8_t *const *;
   struct Raw {
-    uint32_t low[LOW];    // of the codes
-    uint32_t high[HIGH];  // bits that not all types have
-    uint32_t small[SMALL];  // scales, those of the block last
+    uint32_t low[LOW];      // bits of the codes
+    uint32_t high[HIGH];    // and those that lie apart
+    uint32_t small[SMALL];  // scales
   };
 };
 
 template <int TYPE>
 struct Codes;
 
-// Run `run` of a part, counted from its first.
-template <int TYPE>
-__device__ inline void read_run(const Part &part, size_t run, typename Codes<TYPE>::Raw &to) {
-  constexpr int RUNS = Codes<TYPE>::RUNS;
-  Codes<TYPE>::read(part.plane, run / RUNS, int(run % RUNS), to);
-}
-
-template <int TYPE>
-__device__ inline void unpack_run(const typename Codes<TYPE>::Raw &raw, size_t run, typename Codes<TYPE>::Of &to) {
-  Codes<TYPE>::unpack(raw, int(run % Codes<TYPE>::RUNS), to);
-}
-
-constexpr __host__ __device__ bool is_float(int type) { return type == F32 || type == F16 || type == BF16; }
-
 template <typename T>
 __device__ inline T field(const uint8_t *plane, size_t byte) {
   return *reinterpret_cast<const T *>(plane + byte);
 }
 
+// Bytes before number `n` of things of `bytes` bytes: units are counted in 32 bits, so that a product is one instruction.
+__device__ inline size_t before(uint32_t n, uint32_t bytes) { return size_t(n) * bytes; }
+
+// N words, read as wide as they are aligned.
 template <int N>
-__device__ inline void words(const uint8_t *plane, size_t byte, uint32_t (&to)[N]) {
+__device__ inline void words(const uint8_t *plane, size_t byte, uint32_t *to) {
+  if constexpr (N == 1) {
+    to[0] = field<uint32_t>(plane, byte);
+  } else if constexpr (N == 2) {
+    uint2 v = field<uint2>(plane, byte);
+    to[0] = v.x, to[1] = v.y;
+  } else {
 #pragma unroll
-  for (int i = 0; i < N; i += 4) {
-    uint4 v = field<uint4>(plane, byte + 4 * i);
-    to[i] = v.x, to[i + 1] = v.y, to[i + 2] = v.z, to[i + 3] = v.w;
+    for (int i = 0; i < N; i += 4) {
+      uint4 v = field<uint4>(plane, byte + 4 * i);
+      to[i] = v.x, to[i + 1] = v.y, to[i + 2] = v.z, to[i + 3] = v.w;
+    }
   }
+}
+
+// A lane's N words of a unit's 4N.
+template <int N>
+__device__ inline void share(const uint8_t *plane, uint32_t unit, int t, uint32_t *to) {
+  words<N>(plane, before(unit * 4 + t, 4 * N), to);
 }
 
 __device__ inline float low_half(uint32_t both) { return half_to_float(uint16_t(both)); }
@@ -76,32 +95,36 @@ __device__ inline int less(uint32_t bytes) {
   return int(((bytes | 0x80808080u) - OFFSET * 0x01010101u) ^ 0x80808080u);
 }
 
-// ---- 32 weights to a block
+// Bits of `word` from bit `from` on, moved to bit `to` of each byte; `mask` has them there.
+__device__ inline uint32_t moved(uint32_t word, int from, int to, uint32_t mask) {
+  return (from < to ? word << (to - from) : word >> (from - to)) & mask;
+}
 
-// Byte l of the nibbles has weight l low and weight l + 16 high; words 0 … 3 of the codes are the low ones.
-__device__ inline uint32_t nibbles(const uint32_t (&q)[4], int i) { return q[i % 4] >> i / 4 * 4 & 0x0F0F0F0Fu; }
+// Word i of a lane's eight, unsigned.
+__device__ inline uint32_t nibbles(const uint32_t *low, int i) { return low[i / 2] >> i % 2 * 4 & 0x0F0F0F0Fu; }
+__device__ inline uint32_t pairs(const uint32_t *two, int i, int to) { return moved(two[i / 4], i % 4 * 2, to, 0x03030303u << to); }
+__device__ inline uint32_t bits(uint32_t one, int i, int to) { return moved(one, i, to, 0x01010101u << to); }
 
-// Bit l of `high` is the fifth of weight l. The product puts four bits into four bytes.
-__device__ inline uint32_t fifth(uint32_t high, int i) { return (high >> 4 * i & 15) * 0x02040810u & 0x10101010u; }
+// ---- scales that are floats
 
-// Such a type: LOW words of codes, a fifth bit of each or none, and a scale, alone or with a minimum.
+// LOW words of codes a lane, a fifth bit of each or none, and for each run a scale, alone or with a minimum.
 template <int LOW, bool FIFTH, bool MINIMA>
-struct Plain : Layout<1, 1, MINIMA, LOW, 1, 1> {
-  using Base = Layout<1, 1, MINIMA, LOW, 1, 1>;
-  static __device__ inline void read(typename Base::Planes plane, size_t at, int, typename Base::Raw &to) {
-    words(plane[FIFTH ? 2 : 1], 4 * LOW * at, to.low);
-    if (FIFTH) to.high[0] = field<uint32_t>(plane[1], 4 * at);
-    to.small[0] = MINIMA ? field<uint32_t>(plane[0], 4 * at) : field<uint16_t>(plane[0], 2 * at);
+struct Plain : Layout<false, 1, MINIMA, LOW, 1, MINIMA ? 4 : 2> {
+  using Base = Layout<false, 1, MINIMA, LOW, 1, MINIMA ? 4 : 2>;
+  static __device__ inline void read(typename Base::Planes plane, uint32_t unit, int t, typename Base::Raw &to) {
+    share<LOW>(plane[FIFTH ? 2 : 1], unit, t, to.low);
+    if (FIFTH) share<1>(plane[1], unit, t, to.high);
+    words<MINIMA ? 4 : 2>(plane[0], before(unit, MINIMA ? 16 : 8), to.small);
   }
   static __device__ inline void scales(const typename Base::Raw &from, typename Base::Of &to) {
-    to.scale[0] = low_half(from.small[0]);
-    if (MINIMA) to.minimum[0] = -high_half(from.small[0]);
+#pragma unroll
+    for (int r = 0; r < UNIT_RUNS; r++) to.halves[r] = MINIMA ? from.small[r] : from.small[r / 2] >> r % 2 * 16;
   }
 };
 
 template <>
 struct Codes<Q4_0> : Plain<4, false, false> {
-  static __device__ inline void unpack(const Raw &from, int, Of &to) {
+  static __device__ inline void unpack(const Raw &from, uint32_t, Of &to) {
 #pragma unroll
     for (int i = 0; i < 8; i++) to.code[i] = less<8>(nibbles(from.low, i));
     scales(from, to);
@@ -110,7 +133,7 @@ struct Codes<Q4_0> : Plain<4, false, false> {
 
 template <>
 struct Codes<Q4_1> : Plain<4, false, true> {
-  static __device__ inline void unpack(const Raw &from, int, Of &to) {
+  static __device__ inline void unpack(const Raw &from, uint32_t, Of &to) {
 #pragma unroll
     for (int i = 0; i < 8; i++) to.code[i] = int(nibbles(from.low, i));
     scales(from, to);
@@ -119,25 +142,25 @@ struct Codes<Q4_1> : Plain<4, false, true> {
 
 template <>
 struct Codes<Q5_0> : Plain<4, true, false> {
-  static __device__ inline void unpack(const Raw &from, int, Of &to) {
+  static __device__ inline void unpack(const Raw &from, uint32_t, Of &to) {
 #pragma unroll
-    for (int i = 0; i < 8; i++) to.code[i] = less<16>(nibbles(from.low, i) | fifth(from.high[0], i));
+    for (int i = 0; i < 8; i++) to.code[i] = less<16>(nibbles(from.low, i) | bits(from.high[0], i, 4));
     scales(from, to);
   }
 };
 
 template <>
 struct Codes<Q5_1> : Plain<4, true, true> {
-  static __device__ inline void unpack(const Raw &from, int, Of &to) {
+  static __device__ inline void unpack(const Raw &from, uint32_t, Of &to) {
 #pragma unroll
-    for (int i = 0; i < 8; i++) to.code[i] = int(nibbles(from.low, i) | fifth(from.high[0], i));
+    for (int i = 0; i < 8; i++) to.code[i] = int(nibbles(from.low, i) | bits(from.high[0], i, 4));
     scales(from, to);
   }
 };
 
 template <>
 struct Codes<Q8_0> : Plain<8, false, false> {
-  static __device__ inline void unpack(const Raw &from, int, Of &to) {
+  static __device__ inline void unpack(const Raw &from, uint32_t, Of &to) {
 #pragma unroll
     for (int i = 0; i < 8; i++) to.code[i] = int(from.low[i]);
     scales(from, to);
@@ -146,8 +169,8 @@ struct Codes<Q8_0> : Plain<8, false, false> {
 
 // ---- the types whose nibbles are places in a table
 
-// Values of the nibbles of 16 bytes that lie as in Q4_0. Eight nibbles of a word are looked up in both halves of the
-// table by their low three bits, then chosen by the fourth; even places are the word's low nibbles, odd the high.
+// Values of a lane's nibbles. Eight nibbles of a word are looked up in both halves of the table by their low three bits, then
+// chosen by the fourth; even places are the word's low nibbles, odd the high.
 __device__ inline void table_values(const uint32_t (&q)[4], int (&to)[8]) {
   constexpr uint32_t VALUES[4] = {0xBFAD9881u, 0xF6EADDCFu, 0x26190D01u, 0x71594535u};
 #pragma unroll
@@ -158,137 +181,128 @@ __device__ inline void table_values(const uint32_t (&q)[4], int (&to)[8]) {
       uint32_t low = permute(VALUES[0], VALUES[1], q[i] >> 16 * k), high = permute(VALUES[2], VALUES[3], q[i] >> 16 * k);
       found[k] = permute(low, high, half >> 16 * k);
     }
-    to[i] = int(permute(found[0], found[1], 0x6420));
-    to[i + 4] = int(permute(found[0], found[1], 0x7531));
+    to[2 * i] = int(permute(found[0], found[1], 0x6420));
+    to[2 * i + 1] = int(permute(found[0], found[1], 0x7531));
   }
 }
 
 template <>
 struct Codes<IQ4_NL> : Plain<4, false, false> {
-  static __device__ inline void unpack(const Raw &from, int, Of &to) {
+  static __device__ inline void unpack(const Raw &from, uint32_t, Of &to) {
     table_values(from.low, to.code);
     scales(from, to);
   }
 };
 
+// ---- scales that are integers, two units to a block
+
+// d, then two high bits of each scale; then their four low bits.
 template <>
-struct Codes<IQ4_XS> : Layout<8, 1, false, 4, 1, 2> {
-  static __device__ inline void read(Planes plane, size_t at, int j, Raw &to) {
-    words(plane[1], 128 * at + 16 * j, to.low);
-    uint2 head = field<uint2>(plane[0], 8 * at);
-    to.small[0] = head.y, to.small[1] = head.x;
+struct Codes<IQ4_XS> : Layout<true, 1, false, 4, 1, 2> {
+  static __device__ inline void read(Planes plane, uint32_t unit, int t, Raw &to) {
+    share<4>(plane[1], unit, t, to.low);
+    words<2>(plane[0], before(unit / 2, 8), to.small);
   }
-  static __device__ inline void unpack(const Raw &from, int j, Of &to) {
+  static __device__ inline void unpack(const Raw &from, uint32_t unit, Of &to) {
     table_values(from.low, to.code);
-    int scale = int(from.small[0] >> 4 * j & 15) | int(from.small[1] >> (16 + 2 * j) & 3) << 4;
-    to.scale[0] = low_half(from.small[1]) * float(scale - 32);
+    uint32_t low = from.small[1] >> (unit % 2 * 16), high = from.small[0] >> (16 + unit % 2 * 8), bytes = 0;
+#pragma unroll
+    for (int r = 0; r < UNIT_RUNS; r++) bytes |= ((low >> 4 * r & 15) | (high >> 2 * r & 3) << 4) << 8 * r;
+    to.scale[0] = uint32_t(less<32>(bytes));
+    to.d = low_half(from.small[0]);
   }
 };
 
-// ---- 256 weights to a block
-
-// Scale and minimum of run j of Q4_K and Q5_K in twelve bytes, see `scale_min` in blocks/k.rs.
-__device__ inline void six_bits(const uint32_t (&small)[4], int j, Weights<1> &to) {
-  int shift = 8 * (j & 3);
-  uint32_t a = small[0] >> shift, b = small[1] >> shift, c = small[2] >> shift;
-  uint32_t scale = j < 4 ? a & 63 : (c & 15) | (a >> 2 & 48);
-  uint32_t minimum = j < 4 ? b & 63 : (c >> 4 & 15) | (b >> 2 & 48);
-  to.scale[0] = low_half(small[3]) * float(int(scale));
-  to.minimum[0] = high_half(small[3]) * float(int(minimum));
-}
-
-__device__ inline void read_six_bits(const uint8_t *const *plane, size_t at, uint32_t (&small)[4]) {
-#pragma unroll
-  for (int i = 0; i < 3; i++) small[i] = field<uint32_t>(plane[1], 12 * at + 4 * i);
-  small[3] = field<uint32_t>(plane[0], 4 * at);
+// Q4_K's and Q5_K's: d, m, and six bits each of eight scales and minima in twelve bytes, see `scale_min` in blocks/k.rs.
+__device__ inline void six_bits(const uint32_t (&small)[4], bool last, IntegerWeights<1> &to) {
+  to.scale[0] = last ? (small[3] & 0x0F0F0F0Fu) | (small[1] >> 2 & 0x30303030u) : small[1] & 0x3F3F3F3Fu;
+  to.minimum[0] = last ? (small[3] >> 4 & 0x0F0F0F0Fu) | (small[2] >> 2 & 0x30303030u) : small[2] & 0x3F3F3F3Fu;
+  to.d = low_half(small[0]), to.m = high_half(small[0]);
 }
 
 template <>
-struct Codes<Q4_K> : Layout<8, 1, true, 8, 1, 4> {
-  static __device__ inline void read(Planes plane, size_t at, int j, Raw &to) {
-    words(plane[2], 128 * at + 32 * (j / 2), to.low);
-    read_six_bits(plane, at, to.small);
+struct Codes<Q4_K> : Layout<true, 1, true, 4, 1, 4> {
+  static __device__ inline void read(Planes plane, uint32_t unit, int t, Raw &to) {
+    share<4>(plane[1], unit, t, to.low);
+    words<4>(plane[0], before(unit / 2, 16), to.small);
   }
-  static __device__ inline void unpack(const Raw &from, int j, Of &to) {
+  static __device__ inline void unpack(const Raw &from, uint32_t unit, Of &to) {
 #pragma unroll
-    for (int i = 0; i < 8; i++) to.code[i] = int(from.low[i] >> 4 * (j & 1) & 0x0F0F0F0Fu);
-    six_bits(from.small, j, to);
+    for (int i = 0; i < 8; i++) to.code[i] = int(nibbles(from.low, i));
+    six_bits(from.small, unit % 2, to);
   }
 };
 
 template <>
-struct Codes<Q5_K> : Layout<8, 1, true, 8, 8, 4> {
-  static __device__ inline void read(Planes plane, size_t at, int j, Raw &to) {
-    words(plane[3], 128 * at + 32 * (j / 2), to.low);
-    words(plane[2], 32 * at, to.high);
-    read_six_bits(plane, at, to.small);
+struct Codes<Q5_K> : Layout<true, 1, true, 4, 1, 4> {
+  static __device__ inline void read(Planes plane, uint32_t unit, int t, Raw &to) {
+    share<4>(plane[2], unit, t, to.low);
+    share<1>(plane[1], unit, t, to.high);
+    words<4>(plane[0], before(unit / 2, 16), to.small);
   }
-  static __device__ inline void unpack(const Raw &from, int j, Of &to) {
+  static __device__ inline void unpack(const Raw &from, uint32_t unit, Of &to) {
 #pragma unroll
-    for (int i = 0; i < 8; i++) {
-      to.code[i] = int((from.low[i] >> 4 * (j & 1) & 0x0F0F0F0Fu) | (from.high[i] >> j & 0x01010101u) << 4);
-    }
-    six_bits(from.small, j, to);
+    for (int i = 0; i < 8; i++) to.code[i] = int(nibbles(from.low, i) | bits(from.high[0], i, 4));
+    six_bits(from.small, unit % 2, to);
   }
 };
 
+// A scale and a minimum of each 16 in a byte.
 template <>
-struct Codes<Q2_K> : Layout<8, 2, true, 8, 1, 2> {
-  static __device__ inline void read(Planes plane, size_t at, int j, Raw &to) {
-    words(plane[2], 64 * at + 32 * (j / 4), to.low);
-    to.small[0] = field<uint16_t>(plane[1], 16 * at + 2 * j);
-    to.small[1] = field<uint32_t>(plane[0], 4 * at);
+struct Codes<Q2_K> : Layout<true, 2, true, 2, 1, 3> {
+  static __device__ inline void read(Planes plane, uint32_t unit, int t, Raw &to) {
+    share<2>(plane[2], unit, t, to.low);
+    words<2>(plane[1], before(unit, 8), to.small);
+    to.small[2] = field<uint32_t>(plane[0], before(unit / 2, 4));
   }
-  static __device__ inline void unpack(const Raw &from, int j, Of &to) {
+  static __device__ inline void unpack(const Raw &from, uint32_t, Of &to) {
 #pragma unroll
-    for (int i = 0; i < 8; i++) to.code[i] = int(from.low[i] >> 2 * (j & 3) & 0x03030303u);
-    float d = low_half(from.small[1]), m = high_half(from.small[1]);
+    for (int i = 0; i < 8; i++) to.code[i] = int(pairs(from.low, i, 0));
 #pragma unroll
     for (int s = 0; s < 2; s++) {
-      to.scale[s] = d * float(int(from.small[0] >> 8 * s & 15));
-      to.minimum[s] = m * float(int(from.small[0] >> (8 * s + 4) & 15));
+      to.scale[s] = from.small[s] & 0x0F0F0F0Fu, to.minimum[s] = from.small[s] >> 4 & 0x0F0F0F0Fu;
     }
+    to.d = low_half(from.small[2]), to.m = high_half(from.small[2]);
   }
 };
 
+// Of scale i of sixteen, byte i % 8 has the low bits, byte 8 + i % 4 the high ones.
 template <>
-struct Codes<Q3_K> : Layout<8, 2, false, 8, 8, 3> {
-  // Runs of 16 are 2j and 2j + 1. Their scales' low bits are in bytes run % 8, the high bits in bytes 8 + run % 4.
-  static __device__ inline void read(Planes plane, size_t at, int j, Raw &to) {
-    words(plane[3], 64 * at + 32 * (j / 4), to.low);
-    words(plane[2], 32 * at, to.high);
-    to.small[0] = field<uint32_t>(plane[1], 12 * at + (j & 2) * 2);
-    to.small[1] = field<uint32_t>(plane[1], 12 * at + 8);
-    to.small[2] = field<uint16_t>(plane[0], 2 * at);
+struct Codes<Q3_K> : Layout<true, 2, false, 2, 1, 4> {
+  static __device__ inline void read(Planes plane, uint32_t unit, int t, Raw &to) {
+    share<2>(plane[3], unit, t, to.low);
+    share<1>(plane[2], unit, t, to.high);
+#pragma unroll
+    for (int i = 0; i < 3; i++) to.small[i] = field<uint32_t>(plane[1], before(unit / 2, 12) + 4 * i);
+    to.small[3] = field<uint16_t>(plane[0], before(unit / 2, 2));
   }
-  static __device__ inline void unpack(const Raw &from, int j, Of &to) {
+  static __device__ inline void unpack(const Raw &from, uint32_t unit, Of &to) {
 #pragma unroll
-    for (int i = 0; i < 8; i++) {
-      to.code[i] = less<4>((from.low[i] >> 2 * (j & 3) & 0x03030303u) | (from.high[i] >> j & 0x01010101u) << 2);
+    for (int i = 0; i < 8; i++) to.code[i] = less<4>(pairs(from.low, i, 0) | bits(from.high[0], i, 2));
+    int shift = int(unit % 2) * 4;
+#pragma unroll
+    for (int s = 0; s < 2; s++) {
+      uint32_t low = from.small[s] >> shift & 0x0F0F0F0Fu, high = from.small[2] >> (shift + 2 * s) & 0x03030303u;
+      to.scale[s] = uint32_t(less<32>(low | high << 4));
     }
-    uint32_t low = from.small[0] >> (16 * (j & 1) + j / 4 * 4), high = from.small[1] >> (16 * (j & 1) + j / 2 * 2);
-    float d = low_half(from.small[2]);
-#pragma unroll
-    for (int s = 0; s < 2; s++) to.scale[s] = d * float(int((low >> 8 * s & 15) | (high >> 8 * s & 3) << 4) - 32);
+    to.d = low_half(from.small[3]);
   }
 };
 
+// A signed byte for each 16.
 template <>
-struct Codes<Q6_K> : Layout<8, 2, false, 8, 8, 2> {
-  static __device__ inline void read(Planes plane, size_t at, int j, Raw &to) {
-    words(plane[3], 128 * at + 64 * (j / 4) + 32 * (j & 1), to.low);
-    words(plane[2], 64 * at + 32 * (j / 4), to.high);
-    to.small[0] = field<uint16_t>(plane[1], 16 * at + 2 * j);
-    to.small[1] = field<uint16_t>(plane[0], 2 * at);
+struct Codes<Q6_K> : Layout<true, 2, false, 4, 2, 3> {
+  static __device__ inline void read(Planes plane, uint32_t unit, int t, Raw &to) {
+    share<4>(plane[3], unit, t, to.low);
+    share<2>(plane[2], unit, t, to.high);
+    words<2>(plane[1], before(unit, 8), to.small);
+    to.small[2] = field<uint16_t>(plane[0], before(unit / 2, 2));
   }
-  static __device__ inline void unpack(const Raw &from, int j, Of &to) {
+  static __device__ inline void unpack(const Raw &from, uint32_t, Of &to) {
 #pragma unroll
-    for (int i = 0; i < 8; i++) {
-      to.code[i] = less<32>((from.low[i] >> 2 * (j & 2) & 0x0F0F0F0Fu) | (from.high[i] >> 2 * (j & 3) & 0x03030303u) << 4);
-    }
-    float d = low_half(from.small[1]);
-#pragma unroll
-    for (int s = 0; s < 2; s++) to.scale[s] = d * float(int8_t(from.small[0] >> 8 * s));
+    for (int i = 0; i < 8; i++) to.code[i] = less<32>(nibbles(from.low, i) | pairs(from.high, i, 4));
+    to.scale[0] = from.small[0], to.scale[1] = from.small[1];
+    to.d = low_half(from.small[2]);
   }
 };
 
@@ -302,25 +316,24 @@ __device__ inline float number(const uint8_t *plane, size_t at) {
   return TYPE == F16 ? half_to_float(bits) : as_float(uint32_t(bits) << 16);
 }
 
-// Calls `launcher<TYPE>(…)` for the part's type.
-#define CODER_BY_TYPE(type, launcher, ...)                         \
-  switch (type) {                                                  \
-    case F32: return launcher<F32>(__VA_ARGS__);                   \
-    case F16: return launcher<F16>(__VA_ARGS__);                   \
-    case BF16: return launcher<BF16>(__VA_ARGS__);                 \
-    case Q4_0: return launcher<Q4_0>(__VA_ARGS__);                 \
-    case Q4_1: return launcher<Q4_1>(__VA_ARGS__);                 \
-    case Q5_0: return launcher<Q5_0>(__VA_ARGS__);                 \
-    case Q5_1: return launcher<Q5_1>(__VA_ARGS__);                 \
-    case Q8_0: return launcher<Q8_0>(__VA_ARGS__);                 \
-    case Q2_K: return launcher<Q2_K>(__VA_ARGS__);                 \
-    case Q3_K: return launcher<Q3_K>(__VA_ARGS__);                 \
-    case Q4_K: return launcher<Q4_K>(__VA_ARGS__);                 \
-    case Q5_K: return launcher<Q5_K>(__VA_ARGS__);                 \
-    case Q6_K: return launcher<Q6_K>(__VA_ARGS__);                 \
-    case IQ4_NL: return launcher<IQ4_NL>(__VA_ARGS__);             \
-    case IQ4_XS: return launcher<IQ4_XS>(__VA_ARGS__);             \
-    default: return refuse("weights of a type that no kernel knows"); \
-  }
+// Calls `launcher<TYPE>(…)` for the part's type, of those that numbers or codes have.
+#define CODER_FLOATS(launcher, ...)              \
+  case F32: return launcher<F32>(__VA_ARGS__);   \
+  case F16: return launcher<F16>(__VA_ARGS__);   \
+  case BF16: return launcher<BF16>(__VA_ARGS__);
+#define CODER_CODES(launcher, ...)                   \
+  case Q4_0: return launcher<Q4_0>(__VA_ARGS__);     \
+  case Q4_1: return launcher<Q4_1>(__VA_ARGS__);     \
+  case Q5_0: return launcher<Q5_0>(__VA_ARGS__);     \
+  case Q5_1: return launcher<Q5_1>(__VA_ARGS__);     \
+  case Q8_0: return launcher<Q8_0>(__VA_ARGS__);     \
+  case Q2_K: return launcher<Q2_K>(__VA_ARGS__);     \
+  case Q3_K: return launcher<Q3_K>(__VA_ARGS__);     \
+  case Q4_K: return launcher<Q4_K>(__VA_ARGS__);     \
+  case Q5_K: return launcher<Q5_K>(__VA_ARGS__);     \
+  case Q6_K: return launcher<Q6_K>(__VA_ARGS__);     \
+  case IQ4_NL: return launcher<IQ4_NL>(__VA_ARGS__); \
+  case IQ4_XS: return launcher<IQ4_XS>(__VA_ARGS__);
+#define CODER_UNKNOWN default: return refuse("weights of a type that no kernel knows");
 
 }  // namespace CODER_NAMESPACE

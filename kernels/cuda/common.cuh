@@ -8,8 +8,11 @@
 //   shuffle(v, lane) shuffle_xor(v, mask) v of another lane of the warp; all 32 lanes take part
 //   vote_any(p)                           whether p is true in any lane
 //   permute(a, b, selector)               byte i is byte (selector >> 4i & 7) of the eight of a and b
+//   signed_byte(word, i)                  byte i of the word, as a number
 //   dot4(a, b, c)                         c + Σ a.i8[j] · b.i8[j], j < 4
-//   mma_16x8x32(d, a, b) mma_16x8x16      d += a · b of one warp: int8 in PTX's fragments of mma.m16n8k32 and k16, i32 sums
+//   mma_16x8x32(d, a, b, c) mma_16x8x16   d = a · b + c of one warp, c everywhere: int8 in PTX's fragments of mma.m16n8k32 and
+//                                         k16, i32 sums
+//   mma_16x8x8(d, a, b, c)                the same of halves, two to a word, in the fragments of m16n8k8, f32 sums
 //   copy_async_16(shared, global)         16 bytes without a register; copy_async_commit(), copy_async_wait<N>()
 //   __grid_constant__                     of an operand by value: read in place, also by an index, and not copied
 //   shared<T>()                           the block's shared memory as a T, the only way to have any
@@ -36,6 +39,9 @@
 namespace CODER_NAMESPACE {
 
 constexpr int WARP = 32;
+
+// Columns that products of quantized weights go by: a run, and four of them.
+constexpr int RUN = 32, UNIT = 128, UNIT_RUNS = UNIT / RUN;
 
 constexpr __host__ __device__ int ceil_div(int a, int b) { return (a + b - 1) / b; }
 

@@ -28,9 +28,8 @@ __global__ void swiglu_kernel(Rows y, const float *gate_up) {
   const float *row = gate_up + size_t(blockIdx.x) * 2 * ffn + c;
   float4 g = *reinterpret_cast<const float4 *>(row), u = *reinterpret_cast<const float4 *>(row + ffn);
   const float v[4] = {gated(g.x, u.x), gated(g.y, u.y), gated(g.z, u.z), gated(g.w, u.w)};
-  size_t at = size_t(blockIdx.x) * ffn + c;
-  if (here < ffn) *reinterpret_cast<float4 *>(y.x + at) = make_float4(v[0], v[1], v[2], v[3]);
-  round_columns(y, at, v, here < ffn);
+  if (here < ffn) *reinterpret_cast<float4 *>(y.x + size_t(blockIdx.x) * ffn + c) = make_float4(v[0], v[1], v[2], v[3]);
+  round_columns(y, blockIdx.x, c, v, here < ffn);
 }
 
 // The same for rows of any length, without a rounding. A thread a column.
@@ -55,7 +54,7 @@ int bias(Device *device, const Rows *x, const float *b) { return launch_add(devi
 int swiglu(Device *device, const Rows *y, const Rows *gate_up) {
   if (gate_up->rows == 0) return OK;
   if (gate_up->cols != 2 * y->cols) return refuse("swiglu: rows are not gate and up");
-  if (y->q != nullptr && y->cols % ROUNDED == 0) {
+  if (rounds(*y)) {
     dim3 grid(gate_up->rows, ceil_div(y->cols, 4 * THREADS));
     return launch(device, "swiglu", swiglu_kernel, grid, THREADS, 0, *y, gate_up->x);
   }

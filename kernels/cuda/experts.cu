@@ -54,7 +54,7 @@ int route(Device *device, const Routes *routes, const Rows *logits) {
   if (!routable(*routes)) return refuse("more than `1024` experts, or not from `1` to `32` of them for a row");
   if (routes->rows == 0) return OK;
   int failed = launch(device, "route", route_kernel, dim3(routes->rows), WARP, 0, *routes, logits->x);
-  if (failed != OK || routes->rows <= FEW_ROWS) return failed;
+  if (failed != OK || routes->rows <= FEW_ROUTED) return failed;
   int entries = routes->rows * routes->top_k;
   return launch(device, "route sort", sort_kernel, dim3(routes->experts), WARP, 0, *routes, entries);
 }

@@ -1,196 +1,158 @@
-// What the kernels of few rows share: weights stream by once, unpacked in registers, and memory is what limits.
+// What the kernels of few rows share: 16 outputs of up to 8 entries, or up to 16, which are two tiles. Weights stream by once,
+// unpacked in registers into the fragments of tensor cores, and memory is what limits.
 //
-// A warp makes some outputs of some rows: lane l has runs l, l + 32, …, so eight lanes have a segment. Each run of weights is
-// read one step ahead.
+// Warp g of SUMS has the tiles' sums g, of units g, g + SUMS, …; each unit of weights is read one step ahead.
 #pragma once
 
 #include "matmul.cuh"
+#include "units.cuh"
 
 namespace CODER_NAMESPACE {
 
-constexpr int WARPS = 4;
+// The sums of tiles. Four more than there are outputs, so that a warp's lanes write to different banks.
+template <int TILES>
+struct Totals {
+  float sum[SUMS][TILES * TILE_ENTRIES][TILE_OUTPUTS + 4];
+};
 
-// Blocks of WARPS that a multiprocessor should hold: 80 registers a thread (some types need more), 128 or 168, which loads under
-// way are to fill. Without a bound the compiler aims lower on its own account, and spills.
-constexpr __host__ __device__ int resident(int type, int rows) {
-  bool large = type == Q2_K || (rows == 2 && (type == Q3_K || type == Q4_K || type == Q5_K || type == Q6_K));
-  return rows <= 2 ? (large ? 5 : 6) : rows <= 4 ? 4 : 3;
+constexpr int MOST_TILES = FEW_ROWS / TILE_ENTRIES;
+static_assert(MOST_TILES == 2, "kernels are made for one tile and for two");
+
+// Rows of x that a lane's fragments of a tile are of, -1 for none: codes of the one, scales of the others.
+struct InputRows {
+  int code, scale[2];
+};
+
+// Entries of a block: those of a product of few rows, or one with an expert.
+struct BlockEntries {
+  int first, count;
+};
+
+__device__ inline BlockEntries entries_of(const Product &p, int group) {
+  return p.expert ? BlockEntries{group, 1} : BlockEntries{0, p.entries};
 }
 
-// Outputs that a warp makes together: loads in flight where there are few rows to work on. A run of floats is enough of them,
-// and float weights are often small, such as a router's: then as many warps as there can be.
-constexpr __host__ __device__ int outputs_of(int type, int rows) { return rows <= 2 && !is_float(type) ? 2 : 1; }
+// Blocks of one tile of outputs.
+inline int groups_of(const Product &p) { return p.expert ? p.entries : 1; }
+inline int tiles_of(const Product &p) { return p.expert ? 1 : ceil_div(p.entries, TILE_ENTRIES); }
 
-// N numbers of a float row from `at` on, zero from `left` on. `wide`: rows are whole 16 bytes, and so are N numbers.
-template <int TYPE, int N>
-__device__ inline void numbers(const uint8_t *plane, size_t at, int left, bool wide, float (&to)[N]) {
-  constexpr int BYTES = TYPE == F32 ? 4 : 2, EACH = 16 / BYTES;
-  if (wide && left > 0) {
+// Entries of several tiles have no experts, and read rows of their own.
+template <int TILES>
+__device__ inline InputRows rows_of(const Product &p, const BlockEntries &entries, int tile) {
+  int lane = threadIdx.x % WARP, first = tile * TILE_ENTRIES;
+  const int e[3] = {first + lane / 4, first + lane % 4 * 2, first + lane % 4 * 2 + 1};
+  int row[3];
 #pragma unroll
-    for (int i = 0; i < N; i += EACH) {
-      uint4 v = field<uint4>(plane, BYTES * (at + i));
-      const uint32_t word[4] = {v.x, v.y, v.z, v.w};
-#pragma unroll
-      for (int k = 0; k < EACH; k++) {
-        if (TYPE == F32) to[i + k] = as_float(word[k]);
-        if (TYPE == F16) to[i + k] = half_to_float(uint16_t(word[k / 2 % 4] >> k % 2 * 16));
-        if (TYPE == BF16) to[i + k] = as_float(word[k / 2 % 4] >> k % 2 * 16 << 16);
-      }
-    }
-  } else {
-#pragma unroll
-    for (int i = 0; i < N; i++) to[i] = i < left ? number<TYPE>(plane, at + i) : 0.0f;
+  for (int i = 0; i < 3; i++) {
+    int own = TILES == 1 ? (entries.first + e[i]) / p.sharing : e[i];
+    row[i] = e[i] < entries.count ? own : -1;
   }
+  return {row[0], {row[1], row[2]}};
 }
 
-// How a warp works on one run of an output: `Raw` is what it reads ahead of it, `values` are the run's with each of the
-// rows, `row` are theirs in x.
-template <int TYPE, int ROWS, bool FLOAT = is_float(TYPE)>
-struct RunOf {
+// Unit `unit` of rows of x that have `units`; zero for rows that are not there.
+template <int TYPE>
+__device__ inline void load(const Rows &x, const InputRows &rows, int units, int unit, int t, Inputs<TYPE> &to) {
   using C = Codes<TYPE>;
-  using Raw = typename C::Raw;
-
-  static __device__ inline void read(const Product &p, const Part &part, size_t o, int b, Raw &to) {
-    read_run<TYPE>(part, o * (p.x.cols / RUN) + b, to);
+  uint32_t code[2 * UNIT_RUNS] = {};
+  to = {};
+  if (rows.code >= 0) {
+    uint32_t at = uint32_t(rows.code) * units + unit;
+    share<2 * UNIT_RUNS>(reinterpret_cast<const uint8_t *>(x.q), at, t, code);
+    if constexpr (C::INTEGER && C::MINIMA) to.sum = x.sum[at * UNIT_RUNS + t];
   }
-
-  static __device__ inline void values(const Product &p, const Part &, const Raw &raw, size_t, int b, const size_t (&row)[ROWS], float *v) {
-    typename C::Of w;
-    unpack_run<TYPE>(raw, b, w);
 #pragma unroll
-    for (int r = 0; r < ROWS; r++) {
-      size_t run = row[r] * (p.x.cols / RUN) + b;
-      const int4 *q = reinterpret_cast<const int4 *>(p.x.q + run * RUN);
-      int4 lo = q[0], hi = q[1];
-      int x[8] = {lo.x, lo.y, lo.z, lo.w, hi.x, hi.y, hi.z, hi.w}, dots[2] = {};
+  for (int i = 0; i < 2 * UNIT_RUNS; i++) to.code[i] = int(code[i]);
 #pragma unroll
-      for (int i = 0; i < 8; i++) dots[i / 4] = dot4(w.code[i], x[i], dots[i / 4]);
-      int2 sums = C::MINIMA ? reinterpret_cast<const int2 *>(p.x.sum)[run] : make_int2(0, 0);
-      float dot[C::SCALES], sum[C::SCALES];
-      if constexpr (C::SCALES == 1) {
-        dot[0] = float(dots[0] + dots[1]), sum[0] = float(sums.x + sums.y);
-      } else {
-        dot[0] = float(dots[0]), dot[1] = float(dots[1]), sum[0] = float(sums.x), sum[1] = float(sums.y);
-      }
-      v[r] = run_value<TYPE>(w.scale, w.minimum, dot, sum, p.x.scale[run]);
-    }
-  }
-};
-
-// The float types read nothing ahead: 32 numbers are too many registers.
-template <int TYPE, int ROWS>
-struct RunOf<TYPE, ROWS, true> {
-  struct Raw {};
-
-  static __device__ inline void read(const Product &, const Part &, size_t, int, Raw &) {}
-
-  static __device__ inline void values(const Product &p, const Part &part, const Raw &, size_t o, int b, const size_t (&row)[ROWS], float *v) {
-    constexpr int N = TYPE == F32 ? 4 : 8;
-    int cols = p.x.cols;
-    bool wide = cols % N == 0;
-#pragma unroll
-    for (int r = 0; r < ROWS; r++) v[r] = 0.0f;
-#pragma unroll
-    for (int i = 0; i < RUN; i += N) {
-      int c = b * RUN + i, left = cols - c;
-      float w[N], x[N];
-      numbers<TYPE>(part.plane[0], o * cols + c, left, wide, w);
-#pragma unroll
-      for (int r = 0; r < ROWS; r++) {
-        numbers<F32>(reinterpret_cast<const uint8_t *>(p.x.x), row[r] * cols + c, left, wide, x);
-#pragma unroll
-        for (int k = 0; k < N; k++) v[r] = fmaf(w[k], x[k], v[r]);
-      }
-    }
-  }
-};
-
-// The trees of N ≤ 8 values over each eight lanes. While there are several, each step sends half of them away and
-// keeps the other half, so lane l is left with value `place(l)` and N costs few more shuffles than 1.
-template <int N>
-__device__ inline float tree(float (&v)[N], int lane) {
-  int n = N;
-#pragma unroll
-  for (int m = 1; m < SEGMENT; m *= 2) {
-    bool upper = lane & m;
-    if (n > 1) {
-      n /= 2;
-#pragma unroll
-      for (int i = 0; i < n; i++) {
-        float sent = upper ? v[i] : v[i + n], kept = upper ? v[i + n] : v[i];
-        v[i] = kept + shuffle_xor(sent, m);
-      }
+  for (int k = 0; k < 2; k++) {
+    if (rows.scale[k] < 0) continue;
+    uint32_t at = (uint32_t(rows.scale[k]) * units + unit) * UNIT_RUNS;
+    if constexpr (C::INTEGER) {
+      to.scale[k] = x.scale[at];
     } else {
-      v[0] += shuffle_xor(v[0], m);
+      uint32_t scales[UNIT_RUNS], sums[UNIT_RUNS];
+      words<UNIT_RUNS>(reinterpret_cast<const uint8_t *>(x.scale), before(at, 4), scales);
+      if (C::MINIMA) words<UNIT_RUNS>(reinterpret_cast<const uint8_t *>(x.sum), before(at, 4), sums);
+#pragma unroll
+      for (int r = 0; r < UNIT_RUNS; r++) {
+        to.scale[k][r] = as_float(scales[r]);
+        if (C::MINIMA) to.sum[k][r] = both_halves(sums[r]);
+      }
     }
   }
-  return v[0];
 }
 
-// The value that lane l < N holds after `tree`: l with its bits in reverse.
-template <int N>
-__device__ inline int place(int lane) {
-  int at = 0;
+// Sums g of outputs `first` … of a part, which has `own` of them from number `from` on, with the rows of x that `rows` gives for a
+// tile.
+template <int TYPE, int TILES, typename F>
+__device__ inline void sum_units(const Rows &x, const Part &part, size_t from, int first, int own, F rows, int g,
+                                 float (&sum)[TILES][4]) {
+  using C = Codes<TYPE>;
+  int units = ceil_div(x.cols, UNIT), lane = threadIdx.x % WARP, t = lane % 4;
+  if (g >= units) return;
+  uint32_t o[2];
+  typename C::Raw raw[2];
 #pragma unroll
-  for (int m = 1; m < N; m *= 2) at = at * 2 + ((lane & m) != 0);
-  return at;
-}
-
-// The products of outputs o with entries' rows `row` of x, in all lanes; lane l < OUTPUTS · ROWS holds number place<…>(l), of
-// output number / ROWS and entry number % ROWS. Outputs are all of one part, or each of its own.
-template <int TYPE, int ROWS, int OUTPUTS, int FROM>
-__device__ inline float totals(const Product &p, const Part (&part)[FROM], const size_t (&o)[OUTPUTS],
-                               const size_t (&row)[ROWS], int lane) {
-  static_assert(FROM == 1 || FROM == OUTPUTS, "a part for all outputs, or one for each");
-  constexpr int N = OUTPUTS * ROWS;
-  using R = RunOf<TYPE, ROWS>;
-  int runs = ceil_div(p.x.cols, RUN);
-  typename R::Raw ahead[OUTPUTS];
+  for (int side = 0; side < 2; side++) {
+    o[side] = uint32_t(from + min(first + lane / 4 + 8 * side, own - 1)) * units;
+    C::read(part.plane, o[side] + g, t, raw[side]);
+  }
+#pragma unroll 1
+  for (int u = g; u < units; u += SUMS) {
+    Outputs<TYPE> w;
+    int next = u + SUMS < units ? u + SUMS : u;
 #pragma unroll
-  for (int i = 0; i < OUTPUTS; i++) R::read(p, part[i % FROM], o[i], min(lane, runs - 1), ahead[i]);
-  float total = 0.0f;
-  for (int begin = 0; begin < runs; begin += WARP) {
-    // Lanes behind the last run repeat it and drop the result: a branch would keep loads from moving ahead.
-    int b = min(begin + lane, runs - 1);
-    float v[N];
+    for (int side = 0; side < 2; side++) {
+      typename C::Of weights;
+      C::unpack(raw[side], g, weights);
 #pragma unroll
-    for (int i = 0; i < OUTPUTS; i++) {
-      typename R::Raw raw = ahead[i];
-      R::read(p, part[i % FROM], o[i], min(begin + WARP + lane, runs - 1), ahead[i]);
-      R::values(p, part[i % FROM], raw, o[i], b, row, v + i * ROWS);
+      for (int i = 0; i < 2 * UNIT_RUNS; i++) w.code[i / 2][i % 2 * 2 + side] = weights.code[i];
+      w.set(side, weights, t);
+      C::read(part.plane, o[side] + next, t, raw[side]);
     }
 #pragma unroll
-    for (int i = 0; i < N; i++) v[i] = begin + lane < runs ? v[i] : 0.0f;
-    float segment = tree<N>(v, lane);
-#pragma unroll
-    for (int g = 0; g < WARP; g += SEGMENT) total += shuffle(segment, g + lane % SEGMENT);
+    for (int n = 0; n < TILES; n++) {
+      Inputs<TYPE> in;
+      load<TYPE>(x, rows(n), units, u, t, in);
+      add_unit<TYPE>(w, in, sum[n]);
+    }
   }
-  return total;
 }
 
-// The rows of x of a group's entries; a short group repeats its last.
-template <int ROWS>
-__device__ inline void rows_of(const Product &p, int group, size_t (&row)[ROWS]) {
+// The block's sums g of a part's outputs from `first` on.
+template <int TYPE, int TILES>
+__device__ inline void leave(Totals<TILES> &s, const Product &p, const Part &part, size_t from, int first, int own,
+                             const BlockEntries &entries, int g) {
+  float sum[TILES][4] = {};
+  InputRows one = rows_of<TILES>(p, entries, 0);
+  auto rows = [&](int n) { return TILES == 1 ? one : rows_of<TILES>(p, entries, n); };
+  sum_units<TYPE, TILES>(p.x, part, from, first, own, rows, g, sum);
+  int lane = threadIdx.x % WARP;
 #pragma unroll
-  for (int r = 0; r < ROWS; r++) row[r] = min(group * ROWS + r, p.entries - 1) / p.sharing;
+  for (int i = 0; i < 4 * TILES; i++) {
+    s.sum[g][i / 4 * TILE_ENTRIES + lane % 4 * 2 + i % 2][lane / 4 + i % 4 / 2 * 8] = sum[i / 4][i % 4];
+  }
 }
 
-// y[e, o] = w[expert of e][o] · x[e / sharing] for ROWS entries of a group, or with experts for one, by block number `block` of
-// a part: a warp makes outputs_of(TYPE, ROWS) outputs.
-template <int TYPE, int ROWS>
-__device__ inline void few(const Product &p, const Part &own, int group, int block) {
-  constexpr int OUTPUTS = outputs_of(TYPE, ROWS), N = OUTPUTS * ROWS;
-  int lane = threadIdx.x % WARP, first = (block * WARPS + threadIdx.x / WARP) * OUTPUTS;
-  if (first >= own.rows) return;
+// The product of entry e and output o of a block, of rows of `cols` columns.
+template <int TILES>
+__device__ inline float total(const Totals<TILES> &s, int cols, int e, int o) {
+  float v = 0.0f;
+  for (int g = 0; g < min(SUMS, ceil_div(cols, UNIT)); g++) v += s.sum[g][e][o];
+  return v;
+}
+
+// y[e, o] = w[expert of e][o] · x[e / sharing] for the entries of a group and the outputs of tile number `tile` of a part. All
+// threads of a block of SUMS warps take part.
+template <int TYPE, int TILES>
+__device__ inline void few(Totals<TILES> &s, const Product &p, const Part &own, int group, int tile) {
+  BlockEntries entries = entries_of(p, group);
+  int first = tile * TILE_OUTPUTS, e = threadIdx.x / TILE_OUTPUTS, o = threadIdx.x % TILE_OUTPUTS;
   size_t from = p.expert ? size_t(p.expert[group]) * own.rows : 0;
-  size_t row[ROWS], o[OUTPUTS];
-  rows_of<ROWS>(p, group, row);
-#pragma unroll
-  for (int i = 0; i < OUTPUTS; i++) o[i] = from + min(first + i, own.rows - 1);
-  const Part part[1] = {own};
-  float total = totals<TYPE, ROWS>(p, part, o, row, lane);
-  int to = first + place<N>(lane) / ROWS, e = group * ROWS + place<N>(lane) % ROWS;
-  if (lane < N && to < own.rows && e < p.entries) put(p, e, own.first + to, total);
+  leave<TYPE, TILES>(s, p, own, from, first, own.rows, entries, threadIdx.x / WARP);
+  sync_block();
+  if (e < entries.count && first + o < own.rows) put(p, entries.first + e, own.first + first + o, total(s, p.x.cols, e, o));
 }
+static_assert(SUMS * WARP >= FEW_ROWS * TILE_OUTPUTS, "a thread has an entry's output");
 
 }  // namespace CODER_NAMESPACE

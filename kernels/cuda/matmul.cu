@@ -1,12 +1,31 @@
 // Products of weights with rows of activations, dense and by experts: which kernel makes them.
 //
-// The kernels are in matmul_few.cu, matmul_qkv.cu, matmul_gated.cu, matmul_mixed.cu and matmul_many.cu; all sum in one order
-// (matmul.cuh), so that a row's bits do not depend on the choice that is made here by the number of rows alone.
+// The kernels are in matmul_few.cu, matmul_qkv.cu, matmul_gated.cu, matmul_mixed.cu, matmul_many.cu and matmul_floats.cu; all of
+// a type sum in one order (matmul.cuh), so that a row's bits do not depend on the choice that is made here by the number of
+// rows alone.
 #include "matmul.cuh"
 #include "rope.cuh"
+#include "rounding.cuh"
 #include "route.cuh"
 
 namespace CODER_NAMESPACE {
+
+// Columns of a rounding that are to share a scale for weights of a type.
+static int shared_by(int type) {
+  bool integers = type == Q2_K || type == Q3_K || type == Q4_K || type == Q5_K || type == Q6_K || type == IQ4_XS;
+  return integers ? UNIT : RUN;
+}
+
+// A product of one part, whose rounding of x is made anew if it is not the one that the weights ask for.
+static int product(Device *device, Product &p, bool few, const After &after) {
+  if (is_float(p.part.type)) return few ? matmul_few_floats(device, p, after) : matmul_many_floats(device, p);
+  if (p.x.q == nullptr || p.x.cols % RUN != 0) return refuse("a product of quantized weights whose columns are no multiple of 32");
+  if (shared_by(p.part.type) != p.x.shared) {
+    p.x.shared = shared_by(p.part.type);
+    if (int failed = quantize(device, &p.x)) return failed;
+  }
+  return few ? matmul_few(device, p, after.norm) : matmul_many(device, p);
+}
 
 // A launch for each part: encodings differ from part to part.
 static int products(Device *device, Product p, const Matrix *w, bool few, const After &after = {}) {
@@ -15,11 +34,7 @@ static int products(Device *device, Product p, const Matrix *w, bool few, const 
   for (int i = 0; i < w->parts; i++) {
     p.part = w->part[i];
     if (p.part.rows == 0) continue;
-    if (!is_float(p.part.type) && (p.x.q == nullptr || w->cols % RUN != 0)) {
-      return refuse("a product of quantized weights whose columns are no multiple of 32");
-    }
-    int failed = few ? matmul_few(device, p, after) : matmul_many(device, p);
-    if (failed != OK) return failed;
+    if (int failed = product(device, p, few, after)) return failed;
   }
   return OK;
 }
@@ -30,7 +45,7 @@ static Product dense(const Rows *x, const Matrix *w) {
   return p;
 }
 
-// `order` and `start` are filled for more than FEW_ROWS rows (experts.cu); no row takes an expert twice.
+// `order` and `start` are filled for more than FEW_ROUTED rows (experts.cu); no row takes an expert twice.
 static Product of_experts(const Rows *x, const Matrix *w, const Routes *routes, bool shared) {
   Product p = {};
   p.x = *x, p.out = w->out, p.entries = routes->rows * routes->top_k, p.sharing = shared ? routes->top_k : 1;
@@ -43,7 +58,7 @@ static Product of_experts(const Rows *x, const Matrix *w, const Routes *routes, 
 static bool followed(const Matrix *w, int rows) { return rows <= FEW_ROWS && rows > 0 && w->parts == 1 && w->part[0].rows > 0; }
 
 // Whether a tail makes the norm: it rounds.
-static bool tail_makes(const Norm &norm) { return norm.y.q && norm.y.cols % RUN == 0; }
+static bool tail_makes(const Norm &norm) { return rounds(norm.y); }
 
 int matmul(Device *device, const Rows *y, const Rows *x, const Matrix *w, int32_t adds, const Norm *next) {
   Product p = dense(x, w);
@@ -55,7 +70,7 @@ int matmul(Device *device, const Rows *y, const Rows *x, const Matrix *w, int32_
 }
 
 int matmul_route(Device *device, const Routes *routes, const Rows *logits, const Rows *x, const Matrix *w) {
-  if (!followed(w, x->rows) || !is_float(w->part[0].type) || !routable(*routes)) {
+  if (x->rows > FEW_ROUTED || !followed(w, x->rows) || !is_float(w->part[0].type) || !routable(*routes)) {
     int failed = matmul(device, logits, x, w, false, nullptr);
     return failed ? failed : route(device, routes, logits);
   }
@@ -66,8 +81,8 @@ int matmul_route(Device *device, const Routes *routes, const Rows *logits, const
 
 int matmul_rope(Device *device, const Rows *qkv, const Rows *x, const Matrix *w, const Cache *cache, const Rotation *rotation,
                 const Batch *batch) {
-  bool together = x->rows <= FEW_ROWS && x->rows > 0 && x->q && w->cols == x->cols && w->cols % RUN == 0 && w->cols >= 1;
-  for (int i = 0; i < w->parts; i++) together = together && qkv_type(w->part[i].type);
+  bool together = x->rows <= FEW_ROWS && x->rows > 0 && rounds(*x) && w->cols == x->cols;
+  for (int i = 0; i < w->parts; i++) together = together && qkv_type(w->part[i].type) && shared_by(w->part[i].type) == x->shared;
   if (!together || not_rotated(*qkv, *cache)) {
     int failed = matmul(device, qkv, x, w, false, nullptr);
     return failed ? failed : rope(device, qkv, cache, rotation, batch);
@@ -80,21 +95,20 @@ int matmul_rope(Device *device, const Rows *qkv, const Rows *x, const Matrix *w,
 int matmul_experts(Device *device, const Rows *y, const Rows *x, const Matrix *w, const Routes *routes, int32_t shared) {
   Product p = of_experts(x, w, routes, shared);
   p.y = y->x;
-  return products(device, p, w, routes->rows <= FEW_ROWS);
+  return products(device, p, w, routes->rows <= FEW_ROUTED);
 }
 
-// Whether one kernel makes the gated product: gate and up are of one type, in one part or in two, and a block makes what
-// shares a scale.
+// Whether one kernel makes the gated product: gate and up are of one type, in one part or in two.
 static bool together(const Rows *y, const Rows *x, const Matrix *w) {
   const Part &first = w->part[0], &last = w->part[w->parts - 1];
   bool alike = first.type == last.type && first.rows == last.rows && first.rows * w->parts == 2 * y->cols;
-  bool fits = is_float(first.type) || (x->q && w->cols % RUN == 0);
-  return w->parts <= 2 && alike && fits && y->q && y->cols % RUN == 0 && w->cols == x->cols && w->cols >= 1;
+  bool fits = !is_float(first.type) && rounds(*x) && w->cols == x->cols && shared_by(first.type) == x->shared;
+  return w->parts <= 2 && alike && fits && rounds(*y);
 }
 
 int matmul_swiglu(Device *device, const Rows *y, const Rows *x, const Matrix *w, const Routes *routes, const Rows *gate_up) {
   int rows = routes ? routes->rows : x->rows;
-  if (rows > 0 && rows <= (routes ? FEW_ROWS : GATED_ROWS) && together(y, x, w)) {
+  if (rows > 0 && rows <= (routes ? FEW_ROUTED : gated_rows(w->part[0].type)) && together(y, x, w)) {
     Product p = routes ? of_experts(x, w, routes, true) : dense(x, w);
     p.part = w->part[0];
     return matmul_gated(device, *y, p, w->part[w->parts - 1], w->parts == 1 ? y->cols : 0);
@@ -106,10 +120,10 @@ int matmul_swiglu(Device *device, const Rows *y, const Rows *x, const Matrix *w,
 int matmul_experts_mix(Device *device, const Rows *x, const Rows *y, const Matrix *w, const Routes *routes, const Rows *h,
                        const Norm *next) {
   const Part &part = w->part[0];
-  bool fits = is_float(part.type) || (y->q && w->cols % RUN == 0);
-  bool together = w->parts == 1 && fits && w->cols == y->cols && w->cols >= 1 && routes->top_k <= MIXED_EXPERTS;
+  bool fits = !is_float(part.type) && rounds(*y) && w->cols == y->cols && shared_by(part.type) == y->shared;
+  bool together = w->parts == 1 && fits && routes->top_k <= MIXED_EXPERTS;
   int failed;
-  if (together && routes->rows > 0 && routes->rows <= FEW_ROWS) {
+  if (together && routes->rows > 0 && routes->rows <= FEW_ROUTED) {
     Product p = of_experts(y, w, routes, false);
     p.part = part;
     bool tail = next && tail_makes(*next) && next->y.cols == x->cols;

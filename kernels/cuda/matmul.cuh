@@ -1,22 +1,21 @@
 // What the kernels of products share: their operands, and the order in which a product is summed.
 //
-// The order: the inputs of a row are runs of 32, the last of a float type's may be shorter. Eight runs are a segment;
-// their values are summed as ((v0 + v1) + (v2 + v3)) + ((v4 + v5) + (v6 + v7)), and the segments in ascending order from 0
-// on. Runs that a row does not have count as +0. Every kernel sums so, whatever the number of rows, so which one the
-// host picks cannot be seen. (A zero's sign may differ within a segment, but 0 + (±0) is +0 in all of them.)
+// The order, of encoded weights: the inputs of a row are units of 128. Unit u is added to sum u % SUMS, in ascending order
+// (units.cuh), and the sums are added in ascending order. Of float weights see matmul_floats.cu. Every kernel sums so,
+// whatever the number of rows, so which one the host picks cannot be seen.
 #pragma once
 
 #include "codes.cuh"
 
 namespace CODER_NAMESPACE {
 
-constexpr int SEGMENT = 8;  // runs that are summed as a tree
+constexpr int SUMS = 8;
 
-// Rows up to which weights are read once for each row, with no tile of rows.
-constexpr int FEW_ROWS = 8;
+// Rows up to which weights are read for all of them together, and what follows a product may be its launch's.
+constexpr int FEW_ROWS = 16;
 
-// Rows up to which a gated product is one kernel: with more of them too few warps have room for their sums.
-constexpr int GATED_ROWS = 4;
+// Rows up to which a row's experts are read for it alone.
+constexpr int FEW_ROUTED = 8;
 
 // Experts of a row up to which their products and the sum of these are one kernel.
 constexpr int MIXED_EXPERTS = 8;
@@ -36,21 +35,6 @@ struct Product {
   const int32_t *order;   // [entries] sorted by expert, or null: as they come
   const int32_t *start;   // [experts + 1] in `order`
 };
-
-// The value of a run: q · x with exact integer sums, as floats. Exact, because they are below 2²⁴.
-// With two scales, `dot` and `sum` are of the first and the last 16 inputs.
-template <int TYPE>
-__device__ inline float run_value(const float (&scale)[Codes<TYPE>::SCALES], const float (&minimum)[Codes<TYPE>::SCALES],
-                                  const float (&dot)[Codes<TYPE>::SCALES], const float (&sum)[Codes<TYPE>::SCALES], float x_scale) {
-  constexpr int SCALES = Codes<TYPE>::SCALES;
-  float v = scale[0] * dot[0];
-  if (SCALES == 2) v = fmaf(scale[SCALES - 1], dot[SCALES - 1], v);
-  if (Codes<TYPE>::MINIMA) {
-#pragma unroll
-    for (int s = 0; s < SCALES; s++) v = fmaf(-minimum[s], sum[s], v);
-  }
-  return x_scale * v;
-}
 
 // What a launch is called, by the type of its weights.
 constexpr const char *PRODUCT[TYPES] = {"matmul F32",  "matmul F16",  "matmul BF16", "matmul Q4_0", "matmul Q4_1",
@@ -80,12 +64,15 @@ struct After {
   Routes routes;
 };
 
-// The launchers of the two ways, by the part's type.
-int matmul_few(Device *, const Product &, const After &);
+// The launchers of the ways, by the part's type.
+int matmul_few(Device *, const Product &, const Norm &next);
 int matmul_many(Device *, const Product &);
+int matmul_few_floats(Device *, const Product &, const After &);
+int matmul_many_floats(Device *, const Product &);
 
-// y of the gated products of up to GATED_ROWS rows, or few with experts, with the part, gate, and `up`, of which output `shift` is the first.
+// y and its rounding of the gated products of up to gated_rows rows, with the part, gate, and `up`, of which output `shift` is the first.
 int matmul_gated(Device *, const Rows &y, const Product &, const Part &up, int shift);
+int gated_rows(int type);
 
 // Adds to x the weighted sum of the products of each row's experts with the part, and makes its norm, if that has a weight.
 int matmul_mixed(Device *, float *x, const Product &, const Routes &, const Norm &);

@@ -5,69 +5,75 @@
 
 namespace CODER_NAMESPACE {
 
-constexpr int GATED_WARPS = 8;
-static_assert(RUN == ROUNDED && RUN == WARP, "a block makes what shares a scale, a lane a column of it");
+constexpr int GATED_WARPS = 2 * SUMS;
+constexpr int ROUNDING_BLOCKS = 16;
 
-template <int ROWS>
+template <int TILES>
 struct Gated {
-  float value[2][ROWS][RUN];  // gate and up
+  Totals<TILES> side[2];
 };
 
-// y[e] = silu(gate[expert of e] · x[e / sharing]) · (up[expert of e] · x[e / sharing]), and its rounding, for ROWS entries at a
-// time, or with experts for one. The part is gate, and `up` is up from output `shift` on; y's columns are whole runs. A block
-// makes a run of columns, a warp every eighth of them. Grid (y.cols / RUN · groups of entries), those of the same weights side
-// by side. Reads all weights once for each group, q and scales of x from a cache, and writes y and its rounding.
-template <int TYPE, int ROWS>
-__global__ void __launch_bounds__(GATED_WARPS *WARP, 2)
-gated_kernel(Rows y, Product p, Part up, int shift, int groups) {
-  Gated<ROWS> &s = shared<Gated<ROWS>>();
-  constexpr int OUTPUTS = outputs_of(TYPE, ROWS), N = OUTPUTS * ROWS;
-  int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, group = blockIdx.x % groups, first = blockIdx.x / groups * RUN;
-  size_t from = p.expert ? size_t(p.expert[group]) * y.cols : 0, row[ROWS];
-  rows_of<ROWS>(p, group, row);
-#pragma unroll 1
-  for (int c = warp; c < RUN; c += GATED_WARPS) {
-#pragma unroll
-    for (int side = 0; side < 2; side += OUTPUTS) {
-      size_t o[OUTPUTS];
-      Part part[OUTPUTS];
-#pragma unroll
-      for (int i = 0; i < OUTPUTS; i++) {
-        o[i] = from + first + c + (side + i) * shift;
-        part[i] = side + i ? up : p.part;
-      }
-      float total = totals<TYPE, ROWS>(p, part, o, row, lane);
-      if (lane < N) s.value[side + place<N>(lane) / ROWS][place<N>(lane) % ROWS][c] = total;
-    }
-  }
+// Gate and up, and the outputs of each part that are not.
+struct Sides {
+  Part part[2];
+  int shift[2];
+};
+
+// y of a group's entries, of the columns of tile number `tile`.
+template <int TYPE, int TILES>
+__device__ inline void gate(Gated<TILES> &s, const Rows &y, const Product &p, const Sides &sides, int group, int tile) {
+  BlockEntries entries = entries_of(p, group);
+  int first = tile * TILE_OUTPUTS, g = threadIdx.x / WARP % SUMS, side = threadIdx.x / WARP / SUMS;
+  const Part &part = sides.part[side];
+  size_t from = (p.expert ? size_t(p.expert[group]) * part.rows : 0) + sides.shift[side];
+  leave<TYPE, TILES>(s.side[side], p, part, from, first, y.cols, entries, g);
   sync_block();
-  for (int r = warp; r < ROWS; r += GATED_WARPS) {
-    int e = group * ROWS + r;
-    if (e >= p.entries) continue;
-    float v = gated(s.value[0][r][lane], s.value[1][r][lane]);
-    size_t at = size_t(e) * y.cols + first + lane;
-    y.x[at] = v;
-    round_columns<1>(y, at, {v}, true);
+  int e = threadIdx.x / TILE_OUTPUTS, o = threadIdx.x % TILE_OUTPUTS;
+  if (e >= entries.count || first + o >= y.cols) return;
+  float gate = total(s.side[0], p.x.cols, e, o), product = total(s.side[1], p.x.cols, e, o);
+  y.x[size_t(entries.first + e) * y.cols + first + o] = gated(gate, product);
+}
+
+// y[e] = silu(gate[expert of e] · x[e / sharing]) · (up[expert of e] · x[e / sharing]), and in the tail its rounding. Grid (⌈y.cols / TILE_OUTPUTS⌉ · groups of entries), those of the same weights
+// side by side. Reads all weights once for each group, the rounding of x from a cache, and writes y, which the tail reads, and
+// its rounding.
+template <int TYPE, int TILES>
+__global__ void __launch_bounds__(GATED_WARPS *WARP, 1)
+gated_kernel(Rows y, Product p, const __grid_constant__ Sides sides, int groups, Tail tail) {
+  if (works(tail)) gate<TYPE, TILES>(shared<Gated<TILES>>(), y, p, sides, blockIdx.x % groups, blockIdx.x / groups);
+  Share share = finish(tail);
+  if (share.index < 0) return;
+  int units = ceil_div(y.cols, UNIT);
+  for (int i = share.index * GATED_WARPS + threadIdx.x / WARP; i < p.entries * units; i += share.of * GATED_WARPS) {
+    int first = i % units * UNIT;
+    round_written(y, i / units, first, min(first + UNIT, y.cols), 0, 1);
   }
 }
 
-template <int TYPE, int ROWS>
-static int launch_rows(Device *device, const Rows &y, const Product &p, const Part &up, int shift) {
-  int groups = ceil_div(p.entries, ROWS);
-  dim3 grid(unsigned(y.cols / RUN) * groups);
-  return launch(device, GATED[TYPE], gated_kernel<TYPE, ROWS>, grid, GATED_WARPS * WARP, sizeof(Gated<ROWS>), y, p, up, shift,
-                groups);
+template <int TYPE, int TILES>
+static int launch_tiles(Device *device, const Rows &y, const Product &p, const Part &up, int shift) {
+  int groups = groups_of(p);
+  dim3 grid(unsigned(ceil_div(y.cols, TILE_OUTPUTS)) * groups);
+  Sides sides = {{p.part, up}, {0, shift}};
+  return launch(device, GATED[TYPE], gated_kernel<TYPE, TILES>, grid, GATED_WARPS * WARP, sizeof(Gated<TILES>), y, p, sides, groups,
+                tail_of(device, ROUNDING_BLOCKS));
 }
+
+// Two tiles of Q5_1 need more registers than so many warps have.
+constexpr int most_tiles(int type) { return type == Q5_1 ? 1 : MOST_TILES; }
+
+int gated_rows(int type) { return most_tiles(type) * TILE_ENTRIES; }
 
 template <int TYPE>
 static int launch_type(Device *device, const Rows &y, const Product &p, const Part &up, int shift) {
-  if (p.expert || p.entries == 1) return launch_rows<TYPE, 1>(device, y, p, up, shift);
-  if (p.entries == 2) return launch_rows<TYPE, 2>(device, y, p, up, shift);
-  return launch_rows<TYPE, GATED_ROWS>(device, y, p, up, shift);
+  return (tiles_of(p) == 1 ? launch_tiles<TYPE, 1> : launch_tiles<TYPE, most_tiles(TYPE)>)(device, y, p, up, shift);
 }
 
 int matmul_gated(Device *device, const Rows &y, const Product &p, const Part &up, int shift) {
-  CODER_BY_TYPE(p.part.type, launch_type, device, y, p, up, shift)
+  switch (p.part.type) {
+    CODER_CODES(launch_type, device, y, p, up, shift)
+    CODER_UNKNOWN
+  }
 }
 
 }  // namespace CODER_NAMESPACE

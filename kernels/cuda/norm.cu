@@ -14,15 +14,15 @@ enum Columns { ANY, QUADS, RUNS };  // nothing; 16 bytes at a time; and whole ru
 template <int COLUMNS>
 __global__ void __launch_bounds__(THREADS) rms_norm_kernel(Rows y, const float *x, const float *w, float eps) {
   int cols = y.cols;
-  size_t row = size_t(blockIdx.x) * cols;
-  x += row;
+  size_t row = blockIdx.x;
+  x += row * cols;
   float scale = norm_scale(sum_of_squares<COLUMNS != ANY>(shared<Sums>(), x, cols, THREADS), cols, eps);
   if (COLUMNS != ANY) {
     int first = 4 * (threadIdx.x / WARP * WARP);
 #pragma unroll 2
     for (int begin = first; begin < cols; begin += 4 * THREADS) norm_columns<COLUMNS == RUNS>(y, row, x, w, scale, begin);
   } else {
-    for (int c = threadIdx.x; c < cols; c += THREADS) y.x[row + c] = x[c] * scale * w[c];
+    for (int c = threadIdx.x; c < cols; c += THREADS) y.x[row * cols + c] = x[c] * scale * w[c];
   }
 }
 
@@ -36,7 +36,7 @@ int launch_norm(Device *device, const Rows *y, const Rows *x, const float *w, fl
 int rms_norm(Device *device, const Rows *y, const Rows *x, const float *w, float eps) {
   if (x->rows == 0) return OK;
   if (y->cols != x->cols) return refuse("rms_norm: rows of different length");
-  if (y->q != nullptr && x->cols % ROUNDED == 0) return launch_norm<RUNS>(device, y, x, w, eps);
+  if (rounds(*y)) return launch_norm<RUNS>(device, y, x, w, eps);
   return (x->cols % 4 == 0 ? launch_norm<QUADS> : launch_norm<ANY>)(device, y, x, w, eps);
 }
 

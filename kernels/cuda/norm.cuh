@@ -46,14 +46,14 @@ __device__ inline float sum_of_squares(Sums &sums, const float *x, int cols, int
 __device__ inline float norm_scale(float squares, int cols, float eps) { return 1.0f / sqrtf(squares / float(cols) + eps); }
 
 // y of four columns a lane from column `begin` of a row on, and their rounding if ROUNDS. All lanes of a warp go on together:
-// those behind the last column repeat it. The row's first element is number `row` of y.
+// those behind the last column repeat it. `row` is y's.
 template <bool ROUNDS>
 __device__ inline void norm_columns(const Rows &y, size_t row, const float *x, const float *w, float scale, int begin) {
   int here = begin + 4 * int(threadIdx.x % WARP), c = min(here, y.cols - 4);
   float4 v = *reinterpret_cast<const float4 *>(x + c), u = *reinterpret_cast<const float4 *>(w + c);
   const float n[4] = {v.x * scale * u.x, v.y * scale * u.y, v.z * scale * u.z, v.w * scale * u.w};
-  if (here < y.cols) *reinterpret_cast<float4 *>(y.x + row + c) = make_float4(n[0], n[1], n[2], n[3]);
-  if (ROUNDS) round_columns(y, row + c, n, here < y.cols);
+  if (here < y.cols) *reinterpret_cast<float4 *>(y.x + row * y.cols + c) = make_float4(n[0], n[1], n[2], n[3]);
+  if (ROUNDS) round_columns(y, row, c, n, here < y.cols);
 }
 
 // The norm of a product's rows x [rows, cols], and its rounding, by the product's tail; cols are whole runs. Several blocks work
@@ -61,12 +61,13 @@ __device__ inline void norm_columns(const Rows &y, size_t row, const float *x, c
 __device__ inline void norm_tail(Sums &sums, const Norm &norm, const float *x, int rows, const Share &share) {
   int cols = norm.y.cols, each = max(share.of / rows, 1), warps = blockDim.x / WARP, warp = threadIdx.x / WARP;
   for (int unit = share.index; unit < rows * each; unit += share.of) {
-    size_t row = size_t(unit / each) * cols;
+    size_t row = unit / each;
+    const float *from = x + row * cols;
     sync_block();
-    float scale = norm_scale(sum_of_squares<true>(sums, x + row, cols, blockDim.x), cols, norm.eps);
+    float scale = norm_scale(sum_of_squares<true>(sums, from, cols, blockDim.x), cols, norm.eps);
     int begin = 4 * WARP * (unit % each * warps + warp);
 #pragma unroll 1
-    for (; begin < cols; begin += 4 * WARP * each * warps) norm_columns<true>(norm.y, row, x + row, norm.w, scale, begin);
+    for (; begin < cols; begin += 4 * WARP * each * warps) norm_columns<true>(norm.y, row, from, norm.w, scale, begin);
   }
 }
 

@@ -18,9 +18,7 @@ impl Cuda {
         equal("columns of a product's input", y.cols, w.cols)?;
         equal("columns of a sum", w.out, x.cols)?;
         equal("rows of a sum", y.rows(), x.rows())?;
-        if w.quantized {
-            self.quantize(y)?;
-        }
+        self.quantize(y, w)?;
         let norm = following(next, x)?;
         let (x, y, w) = (x.written(), y.operand(), w.operand());
         // SAFETY: as in `matmul` and `rms_norm`.
@@ -45,9 +43,7 @@ impl Cuda {
         equal("rows of a product's input", y.rows(), routes.chosen().rows)?;
         below("experts", routes.experts, w.experts + 1)?;
         h.begin("product of experts", routes.chosen(), w.out)?;
-        if w.quantized {
-            self.quantize(y)?;
-        }
+        self.quantize(y, w)?;
         let norm = following(next, x)?;
         let (x, y, w, routes, h) = (x.written(), y.operand(), w.operand(), routes.operand(), h.operand());
         // SAFETY: as in `matmul_experts`, `mix_experts` and `rms_norm`.
@@ -68,9 +64,7 @@ impl Cuda {
         equal("columns of a product's input", x.cols, w.cols)?;
         below("experts of a row", routes.top_k, w.out + 1)?;
         logits.begin("product", x.used, w.out)?;
-        if w.quantized {
-            self.quantize(x)?;
-        }
+        self.quantize(x, w)?;
         routes.begin(x.used, w.out)?;
         let (routes, logits, x, w) = (routes.operand(), logits.operand(), x.operand(), w.operand());
         // SAFETY: as in `matmul` and `route`.
@@ -92,9 +86,7 @@ impl Cuda {
         w.dense("experts of a dense weight")?;
         equal("columns of a product's input", x.cols, w.cols)?;
         qkv.begin("product", x.used, w.out)?;
-        if w.quantized {
-            self.quantize(x)?;
-        }
+        self.quantize(x, w)?;
         let rotation = self.rotation(qkv, &of_heads, kv, rope)?;
         let (qkv, x, w) = (qkv.operand(), x.operand(), w.operand());
         let (kv, batch) = (kv.operand(), self.inputs.operand());
@@ -119,9 +111,7 @@ impl Cuda {
         gate_up.begin("product of gate and up", used, w.out)?;
         y.begin("gated rows", used, y.cols)?;
         y.rounded.set(true);
-        if w.quantized {
-            self.quantize(x)?;
-        }
+        self.quantize(x, w)?;
         let (y, x, w, gate_up) = (y.operand(), x.operand(), w.operand(), gate_up.operand());
         let routes = routes.map(Routes::operand);
         // SAFETY: as in `matmul` and `matmul_experts`; both results have the rows and columns that are written.

@@ -5,24 +5,18 @@
 namespace CODER_NAMESPACE {
 
 constexpr int THREADS = 256;
-constexpr int EACH = 4;  // columns of a thread
+constexpr int EACH = 4 * THREADS;  // columns of a block
 
-// q, scale and sum of x; x.cols a multiple of 32. Reads 4 and writes 1.4 bytes a column.
-__global__ void quantize_kernel(Rows x, size_t threads) {
-  size_t thread = size_t(blockIdx.x) * THREADS + threadIdx.x;
-  bool mine = thread < threads;  // the last warp's other lanes work on the last columns, for shuffles
-  size_t at = mine ? thread : threads - 1;
-  float4 four = reinterpret_cast<const float4 *>(x.x)[at];
-  const float v[EACH] = {four.x, four.y, four.z, four.w};
-  round_columns(x, at * EACH, v, mine);
+// q, scale and sum of x, of rows of whole runs. Grid (row, ⌈cols / EACH⌉). Reads 4 and writes 1.4 bytes a column.
+__global__ void quantize_kernel(Rows x) {
+  int first = blockIdx.y * EACH;
+  round_written(x, blockIdx.x, first, min(first + EACH, x.cols), threadIdx.x / WARP, THREADS / WARP);
 }
 
 int quantize(Device *device, const Rows *x) {
-  if (x->q == nullptr || x->cols % ROUNDED != 0) return refuse("columns to quantize that are no multiple of 32");
-  size_t threads = size_t(x->rows) * x->cols / EACH;
-  if (threads == 0) return OK;
-  unsigned blocks = unsigned((threads + THREADS - 1) / THREADS);
-  return launch(device, "quantize", quantize_kernel, dim3(blocks), THREADS, 0, *x, threads);
+  if (!rounds(*x)) return refuse("columns to quantize that are no multiple of 32");
+  if (x->rows == 0) return OK;
+  return launch(device, "quantize", quantize_kernel, dim3(x->rows, ceil_div(x->cols, EACH)), THREADS, 0, *x);
 }
 
 }  // namespace CODER_NAMESPACE

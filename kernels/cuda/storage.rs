@@ -1,8 +1,9 @@
 //! What a card keeps: activations, keys and values, routing decisions; and its memory itself.
 
+use super::api::{self, UNIT};
+use super::capacity;
 use super::choose::Desk;
 use super::device::Device;
-use super::{api, capacity};
 use crate::error::{below, equal};
 use crate::kv::GROUP;
 use crate::{BLOCK, Error, Heads, KvType, Result};
@@ -164,6 +165,9 @@ pub struct Buf {
     pub(super) used: Used,
     /// Whether the rounding is of what the buffer holds, where there is room for one.
     pub(super) rounded: Cell<bool>,
+    /// Columns of the rounding that share a scale: what the last product that read it asked for, so that whoever writes
+    /// rows next may round them so.
+    pub(super) shared: Cell<usize>,
     /// Where its rows are chosen of, if they are logits.
     pub(super) desk: Option<Desk>,
 }
@@ -177,8 +181,8 @@ impl Buf {
         layout.place(sizes[0]);
         let codes = sizes[1..].iter().all(|s| *s > 0).then(|| [1, 2, 3].map(|i| layout.place(sizes[i])));
         let memory = Memory::new(device, Place::Card, what, layout.0)?;
-        let (used, rounded) = (Used::default(), Cell::new(false));
-        Ok(Self { memory, codes, max_rows, cols, used, rounded, desk: None })
+        let (used, rounded, shared) = (Used::default(), Cell::new(false), Cell::new(UNIT));
+        Ok(Self { memory, codes, max_rows, cols, used, rounded, shared, desk: None })
     }
 
     /// One of which is chosen, and which no product reads.
@@ -188,8 +192,8 @@ impl Buf {
         let (layout, places) = logits_layout(max_rows, vocab);
         let memory = Memory::new(device, Place::Card, what, layout.0)?;
         let desk = places.map(|places| Desk::new(device, places, max_rows, vocab)).transpose()?;
-        let (used, rounded) = (Used::default(), Cell::new(false));
-        Ok(Self { memory, codes: None, max_rows, cols: vocab, used, rounded, desk })
+        let (used, rounded, shared) = (Used::default(), Cell::new(false), Cell::new(UNIT));
+        Ok(Self { memory, codes: None, max_rows, cols: vocab, used, rounded, shared, desk })
     }
 
     pub(super) fn vector(device: &Arc<Device>, data: &[f32]) -> Result<Self> {
@@ -230,6 +234,7 @@ impl Buf {
             sum: sum.cast(),
             rows: self.used.computed as i32,
             cols: self.cols as i32,
+            shared: self.shared.get() as i32,
         }
     }
 
@@ -270,8 +275,8 @@ impl Buf {
 fn sizes(rows: usize, cols: usize) -> Option<[usize; 4]> {
     let numbers = rows.checked_mul(cols)?.checked_mul(4)?;
     i32::try_from(rows).ok().and(i32::try_from(cols).ok())?;
-    let runs = if cols.is_multiple_of(32) { rows * cols / 32 } else { 0 };
-    Some([numbers, 32 * runs, 4 * runs, 8 * runs])
+    let units = if cols.is_multiple_of(32) { rows.checked_mul(cols.div_ceil(UNIT))? } else { 0 };
+    Some([numbers, units.checked_mul(UNIT)?, 16 * units, 16 * units])
 }
 
 /// Bytes of the card that a buffer takes.

@@ -8,7 +8,7 @@ use crate::error::{below, equal};
 use crate::{BlockType, QuantRows, Result};
 use std::sync::Arc;
 
-/// Weights `[experts, out, in]`, the fields of their blocks in planes (see `planes`).
+/// Weights `[experts, out, in]`, their scales and codes in planes (see `planes`).
 #[derive(Debug)]
 pub struct Mat {
     /// What the operand points into, for as long as it does.
@@ -17,8 +17,27 @@ pub struct Mat {
     pub(super) experts: usize,
     pub(super) out: usize,
     pub(super) cols: usize,
-    /// Whether any part multiplies activations that are rounded to eight bits.
-    pub(super) quantized: bool,
+    /// How its products want their activations rounded to eight bits; `None` if not at all.
+    pub(super) asked: Option<Asked>,
+}
+
+/// A rounding that a product asks for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    /// Columns that share a scale, for the first part that reads a rounding.
+    pub(super) shared: usize,
+    /// Whether other parts ask for another.
+    pub(super) several: bool,
+}
+
+/// Columns of a rounding that share a scale for weights of a type: see `rounding.cuh`.
+fn shared_by(kind: BlockType) -> Option<usize> {
+    use BlockType::*;
+    match kind {
+        F32 | F16 | BF16 => None,
+        Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 | IQ4_NL => Some(api::RUN),
+        Q2_K | Q3_K | Q4_K | Q5_K | Q6_K | IQ4_XS => Some(api::UNIT),
+    }
 }
 
 // SAFETY: the operand's pointers lead into `_memory`, which is only read.
@@ -47,18 +66,17 @@ impl Mat {
         };
         let mut places = Vec::with_capacity(parts.len());
         for (parts, part) in planes::together(parts, experts).zip(&mut operand.part) {
-            let (mut rows, mut bytes) = (0, 0);
+            let mut rows = 0;
             for part in parts {
                 equal("columns of a weight's parts", part.cols(), cols)?;
                 equal("rows of a part that experts share", part.rows() % experts, 0)?;
                 positive("rows of a weight", part.rows())?;
                 rows += part.rows() / experts;
-                bytes += part.data().len();
             }
-            let fields = planes::fields(parts[0].kind());
-            let blocks = bytes / fields.block_bytes;
-            places.push(fields.fields.iter().map(|f| layout.place(blocks * f.bytes)).collect::<Vec<_>>());
-            part.kind = parts[0].kind() as i32;
+            let kind = parts[0].kind();
+            let sizes = planes::plane_bytes(kind, rows * experts, cols);
+            places.push(sizes.map(|bytes| layout.place(bytes)).collect::<Vec<_>>());
+            part.kind = kind as i32;
             part.rows = number("rows of a weight", rows)?;
             part.first = number("rows of a weight", out)?;
             out += rows;
@@ -72,14 +90,13 @@ impl Mat {
                 *plane = memory.at(at).cast::<u8>().cast_const();
             }
             for part in parts {
-                planes::split(part, &places, |at, bytes| memory.upload(at, bytes))?;
-                let fields = planes::fields(part.kind());
-                let blocks = part.data().len() / fields.block_bytes;
-                places.iter_mut().zip(fields.fields).for_each(|(at, f)| *at += blocks * f.bytes);
+                planes::split(part, &mut places, |at, bytes| memory.upload(at, bytes))?;
             }
         }
-        let float = |p: &QuantRows<'_>| matches!(p.kind(), BlockType::F32 | BlockType::F16 | BlockType::BF16);
-        Ok(Self { _memory: memory, operand, experts, out, cols, quantized: !parts.iter().all(float) })
+        let mut shared = parts.iter().filter_map(|p| shared_by(p.kind()));
+        let asked =
+            shared.next().map(|first| Asked { shared: first, several: shared.any(|other| other != first) });
+        Ok(Self { _memory: memory, operand, experts, out, cols, asked })
     }
 
     pub(super) fn dense(&self, what: &'static str) -> Result<()> {
@@ -91,13 +108,11 @@ impl Mat {
     }
 }
 
-/// Bytes of the card that a weight takes at most, from its parts' types and bytes in the file: parts may lie together.
-pub(super) fn mat_bytes(parts: &[(BlockType, u64)]) -> u64 {
+/// Bytes of the card that a weight takes at most, from its parts' types, rows and columns: parts may lie together.
+pub(super) fn mat_bytes(parts: &[(BlockType, usize, usize)]) -> u64 {
     let mut layout = Layout::default();
-    for &(kind, bytes) in parts {
-        let fields = planes::fields(kind);
-        let blocks = bytes as usize / fields.block_bytes;
-        fields.fields.iter().for_each(|f| _ = layout.place(blocks * f.bytes));
+    for &(kind, rows, cols) in parts {
+        planes::plane_bytes(kind, rows, cols).for_each(|bytes| _ = layout.place(bytes));
     }
     layout.0 as u64
 }

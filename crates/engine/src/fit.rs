@@ -52,7 +52,7 @@ impl Tensors<'_> {
     /// Bytes of all tensors.
     pub fn bytes(&self) -> Result<u64> {
         let roles = Role::all(self.config()).filter(|r| !(self.config().tied && *r == Role::Output));
-        roles.map(|role| Ok(self.encoded(role)?.1)).sum()
+        roles.map(|role| self.bytes_of(role)).sum()
     }
 
     fn layout(&self, role: Role) -> Result<(Shape, BlockType)> {
@@ -68,15 +68,24 @@ impl Tensors<'_> {
         }
     }
 
-    /// Type and bytes of a role's tensor.
-    fn encoded(&self, role: Role) -> Result<(BlockType, u64)> {
+    /// Type, rows and columns of a role's tensor, the rows whole blocks.
+    fn rows(&self, role: Role) -> Result<(BlockType, usize, usize)> {
         let (Shape { experts, rows, cols }, kind) = self.layout(role)?;
-        let row = kind.row_bytes(cols).ok_or_else(|| Error::Unsupported {
+        if cols.is_multiple_of(kind.layout().0) {
+            return Ok((kind, experts * rows, cols));
+        }
+        Err(Error::Unsupported {
             what: "columns of a weight",
             got: cols.to_string(),
             supported: format!("whole blocks of {kind:?}"),
-        })?;
-        Ok((kind, (experts * rows) as u64 * row as u64))
+        })
+    }
+
+    /// Bytes of a role's tensor.
+    fn bytes_of(&self, role: Role) -> Result<u64> {
+        let (kind, rows, cols) = self.rows(role)?;
+        let (weights, bytes) = kind.layout();
+        Ok(rows as u64 * (cols / weights * bytes) as u64)
     }
 }
 
@@ -211,7 +220,7 @@ impl Plan {
         let mut scratch = counted(&mut |counter| Scratch::new(c, limits.rows, counter).map(drop))?.buffers;
         scratch.add(head.buffers);
         scratch.allocate(limits.cuda(graphs, None).own_bytes(c.heads));
-        let host_embed = tensors.encoded(Role::TokenEmbedding)?.1;
+        let host_embed = tensors.bytes_of(Role::TokenEmbedding)?;
         Ok(Self {
             layers: (0..c.layers).map(layer).collect::<Result<_>>()?,
             head: head.weights,
@@ -379,7 +388,7 @@ impl Make for Counter<'_> {
     type Routes = ();
 
     fn mat(&mut self, roles: &[Role], _experts: usize) -> Result<()> {
-        let parts = roles.iter().map(|&role| self.tensors.encoded(role)).collect::<Result<Vec<_>>>()?;
+        let parts = roles.iter().map(|&role| self.tensors.rows(role)).collect::<Result<Vec<_>>>()?;
         self.weights.allocate(mat_bytes(&parts));
         Ok(())
     }

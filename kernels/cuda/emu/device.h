@@ -142,6 +142,7 @@ inline uint32_t permute(uint32_t a, uint32_t b, uint32_t selector) {
   for (int i = 0; i < 4; i++) to |= uint32_t(bytes >> 8 * (selector >> 4 * i & 7) & 255) << 8 * i;
   return to;
 }
+inline int signed_byte(uint32_t word, int i) { return int8_t(word >> 8 * i); }
 inline int dot4(int a, int b, int c) {
   unsigned sum = unsigned(c);
   for (int j = 0; j < 32; j += 8) sum += unsigned(int(int8_t(a >> j)) * int(int8_t(b >> j)));
@@ -181,14 +182,25 @@ struct Fragment {
 };
 Fragment mma_words(const Fragment a, int b0, int b1, int k);
 
-inline void mma_add(int (&d)[4], const Fragment product) {
-  for (int i = 0; i < 4; i++) d[i] = int(unsigned(d[i]) + unsigned(product.d[i]));
+inline void mma_add(int (&d)[4], const Fragment product, int c) {
+  for (int i = 0; i < 4; i++) d[i] = int(unsigned(c) + unsigned(product.d[i]));
 }
-inline void mma_16x8x32(int (&d)[4], const int (&a)[4], const int (&b)[2]) {
-  mma_add(d, mma_words({{a[0], a[1], a[2], a[3]}}, b[0], b[1], 32));
+inline void mma_16x8x32(int (&d)[4], const int (&a)[4], const int (&b)[2], int c) {
+  mma_add(d, mma_words({{a[0], a[1], a[2], a[3]}}, b[0], b[1], 32), c);
 }
-inline void mma_16x8x16(int (&d)[4], const int (&a)[2], const int (&b)[1]) {
-  mma_add(d, mma_words({{a[0], a[1], 0, 0}}, b[0], 0, 16));
+inline void mma_16x8x16(int (&d)[4], const int (&a)[2], const int (&b)[1], int c) {
+  mma_add(d, mma_words({{a[0], a[1], 0, 0}}, b[0], 0, 16), c);
+}
+
+// Of halves; the products alone, and the sums of floats are the card's while all of them are exact.
+struct FloatFragment {
+  float d[4];
+};
+FloatFragment mma_halves(uint32_t a0, uint32_t a1, uint32_t b);
+
+inline void mma_16x8x8(float (&d)[4], const uint32_t (&a)[2], uint32_t b, float c) {
+  const FloatFragment product = mma_halves(a[0], a[1], b);
+  for (int i = 0; i < 4; i++) d[i] = c + product.d[i];
 }
 
 // ---- blocks of a launch

@@ -324,6 +324,42 @@ Fragment mma_words(const Fragment a, int b0, int b1, int k) {
   return w.d[lane];
 }
 
+// The same of halves, whose products and sums are to be exact: a[i] is two of row g + 8 · i from column 2 · t, b two of column g
+// from row 2 · t.
+static void multiply_halves(Warp &w) {
+  float a[16][8], b[8][8];
+  for (int lane = 0; lane < LANES; lane++) {
+    int g = lane / 4, t = lane % 4;
+    for (int j = 0; j < 2; j++) {
+      for (int i = 0; i < 2; i++) a[g + 8 * i][2 * t + j] = half_to_float(uint16_t(w.a[lane][i] >> (16 * j)));
+      b[g][2 * t + j] = half_to_float(uint16_t(w.b[lane][0] >> (16 * j)));
+    }
+  }
+  for (int row = 0; row < 16; row++)
+    for (int column = 0; column < 8; column++) {
+      float sum = 0.0f;
+      for (int i = 0; i < 8; i++) sum += a[row][i] * b[column][i];
+      memcpy(&w.d[row % 8 * 4 + column / 2].d[row / 8 * 2 + column % 2], &sum, 4);
+    }
+}
+
+FloatFragment mma_halves(uint32_t a0, uint32_t a1, uint32_t b) {
+  constexpr int HALVES = 8;
+  Warp &w = own_warp();
+  int lane = int(core.thread % LANES);
+  w.a[lane][0] = int(a0), w.a[lane][1] = int(a1);
+  w.b[lane][0] = int(b);
+  if (w.arrived && w.operation == MMA && w.b_columns != HALVES) fault("and other lanes of its warp are at products of different depth");
+  w.b_columns = HALVES;
+  if (last_to(w, MMA))
+    multiply_halves(w);
+  else
+    wait();
+  FloatFragment d;
+  memcpy(&d, &w.d[lane], sizeof d);
+  return d;
+}
+
 // ---- blocks of a launch
 
 static size_t all_blocks() { return size_t(core.grid[0]) * core.grid[1] * core.grid[2]; }

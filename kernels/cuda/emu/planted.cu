@@ -224,6 +224,8 @@ __global__ void bytes_race(float *z, bool planted) {
 
 __global__ void reads(float *y, const float *x) { y[threadIdx.x] = x[threadIdx.x]; }
 
+constexpr int SUM_FROM = 12345;
+
 // A product with its fragments as PTX tells them, element by element; a [16, k], b [k, 8], d [16, 8].
 template <int K>
 __global__ void product(int32_t *d, const int8_t *a, const int8_t *b) {
@@ -237,12 +239,24 @@ __global__ void product(int32_t *d, const int8_t *a, const int8_t *b) {
     int row = t * 4 + i % 4 + (i >= 4 ? 16 : 0);
     fb[i / 4] |= int(unsigned(uint8_t(b[row * 8 + g])) << (i % 4 * 8));
   }
-  for (int i = 0; i < 4; i++) fd[i] = d[(i < 2 ? g : g + 8) * 8 + t * 2 + i % 2];
   if constexpr (K == 32)
-    mma_16x8x32(fd, fa, fb);
+    mma_16x8x32(fd, fa, fb, SUM_FROM);
   else
-    mma_16x8x16(fd, fa, fb);
+    mma_16x8x16(fd, fa, fb, SUM_FROM);
   for (int i = 0; i < 4; i++) d[(i < 2 ? g : g + 8) * 8 + t * 2 + i % 2] = fd[i];
+}
+
+// The same of halves: a [16, 8], b [8, 8].
+__global__ void product_of_halves(int32_t *d, const int8_t *a, const int8_t *b) {
+  int g = threadIdx.x / 4, t = threadIdx.x % 4;
+  uint32_t fa[2] = {}, fb = 0;
+  float fd[4];
+  for (int i = 0; i < 2; i++) {
+    for (int row = 0; row < 2; row++) fa[row] |= uint32_t(float_to_half(a[(g + 8 * row) * 8 + 2 * t + i])) << 16 * i;
+    fb |= uint32_t(float_to_half(b[(2 * t + i) * 8 + g])) << 16 * i;
+  }
+  mma_16x8x8(fd, fa, fb, float(SUM_FROM));
+  for (int i = 0; i < 4; i++) d[(i < 2 ? g : g + 8) * 8 + t * 2 + i % 2] = int(fd[i]);
 }
 
 // Distinct numbers, the extremes among them; `planted` exchanges two of the expected results.
@@ -253,7 +267,7 @@ static int test_product(const Buffers &u, bool planted) {
   for (int i = 0; i < 16 * K; i++) a[i] = int8_t(i * 37 - 128);
   for (int i = 0; i < K * 8; i++) b[i] = int8_t(i * 91 + 127);
   for (int i = 0; i < 128; i++) {
-    want[i] = d[i] = i * 1000003;
+    want[i] = SUM_FROM, d[i] = 0;
     for (int k = 0; k < K; k++) want[i] += int(a[i / 8 * K + k]) * int(b[k * 8 + i % 8]);
   }
   const Api &api = *coder_emu_api();
@@ -262,7 +276,9 @@ static int test_product(const Buffers &u, bool planted) {
   size_t bytes[3] = {sizeof d, sizeof a, sizeof b};
   for (int i = 0; i < 3; i++)
     if (api.allocate(u.device, bytes[i], &memory[i]) || api.upload(u.device, memory[i], from[i], bytes[i])) return BROKEN;
-  int code = launch(u.device, "product", product<K>, dim3(1), WARP, 0, static_cast<int32_t *>(memory[0]),
+  void (*kernel)(int32_t *, const int8_t *, const int8_t *) = product_of_halves;
+  if constexpr (K != 8) kernel = product<K>;
+  int code = launch(u.device, "product", kernel, dim3(1), WARP, 0, static_cast<int32_t *>(memory[0]),
                     static_cast<int8_t *>(memory[1]), static_cast<int8_t *>(memory[2]));
   if (code || (code = api.download(u.device, d, memory[0], sizeof d))) return code;
   if (planted) want[5]++;
@@ -356,7 +372,9 @@ static int run_planted(const Buffers &u, int which, bool planted) {
     case 24: return one("global_race", global_race, 0);
     case 25: return one("bytes_race", bytes_race, 0);
     case 26: return test_product<32>(u, planted);
-    case 27: return test_product<16>(u, planted);
+    case 27:
+      if (int code = test_product<8>(u, planted)) return code;
+      return test_product<16>(u, planted);
     case 28: return recorded(u, planted);
     case 29: return launch(d, "tail_too_early", tail, dim3(4), THREADS, 0, u.y, tail_of(d, 2), planted ? EARLY : RIGHT);
     case 30: return launch(d, "unfinished", tail, dim3(4), THREADS, 0, u.y, tail_of(d, 2), planted ? UNFINISHED : RIGHT);

@@ -137,15 +137,17 @@ pub(crate) fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&x| f64::from(x)).collect()
 }
 
-/// The activations that products of weights of `kind` see on `device`: as they are, or eight bits and a scale, which
-/// the processor has for each 128 where weights have integer scales, and everybody else for each 32.
+/// The activations that products of weights of `kind` see on `device`: as they are, or eight bits and a scale, for each 128
+/// where weights have integer scales (the processor takes IQ4_XS's for floats), else for each 32.
 pub(crate) fn rounded<B: Backend>(device: &B, kind: BlockType, x: &[f32]) -> Vec<f32> {
     use BlockType::*;
     if kind.layout().0 == 1 {
         return x.to_vec();
     }
-    if device.name().starts_with("cpu") && matches!(kind, Q2_K | Q3_K | Q4_K | Q5_K | Q6_K) {
-        return x.chunks(128).flat_map(rounded_wide).collect();
+    let cpu = device.name().starts_with("cpu");
+    if matches!(kind, Q2_K | Q3_K | Q4_K | Q5_K | Q6_K) || kind == IQ4_XS && !cpu {
+        let most = if cpu { 1023.0 } else { f32::INFINITY };
+        return x.chunks(128).flat_map(|x| rounded_wide(x, most)).collect();
     }
     x.chunks(32).flat_map(rounded_fine).collect()
 }
@@ -168,13 +170,13 @@ fn rounded_fine(x: &[f32]) -> Vec<f32> {
     tried.into_iter().reduce(|a, b| if b.0 < a.0 { b } else { a }).unwrap().1
 }
 
-/// Codes up to 127, of which no 16 sum to more than 1023.
-fn rounded_wide(x: &[f32]) -> Vec<f32> {
+/// Codes up to 127, of which no 16 sum to more than `sum`, which is 1023 if there is a limit.
+fn rounded_wide(x: &[f32], sum: f32) -> Vec<f32> {
     let codes = |scale| x.iter().map(move |x| (x * inverse(scale)).round_ties_even());
     let mut scale = x.iter().fold(0f32, |a, b| a.max(b.abs())) / 127.49;
     let magnitudes: Vec<f32> = codes(scale).map(f32::abs).collect();
     let most = magnitudes.chunks(16).map(|codes| codes.iter().sum()).fold(0f32, f32::max);
-    if most > 1023.0 {
+    if most > sum {
         scale *= (most + 8.0) / 1015.0;
     }
     codes(scale).map(|code| code * scale).collect()

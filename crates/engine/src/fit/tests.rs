@@ -59,9 +59,9 @@ fn up(n: usize) -> usize {
     n.div_ceil(256) * 256
 }
 
-/// A matrix of `n` weights in planes: bits of a block of K-quants, or of a block of 32.
+/// A matrix of `n` weights in planes: bytes of a block of K-quants, or of a block of 32, rows being whole units of 128.
 fn q4_k(n: usize) -> usize {
-    up(n / 256 * 4) + up(n / 256 * 12) + up(n / 256 * 128)
+    up(n / 256 * 16) + up(n / 256 * 128)
 }
 
 fn q6_k(n: usize) -> usize {
@@ -81,8 +81,8 @@ type Encoded = fn(usize) -> usize;
 
 /// Activations `[rows, cols]`: 4 bytes each, and for each 32 of them their codes, a scale of 4 and a sum of 8.
 fn rows(rows: usize, cols: usize) -> usize {
-    let runs = rows * cols / 32;
-    up(rows * cols * 4) + up(runs * 32) + up(runs * 4) + up(runs * 8)
+    let units = rows * cols.div_ceil(128);
+    up(rows * cols * 4) + up(units * 128) + 2 * up(units * 16)
 }
 
 /// Whether Q4_K_M gives a layer more bits: the first and the last eighth, and every third between.
