@@ -103,11 +103,7 @@ __device__ inline void sum_units(const Rows &x, const Part &part, size_t from, i
     int next = u + SUMS < units ? u + SUMS : u;
 #pragma unroll
     for (int side = 0; side < 2; side++) {
-      typename C::Of weights;
-      C::unpack(raw[side], g, weights);
-#pragma unroll
-      for (int i = 0; i < 2 * UNIT_RUNS; i++) w.code[i / 2][i % 2 * 2 + side] = weights.code[i];
-      w.set(side, weights, t);
+      unpack<TYPE>(w, side, raw[side], g, t);
       C::read(part.plane, o[side] + next, t, raw[side]);
     }
 #pragma unroll

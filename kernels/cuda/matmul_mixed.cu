@@ -12,19 +12,54 @@ struct Mixed {
   Sums sums;
 };
 
+// What a warp works on: unit `unit` of sum `sum` of expert number `choice` of the row.
+struct Work {
+  int choice, sum, unit;
+};
+
+// Reads both sides of a warp's outputs.
+template <int TYPE>
+__device__ inline void read(const Product &p, const int32_t *experts, int first, int units, const Work &work,
+                            typename Codes<TYPE>::Raw (&to)[2]) {
+  int lane = threadIdx.x % WARP;
+#pragma unroll
+  for (int side = 0; side < 2; side++) {
+    int o = min(first + lane / 4 + 8 * side, p.part.rows - 1);
+    Codes<TYPE>::read(p.part.plane, uint32_t(experts[work.choice] * p.part.rows + o) * units + work.unit, lane % 4, to[side]);
+  }
+}
+
 // x[r, o] += Σ_j weight[r, j] · (w[expert of r, j][o] · p.x[r · top_k + j]), the sum first, j ascending: as mix_kernel has it. A
 // block makes a tile's outputs of one row, a warp every sixteenth of the sums of the row's experts, of which there are at most
-// MIXED_EXPERTS. x [rows, p.part.rows].
+// MIXED_EXPERTS, and reads each unit of weights one step ahead. x [rows, p.part.rows].
 template <int TYPE>
 __device__ inline void mixed(Mixed &s, float *x, const Product &p, const Routes &routes) {
   int lane = threadIdx.x % WARP, r = blockIdx.x % routes.rows, first = blockIdx.x / routes.rows * TILE_OUTPUTS;
-  int sums = min(SUMS, ceil_div(p.x.cols, UNIT));
-  for (int i = threadIdx.x / WARP; i < routes.top_k * sums; i += MIXED_WARPS) {
-    int j = i / sums, g = i % sums, entry = r * routes.top_k + j;
-    auto rows = [&](int) { return InputRows{lane / 4 == 0 ? entry : -1, {lane % 4 == 0 ? entry : -1, -1}}; };
-    float sum[1][4] = {};
-    sum_units<TYPE, 1>(p.x, p.part, size_t(routes.expert[entry]) * p.part.rows, first, p.part.rows, rows, g, sum);
-    if (lane % 4 == 0) s.sum[j][g][lane / 4] = sum[0][0], s.sum[j][g][lane / 4 + 8] = sum[0][2];
+  int units = ceil_div(p.x.cols, UNIT), sums = min(SUMS, units);
+  const int32_t *experts = routes.expert + r * routes.top_k;
+  int i = threadIdx.x / WARP, all = routes.top_k * sums;
+  Work work = {i / sums, i % sums, i % sums};
+  typename Codes<TYPE>::Raw raw[2];
+  if (i < all) read<TYPE>(p, experts, first, units, work, raw);
+  float sum[4] = {};
+#pragma unroll 1
+  while (i < all) {
+    bool ends = work.unit + SUMS >= units;
+    int next_i = ends ? i + MIXED_WARPS : i, entry = r * routes.top_k + work.choice;
+    Work next = ends ? Work{next_i / sums, next_i % sums, next_i % sums} : Work{work.choice, work.sum, work.unit + SUMS};
+    Inputs<TYPE> in;
+    load<TYPE>(p.x, {lane / 4 == 0 ? entry : -1, {lane % 4 == 0 ? entry : -1, -1}}, units, work.unit, lane % 4, in);
+    Outputs<TYPE> w;
+#pragma unroll
+    for (int side = 0; side < 2; side++) unpack<TYPE>(w, side, raw[side], work.unit, lane % 4);
+    if (next_i < all) read<TYPE>(p, experts, first, units, next, raw);
+    add_unit<TYPE>(w, in, sum);
+    if (ends) {
+      if (lane % 4 == 0) s.sum[work.choice][work.sum][lane / 4] = sum[0], s.sum[work.choice][work.sum][lane / 4 + 8] = sum[2];
+#pragma unroll
+      for (int n = 0; n < 4; n++) sum[n] = 0.0f;
+    }
+    i = next_i, work = next;
   }
   sync_block();
   int j = threadIdx.x / TILE_OUTPUTS, o = threadIdx.x % TILE_OUTPUTS;
@@ -35,9 +70,9 @@ __device__ inline void mixed(Mixed &s, float *x, const Product &p, const Routes 
   }
   sync_block();
   if (j > 0 || first + o >= p.part.rows) return;
-  float sum = 0.0f;
-  for (int k = 0; k < routes.top_k; k++) sum = fmaf(routes.weight[r * routes.top_k + k], s.value[k][o], sum);
-  x[size_t(r) * p.out + first + o] += sum;
+  float mix = 0.0f;
+  for (int k = 0; k < routes.top_k; k++) mix = fmaf(routes.weight[r * routes.top_k + k], s.value[k][o], mix);
+  x[size_t(r) * p.out + first + o] += mix;
 }
 
 // That, and in its tail, if there is one, the norm of x. Grid ⌈p.part.rows / TILE_OUTPUTS⌉ · rows. Reads all weights of the row's

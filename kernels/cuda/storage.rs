@@ -1,6 +1,6 @@
 //! What a card keeps: activations, keys and values, routing decisions; and its memory itself.
 
-use super::api::{self, UNIT};
+use super::api::{self, RUN, UNIT};
 use super::capacity;
 use super::choose::Desk;
 use super::device::Device;
@@ -275,7 +275,9 @@ impl Buf {
 fn sizes(rows: usize, cols: usize) -> Option<[usize; 4]> {
     let numbers = rows.checked_mul(cols)?.checked_mul(4)?;
     i32::try_from(rows).ok().and(i32::try_from(cols).ok())?;
-    let units = if cols.is_multiple_of(32) { rows.checked_mul(cols.div_ceil(UNIT))? } else { 0 };
+    let units = if cols.is_multiple_of(RUN) { rows.checked_mul(cols.div_ceil(UNIT))? } else { 0 };
+    // Kernels count runs in 32 bits.
+    i32::try_from(units.checked_mul(UNIT / RUN)?).ok()?;
     Some([numbers, units.checked_mul(UNIT)?, 16 * units, 16 * units])
 }
 

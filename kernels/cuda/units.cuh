@@ -55,6 +55,16 @@ struct Outputs<TYPE, false> {
   }
 };
 
+// Makes a side of a unit's fragment of what was read of it.
+template <int TYPE>
+__device__ inline void unpack(Outputs<TYPE> &to, int side, const typename Codes<TYPE>::Raw &raw, uint32_t unit, int t) {
+  typename Codes<TYPE>::Of w;
+  Codes<TYPE>::unpack(raw, unit, w);
+#pragma unroll
+  for (int i = 0; i < 2 * UNIT_RUNS; i++) to.code[i / 2][i % 2 * 2 + side] = w.code[i];
+  to.set(side, w, t);
+}
+
 // A warp's fragment of a unit of 8 entries: codes are of entry lane / 4, and `sum` of its run t where scales are integers;
 // scales, and sums of runs where they are floats, of entries 2t and 2t + 1.
 template <int TYPE, bool INTEGER = Codes<TYPE>::INTEGER>

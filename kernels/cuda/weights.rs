@@ -74,6 +74,8 @@ impl Mat {
                 rows += part.rows() / experts;
             }
             let kind = parts[0].kind();
+            // Kernels count lanes' shares of units in 32 bits.
+            number("weights of a part", (rows * experts).saturating_mul(cols.div_ceil(api::UNIT) * 4))?;
             let sizes = planes::plane_bytes(kind, rows * experts, cols);
             places.push(sizes.map(|bytes| layout.place(bytes)).collect::<Vec<_>>());
             part.kind = kind as i32;
