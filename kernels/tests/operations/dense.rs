@@ -67,9 +67,12 @@ fn matmul_of_every_type() {
 fn a_row_of_a_product_does_not_see_its_neighbours() {
     use BlockType::*;
     every_device!(|cpu| {
-        for (kinds, sizes, cols) in
-            [([Q4_0, Q5_0, Q8_0], [128, 60, 7], 896), ([Q4_K, Q6_K, F32], [7, 11, 3], 256)]
-        {
+        for (kinds, sizes, cols) in [
+            ([Q4_0, Q5_0, Q8_0], [128, 60, 7], 896),
+            ([Q4_K, Q6_K, F32], [7, 11, 3], 256),
+            ([Q4_K, Q3_K, Q2_K], [17, 16, 30], 2304),
+            ([Q4_1, Q5_K, IQ4_XS], [9, 20, 5], 2560),
+        ] {
             let rows = 21;
             let x = Random::new(3).floats(rows * cols);
             let (all, _) = mixed(cpu, &x, kinds, sizes, cols);
@@ -77,6 +80,10 @@ fn a_row_of_a_product_does_not_see_its_neighbours() {
             for (r, row) in x.chunks_exact(cols).enumerate() {
                 let (alone, _) = mixed(cpu, row, kinds, sizes, cols);
                 assert_bits("a row alone", &alone, &all[r * out..][..out]);
+            }
+            for few in [2, 8, 9, 16] {
+                let (some, _) = mixed(cpu, &x[..few * cols], kinds, sizes, cols);
+                assert_bits("the first rows", &some, &all[..few * out]);
             }
             let backwards: Vec<f32> = x.chunks_exact(cols).rev().flatten().copied().collect();
             let (reversed, _) = mixed(cpu, &backwards, kinds, sizes, cols);

@@ -255,10 +255,13 @@ fn a_product_of_experts_and_a_gate() {
 #[test]
 fn a_product_of_experts_and_their_sum() {
     every_device!(|device| {
-        for (kind, experts, top_k, out) in
-            [(BlockType::Q6_K, 10, 8, 67), (BlockType::F16, 9, 3, 64), (BlockType::Q4_K, 12, 9, 33)]
-        {
-            let cols = 256;
+        for (kind, experts, top_k, out, cols) in [
+            (BlockType::Q6_K, 10, 8, 67, 256),
+            (BlockType::F16, 9, 3, 64, 256),
+            (BlockType::Q4_K, 12, 9, 33, 256),
+            (BlockType::Q4_K, 5, 3, 32, 2304),
+            (BlockType::Q8_0, 5, 4, 32, 1120),
+        ] {
             let mut random = Random::new(19);
             let data = random.weights(kind, experts * out, cols);
             let w =
