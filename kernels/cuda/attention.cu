@@ -1,23 +1,32 @@
 // Causal attention over the paged cache, with several query heads to each key and value head.
 //
-// Few rows: flash decoding (Dao et al., 2023): every chunk of every row's context is a block of threads, in long contexts every
-// stretch of chunks, and the last blocks to finish merge what all leave in `Partials`. A stretch's leave a quarter of what
-// chunks would: less than 3 % of the keys and values that were read. Many rows, or more results than there are places: a block
-// takes the rows of a tile through the chunks of their context, so that keys and values are read once for all of them.
-// softmax.cuh has the arithmetic of both.
+// Few rows: flash decoding (Dao et al., 2023): every chunk of every row's context is a block of threads, or every stretch of
+// chunks where these are blocks enough, and the last blocks to finish merge what all leave in `Partials`. That is written and read
+// again out of a cache: of stretches less than 3 % of the keys and values, of chunks four times that. Many rows, or more results
+// than there are places: every warp takes some queries through all of their context, so that a block's keys and values come from
+// memory once. softmax.cuh has the arithmetic of both.
 #include "rounding.cuh"
 #include "softmax.cuh"
 
 namespace CODER_NAMESPACE {
 namespace {
 
-constexpr int THREADS = ATTENTION_CHUNK;
-constexpr int WIDTH = 4 * WARP;   // columns of values that a warp takes at a time, four to a lane
-constexpr int DECODED = 8;        // query heads of a block that decodes a chunk
-constexpr int TILE = 32;          // queries (rows times heads) of a block that takes tiles of rows
-constexpr int TILED_ROWS = 64;    // more rows than these fill a card as tiles
+constexpr int THREADS = PIECES * WARP;  // of a block that decodes: a warp for each piece of a chunk
+constexpr int TILE_WARPS = 4;
+constexpr int TILE = TILE_WARPS * QUERIES;  // queries (rows times heads) of a block that takes tiles of rows
+constexpr int TILED_ROWS = 64;              // more rows than these fill a card as tiles
 constexpr int STRETCHED = STRETCH * ATTENTION_CHUNK;  // positions of a stretch
 constexpr int MERGING_BLOCKS = 32;
+constexpr int FILLING_BLOCKS = 64;          // that ask memory for as much as it gives
+
+// Heads that are WHOLE have 64 columns or 128.
+constexpr __host__ __device__ int columns_of(bool whole) { return whole ? WIDTH : MAX_HEAD; }
+constexpr __host__ __device__ int steps_of(bool whole) { return columns_of(whole) / STEP; }
+
+// Blocks that a multiprocessor should hold: with more of them registers would spill.
+constexpr __host__ __device__ int resident(int type, bool whole, bool tiles) {
+  return whole && type != CACHE_F32 ? (tiles && type == CACHE_F16 ? 3 : 2) : tiles ? 2 : 1;
+}
 
 // The query heads of one key and value head that a block takes: all of its group, or equal parts of a larger one.
 struct Group {
@@ -33,22 +42,26 @@ Group group_of(const Cache &cache, int most) {
 
 // ---- few rows
 
-// Where a block leaves its result: `a` [heads, stride], maximum and sum behind each head's columns; or, if `alone`, y.
+// Of a block that decodes. Maxima and sums have two places, for one chunk after the other.
+template <bool WHOLE>
+struct Decode {
+  Queried<steps_of(WHOLE)> queries;
+  float peak[2][PIECES][QUERIES], sum[2][PIECES][QUERIES];
+  Merge merge[PIECES][QUERIES];           // of a piece with those before
+  float mix[PIECES][QUERIES][WIDTH + 4];  // four more, so that a warp's lanes write to different banks
+};
+
+// Four columns of one query's result, with maximum and sum.
+struct Result {
+  float a[columns_of(false) / WIDTH][4];
+  float peak, sum;
+};
+
+// Where a block leaves its results: `a` [heads, stride], maximum and sum behind each head's columns; or, if `alone`, y.
 struct Out {
   float *a;
   int stride;
   bool alone;
-};
-
-// Of a block that takes CHUNKS chunks at once, each with a warp a piece, for as many fewer heads.
-template <int CHUNKS>
-struct Decode {
-  static constexpr int HEADS = DECODED / CHUNKS, MIXED = HEADS / 2;
-  float q[HEADS * MAX_HEAD];
-  Softmax<HEADS> softmax[CHUNKS];
-  float weights[CHUNKS * ATTENTION_CHUNK][HEADS];
-  float mix[CHUNKS * PIECES][MIXED][WIDTH];
-  Out out;
 };
 
 // Rounds four columns a lane, from c on of a head of y whose first column is `first`, if y is to be rounded.
@@ -56,445 +69,390 @@ __device__ inline void round_head(const Rows &y, size_t row, int first, int c, i
   if (y.q) round_columns(y, row, first + c, v, c < dim);
 }
 
-// Rounds heads of y that the block has written, if y is to be rounded.
-__device__ inline void round_heads(const Rows &y, int row, int head, int heads, int dim) {
-  if (!y.q) return;
-  sync_block();
-  round_written(y, row, head * dim, (head + heads) * dim, threadIdx.x / WARP, blockDim.x / WARP);
+// The result of this warp's query, number warp of the block's, whose first head is `head`.
+template <bool WHOLE>
+__device__ inline void put_result(const Out &out, const Rows &y, int row, int head, const Result &total, int dim) {
+  int query = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+  float *to = out.a + size_t(query) * out.stride;
+#pragma unroll
+  for (int h = 0; h < columns_of(WHOLE) / WIDTH; h++) {
+    int c = h * WIDTH + 4 * lane;
+    float v[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      v[i] = out.alone ? total.a[h][i] / total.sum : total.a[h][i];
+      if (c + i < dim) to[c + i] = v[i];
+    }
+    if (out.alone && h * WIDTH < dim) round_head(y, row, (head + query) * dim, c, dim, v);
+  }
+  if (!out.alone && lane == 0) to[dim] = total.peak, to[dim + 1] = total.sum;
 }
 
-// Adds the pieces' sums of WIDTH columns from c0 on, of MIXED heads from h0 on, which lie in s.mix, and merges the chunks; the
-// row's first of the block's heads is number `head`. Of a chunk a warp has a head, a lane four columns, and rounds them; of a
-// stretch a thread has one, and no registers left to round it.
-template <int CHUNKS>
-__device__ inline void add_pieces(const Decode<CHUNKS> &s, const Rows &y, int row, int head, int h0, int heads, int c0, int dim, int visible) {
-  constexpr int EACH = CHUNKS == 1 ? 4 : 1;
-  const Out &out = s.out;
-  for (int e = EACH * threadIdx.x; e < min(Decode<CHUNKS>::MIXED, heads - h0) * WIDTH; e += EACH * CHUNKS * THREADS) {
-    int j = e / WIDTH, c = e % WIDTH;
-    float a[EACH] = {}, peak = 0.0f, sum = 0.0f;
-#pragma unroll 1
-    for (int k = 0; k < CHUNKS && k * ATTENTION_CHUNK < visible; k++) {
-      float next[EACH], next_peak, next_sum;
-#pragma unroll
-      for (int n = 0; n < EACH; n++) next[n] = s.mix[k * PIECES][j][c + n];
-      for (int w = 1; w < min(ceil_div(visible, BLOCK) - k * PIECES, PIECES); w++) {
-#pragma unroll
-        for (int n = 0; n < EACH; n++) next[n] += s.mix[k * PIECES + w][j][c + n];
-      }
-      total(s.softmax[k], h0 + j, next_peak, next_sum);
-      Merge m = merge(k == 0 ? next_peak : peak, next_peak);
-#pragma unroll
-      for (int n = 0; n < EACH; n++) a[n] = k == 0 ? next[n] : merged(m, a[n], next[n]);
-      sum = k == 0 ? next_sum : merged(m, sum, next_sum);
+// What merges each of a chunk's pieces with those before it, by the block's first threads.
+template <bool WHOLE>
+__device__ inline void plan_merges(Decode<WHOLE> &s, int pieces, int turn) {
+  int piece = threadIdx.x / QUERIES, query = threadIdx.x % QUERIES;
+  if (piece >= pieces) return;
+  float before = s.peak[turn][0][query];
+  for (int k = 1; k < piece; k++) before = fmaxf(before, s.peak[turn][k][query]);
+  s.merge[piece][query] = merge(before, s.peak[turn][piece][query]);
+}
+
+// Merges a chunk's pieces, and the chunk into those before it, for this warp's query and columns h · WIDTH + 4 · lane, if the head
+// has these.
+template <bool WHOLE>
+__device__ inline void merge_chunk(const Decode<WHOLE> &s, Result &total, int h, int pieces, int turn, bool begins, bool has) {
+  int query = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+  float a[4] = {}, sum = s.sum[turn][0][query], peak = s.peak[turn][0][query];
+  for (int k = 0; k < pieces; k++) {
+    Merge m = {};
+    if (k > 0) {
+      m = s.merge[k][query];
+      sum = merged(m, sum, s.sum[turn][k][query]);
       peak = m.peak;
     }
-    float *to = out.a + size_t(h0 + j) * out.stride + c0;
+    if (!has) continue;
+    float4 v = *reinterpret_cast<const float4 *>(&s.mix[k][query][4 * lane]);
+    float next[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
-    for (int n = 0; n < EACH; n++) {
-      if (out.alone) a[n] /= sum;
-      if (c0 + c + n < dim) to[c + n] = a[n];
-    }
-    if constexpr (CHUNKS == 1) {
-      if (out.alone) round_head(y, row, (head + h0 + j) * dim, c0 + c, dim, a);
-    }
-    if (!out.alone && c0 + c == 0) to[dim] = peak, to[dim + 1] = sum;
+    for (int i = 0; i < 4; i++) a[i] = k == 0 ? next[i] : merged(m, a[i], next[i]);
+  }
+  Merge m = merge(begins ? peak : total.peak, peak);
+#pragma unroll
+  for (int i = 0; i < 4; i++) total.a[h][i] = begins ? a[i] : merged(m, total.a[h][i], a[i]);
+  // With the last columns, as those before need the old maximum too.
+  if (h == columns_of(WHOLE) / WIDTH - 1) {
+    total.sum = begins ? sum : merged(m, total.sum, sum);
+    total.peak = m.peak;
   }
 }
 
-// The weighted values of chunks of which `visible` positions are seen. A warp takes a piece, a lane four columns;
-// `block` is the warp's block of the cache. Weights lie in shared memory.
-template <int TYPE, int CHUNKS>
-__device__ inline void mix_chunks(Decode<CHUNKS> &s, const Side &values, const Rows &y, int row, int head, int kv_heads, int kv_head, int block,
-                                  int heads, int visible) {
-  constexpr int HEADS = Decode<CHUNKS>::HEADS, MIXED = Decode<CHUNKS>::MIXED;
-  constexpr int AHEAD = CHUNKS == 1 ? 8 : 4;  // positions whose loads are under way together
+// Results that a row's blocks of `positions` leave; none but y if it is one.
+__device__ inline int results(const Batch &batch, int row, int positions) {
+  return batch.table_at[row] < 0 ? 0 : (batch.positions[row] + positions) / positions;
+}
+
+// The `chunks` chunks of a row from `first` on, of which it sees `seen` positions, for `heads` queries that lie in shared memory.
+template <int TYPE, bool WHOLE>
+__device__ inline void decode_chunks(Decode<WHOLE> &s, Result &total, const Cache &cache, int kv_head, const int32_t *table,
+                                     int first, int chunks, int seen, int heads) {
   int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-  int here = min(visible - warp * BLOCK, BLOCK);
-  for (int c0 = 0; c0 < values.dim; c0 += WIDTH) {
-    int c = c0 + 4 * lane;
-    float a[HEADS][4] = {};
-    for (int t0 = 0; t0 < here && c < values.dim; t0 += AHEAD) {
-      float v[AHEAD][4];
+  Side keys = {cache.k, cache.k_scale, cache.dim, cache.kv_heads}, values = {cache.v, cache.v_scale, cache.dim, cache.kv_heads};
+  for (int n = 0; n < chunks && first + n * ATTENTION_CHUNK < seen; n++) {
+    int begin = first + n * ATTENTION_CHUNK, at = begin + warp * BLOCK, here = min(seen - at, BLOCK), turn = n % 2;
+    int pieces = min(ceil_div(seen - begin, BLOCK), PIECES);
+    size_t place = 0;
+    float w[TILES][2], peak, sum;
+    if (here > 0) {
+      place = size_t(table[at / BLOCK]) * BLOCK * cache.kv_heads + kv_head;
+      score<TYPE, WHOLE>(w, s.queries, keys, place, here);
+      weigh(w, here, peak, sum);
+      if (lane % 4 == 0) s.peak[turn][warp][lane / 4] = peak, s.sum[turn][warp][lane / 4] = sum;
+    }
 #pragma unroll
-      for (int i = 0; i < AHEAD; i++) {
-        if (t0 + i < here) load<TYPE>(v[i], values, (size_t(block) * BLOCK + t0 + i) * kv_heads + kv_head, c);
-      }
+    for (int h = 0; h < columns_of(WHOLE) / WIDTH; h++) {
+      sync_block();
+      if (h == 0) plan_merges(s, pieces, turn);
+      uint2 scales[TILES][2];
+      if (here > 0) piece_scales<TYPE, WHOLE>(scales, values, place, here, h * WIDTH);
+      Weights weights;
+      Bytes bytes;
 #pragma unroll
-      for (int i = 0; i < AHEAD; i++) {
-        if (t0 + i >= here) continue;
-        const float *w = s.weights[warp * BLOCK + t0 + i];
+      for (int c = 0; c < WIDTH; c += Columns<TYPE>::TOGETHER) {
+        if (here <= 0 || h * WIDTH + c >= cache.dim) continue;
+        constexpr int EACH = Columns<TYPE>::EACH;
+        if (TYPE == CACHE_Q8_0) bytes.take<WHOLE>(values, place, here, h * WIDTH + c);
+        if (c == 0 || TYPE == CACHE_Q8_0) weights.take<TYPE>(w, scales, c / CACHE_RUN, here);
+        float a[EACH][2];
+        mix<TYPE, WHOLE>(a, weights, values, place, here, h * WIDTH + c, bytes);
+        float *to = &s.mix[warp][lane / 4][c + lane % 4 * 2 * EACH];
 #pragma unroll
-        for (int j = 0; j < HEADS; j++) {
-#pragma unroll
-          for (int n = 0; n < 4; n++) a[j][n] = fmaf(w[j], v[i][n], a[j][n]);
+        for (int t = 0; t < 2 * EACH; t += 4) {
+          float4 v = make_float4(a[t % EACH][t / EACH], a[t % EACH + 1][t / EACH], a[t % EACH + 2][t / EACH], a[t % EACH + 3][t / EACH]);
+          *reinterpret_cast<float4 *>(to + t) = v;
         }
       }
-    }
-#pragma unroll
-    for (int h0 = 0; h0 < HEADS; h0 += MIXED) {
-      if (h0 >= heads) continue;
       sync_block();
-#pragma unroll
-      for (int j = 0; j < MIXED; j++) {
-        if (here <= 0) continue;
-        float4 v = make_float4(a[h0 + j][0], a[h0 + j][1], a[h0 + j][2], a[h0 + j][3]);
-        *reinterpret_cast<float4 *>(&s.mix[warp][j][4 * lane]) = v;
-      }
-      sync_block();
-      add_pieces<CHUNKS>(s, y, row, head, h0, heads, c0, values.dim, visible);
+      if (warp < heads) merge_chunk(s, total, h, pieces, turn, n == 0, h * WIDTH + 4 * lane < cache.dim);
     }
   }
-}
-
-// Results that a row's blocks leave: of chunks, or of stretches; none but y if it is one.
-template <int CHUNKS>
-__device__ inline int results(const Batch &batch, int row) {
-  return batch.table_at[row] < 0 ? 0 : batch.positions[row] / (CHUNKS * ATTENTION_CHUNK) + 1;
 }
 
 // This block's chunks of a row, for the heads of a group.
-template <int TYPE, int CHUNKS>
-__device__ inline void decode(const Rows &y, float *partials, const float *qkv, const Cache &cache, const Batch &batch, const Group &group) {
-  using S = Decode<CHUNKS>;
-  S &s = shared<S>();
-  constexpr int HEADS = S::HEADS;
-  int row = blockIdx.x, dim = cache.dim, first = blockIdx.z * CHUNKS * ATTENTION_CHUNK;
+template <int TYPE, bool WHOLE>
+__device__ inline void decode(const Rows &y, float *partials, const float *qkv, const Cache &cache, const Batch &batch, const Group &group,
+                              int chunks) {
+  Decode<WHOLE> &s = shared<Decode<WHOLE>>();
+  int row = blockIdx.x, dim = cache.dim, warp = threadIdx.x / WARP, first = blockIdx.z * chunks * ATTENTION_CHUNK;
   int kv_head = blockIdx.y / group.parts, part = blockIdx.y % group.parts;
   int heads = min(group.heads, group.size - part * group.heads), head = kv_head * group.size + part * group.heads;
   int table = batch.table_at[row], seen = batch.positions[row] + 1;
   size_t at = (size_t(row) * cache.q_heads + head) * dim, place = size_t(row) * gridDim.z + blockIdx.z;
-  Out out = {y.x + at, dim, results<CHUNKS>(batch, row) <= 1};
+  Out out = {y.x + at, dim, results(batch, row, chunks * ATTENTION_CHUNK) <= 1};
   if (!out.alone) out = {partials + (place * cache.q_heads + head) * (dim + 2), dim + 2, false};
+  Result total = {};
   if (table < 0) {
-    if (blockIdx.z > 0) return;
-    for (int c = threadIdx.x; c < heads * dim; c += CHUNKS * THREADS) y.x[at + c] = 0.0f;
-    round_heads(y, row, head, heads, dim);
+    total.sum = 1.0f;  // padding: 0 of nothing
+    if (blockIdx.z == 0 && warp < heads) put_result<WHOLE>(Out{y.x + at, dim, true}, y, row, head, total, dim);
     return;
   }
   if (first >= seen) return;
-  if (threadIdx.x == 0) s.out = out;
   const float *q = qkv + (size_t(row) * (cache.q_heads + 2 * cache.kv_heads) + head) * dim;
-  int stride = padded(dim);
-  for (int i = threadIdx.x; i < heads * stride; i += CHUNKS * THREADS) s.q[i] = scaled(q + i / stride * dim, i % stride, dim);
-  if (threadIdx.x < CHUNKS * HEADS) s.softmax[threadIdx.x / HEADS].seen[threadIdx.x % HEADS] = seen;
-  int visible = seen - first, warp = threadIdx.x / WARP;
-  int block = warp * BLOCK < visible ? batch.tables[table + first / BLOCK + warp] : 0;
-  sync_block();
-  float w[HEADS] = {};
-  if (int(threadIdx.x) < visible) {
-    size_t slot = size_t(block) * BLOCK + threadIdx.x % WARP;
-    score<TYPE>(w, s.q, heads, Side{cache.k, cache.k_scale, dim}, slot * cache.kv_heads + kv_head);
+  for (int i = threadIdx.x; i < ceil_div(dim, STEP) * WARP; i += THREADS) {
+    int lane = i % WARP;
+    put_query(s.queries, lane / 4 < heads ? q + lane / 4 * dim : nullptr, i / WARP, lane, dim);
   }
-  weigh(w, s.softmax[threadIdx.x / THREADS], heads, first + int(threadIdx.x));
-#pragma unroll
-  for (int j = 0; j < HEADS; j++) s.weights[threadIdx.x][j] = w[j];
   sync_block();
-  mix_chunks<TYPE, CHUNKS>(s, Side{cache.v, cache.v_scale, dim}, y, row, head, cache.kv_heads, kv_head, block, heads, visible);
-  if (CHUNKS > 1 && out.alone) round_heads(y, row, head, heads, dim);
+  decode_chunks<TYPE, WHOLE>(s, total, cache, kv_head, batch.tables + table, first, chunks, seen, heads);
+  if (warp < heads) put_result<WHOLE>(out, y, row, head, total, dim);
 }
 
-// y = A / L of the rows that left several results, in ascending order. A warp has a head, a lane four columns at a time.
-template <int CHUNKS>
-__device__ inline void merge_results(const Rows &y, const float *partials, const Batch &batch, int heads, int dim, const Share &share) {
-  constexpr int TOGETHER = CHUNKS * PIECES;
-  for (int unit = share.index * TOGETHER + threadIdx.x / WARP; unit < int(gridDim.x) * heads; unit += share.of * TOGETHER) {
-    int row = unit / heads, head = unit % heads, count = results<CHUNKS>(batch, row);
+// Four columns of what a chunk, a stretch or a context comes to.
+struct Sum {
+  float a[4], peak, sum;
+
+  __device__ inline void add(const Sum &next, bool begins) {
+    Merge m = merge(begins ? next.peak : peak, next.peak);
+    peak = m.peak, sum = begins ? next.sum : merged(m, sum, next.sum);
+#pragma unroll
+    for (int n = 0; n < 4; n++) a[n] = begins ? next.a[n] : merged(m, a[n], next.a[n]);
+  }
+};
+
+// y = A / L of the rows that left several results, each of `chunks` chunks, in ascending order. A warp has a head, a lane four
+// columns at a time.
+__device__ inline void merge_results(const Rows &y, const float *partials, const Batch &batch, int heads, int dim, int chunks,
+                                     const Share &share) {
+  int each = STRETCH / chunks;  // results of a stretch
+  for (int unit = share.index * PIECES + threadIdx.x / WARP; unit < int(gridDim.x) * heads; unit += share.of * PIECES) {
+    int row = unit / heads, head = unit % heads, count = results(batch, row, chunks * ATTENTION_CHUNK);
     if (count <= 1) continue;
     size_t stride = size_t(heads) * (dim + 2);
     const float *from = partials + (size_t(row) * gridDim.z * heads + head) * (dim + 2);
     for (int c0 = 0; c0 < dim; c0 += WIDTH) {
       int c = c0 + 4 * int(threadIdx.x % WARP);
-      float a[4] = {}, peak = from[dim], sum = from[dim + 1];
+      Sum stretch = {}, all = {};
+#pragma unroll 2
+      for (int i = 0; i < count; i++) {
+        const float *left = from + i * stride;
+        Sum next = {{}, left[dim], left[dim + 1]};
 #pragma unroll
-      for (int n = 0; n < 4; n++) a[n] = c + n < dim ? from[c + n] : 0.0f;
-#pragma unroll 1
-      for (int i = 1; i < count; i++) {
-        const float *next = from + i * stride;
-        Merge m = merge(peak, next[dim]);
-        sum = merged(m, sum, next[dim + 1]);
-#pragma unroll
-        for (int n = 0; n < 4; n++) {
-          if (c + n < dim) a[n] = merged(m, a[n], next[c + n]);
-        }
-        peak = m.peak;
+        for (int n = 0; n < 4; n++) next.a[n] = c + n < dim ? left[c + n] : 0.0f;
+        stretch.add(next, i % each == 0);
+        if (i + 1 == count || (i + 1) % each == 0) all.add(stretch, i < each);
       }
 #pragma unroll
       for (int n = 0; n < 4; n++) {
-        a[n] /= sum;
-        if (c + n < dim) y.x[size_t(unit) * dim + c + n] = a[n];
+        all.a[n] /= all.sum;
+        if (c + n < dim) y.x[size_t(unit) * dim + c + n] = all.a[n];
       }
-      round_head(y, row, head * dim, c, dim, a);
+      round_head(y, row, head * dim, c, dim, all.a);
     }
   }
 }
 
-// Chunks of each row for the heads of a group: CHUNKS a block, 1 or STRETCH. Grid (row, key and value head · parts of its
-// group, place in the context), a thread a position. qkv [rows, (q heads + 2 · kv heads) · dim], dim even and ≤ MAX_HEAD.
+// Chunks of each row for the heads of a group: `chunks` a block, 1 or STRETCH. Grid (row, key and value head · parts of its
+// group, place in the context), a warp a piece of a chunk. qkv [rows, (q heads + 2 · kv heads) · dim], dim even and ≤ MAX_HEAD.
 // Leaves the row's y [q heads, dim], or, where several blocks work on the row, a, m and l in partials [row · gridDim.z + place,
 // q head, dim + 2], which the tail merges; padding gets 0. y is rounded too if it has y.q; what shares a scale is then of one
-// head. Reads keys and values once, those of a stretch out of a cache for the parts of a group.
-template <int TYPE, int CHUNKS>
-__global__ void __launch_bounds__(CHUNKS *THREADS, CHUNKS == 1 ? 2 : 1)
-decode_kernel(Rows y, float *partials, const float *qkv, Cache cache, Batch batch, Group group, Tail tail) {
-  if (works(tail)) decode<TYPE, CHUNKS>(y, partials, qkv, cache, batch, group);
+// head. Reads keys and values once, those of a group's parts out of a cache.
+template <int TYPE, bool WHOLE>
+__global__ void __launch_bounds__(THREADS, resident(TYPE, WHOLE, false))
+decode_kernel(Rows y, float *partials, const float *qkv, Cache cache, Batch batch, Group group, int chunks, Tail tail) {
+  if (works(tail)) decode<TYPE, WHOLE>(y, partials, qkv, cache, batch, group, chunks);
   Share share = finish(tail);
-  if (share.index >= 0) merge_results<CHUNKS>(y, partials, batch, cache.q_heads, cache.dim, share);
+  if (share.index >= 0) merge_results(y, partials, batch, cache.q_heads, cache.dim, chunks, share);
 }
 
 // ---- many rows
 
+template <bool WHOLE>
 struct Tile {
-  float q[TILE * WIDTH];
-  float values[BLOCK * WIDTH];
-  float weights[BLOCK][TILE + 4];  // four more, so that a warp's lanes write to different banks
-  Softmax<TILE> softmax;
-  Merge merge[TILE];
-  float sum[TILE];
-  // Of the stretches before.
-  Merge between[TILE];
-  float before[TILE];
-  // The block's first head of y's first row, and which head from there on is a query's.
-  float *y;
-  int head[TILE];
-  const int32_t *table;  // the sequence's blocks
+  Queried<steps_of(WHOLE)> queries[TILE_WARPS];
+  float stretch[TILE_WARPS][WIDTH / 8][2][WARP];
 };
+
+// Sums of WIDTH columns of a lane's query, as tensor cores lay them out, with maximum and sum.
+struct Sums {
+  float a[WIDTH / 8][2];
+  float peak, sum;
+};
+
+template <int N>
+__device__ inline bool is_finite(const float (&a)[N][2]) {
+  bool finite = true;
+#pragma unroll
+  for (int i = 0; i < 2 * N; i++) finite = finite && fabsf(a[i / 2][i % 2]) <= 3.40282347e38f;
+  return finite;
+}
 
 // A run of rows of one sequence, and the heads of one key and value head that they attend with. Query j is row
 // j / heads, head j % heads.
 struct Queries {
   int first_row, count, heads;
-  int q_heads;            // of a row
-  int kv_heads, kv_head;
-  int most;               // positions that the row that sees most sees
+  int kv_head;
 };
 
-// The four queries and the four columns of this thread.
-struct Corner {
-  int query, column;
-};
-
-// a[j][n] += Σ w[t][j] · v[t][n] over the positions t from `from` to `to` of the piece at position `at` that the query sees.
-__device__ inline void mix_tile(float (&a)[4][4], const Tile &s, const Corner &corner, int at, int from, int to, int width) {
-  int seen[4];
+// Adds the piece at position `at` to `chunk`, for the columns from `c` on. The lane's query sees `seen` positions, the warp's
+// queries up to `most`.
+template <int TYPE, bool WHOLE>
+__device__ inline void add_piece(Sums &chunk, const Queried<steps_of(WHOLE)> &queries, const Cache &cache, int kv_head, int block, int at,
+                                 int seen, int most, int c) {
+  constexpr int EACH = Columns<TYPE>::EACH;
+  Side keys = {cache.k, cache.k_scale, cache.dim, cache.kv_heads}, values = {cache.v, cache.v_scale, cache.dim, cache.kv_heads};
+  size_t place = size_t(block) * BLOCK * cache.kv_heads + kv_head;
+  int here = min(most - at, BLOCK), own = min(seen - at, BLOCK);
+  bool begins = at % ATTENTION_CHUNK == 0;
+  float w[TILES][2], peak, sum;
+  sync_warp();  // lanes part where their queries see different positions
+  score<TYPE, WHOLE>(w, queries, keys, place, here);
+  weigh(w, own, peak, sum);
+  Merge m = merge(begins ? peak : chunk.peak, peak);
+  if (own > 0) chunk.peak = m.peak, chunk.sum = begins ? sum : merged(m, chunk.sum, sum);
+  bool parted = TYPE != CACHE_Q8_0 && vote_any(own < here);
+  uint2 scales[TILES][2];
+  piece_scales<TYPE, WHOLE>(scales, values, place, here, c);
+  Weights weights;
+  Bytes bytes;
 #pragma unroll
-  for (int j = 0; j < 4; j++) seen[j] = s.softmax.seen[corner.query + j] - at;
-  int least = min(min(seen[0], seen[1]), min(seen[2], seen[3])), most = max(max(seen[0], seen[1]), max(seen[2], seen[3]));
-  const float *values = s.values + corner.column - from * width;
-#pragma unroll 2
-  for (int t = from; t < min(to, least); t++) {
-    float4 w = *reinterpret_cast<const float4 *>(&s.weights[t][corner.query]);
-    float4 v = *reinterpret_cast<const float4 *>(values + t * width);
-    float ws[4] = {w.x, w.y, w.z, w.w}, vs[4] = {v.x, v.y, v.z, v.w};
-#pragma unroll
-    for (int j = 0; j < 4; j++) {
-#pragma unroll
-      for (int n = 0; n < 4; n++) a[j][n] = fmaf(ws[j], vs[n], a[j][n]);
-    }
-  }
+  for (int n = 0; n < WIDTH; n += Columns<TYPE>::TOGETHER) {
+    if (c + n >= cache.dim) continue;
+    if (n == 0 || TYPE == CACHE_Q8_0) weights.take<TYPE>(w, scales, n / CACHE_RUN, own);
+    if (TYPE == CACHE_Q8_0) bytes.take<WHOLE>(values, place, here, c + n);
+    // All queries at once; or, if a value that not all of them see is no number, one after the other with what it sees.
+    int limit = here;
 #pragma unroll 1
-  for (int t = max(from, least); t < min(to, most); t++) {
-    float4 v = *reinterpret_cast<const float4 *>(values + t * width);
-    float vs[4] = {v.x, v.y, v.z, v.w};
+    for (int turn = -1; turn < QUERIES; turn++) {
+      if (turn >= 0) limit = max(shuffle(own, 4 * turn), 1);
+      float a[EACH][2];
+      sync_warp();
+      mix<TYPE, WHOLE>(a, weights, values, place, limit, c + n, bytes);
+      if (parted && turn < 0 && vote_any(!is_finite(a))) continue;
+      if (own > 0 && (turn < 0 || turn == int(threadIdx.x) % WARP / 4)) {
 #pragma unroll
-    for (int j = 0; j < 4; j++) {
-      if (t >= seen[j]) continue;
-      float w = s.weights[t][corner.query + j];
+        for (int t = 0; t < EACH; t++) {
 #pragma unroll
-      for (int n = 0; n < 4; n++) a[j][n] = fmaf(w, vs[n], a[j][n]);
+          for (int i = 0; i < 2; i++) {
+            float &to = chunk.a[n / 8 + t][i];
+            to = begins ? a[t][i] : merged(m, to, a[t][i]);
+          }
+        }
+      }
+      if (turn < 0) break;
     }
   }
 }
 
-// The weighted values of the chunk at position `first`, in a. w are the weights of this thread's position. `width`
-// columns of values lie in shared memory at a time, of as many positions as there is room for.
-template <int TYPE>
-__device__ inline void mix_rows(float (&a)[4][4], const float (&w)[TILE], Tile &s, const Side &values,
-                                const Queries &queries, const Corner &corner, int width, int first) {
-  int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, room = BLOCK * WIDTH / width;
-  for (int piece = 0; piece < PIECES && first + piece * BLOCK < queries.most; piece++) {
-    int at = first + piece * BLOCK, here = min(queries.most - at, BLOCK), block = s.table[at / BLOCK];
-    sync_block();
-    if (warp == piece) {
+// Attention of this warp's queries, piece by piece, for WIDTH columns from `c0` on. y and q begin at the block's first head of the
+// first row.
+template <int TYPE, bool WHOLE>
+__device__ inline void attend(Tile<WHOLE> &s, float *y, const float *q, const Cache &cache, const Queries &queries,
+                              const Batch &batch, int c0) {
+  constexpr int EACH = Columns<TYPE>::EACH;
+  int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, dim = cache.dim, query = warp * QUERIES + lane / 4;
+  if (warp * QUERIES >= queries.count) return;
+  int row = query / queries.heads, head = query % queries.heads, seen = 0;
+  const float *from = nullptr;
+  if (query < queries.count) {
+    seen = batch.positions[queries.first_row + row] + 1;
+    from = q + (size_t(row) * (cache.q_heads + 2 * cache.kv_heads) + head) * dim;
+  }
+  float *to = y + (size_t(row) * cache.q_heads + head) * dim;
+  for (int step = 0; step < ceil_div(dim, STEP); step++) put_query(s.queries[warp], from, step, lane, dim);
+  sync_warp();
+  int most = seen;
 #pragma unroll
-      for (int j = 0; j < TILE; j += 4) {
-        *reinterpret_cast<float4 *>(&s.weights[lane][j]) = make_float4(w[j], w[j + 1], w[j + 2], w[j + 3]);
+  for (int m = 4; m < WARP; m *= 2) most = max(most, shuffle_xor(most, m));
+  const int32_t *table = batch.tables + batch.table_at[queries.first_row];
+  Sums chunk = {};
+  // Maxima and sums of the stretch, and of those before, whose values are in y.
+  float peak = 0.0f, sum = 0.0f, peaks = 0.0f, sums = 0.0f;
+  for (int begin = 0; begin < most; begin += ATTENTION_CHUNK) {
+#pragma unroll 1
+    for (int at = begin; at < min(begin + ATTENTION_CHUNK, most); at += BLOCK) {
+      add_piece<TYPE, WHOLE>(chunk, s.queries[warp], cache, queries.kv_head, table[at / BLOCK], at, seen, most, c0);
+    }
+    if (begin >= seen) continue;
+    int end = begin + ATTENTION_CHUNK;
+    bool begins = begin % STRETCHED == 0, first = begin < STRETCHED, ends = end >= seen, done = ends || end % STRETCHED == 0;
+    Merge m = merge(begins ? chunk.peak : peak, chunk.peak);
+    peak = m.peak, sum = begins ? chunk.sum : merged(m, sum, chunk.sum);
+    Merge between = merge(first ? peak : peaks, peak);
+    if (done) peaks = between.peak, sums = first ? sum : merged(between, sums, sum);
+#pragma unroll
+    for (int t = 0; t < WIDTH / 8; t++) {
+#pragma unroll
+      for (int i = 0; i < 2; i++) {
+        float &kept = s.stretch[warp][t][i][lane];
+        float v = begins ? chunk.a[t][i] : merged(m, kept, chunk.a[t][i]);
+        int column = c0 + t / EACH * Columns<TYPE>::TOGETHER + lane % 4 * 2 * EACH + i * EACH + t % EACH;
+        if (!done) kept = v;
+        if (!done || column >= dim) continue;
+        if (!first) v = merged(between, to[column], v);
+        to[column] = ends ? v / sums : v;
       }
     }
-    float sum[4][4] = {};
-    for (int from = 0; from < here; from += room) {
-      if (from > 0) sync_block();
-#pragma unroll
-      for (int e = threadIdx.x; e < BLOCK * WIDTH / 4; e += THREADS) {
-        int t = from + 4 * e / width, c = 4 * e % width;
-        if (t >= here || c >= values.dim) continue;
-        float v[4];
-        load<TYPE>(v, values, (size_t(block) * BLOCK + t) * queries.kv_heads + queries.kv_head, c);
-        *reinterpret_cast<float4 *>(&s.values[4 * e]) = make_float4(v[0], v[1], v[2], v[3]);
-      }
-      sync_block();
-      if (corner.query < queries.count && corner.column < values.dim) {
-        mix_tile(sum, s, corner, at, from, min(from + room, here), width);
-      }
-    }
-#pragma unroll
-    for (int j = 0; j < 4; j++) {
-#pragma unroll
-      for (int n = 0; n < 4; n++) {
-        if (s.softmax.seen[corner.query + j] > at) a[j][n] = piece == 0 ? sum[j][n] : a[j][n] + sum[j][n];
-      }
-    }
   }
 }
 
-// Merges a chunk's maxima and sums of this thread's query (if it is one) into s.merge and s.sum. Between two barriers.
-__device__ inline void merge_sums(Tile &s, int count, int first) {
-  int j = threadIdx.x;
-  if (j >= count || first >= s.softmax.seen[j]) return;
-  bool begins = first % STRETCHED == 0;
-  float peak, sum;
-  total(s.softmax, j, peak, sum);
-  s.merge[j] = merge(begins ? peak : s.merge[j].peak, peak);
-  s.sum[j] = begins ? sum : merged(s.merge[j], s.sum[j], sum);
-}
-
-// Merges the stretch from position `begin` on into those before: sums in s.before, and the values `total` of the thread's
-// corner in y. All threads take part.
-__device__ inline void merge_stretch(Tile &s, const float (&total)[4][4], const Corner &corner, int count,
-                                     int dim, int begin) {
-  int j = threadIdx.x;
-  if (j < count && begin < s.softmax.seen[j]) {
-    s.between[j] = merge(begin == 0 ? s.merge[j].peak : s.between[j].peak, s.merge[j].peak);
-    s.before[j] = begin == 0 ? s.sum[j] : merged(s.between[j], s.before[j], s.sum[j]);
-  }
-  sync_block();
-#pragma unroll
-  for (int i = 0; i < 4; i++) {
-    int query = corner.query + i;
-    if (query >= count || begin >= s.softmax.seen[query]) continue;
-    float *to = s.y + size_t(s.head[query]) * dim + corner.column;
-#pragma unroll
-    for (int n = 0; n < 4; n++) {
-      if (corner.column + n >= dim) continue;
-      to[n] = begin == 0 ? total[i][n] : merged(s.between[query], to[n], total[i][n]);
-    }
-  }
-}
-
-// Attention of a run of rows of one sequence, chunk by chunk. y and q begin at the block's first head of the first row.
-template <int TYPE>
-__device__ inline void attend(Tile &s, float *y, const float *q, const Cache &cache, const Queries &queries,
-                              const Batch &batch) {
-  int dim = cache.dim, stride = padded(dim), width = dim <= WIDTH ? WIDTH : 2 * WIDTH, warps = width / WIDTH;
-  int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, cols = (queries.q_heads + 2 * queries.kv_heads) * dim;
-  Corner corner = {warp / warps * 4, warp % warps * WIDTH + 4 * lane};
-  for (int i = threadIdx.x; i < queries.count * stride; i += THREADS) {
-    int j = i / stride;
-    s.q[i] = scaled(q + size_t(j / queries.heads) * cols + j % queries.heads * dim, i % stride, dim);
-  }
-  if (threadIdx.x == 0) s.y = y, s.table = batch.tables + batch.table_at[queries.first_row];
-  // Queries that are none see what the last one sees, so that they do not part those before them.
-  if (threadIdx.x < TILE) {
-    int query = min(int(threadIdx.x), queries.count - 1), row = query / queries.heads;
-    s.softmax.seen[threadIdx.x] = batch.positions[queries.first_row + row] + 1;
-    s.head[threadIdx.x] = row * queries.q_heads + query % queries.heads;
-  }
-  float total[4][4] = {};
-  for (int first = 0; first < queries.most; first += ATTENTION_CHUNK) {
-    sync_block();
-    int position = first + threadIdx.x;
-    float w[TILE] = {}, a[4][4] = {};
-    if (position < queries.most) {
-      size_t slot = size_t(s.table[position / BLOCK]) * BLOCK + position % BLOCK;
-      Side keys = {cache.k, cache.k_scale, dim};
-      score<TYPE>(w, s.q, queries.count, keys, slot * queries.kv_heads + queries.kv_head);
-    }
-    weigh(w, s.softmax, queries.count, position);
-    mix_rows<TYPE>(a, w, s, Side{cache.v, cache.v_scale, dim}, queries, corner, width, first);
-    merge_sums(s, queries.count, first);
-    sync_block();
-#pragma unroll
-    for (int j = 0; j < 4; j++) {
-      int query = corner.query + j;
-      if (query >= queries.count || first >= s.softmax.seen[query]) continue;
-#pragma unroll
-      for (int n = 0; n < 4; n++) total[j][n] = first % STRETCHED == 0 ? a[j][n] : merged(s.merge[query], total[j][n], a[j][n]);
-    }
-    int end = first + ATTENTION_CHUNK;
-    if (end % STRETCHED == 0 || end >= queries.most) {
-      merge_stretch(s, total, corner, queries.count, dim, first / STRETCHED * STRETCHED);
-    }
-  }
-#pragma unroll
-  for (int j = 0; j < 4; j++) {
-    int query = corner.query + j;
-    if (query >= queries.count) continue;
-    float *to = s.y + size_t(s.head[query]) * dim + corner.column;
-#pragma unroll
-    for (int n = 0; n < 4; n++) {
-      if (corner.column + n < dim) to[n] /= s.before[query];
-    }
-  }
-}
-
-// All chunks of the rows of a tile, for the heads of a group. Grid (tile of `rows` of `all` rows, key and value head ·
-// parts of its group), a thread a position. Runs of rows of one sequence go together, one after the other; padding gets
-// 0. qkv and y as above. Reads the keys and values of each run's context once.
-template <int TYPE>
-__global__ void __launch_bounds__(THREADS, 2)
+// All pieces of the rows of a tile, for the heads of a group. Grid (tile of `rows` of `all` rows, key and value head ·
+// parts of its group, WIDTH columns), a warp QUERIES queries. Runs of rows of one sequence go together, one after the other; padding
+// gets 0. qkv and y as above. The warps of a block read the same keys and values at about the same time.
+template <int TYPE, bool WHOLE>
+__global__ void __launch_bounds__(TILE_WARPS *WARP, resident(TYPE, WHOLE, true))
 tile_kernel(float *y, const float *qkv, Cache cache, Batch batch, Group group, int rows, int all) {
-  Tile &s = shared<Tile>();
+  Tile<WHOLE> &s = shared<Tile<WHOLE>>();
   // The last rows of a prompt see most: they come first, so that none is waited for at the end.
   int begin = (gridDim.x - 1 - blockIdx.x) * rows, end = min(begin + rows, all);
   int kv_head = blockIdx.y / group.parts, part = blockIdx.y % group.parts;
   int heads = min(group.heads, group.size - part * group.heads), head = kv_head * group.size + part * group.heads;
   for (int row = begin, next; row < end; row = next) {
-    int table = batch.table_at[row], most = 0;
-    for (next = row; next < end && batch.table_at[next] == table; next++) most = max(most, batch.positions[next] + 1);
+    int table = batch.table_at[row];
+    for (next = row; next < end && batch.table_at[next] == table;) next++;
     float *to = y + (size_t(row) * cache.q_heads + head) * cache.dim;
     if (table < 0) {
       int cols = heads * cache.dim;
-      for (int i = threadIdx.x; i < (next - row) * cols; i += THREADS) {
+      for (int i = threadIdx.x; blockIdx.z == 0 && i < (next - row) * cols; i += TILE_WARPS * WARP) {
         to[size_t(i / cols) * cache.q_heads * cache.dim + i % cols] = 0.0f;
       }
       continue;
     }
     const float *q = qkv + (size_t(row) * (cache.q_heads + 2 * cache.kv_heads) + head) * cache.dim;
-    Queries queries = {row, (next - row) * heads, heads, cache.q_heads, cache.kv_heads, kv_head, most};
-    attend<TYPE>(s, to, q, cache, queries, batch);
-    sync_block();
+    Queries queries = {row, (next - row) * heads, heads, kv_head};
+    attend<TYPE, WHOLE>(s, to, q, cache, queries, batch, blockIdx.z * WIDTH);
+    sync_warp();
   }
 }
 
-template <int TYPE, int CHUNKS>
-int launch_decode(Device *device, const Rows &y, const Rows *qkv, const Cache *cache, const Batch *batch, const Partials *partials) {
-  Group few = group_of(*cache, Decode<CHUNKS>::HEADS);
-  int places = ceil_div(batch->chunks, CHUNKS);
-  dim3 grid(qkv->rows, cache->kv_heads * few.parts, places);
-  Tail tail = tail_of(device, places > 1 ? MERGING_BLOCKS : 0);
-  return launch(device, "attention", decode_kernel<TYPE, CHUNKS>, grid, CHUNKS * THREADS, sizeof(Decode<CHUNKS>), y, partials->data,
-                qkv->x, *cache, *batch, few, tail);
-}
-
-template <int TYPE>
+template <int TYPE, bool WHOLE>
 int launch_attention(Device *device, const Rows *y, const Rows *qkv, const Cache *cache, const Batch *batch,
                      const Partials *partials) {
   int rows = qkv->rows, dim = cache->dim, failed;
-  bool stretches = batch->chunks > STRETCH;
-  int places = stretches ? ceil_div(batch->chunks, STRETCH) : batch->chunks;
+  Group few = group_of(*cache, QUERIES);
+  int stretches = ceil_div(batch->chunks, STRETCH), blocks = rows * cache->kv_heads * few.parts * stretches;
+  bool fill = blocks >= FILLING_BLOCKS || rows * batch->chunks > partials->places;
+  int chunks = fill ? STRETCH : 1, places = fill ? stretches : batch->chunks;
   if (rows <= TILED_ROWS && size_t(rows) * places <= size_t(partials->places)) {
     Rows to = *y;
     if (!rounds(to) || dim % to.shared) to.q = nullptr;
-    failed = (stretches ? launch_decode<TYPE, STRETCH> : launch_decode<TYPE, 1>)(device, to, qkv, cache, batch, partials);
+    dim3 grid(rows, cache->kv_heads * few.parts, places);
+    Tail tail = tail_of(device, places > 1 ? MERGING_BLOCKS : 0);
+    failed = launch(device, "attention", decode_kernel<TYPE, WHOLE>, grid, THREADS, sizeof(Decode<WHOLE>), to, partials->data,
+                    qkv->x, *cache, *batch, few, chunks, tail);
     return failed || to.q == y->q ? failed : quantize(device, y);
   }
-  int room = dim <= WIDTH ? TILE : TILE / 2;
-  Group many = group_of(*cache, room);
-  int together = room / many.heads;
-  dim3 grid(ceil_div(rows, together), cache->kv_heads * many.parts);
-  failed = launch(device, "attention of tiles", tile_kernel<TYPE>, grid, THREADS, sizeof(Tile), y->x, qkv->x, *cache, *batch, many,
-                  together, rows);
+  Group many = group_of(*cache, TILE);
+  int together = TILE / many.heads;
+  dim3 grid(ceil_div(rows, together), cache->kv_heads * many.parts, ceil_div(dim, WIDTH));
+  failed = launch(device, "attention of tiles", tile_kernel<TYPE, WHOLE>, grid, TILE_WARPS * WARP, sizeof(Tile<WHOLE>), y->x, qkv->x,
+                  *cache, *batch, many, together, rows);
   return failed || !y->q ? failed : quantize(device, y);
+}
+
+template <int TYPE>
+int launch_type(Device *device, const Rows *y, const Rows *qkv, const Cache *cache, const Batch *batch, const Partials *partials) {
+  bool whole = cache->dim == WIDTH || cache->dim == WIDTH / 2;
+  return (whole ? launch_attention<TYPE, true> : launch_attention<TYPE, false>)(device, y, qkv, cache, batch, partials);
 }
 
 }  // namespace
@@ -508,9 +466,9 @@ int attention(Device *device, const Rows *y, const Rows *qkv, const Cache *cache
   if (qkv->cols != heads * cache->dim) return refuse("attention: rows are not queries, keys and values");
   if (y->cols != cache->q_heads * cache->dim) return refuse("attention: outputs are not query heads");
   switch (cache->type) {
-    case CACHE_F32: return launch_attention<CACHE_F32>(device, y, qkv, cache, batch, partials);
-    case CACHE_F16: return launch_attention<CACHE_F16>(device, y, qkv, cache, batch, partials);
-    case CACHE_Q8_0: return launch_attention<CACHE_Q8_0>(device, y, qkv, cache, batch, partials);
+    case CACHE_F32: return launch_type<CACHE_F32>(device, y, qkv, cache, batch, partials);
+    case CACHE_F16: return launch_type<CACHE_F16>(device, y, qkv, cache, batch, partials);
+    case CACHE_Q8_0: return launch_type<CACHE_Q8_0>(device, y, qkv, cache, batch, partials);
   }
   return refuse("attention: unknown type of cache");
 }

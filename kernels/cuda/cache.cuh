@@ -1,5 +1,5 @@
-// One layer's keys and values as they lie in memory, and how they are read. kernels/kv.rs says how they are rounded;
-// rope.cu does it.
+// One layer's keys and values as they lie in memory, and how they become what tensor cores take. kernels/kv.rs says how they
+// are rounded; rope.cuh does it.
 #pragma once
 
 #include "common.cuh"
@@ -16,84 +16,108 @@ constexpr int CACHE_RUN = 32;
 struct Side {
   const void *entries;
   const uint16_t *scales;
-  int dim;
+  int dim, kv_heads;
 };
 
-// Four entries of eight bits times their scale, exactly. A byte plus 128 becomes the lowest digits of 2^23, which is
-// cheaper than a conversion.
-__device__ inline void widen(float *x, uint32_t word, float scale) {
-  word ^= 0x80808080u;
-#pragma unroll
-  for (int i = 0; i < 4; i++) x[i] = (as_float(0x4b000000u | ((word >> (8 * i)) & 0xff)) - 8388736.0f) * scale;
+constexpr __host__ __device__ int bytes_of(int type) { return type == CACHE_F32 ? 4 : type == CACHE_F16 ? 2 : 1; }
+
+// Column `c` of a place, and what lies between there and the same of a neighbouring slot, in bytes.
+template <int TYPE>
+__device__ inline const uint8_t *entry(const Side &side, size_t place, int c) {
+  return static_cast<const uint8_t *>(side.entries) + (place * side.dim + c) * bytes_of(TYPE);
+}
+template <int TYPE>
+__device__ inline unsigned stride(const Side &side) {
+  return unsigned(side.kv_heads) * side.dim * bytes_of(TYPE);
 }
 
-// N columns from column `c` on, a multiple of N, of a head whose `dim` is a multiple of N. All loads are as wide as the
-// number of columns allows, at most 16 bytes; places begin on as many.
-template <int TYPE, int N>
-__device__ inline void load_whole(float (&x)[N], const Side &side, size_t place, int c) {
-  size_t at = place * side.dim + c;
-  if constexpr (TYPE == CACHE_F32) {
+// A number is taken as a half and what that leaves, times REST: 22 bits of it, and of what is smaller than halves go, all that
+// is above 2^-36. What is larger than a half can be is infinite. An entry of CACHE_F32 has both parts, of CACHE_F16 it is one,
+// of CACHE_Q8_0 its integer is one.
+constexpr float REST = 2048.0f;
+constexpr __host__ __device__ int parts_of(int type) { return type == CACHE_F32 ? 2 : 1; }
+
+// Two numbers in two words.
+__device__ inline void split(float x, float y, uint32_t &high, uint32_t &rest) {
+  high = pack_halves(x, y);
+  rest = pack_halves((x - half_to_float(uint16_t(high))) * REST, (y - half_to_float(uint16_t(high >> 16))) * REST);
+}
+
+// The first two, or the last two, of four integers with 128 added, as halves: a byte behind 0x64 is 1024 and the byte.
+__device__ inline uint32_t integers(uint32_t word, bool last) {
+  return add_halves(permute(word, 0x64646464u, last ? 0x4342 : 0x4140), 0xe480e480u);
+}
+
+// Eight columns of a head as they lie there; 0 where fewer are `left`. `WHOLE`: heads are 64 columns or 128, and all loads 16
+// bytes, 8 where entries are bytes.
+template <int TYPE>
+struct Read {
+  uint32_t word[2 * bytes_of(TYPE)];
+};
+template <int TYPE, bool WHOLE>
+__device__ inline Read<TYPE> read(const uint8_t *from, int left) {
+  Read<TYPE> to = {};
+  if constexpr (WHOLE && TYPE == CACHE_Q8_0) {
+    uint2 v = *reinterpret_cast<const uint2 *>(from);
+    to.word[0] = v.x, to.word[1] = v.y;
+  } else if constexpr (WHOLE) {
 #pragma unroll
-    for (int i = 0; i < N; i += 4) {
-      float4 v = *reinterpret_cast<const float4 *>(static_cast<const float *>(side.entries) + at + i);
-      x[i] = v.x, x[i + 1] = v.y, x[i + 2] = v.z, x[i + 3] = v.w;
+    for (int i = 0; i < 2 * bytes_of(TYPE); i += 4) {
+      uint4 v = *reinterpret_cast<const uint4 *>(from + 4 * i);
+      to.word[i] = v.x, to.word[i + 1] = v.y, to.word[i + 2] = v.z, to.word[i + 3] = v.w;
     }
   } else {
-    // Words of two halves, or of four bytes.
-    constexpr int WORDS = N / (TYPE == CACHE_F16 ? 2 : 4);
-    uint32_t word[WORDS];
-    const char *from = static_cast<const char *>(side.entries) + at * (TYPE == CACHE_F16 ? 2 : 1);
-    if constexpr (WORDS % 4 == 0) {
 #pragma unroll
-      for (int i = 0; i < WORDS; i += 4) {
-        uint4 v = *reinterpret_cast<const uint4 *>(from + 4 * i);
-        word[i] = v.x, word[i + 1] = v.y, word[i + 2] = v.z, word[i + 3] = v.w;
-      }
-    } else if constexpr (WORDS == 2) {
-      uint2 v = *reinterpret_cast<const uint2 *>(from);
-      word[0] = v.x, word[1] = v.y;
-    } else {
-      static_assert(WORDS == 1, "4 columns or 16");
-      word[0] = *reinterpret_cast<const uint32_t *>(from);
-    }
-    if constexpr (TYPE == CACHE_F16) {
-#pragma unroll
-      for (int i = 0; i < N; i++) x[i] = half_to_float(uint16_t(word[i / 2] >> (i % 2 * 16)));
-    } else {
-      float scale = half_to_float(side.scales[place * ceil_div(side.dim, CACHE_RUN) + c / CACHE_RUN]);
-#pragma unroll
-      for (int i = 0; i < N; i += 4) widen(x + i, word[i / 4], scale);
+    for (int i = 0; i < 8; i++) {
+      if (i >= left) continue;
+      if (TYPE == CACHE_F32) to.word[i % (2 * bytes_of(TYPE))] = reinterpret_cast<const uint32_t *>(from)[i];
+      if (TYPE == CACHE_F16) to.word[i / 2] |= uint32_t(reinterpret_cast<const uint16_t *>(from)[i]) << i % 2 * 16;
+      if (TYPE == CACHE_Q8_0) to.word[i / 4] |= uint32_t(from[i]) << i % 4 * 8;
     }
   }
+  return to;
 }
 
-// As above for any even `dim`; what lies beyond it is 0.
-template <int TYPE, int N>
-__device__ inline void load_some(float (&x)[N], const Side &side, size_t place, int c) {
+// The same in halves, two to a word, of each part.
+template <int TYPE>
+__device__ inline void halves(uint32_t (&word)[parts_of(TYPE)][4], const Read<TYPE> &from) {
 #pragma unroll
-  for (int i = 0; i < N; i++) {
-    size_t at = place * side.dim + c + i;
-    if (c + i >= side.dim) {
-      x[i] = 0.0f;
-    } else if constexpr (TYPE == CACHE_F32) {
-      x[i] = static_cast<const float *>(side.entries)[at];
+  for (int i = 0; i < 4; i++) {
+    if constexpr (TYPE == CACHE_F32) {
+      split(as_float(from.word[2 * i]), as_float(from.word[2 * i + 1]), word[0][i], word[1][i]);
     } else if constexpr (TYPE == CACHE_F16) {
-      x[i] = half_to_float(static_cast<const uint16_t *>(side.entries)[at]);
+      word[0][i] = from.word[i];
     } else {
-      float scale = half_to_float(side.scales[place * ceil_div(side.dim, CACHE_RUN) + c / CACHE_RUN]);
-      x[i] = float(static_cast<const int8_t *>(side.entries)[at]) * scale;
+      word[0][i] = integers(from.word[i / 2] ^ 0x80808080u, i % 2);
     }
   }
 }
 
-// N columns (4 or 16) from column `c` on, a multiple of N; 0 beyond the head's.
-template <int TYPE, int N>
-__device__ inline void load(float (&x)[N], const Side &side, size_t place, int c) {
-  if (side.dim % N == 0) {
-    load_whole<TYPE>(x, side, place, c);
+// Four entries of eight bits; 0 where fewer are left.
+template <bool WHOLE>
+__device__ inline uint32_t load_bytes(const uint8_t *from, int left) {
+  if (WHOLE) return *reinterpret_cast<const uint32_t *>(from);
+  uint32_t word = 0;
+#pragma unroll
+  for (int i = 0; i < 4; i++) word |= i < left ? uint32_t(from[i]) << 8 * i : 0;
+  return word;
+}
+
+// Four scales of a place, 0 where fewer are left. `WHOLE`: two or four.
+template <bool WHOLE>
+__device__ inline uint2 scales_of(const uint16_t *from, int left) {
+  uint2 four = make_uint2(0, 0);
+  if constexpr (WHOLE) {
+    four.x = reinterpret_cast<const uint32_t *>(from)[0];
+    if (left > 2) four.y = reinterpret_cast<const uint32_t *>(from)[1];
   } else {
-    load_some<TYPE>(x, side, place, c);
+#pragma unroll
+    for (int i = 0; i < 4; i++) (i < 2 ? four.x : four.y) |= i < left ? uint32_t(from[i]) << i % 2 * 16 : 0;
   }
+  return four;
+}
+__device__ inline float scale_of(const uint2 &four, int i) {
+  return half_to_float(uint16_t((i < 2 ? four.x : four.y) >> i % 2 * 16));
 }
 
 }  // namespace CODER_NAMESPACE

@@ -13,6 +13,7 @@
 //   mma_16x8x32(d, a, b, c) mma_16x8x16   d = a · b + c of one warp, c everywhere: int8 in PTX's fragments of mma.m16n8k32 and
 //                                         k16, i32 sums
 //   mma_16x8x8(d, a, b, c)                the same of halves, two to a word, in the fragments of m16n8k8, f32 sums
+//   mma_halves_16x8x16(d, a, b, c)        d = a · b + c of halves in m16n8k16's fragments, c one of them
 //   copy_async_16(shared, global)         16 bytes without a register; copy_async_commit(), copy_async_wait<N>()
 //   __grid_constant__                     of an operand by value: read in place, also by an index, and not copied
 //   shared<T>()                           the block's shared memory as a T, the only way to have any
@@ -21,10 +22,13 @@
 //                                         the index, and all that the launch wrote before can be read, of others -1. `works` is
 //                                         what a block's part of the launch asks for first: nothing but memory survives `finish`
 //   half_to_float(bits) float_to_half(x)  IEEE binary16; ties to even
+//   pack_halves(x, y) add_halves(a, b)    two in a word, the first in its low half; ties to even
 //   as_float(bits) as_bits(float)
 //
 // Contraction is off in both bodies (-fmad=false, -ffp-contract=off): what is fused says fmaf. With the operations above exact
-// or correctly rounded, a card and the emulator then agree bit for bit.
+// or correctly rounded, a card and the emulator then agree bit for bit, but for sums of mma_halves_16x8x16 that are not exact: a
+// card's round in ways that no document tells, the same for every row and column. One kernel's rows have the same bits on one card,
+// and tests of what is behind such sums, attention, have a tolerance that allows for it.
 #pragma once
 
 #include "api.h"

@@ -47,6 +47,11 @@ __device__ inline void mma_16x8x8(float (&d)[4], const uint32_t (&a)[2], uint32_
       : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(b), "f"(c));
 }
+__device__ inline void mma_halves_16x8x16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const float (&c)[4]) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
+      : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(c[0]), "f"(c[1]), "f"(c[2]), "f"(c[3]));
+}
 
 __device__ inline void copy_async_16(void *to_shared, const void *from_global) {
   unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(to_shared));
@@ -102,6 +107,14 @@ __device__ inline T &shared() {
 
 __device__ inline float half_to_float(uint16_t bits) { return __half2float(__ushort_as_half(bits)); }
 __device__ inline uint16_t float_to_half(float x) { return __half_as_ushort(__float2half_rn(x)); }
+__device__ inline uint32_t pack_halves(float x, float y) {
+  __half2 halves = __floats2half2_rn(x, y);
+  return *reinterpret_cast<const uint32_t *>(&halves);
+}
+__device__ inline uint32_t add_halves(uint32_t a, uint32_t b) {
+  __half2 sum = __hadd2(*reinterpret_cast<const __half2 *>(&a), *reinterpret_cast<const __half2 *>(&b));
+  return *reinterpret_cast<const uint32_t *>(&sum);
+}
 __device__ inline float as_float(uint32_t bits) { return __uint_as_float(bits); }
 __device__ inline uint32_t as_bits(float x) { return __float_as_uint(x); }
 

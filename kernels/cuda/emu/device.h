@@ -136,6 +136,13 @@ inline uint16_t float_to_half(float x) {
   return uint16_t(sign | ((rest - 0x38000000 + 0xfff + ((rest >> 13) & 1)) >> 13));
 }
 
+inline uint32_t pack_halves(float x, float y) { return float_to_half(x) | uint32_t(float_to_half(y)) << 16; }
+// Sums of two halves are rounded twice, which shows only where their magnitudes are 2^13 and more apart.
+inline uint32_t add_halves(uint32_t a, uint32_t b) {
+  float low = half_to_float(uint16_t(a)) + half_to_float(uint16_t(b));
+  return pack_halves(low, half_to_float(uint16_t(a >> 16)) + half_to_float(uint16_t(b >> 16)));
+}
+
 inline uint32_t permute(uint32_t a, uint32_t b, uint32_t selector) {
   uint64_t bytes = uint64_t(b) << 32 | a;
   uint32_t to = 0;
@@ -201,6 +208,13 @@ FloatFragment mma_halves(uint32_t a0, uint32_t a1, uint32_t b);
 inline void mma_16x8x8(float (&d)[4], const uint32_t (&a)[2], uint32_t b, float c) {
   const FloatFragment product = mma_halves(a[0], a[1], b);
   for (int i = 0; i < 4; i++) d[i] = c + product.d[i];
+}
+
+// Of halves: the products' sums as floats' bits, exact but for one rounding.
+constexpr int OF_HALVES = 0;
+inline void mma_halves_16x8x16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const float (&c)[4]) {
+  Fragment sum = mma_words({{int(a[0]), int(a[1]), int(a[2]), int(a[3])}}, int(b[0]), int(b[1]), OF_HALVES);
+  for (int i = 0; i < 4; i++) d[i] = c[i] + as_float(uint32_t(sum.d[i]));
 }
 
 // ---- blocks of a launch

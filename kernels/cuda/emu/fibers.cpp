@@ -309,6 +309,25 @@ static void multiply(Warp &w, int k) {
     }
 }
 
+// As above of halves, k = 16: a[i] is two of row g + 8 · (i odd) from column 2 · t + 8 · (i / 2), b[i] two of column g from row
+// 2 · t + 8 · i.
+static void multiply_16_halves(Warp &w) {
+  float a[16][16], b[8][16];
+  for (int lane = 0; lane < LANES; lane++) {
+    int g = lane / 4, t = lane % 4;
+    for (int j = 0; j < 2; j++) {
+      for (int i = 0; i < 4; i++) a[g + i % 2 * 8][2 * t + i / 2 * 8 + j] = half_to_float(uint16_t(unsigned(w.a[lane][i]) >> (16 * j)));
+      for (int i = 0; i < 2; i++) b[g][2 * t + i * 8 + j] = half_to_float(uint16_t(unsigned(w.b[lane][i]) >> (16 * j)));
+    }
+  }
+  for (int row = 0; row < 16; row++)
+    for (int column = 0; column < 8; column++) {
+      double sum = 0;
+      for (int i = 0; i < 16; i++) sum += double(a[row][i]) * double(b[column][i]);
+      w.d[row % 8 * 4 + column / 2].d[row / 8 * 2 + column % 2] = int(as_bits(float(sum)));
+    }
+}
+
 Fragment mma_words(const Fragment a, int b0, int b1, int k) {
   Warp &w = own_warp();
   int lane = int(core.thread % LANES);
@@ -317,10 +336,12 @@ Fragment mma_words(const Fragment a, int b0, int b1, int k) {
   w.b[lane][1] = b1;
   if (w.arrived && w.operation == MMA && w.b_columns != k) fault("and other lanes of its warp are at products of different depth");
   w.b_columns = k;
-  if (last_to(w, MMA))
-    multiply(w, k);
-  else
+  if (!last_to(w, MMA))
     wait();
+  else if (k == OF_HALVES)
+    multiply_16_halves(w);
+  else
+    multiply(w, k);
   return w.d[lane];
 }
 

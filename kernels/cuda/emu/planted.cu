@@ -287,6 +287,43 @@ static int test_product(const Buffers &u, bool planted) {
   return OK;
 }
 
+// As above, of halves.
+__global__ void product_of_16_halves(float *d, const uint16_t *a, const uint16_t *b) {
+  int g = threadIdx.x / 4, t = threadIdx.x % 4;
+  uint32_t fa[4] = {}, fb[2] = {};
+  float c[4], fd[4];
+  for (int i = 0; i < 8; i++) fa[i / 2] |= uint32_t(a[(g + i / 2 % 2 * 8) * 16 + t * 2 + i % 2 + i / 4 * 8]) << i % 2 * 16;
+  for (int i = 0; i < 4; i++) fb[i / 2] |= uint32_t(b[(t * 2 + i % 2 + i / 2 * 8) * 8 + g]) << i % 2 * 16;
+  for (int i = 0; i < 4; i++) c[i] = d[(i < 2 ? g : g + 8) * 8 + t * 2 + i % 2];
+  mma_halves_16x8x16(fd, fa, fb, c);
+  for (int i = 0; i < 4; i++) d[(i < 2 ? g : g + 8) * 8 + t * 2 + i % 2] = fd[i];
+}
+
+// Numbers whose sums are exact in any order.
+static int test_product_of_16_halves(const Buffers &u, bool planted) {
+  uint16_t a[16 * 16], b[16 * 8];
+  float d[16 * 8], want[16 * 8];
+  for (int i = 0; i < 256; i++) a[i] = float_to_half(float(i * 37 % 101 - 50) / 8);
+  for (int i = 0; i < 128; i++) b[i] = float_to_half(float(i * 91 % 67 - 33) * 4);
+  for (int i = 0; i < 128; i++) {
+    want[i] = d[i] = float(i - 64);
+    for (int k = 0; k < 16; k++) want[i] += half_to_float(a[i / 8 * 16 + k]) * half_to_float(b[k * 8 + i % 8]);
+  }
+  const Api &api = *coder_emu_api();
+  void *memory[3];
+  const void *from[3] = {d, a, b};
+  size_t bytes[3] = {sizeof d, sizeof a, sizeof b};
+  for (int i = 0; i < 3; i++)
+    if (api.allocate(u.device, bytes[i], &memory[i]) || api.upload(u.device, memory[i], from[i], bytes[i])) return BROKEN;
+  int code = launch(u.device, "product", product_of_16_halves, dim3(1), WARP, 0, static_cast<float *>(memory[0]),
+                    static_cast<uint16_t *>(memory[1]), static_cast<uint16_t *>(memory[2]));
+  if (code || (code = api.download(u.device, d, memory[0], sizeof d))) return code;
+  if (planted) want[5]++;
+  for (int i = 0; i < 128; i++)
+    if (d[i] != want[i]) return refuse("wrong product");
+  return OK;
+}
+
 // What the device's own functions refuse, and that words come with it.
 static int misuse(const Buffers &u, int which) {
   const Api &api = *coder_emu_api();
@@ -375,11 +412,12 @@ static int run_planted(const Buffers &u, int which, bool planted) {
     case 27:
       if (int code = test_product<8>(u, planted)) return code;
       return test_product<16>(u, planted);
-    case 28: return recorded(u, planted);
-    case 29: return launch(d, "tail_too_early", tail, dim3(4), THREADS, 0, u.y, tail_of(d, 2), planted ? EARLY : RIGHT);
-    case 30: return launch(d, "unfinished", tail, dim3(4), THREADS, 0, u.y, tail_of(d, 2), planted ? UNFINISHED : RIGHT);
-    case 31: return launch(d, "tail_reads_tail", tail, dim3(4), THREADS, 0, u.y, tail_of(d, 2), planted ? AMONG : RIGHT);
-    default: return planted ? misuse(u, which - 32) : OK;
+    case 28: return test_product_of_16_halves(u, planted);
+    case 29: return recorded(u, planted);
+    case 30: return launch(d, "tail_too_early", tail, dim3(4), THREADS, 0, u.y, tail_of(d, 2), planted ? EARLY : RIGHT);
+    case 31: return launch(d, "unfinished", tail, dim3(4), THREADS, 0, u.y, tail_of(d, 2), planted ? UNFINISHED : RIGHT);
+    case 32: return launch(d, "tail_reads_tail", tail, dim3(4), THREADS, 0, u.y, tail_of(d, 2), planted ? AMONG : RIGHT);
+    default: return planted ? misuse(u, which - 33) : OK;
   }
 }
 
@@ -403,7 +441,7 @@ extern "C" int coder_emu_planted(int which, bool planted) {
   if (!code) code = api.upload(u.device, u.x, x, sizeof x);
   if (!code) code = launch(u.device, "two_blocks", two_blocks, dim3(4), THREADS, 0, u.z, false);
   if (!code) code = run_planted(u, which, planted);
-  if (code && which < 32 && run_planted(u, 0, false)) code = refuse("the device did not survive");
+  if (code && which < 33 && run_planted(u, 0, false)) code = refuse("the device did not survive");
   api.close(u.device);
   return code;
 }

@@ -3,7 +3,7 @@
 use coder_cuda_emulator::{float_to_half, half_to_float, planted};
 
 /// Kernels of planted.cu in their order, and words of what is to be reported.
-const MISTAKES: [(&str, &str); 41] = [
+const MISTAKES: [(&str, &str); 42] = [
     ("missing_barrier", "race"),
     ("missing_first_barrier", "nobody wrote it"),
     ("missing_warp_barrier", "race"),
@@ -30,6 +30,7 @@ const MISTAKES: [(&str, &str); 41] = [
     ("blocks_read_ahead", "two blocks of one launch, another block read it"),
     ("global_race", "race"),
     ("bytes_race", "race"),
+    ("product", "wrong product"),
     ("product", "wrong product"),
     ("product", "wrong product"),
     ("replay", "wrong replay"),
