@@ -7,8 +7,8 @@ FOLDER holds the kernels' objects: `cargo test -p coder-kernels --test nvcc` lea
 cuobjdump and nvdisasm on PATH, in CUDA_HOME/bin, or from `pip install nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm` for this
 python3, and a C++ compiler with nm, which say how much shared memory a block is launched with.
 
-Ends with 1 if a kernel has local memory, if a kernel that streams weights or a cache reads nothing 16 bytes at a time in its
-loop, or if a product of many rows of quantized weights has no tensor cores' instructions.
+Ends with 1 if a kernel has local memory, if a kernel that streams weights or a cache of whole 16 bytes reads nothing 16 bytes at a
+time in its loop, or if attention or a product of many rows of quantized weights has no tensor cores' instructions.
 """
 import os
 import re
@@ -18,6 +18,8 @@ import sys
 import tempfile
 from collections import Counter, defaultdict
 from pathlib import Path
+
+from loops import natural, working
 
 TARGETS = ["86", "89", "90", "120"]
 CUDA = Path(__file__).resolve().parent.parent.parent / "kernels" / "cuda"
@@ -29,7 +31,7 @@ LIMITS = {"86": (48, 16, 100 << 10), "89": (48, 24, 100 << 10), "90": (64, 32, 2
 # Threads and shared memory of a launch, as the sources say it: file → kernel → two expressions; {0} and {1} are a
 # template's arguments.
 LAUNCHES = {
-    "attention": {"decode_kernel": ("{1} * THREADS", "sizeof(Decode<{1}>)"), "tile_kernel": ("THREADS", "sizeof(Tile)")},
+    "attention": {"decode_kernel": ("THREADS", "sizeof(Decode<{1}>)"), "tile_kernel": ("TILE_WARPS * WARP", "sizeof(Tile<{1}>)")},
     "choose": {"cut_kernel": ("CUT_THREADS", "sizeof(Cut)"), "choose_kernel": ("CHOOSE_WARPS * WARP", "sizeof(Merge)")},
     "elementwise": {"add_kernel": ("THREADS", "0"), "select_kernel": ("THREADS", "0"),
                     "swiglu_kernel": ("THREADS", "0"), "swiglu_any_kernel": ("THREADS", "0")},
@@ -49,7 +51,7 @@ TYPES = ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "
 CACHES = ["f32", "f16", "q8_0"]
 NORMS = ["of any columns", "of whole 16 bytes", "of whole runs, which it rounds"]
 
-INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)\s*(.*?)\s*;")
+INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)\s*(.*?)\s*;")
 WIDTHS = {"128": 16, "64": 8, "U16": 2, "S16": 2, "U8": 1, "S8": 1}
 
 
@@ -89,7 +91,7 @@ def code(objects):
             elif m := re.search(r"Function : (\S+)", line):
                 name = m[1]
             elif name and target in TARGETS and (m := INSTRUCTION.search(line)):
-                kernels[name, target].append((int(m[1], 16), m[2], m[3]))
+                kernels[name, target].append((int(m[1], 16), m[3], (m[2] or "") + m[4]))
     return kernels
 
 
@@ -142,17 +144,10 @@ def occupancy(target, registers, threads, shared):
 
 def loops(instructions):
     """The innermost loops that load from global memory, that which reads most 16 bytes at a time first; else the whole kernel."""
-    spans = set()
-    for at, name, operands in instructions:
-        if name.split(".")[0] == "BRA" and (m := re.search(r"0x([0-9a-f]+)", operands)) and int(m[1], 16) < at:
-            spans.add((int(m[1], 16), at))
-    inside = {s: within(instructions, *s) for s in spans if loads(within(instructions, *s))}
-    inner = [i for s, i in sorted(inside.items()) if not any(s != o and s[0] <= o[0] and o[1] <= s[1] for o in inside)]
+    inside = [(span, [instructions[i] for i in sorted(span)]) for span, _ in natural(instructions)]
+    inside = [(span, i) for span, i in inside if loads(i)]
+    inner = [i for span, i in inside if not any(o < span for o, _ in inside)]
     return sorted(inner, key=lambda i: (-loads(i)[16], -sum(loads(i).values()))) or [instructions]
-
-
-def within(instructions, first, last):
-    return [i for i in instructions if first <= i[0] <= last]
 
 
 def loads(instructions):
@@ -181,12 +176,12 @@ def name_of(kernel):
     base, _, rest = kernel.partition("<")
     if not rest:
         return base
-    arguments = [a.strip(" ()int") for a in rest.rstrip(">").split(",")]
+    arguments = [re.sub(r"\((int|bool)\)", "", a).strip() for a in rest.rstrip(">").split(",")]
     if base == "qkv_kernel":
         return f"{base} {arguments[0]} rows"
-    if base == "decode_kernel":
-        return f"{base} {CACHES[int(arguments[0])]}, {'a chunk' if arguments[1] == '1' else 'a stretch'}"
-    words = {"tile_kernel": CACHES, "rms_norm_kernel": NORMS}.get(base, TYPES)
+    if base in ("decode_kernel", "tile_kernel"):
+        return f"{base} {CACHES[int(arguments[0])]}{'' if arguments[1] in ('1', 'true') else ', any columns'}"
+    words = {"rms_norm_kernel": NORMS}.get(base, TYPES)
     return f"{base} {words[int(arguments[0])]}" + (f" {arguments[1]} rows" if len(arguments) > 1 else "")
 
 
@@ -224,16 +219,32 @@ def main():
               f"{' / '.join(listed(loads(i)) for i in shown)} | {len(shown[0])} | "
               f"{', '.join(mma) or '-'} | {'**' + str(local) + '**' if local else 'none'} | {' '.join(map(str, registers))} | {shared} | "
               f"{' '.join(f'{h}/{m}' for h, m in held)} |")
-        streams = re.match(r"(few|qkv|gated|mixed|many|decode)_kernel<", kernel)
+        # Attention reads the eight columns of a lane: bytes are 8, and heads of any columns have no whole 16.
+        streams = re.match(r"(few|qkv|gated|mixed|many)_kernel<|decode_kernel<[01], (true|\(bool\)1)", kernel)
         if local:
             failed.append(f"{kernel}: local memory")
         if streams and not share:
             failed.append(f"{kernel}: reads nothing 16 bytes at a time")
-        if kernel.startswith("many_kernel") and not mma:
+        if re.match("(many|decode|tile)_kernel", kernel) and not mma:
             failed.append(f"{kernel}: no tensor cores")
+    print_work(instructions, names)
     for problem in failed:
         print(problem, file=sys.stderr)
     sys.exit(bool(failed))
+
+
+def print_work(instructions, names):
+    """What predict.py takes for the work of a loop."""
+    print("\n## Loops around products\n")
+    print("Instructions · those of them that multiply and add; loops of the same depth joined by +, from the innermost out, each without what is within.\n")
+    print("| kernel | products | " + " | ".join(f"sm_{t}" for t in TARGETS) + " |")
+    print("|---|---|" + "---|" * len(TARGETS))
+    for mangled, kernel in sorted(names.items(), key=lambda it: order(it[1])):
+        if not re.match(r"(few|qkv|gated|mixed|many|decode|tile)_kernel<", kernel):
+            continue
+        found = [working(instructions[mangled, t]) for t in TARGETS]
+        told = [" in ".join(" + ".join(f"{n}·{of}" for n, of in depth) for depth in depths) or "-" for _, depths in found]
+        print(f"| {name_of(kernel)} | {found[0][0]} | " + " | ".join(told) + " |")
 
 
 def order(kernel):

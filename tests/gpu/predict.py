@@ -1,69 +1,28 @@
 #!/usr/bin/env python3
-"""What a token should take on a card, kernel by kernel, written before there is a card to ask.
+"""What a step should take on a card, kernel by kernel, written before there is a card to ask.
 
     predict.py LAUNCHES.tsv... > benches/results/prediction.md
 
-Each LAUNCHES.tsv has the launches of one token of a published shape with two layers and a small vocabulary, as
-`cargo run --example traffic` counts them; its name is the shape's (tests/gpu/predict.sh makes all of them). Bytes are the
-counted ones: those of a layer, times the layers that have its types; of the last product, by the vocabulary; of attention, by
-the context. Instructions are those of benches/results/compiled.md. Everything that is assumed is in this file's tables.
+Each LAUNCHES.tsv has the launches of one step of a published shape with two layers and a small vocabulary, as
+`cargo run --example traffic` counts them, and is called SHAPE@ROWS@POSITIONS@CACHE.tsv (tests/gpu/predict.sh makes all of
+them). Bytes are the counted ones: those of a layer, times the layers that have its types; of the last product, by the
+vocabulary. Instructions are those of the loops in benches/results/compiled.md. Prompts are not counted, as the emulator would
+take days: prompts.py has the products of their shapes. Everything that is assumed is in this file's and in cards.py's tables.
 """
 import csv
-import math
-import re
 import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
 
+from cards import (AHEAD_BYTES, AHEAD_FLOAT_BYTES, BYTES_OF_WEIGHT, CACHE_BYTES, CARDS, CHOICE_US, GAP_US, ISSUED, LATENCY_NS, RAMP_US,
+                   TAIL_US, TURN_US, Loops, issue_us, second_cache_us, tensor_us)
+from prompts import print_prompts
+from random_gguf import SHAPES, VOCAB
+
 HERE = Path(__file__).resolve().parent
-COMPILED = HERE.parent.parent / "benches" / "results" / "compiled.md"
-
-# layers, vocabulary, the same in the counted file, kv heads, query heads, columns of a head
-SHAPES = {
-    "qwen2.5-coder-7b": (28, 152064, 4096, 4, 28, 128),
-    "qwen2.5-coder-32b": (64, 152064, 4096, 8, 40, 128),
-    "qwen3-coder-30b-a3b": (48, 151936, 4096, 4, 32, 128),
-}
-
-# Nominal and attainable bytes per second of memory, 10⁹; multiprocessors; clock under load, 10⁹; SASS of compiled.md.
-# Attainable: 3090 90 % (ncu of q27's products), 4090 950 (calm), 5090 1691 (q27's read probe), H200 4300 (a measured copy).
-# Clocks are the published boost clocks.
-CARDS = {
-    "3090": (936, 842, 82, 1.695, "86"),
-    "4090": (1008, 950, 128, 2.52, "89"),
-    "5090": (1792, 1691, 170, 2.407, "120"),
-    "H200": (4800, 4300, 132, 1.785, "90"),
-}
-
-GAP_US = 1.3        # from a kernel's end to the next one's begin within a graph (Hazy Research, "no bubbles"; sparkinfer's counts)
-RAMP_US = 1.0       # a kernel's first addresses and its last block's end, during which memory idles: an assumption
-TAIL_US = 2.0       # of a launch with a tail: blocks' results seen, the last one counted, a row read and written: an assumption
-LATENCY_NS = 700    # of a read of memory under load: an assumption, from microbenchmarks of these generations
-SCHEDULERS = 4      # of a multiprocessor, an instruction of a warp each per clock
-ISSUED = 0.8        # of those that a real kernel fills: an assumption
-CACHE_BYTES = 128   # that a multiprocessor's first cache gives per clock
-WARPS = {"matmul": 24, "gated": 16, "mixed": 24}  # of a product that a multiprocessor holds, by its registers (compiled.md)
-AHEAD_BYTES = 36    # that a thread of a product has under way: a Q4_K run of each of two outputs
-AHEAD_FLOAT_BYTES = 64  # half a run of f32
-PER_FMA = 1.6       # instructions of attention for each multiplication with an addition, loads and conversions with them
-# Between two tokens: two launches that choose of logits in the second cache; and the copy of what they found, the thread that
-# waits for it, and the next step's inputs. Assumptions both.
-CHOICE_US = 12
-TURN_US = 20
-CONTEXT = 128
-CHUNK = 256         # positions of a block that attends
-
-
-def instructions():
-    """Type → instructions of a product's loop for one row, and bytes that a lane loads in it."""
-    found = {}
-    for line in COMPILED.read_text().splitlines():
-        if m := re.match(r"\| few_kernel (\S+) 1 rows \|", line):
-            row = line.split("|")
-            pairs = re.findall(r"(\d+) × (\d+)", row[3].split("/")[0])
-            found[m[1]] = int(row[4]), sum(int(bytes_) * int(count) for bytes_, count in pairs)
-    return found
+COUNTED_VOCAB = 4096
+BASE = (1, 128, "f16")
 
 
 def layers_of(launches):
@@ -74,106 +33,166 @@ def layers_of(launches):
 
 
 def better(i, n):
-    """Layers with Q6_K, as tests/gpu/random_gguf.py has them."""
+    """Layers with Q6_K, as random_gguf.py has them."""
     return i < n // 8 or i >= 7 * n // 8 or (i - n // 8) % 3 == 2
 
 
-def token(path):
-    """All launches of a token, and those of each of the two kinds of layer."""
-    layers, vocab, counted, kv, q, dim = SHAPES[path.stem]
+def is_product(t):
+    return t["name"].split()[0] in ("matmul", "gated", "mixed")
+
+
+def weights_of(shape):
+    """Weights of a layer's products in the order of their launches, each with how many of a row there are."""
+    _, _, hidden, heads, kv, dim, ffn, _, experts, used, effn, _ = SHAPES[shape]
+    first = [((heads + 2 * kv) * dim * hidden, 1), (hidden * heads * dim, 1)]
+    if not experts:
+        return first + [(2 * ffn * hidden, 1), (hidden * ffn, 1)]
+    return first + [(experts * hidden, 1), (2 * effn * hidden, used), (hidden * effn, used)]
+
+
+def step(path):
+    """All launches of a step, and those of each of the two kinds of layer."""
+    name, rows, positions, cache = path.stem.split("@")
+    rows, positions = int(rows), int(positions)
+    _, layers, hidden, heads, kv, dim, *_ = SHAPES[name]
     with open(path) as file:
-        rows = [{k: v if k == "name" else int(v) for k, v in row.items()} for row in csv.DictReader(file, delimiter="\t")]
-    before, kinds, behind = layers_of(rows)
-    head = dict(behind[-1])
-    for field in ("blocks", "read_bytes", "written_bytes"):
-        head[field] = head[field] * vocab // counted
+        launches = [{k: v if k == "name" else int(v) for k, v in row.items()} for row in csv.DictReader(file, delimiter="\t")]
+    before, kinds, behind = layers_of(launches)
+    head = dict(behind[-1], products=VOCAB * hidden * rows, rows=rows)
+    for field in ("blocks", "read_bytes", "written_bytes", "read_by_blocks_bytes", "loaded_bytes"):
+        head[field] = head[field] * VOCAB // COUNTED_VOCAB
     head["name"] += " (head)"
     for kind in kinds:
+        for t, (weights, times) in zip([t for t in kind if is_product(t)], weights_of(name)):
+            t["products"] = weights * times * rows
+            # Entries of experts are worked on one by one.
+            t["rows"] = 1 if times > 1 else rows
+            t["tail"] = not t["name"].startswith("gated")
         for t in kind:
             if t["name"] == "attention":
-                t["read_bytes"] += 2 * 2 * (CONTEXT - 1) * kv * dim
-                t["blocks"] *= math.ceil(CONTEXT / CHUNK)
-                # Scores and sums of values for each query head, by blocks of one key and value head.
-                t["fma"] = 2 * min(CONTEXT, CHUNK) * dim * q // kv
-            elif not t["name"].startswith("gated"):
-                t["tail"] = True
+                t |= {"pieces": rows * kv * -(-heads // kv // 8) * -(-positions // 32), "cache": cache, "tail": positions > 256}
     return before + [t for i in range(layers) for t in kinds[better(i, layers)]] + behind[:-1] + [head], kinds
 
 
-def time_us(launch, card, loop):
+def time_us(launch, card, loops):
     """Microseconds of a launch without the gap before it, and what limits it."""
-    _, attainable, sms, clock, _ = CARDS[card]
+    _, attainable, sms, clock, sass, *_ = CARDS[card]
     moved = launch["read_bytes"] + launch["written_bytes"]
-    limits = {"memory": moved / attainable / 1e3}
-    if "fma" in launch:
-        limits["instructions"] = launch["fma"] / 32 * PER_FMA / (SCHEDULERS * ISSUED * clock * 1e3)
-    name = launch["name"].removesuffix(" (head)")
-    product, _, kind = name.replace("qkv", "Q4_K").partition(" ")  # most of queries, keys and values
-    if product in WARPS:
-        is_float = kind in ("F32", "F16", "BF16")
-        warps = min(launch["blocks"] * launch["threads"] / 32, sms * WARPS[product])
-        ahead = AHEAD_FLOAT_BYTES if is_float else AHEAD_BYTES
+    limits = {"memory": moved / attainable / 1e3, "second cache": second_cache_us(launch["read_by_blocks_bytes"], card),
+              "first cache": launch["loaded_bytes"] / (sms * CACHE_BYTES * clock * 1e3)}
+    if "pieces" in launch:
+        instructions, mma = loops.of_piece(f"decode_kernel {launch['cache']}", sass)
+        limits["instructions"] = issue_us(launch["pieces"] * instructions, card)
+        limits["tensor cores"] = tensor_us(launch["pieces"] * mma * 2048, "f16", card)
+    if "products" in launch:
+        product, _, kind = launch["name"].removesuffix(" (head)").replace("qkv", "Q4_K").partition(" ")  # most of it
+        kernel = f"{'few' if product == 'matmul' else product}_kernel {kind} {launch['rows']} rows"
+        held = loops.held(kernel, sass) if kernel in loops.warps else loops.held(f"mixed_kernel {kind}", sass)
+        warps = min(launch["blocks"] * launch["threads"] / 32, sms * held)
+        ahead = AHEAD_FLOAT_BYTES if kind in ("F32", "F16", "BF16") else AHEAD_BYTES * (2 if launch["rows"] <= 2 else 1)
         limits["parallelism"] = moved / (warps * 32 * ahead / LATENCY_NS) / 1e3
-        count, loaded = loop[kind]
-        # Two outputs, of a float type one, of 32 runs of 32 weights each time around.
-        around = launch["read_bytes"] / BYTES_OF_WEIGHT[kind] / (1024 if is_float else 2048)
-        limits["instructions"] = around * count / (sms * SCHEDULERS * ISSUED * clock * 1e3)
-        limits["first cache"] = around * loaded * 32 / (sms * CACHE_BYTES * clock * 1e3)
+        # Activations that a multiprocessor's blocks read at the same time come from its first cache.
+        together = max(held * 32 // launch["threads"], 1)
+        read = launch["read_bytes"] + (launch["read_by_blocks_bytes"] - launch["read_bytes"]) / together
+        limits["second cache"] = second_cache_us(read, card)
+        limits["instructions"] = issue_us(launch["products"] * loops.per_product(f"few_kernel {kind} {launch['rows']} rows", sass), card)
     limit = max(limits, key=limits.get)
-    fixed = RAMP_US + (TAIL_US if "tail" in launch else 0)
-    return fixed + limits[limit], ("tail" if "tail" in launch else "ramp") if limits[limit] < fixed else limit
+    fixed = RAMP_US + (TAIL_US if launch.get("tail") else 0)
+    return fixed + limits[limit], ("tail" if launch.get("tail") else "ramp") if limits[limit] < fixed else limit
 
 
-# Bytes of a weight.
-BYTES_OF_WEIGHT = {"F32": 4, "F16": 2, "BF16": 2, "Q4_0": 18 / 32, "Q4_1": 20 / 32, "Q5_0": 22 / 32, "Q5_1": 24 / 32, "Q8_0": 34 / 32,
-               "Q2_K": 84 / 256, "Q3_K": 110 / 256, "Q4_K": 144 / 256, "Q5_K": 176 / 256, "Q6_K": 210 / 256, "IQ4_NL": 18 / 32,
-               "IQ4_XS": 136 / 256}
+def ms_of(launches, card, loops):
+    """Milliseconds on the card, and those of them that are spent on each limit."""
+    spent = defaultdict(float)
+    for t in launches:
+        us, limit = time_us(t, card, loops)
+        spent[limit] += us / 1e3
+        spent["gaps"] += GAP_US / 1e3
+    return sum(spent.values()), spent
 
 
 def said(*command):
     return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
-def main():
-    if len(sys.argv) < 2:
-        sys.exit(__doc__)
-    paths = [Path(p) for p in sys.argv[1:]]
-    loop = instructions()
-    print(f"# Decode of one row, predicted, {said('date', '-u', '+%F')}, commit {said('git', '-C', str(HERE), 'describe', '--always', '--dirty')}\n")
-    print(f"From `tests/gpu/predict.sh`; nothing here was measured on a card. Q4_K_M, {CONTEXT} positions in an f16 cache, launches replayed as a")
-    print("graph. A launch takes a gap, a ramp, a tail (if it makes norms, routes or turned heads of its results), and the longest of: its counted")
-    print("bytes at the attainable bandwidth; the same bytes with the loads that its threads have under way; its loop's instructions at the")
-    print("schedulers' rate; what its lanes load, of the first cache.\n")
+def print_assumed():
+    print(f"# Steps predicted, {said('date', '-u', '+%F')}, commit {said('git', '-C', str(HERE), 'describe', '--always', '--dirty')}\n")
+    print("From `tests/gpu/predict.sh`; nothing here was measured on a card. Q4_K_M, launches replayed as a graph. A launch takes a gap, a")
+    print("ramp, a tail (if it makes norms, routes, turned heads or sums of its results), and the longest of: its counted bytes at the attainable")
+    print("bandwidth; what its multiprocessors read, at the second cache's; what its lanes load, at the first cache's; the bytes with the loads that its")
+    print("threads have under way; its loops' instructions at the schedulers' rate; its products at the tensor cores'.\n")
     print(f"Assumed: gap {GAP_US} µs, ramp {RAMP_US} µs, tail {TAIL_US} µs, latency {LATENCY_NS} ns, {ISSUED:.0%} of issue slots. Attainable GB/s: "
           + ", ".join(f"{name} {c[1]} of {c[0]}" for name, c in CARDS.items()) + ".")
     print(f"Between two tokens the card chooses, {CHOICE_US} µs, and waits for the host, {TURN_US} µs; an answer's grammar is followed while the card works.\n")
-    tokens = {p.stem: token(p) for p in paths}
-    print("## Tokens per second\n")
+
+
+def print_tokens(steps, loops):
+    print("## Tokens per second, one row at 128 positions\n")
     print("| model | card | GB a token | launches of a layer | launches | gaps, ramps and tails, ms | on the card, ms | of nominal bandwidth | between tokens, ms | tok/s | measured |")
     print("|---|---|---|---|---|---|---|---|---|---|---|")
-    for name, (launches, kinds) in tokens.items():
+    for (name, *key), (launches, kinds) in steps.items():
+        if tuple(key) != BASE:
+            continue
         moved = sum(t["read_bytes"] + t["written_bytes"] for t in launches)
-        tails = sum("tail" in t for t in launches)
+        tails = sum(bool(t.get("tail")) for t in launches)
         for card, (nominal, *_) in CARDS.items():
-            busy = sum(time_us(t, card, loop)[0] for t in launches)
-            ms = (busy + GAP_US * len(launches)) / 1e3
-            host = (CHOICE_US + TURN_US) / 1e3
+            ms, host = ms_of(launches, card, loops)[0], (CHOICE_US + TURN_US) / 1e3
             print(f"| {name} | {card} | {moved / 1e9:.3f} | {' or '.join(str(len(k)) for k in kinds)} | {len(launches)} | "
                   f"{((GAP_US + RAMP_US) * len(launches) + TAIL_US * tails) / 1e3:.2f} | {ms:.2f} | {moved / ms / 1e6 / nominal:.0%} | {host:.2f} | {1e3 / (ms + host):.0f} | |")
-    for name, (launches, _) in tokens.items():
-        print(f"\n## {name}: launches of a token\n")
-        print("| kernel | launches | MB | " + " | ".join(f"{c}: µs, GB/s, limit | measured" for c in CARDS) + " |")
-        print("|---|---|---|" + "---|---|" * len(CARDS))
-        groups = defaultdict(list)
-        for t in launches:
-            groups[t["name"], t["read_bytes"] // 10000].append(t)
-        for (kernel, _), same in sorted(groups.items(), key=lambda it: -sum(t["read_bytes"] for t in it[1])):
-            bytes_ = same[0]["read_bytes"] + same[0]["written_bytes"]
-            cells = []
-            for card in CARDS:
-                us, limit = time_us(same[0], card, loop)
-                cells.append(f"{us:.1f}, {bytes_ / us / 1e3:.0f}, {limit} |")
-            print(f"| {kernel} | {len(same)} | {bytes_ / 1e6:.3f} | " + " | ".join(cells) + " |")
+
+
+def print_against(steps, loops, title, goal, wanted, ratio, good):
+    """A table of steps beside the same model's BASE."""
+    print(f"\n## {title}\n")
+    print("Bytes: what a step moves beside what the base does. Where the goal is missed, what the steps' time is spent on, most first.\n")
+    print(f"| model | step | card | bytes | ms | {goal} | goal | spent on | measured |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for (name, *key), (launches, _) in steps.items():
+        if not wanted(key):
+            continue
+        base = steps[name, *BASE][0]
+        moved, before = (sum(t["read_bytes"] + t["written_bytes"] for t in some) for some in (launches, base))
+        for card in CARDS:
+            ms, spent = ms_of(launches, card, loops)
+            value = ratio(ms, ms_of(base, card, loops)[0])
+            most = sorted(spent.items(), key=lambda it: -it[1])[:3]
+            why = "-" if good(value) else ", ".join(f"{limit} {part / ms:.0%}" for limit, part in most)
+            print(f"| {name} | {key[0]} rows at {key[1]}, {key[2]} | {card} | × {moved / before:.2f} | {ms:.2f} | {value:.2f} | "
+                  f"{'kept' if good(value) else 'missed'} | {why} | |")
+
+
+def print_launches(name, launches, loops):
+    print(f"\n## {name}: launches of a step\n")
+    print("| kernel | launches | MB | " + " | ".join(f"{c}: µs, GB/s, limit | measured" for c in CARDS) + " |")
+    print("|---|---|---|" + "---|---|" * len(CARDS))
+    groups = defaultdict(list)
+    for t in launches:
+        groups[t["name"], t["read_bytes"] // 10000].append(t)
+    for (kernel, _), same in sorted(groups.items(), key=lambda it: -sum(t["read_bytes"] for t in it[1])):
+        bytes_ = same[0]["read_bytes"] + same[0]["written_bytes"]
+        cells = []
+        for card in CARDS:
+            us, limit = time_us(same[0], card, loops)
+            cells.append(f"{us:.1f}, {bytes_ / us / 1e3:.0f}, {limit} |")
+        print(f"| {kernel} | {len(same)} | {bytes_ / 1e6:.3f} | " + " | ".join(cells) + " |")
+
+
+def main():
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    loops = Loops(HERE.parent.parent / "benches" / "results" / "compiled.md")
+    steps = {}
+    for path in map(Path, sys.argv[1:]):
+        name, rows, positions, cache = path.stem.split("@")
+        steps[name, int(rows), int(positions), cache] = step(path)
+    print_assumed()
+    print_tokens(steps, loops)
+    print_against(steps, loops, "Eight sequences, a row each", "times of one row", lambda k: k[0] > 1, lambda ms, base: ms / base, lambda v: v <= 1.25)
+    print_against(steps, loops, "Long contexts", "speed, of that at 128", lambda k: k[1] > 128, lambda ms, base: base / ms, lambda v: v >= 0.7)
+    print_prompts(loops)
+    for (name, *key), (launches, _) in steps.items():
+        if tuple(key) == BASE or (key[1] > 128 and key[2] == "f16"):
+            print_launches(f"{name}, {key[0]} row at {key[1]}, {key[2]}", launches, loops)
 
 
 if __name__ == "__main__":

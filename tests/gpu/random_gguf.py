@@ -142,4 +142,5 @@ def main():
             out.write(data + bytes(-(count * kind[2]) % 32))
 
 
-main()
+if __name__ == "__main__":
+    main()

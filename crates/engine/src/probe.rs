@@ -10,6 +10,7 @@ use crate::sequence::Sequence;
 use crate::{Error, Result};
 use coder_kernels::cpu::limits;
 pub use coder_kernels::cpu::limits::ReadBandwidth;
+use coder_kernels::{BLOCK, Batch, Span};
 use std::time::Instant;
 
 /// The logits of every position of a token sequence.
@@ -50,6 +51,33 @@ pub fn logits(options: &Options, tokens: &[u32], chunk: Option<usize>) -> Result
         values.extend_from_slice(bench.step(&mut sequence, rows, true)?);
     }
     Ok(Logits { rows: tokens.len(), vocab, values, info: bench.info })
+}
+
+/// Runs one step of a row for each of `tokens`, every one of a sequence of its own with `behind` positions before it. Nobody
+/// computed those: their keys and values are zero, which changes nothing of what a step moves.
+///
+/// # Errors
+/// Those of opening; [`Error::Request`] for tokens outside the vocabulary.
+pub fn step(options: &Options, tokens: &[u32], behind: usize) -> Result<()> {
+    let mut options = options.clone();
+    options.context = Some(behind + 1);
+    options.cache = Some((behind + 1).next_multiple_of(BLOCK) * tokens.len());
+    options.chunk = tokens.len().max(1);
+    let mut direct = Direct::open(&options, options.chunk, |_| ())?;
+    direct.check(tokens)?;
+    let blocks = (behind + 1).div_ceil(BLOCK) as u32;
+    let mut batch = Batch::default();
+    for (row, &token) in (0..).zip(tokens) {
+        let span = Span { first: row, rows: 1, blocks: (row * blocks..(row + 1) * blocks).collect() };
+        let slot = span.blocks[behind / BLOCK] as usize * BLOCK + behind % BLOCK;
+        batch.tokens.push(token);
+        batch.positions.push(behind as u32);
+        batch.slots.push(slot as u32);
+        batch.logits.push(row);
+        batch.spans.push(span);
+    }
+    direct.runner.step(&batch)?;
+    Ok(())
 }
 
 /// What to measure.
