@@ -20,7 +20,7 @@ LATENCY_NS = 700    # of a read of memory under load: an assumption, from microb
 SCHEDULERS = 4      # of a multiprocessor, an instruction of a warp each per clock
 ISSUED = 0.8        # of those that a real kernel fills: an assumption
 CACHE_BYTES = 128   # that a multiprocessor's first cache gives per clock
-AHEAD_BYTES = 18    # that a thread of a product has under way of each of its outputs: a Q4_K run
+AHEAD_BYTES = 36    # that a thread of a product has under way: an assumption
 AHEAD_FLOAT_BYTES = 64  # half a run of f32
 # Between two tokens: two launches that choose of logits in the second cache; and the copy of what they found, the thread that
 # waits for it, and the next step's inputs. Assumptions both.
@@ -75,6 +75,9 @@ class Loops:
     def held(self, kernel, target):
         """Warps that a multiprocessor holds at once."""
         return self.warps[kernel][self.targets.index(target)]
+
+    def on_tensor_cores(self, kernel, target):
+        return "MMA" in self.of[kernel, target][0]
 
     def busiest(self, kernel, target):
         """Kind, instructions and products' instructions of the innermost loop with the most products: that for rows of whole 16

@@ -37,12 +37,13 @@ LAUNCHES = {
                     "swiglu_kernel": ("THREADS", "0"), "swiglu_any_kernel": ("THREADS", "0")},
     "embed": {"embed_kernel": ("THREADS", "0"), "embed_floats_kernel": ("THREADS", "0")},
     "experts": {"route_kernel": ("WARP", "0"), "sort_kernel": ("WARP", "0"), "mix_kernel": ("THREADS", "0")},
-    "matmul_few": {"few_kernel": ("WARPS * WARP", "sizeof(Sums)")},
-    "matmul_qkv": {"qkv_kernel": ("WARPS * WARP", "sizeof(Angles<WARPS>)")},
-    "matmul_many": {"many_kernel": ("THREADS", "sizeof(Stage<{0}>)"),
-                    "many_floats_kernel": ("FLOAT_THREADS", "sizeof(FloatStage)")},
+    "matmul_few": {"few_kernel": ("SUMS * WARP", "sizeof(Few<{1}>)")},
+    "matmul_floats": {"few_floats_kernel": ("WARPS * WARP", "sizeof(Sums)"),
+                      "many_floats_kernel": ("FLOAT_THREADS", "sizeof(FloatStage)")},
+    "matmul_qkv": {"qkv_kernel": ("SUMS * WARP", "sizeof(Qkv<{0}>)")},
+    "matmul_many": {"many_kernel": ("THREADS", "sizeof(Stage<{0}>)")},
     "matmul_gated": {"gated_kernel": ("GATED_WARPS * WARP", "sizeof(Gated<{1}>)")},
-    "matmul_mixed": {"mixed_kernel": ("MIXED_EXPERTS * WARP", "sizeof(Mixed<outputs_of({0}, 1)>)")},
+    "matmul_mixed": {"mixed_kernel": ("MIXED_WARPS * WARP", "sizeof(Mixed)")},
     "norm": {"rms_norm_kernel": ("THREADS", "sizeof(Sums)")},
     "quantized": {"quantize_kernel": ("THREADS", "0")},
     "rope": {"rope_kernel": ("THREADS", "sizeof(Angles<HEADS>)")},
@@ -178,9 +179,11 @@ def name_of(kernel):
         return base
     arguments = [re.sub(r"\((int|bool)\)", "", a).strip() for a in rest.rstrip(">").split(",")]
     if base == "qkv_kernel":
-        return f"{base} {arguments[0]} rows"
+        return f"{base} {8 * int(arguments[0])} rows"
     if base in ("decode_kernel", "tile_kernel"):
         return f"{base} {CACHES[int(arguments[0])]}{'' if arguments[1] in ('1', 'true') else ', any columns'}"
+    if base in ("few_kernel", "gated_kernel"):  # tiles of eight rows
+        arguments[1] = str(8 * int(arguments[1]))
     words = {"rms_norm_kernel": NORMS}.get(base, TYPES)
     return f"{base} {words[int(arguments[0])]}" + (f" {arguments[1]} rows" if len(arguments) > 1 else "")
 
@@ -220,7 +223,7 @@ def main():
               f"{', '.join(mma) or '-'} | {'**' + str(local) + '**' if local else 'none'} | {' '.join(map(str, registers))} | {shared} | "
               f"{' '.join(f'{h}/{m}' for h, m in held)} |")
         # Attention reads the eight columns of a lane: bytes are 8, and heads of any columns have no whole 16.
-        streams = re.match(r"(few|qkv|gated|mixed|many)_kernel<|decode_kernel<[01], (true|\(bool\)1)", kernel)
+        streams = re.match(r"(few|few_floats|qkv|gated|mixed|many)_kernel<|decode_kernel<[01], (true|\(bool\)1)", kernel)
         if local:
             failed.append(f"{kernel}: local memory")
         if streams and not share:
@@ -240,7 +243,7 @@ def print_work(instructions, names):
     print("| kernel | products | " + " | ".join(f"sm_{t}" for t in TARGETS) + " |")
     print("|---|---|" + "---|" * len(TARGETS))
     for mangled, kernel in sorted(names.items(), key=lambda it: order(it[1])):
-        if not re.match(r"(few|qkv|gated|mixed|many|decode|tile)_kernel<", kernel):
+        if not re.match(r"(few|few_floats|qkv|gated|mixed|many|decode|tile)_kernel<", kernel):
             continue
         found = [working(instructions[mangled, t]) for t in TARGETS]
         told = [" in ".join(" + ".join(f"{n}·{of}" for n, of in depth) for depth in depths) or "-" for _, depths in found]

@@ -86,16 +86,20 @@ def time_us(launch, card, loops):
         limits["tensor cores"] = tensor_us(launch["pieces"] * mma * 2048, "f16", card)
     if "products" in launch:
         product, _, kind = launch["name"].removesuffix(" (head)").replace("qkv", "Q4_K").partition(" ")  # most of it
-        kernel = f"{'few' if product == 'matmul' else product}_kernel {kind} {launch['rows']} rows"
-        held = loops.held(kernel, sass) if kernel in loops.warps else loops.held(f"mixed_kernel {kind}", sass)
+        is_float = kind in ("F32", "F16", "BF16")
+        # Tensor cores take eight rows at a time, and more rows than sixteen go by another kernel.
+        rows = launch["rows"] if is_float else 8 * -(-launch["rows"] // 8)
+        name = "few_floats" if is_float else "few" if product == "matmul" else product
+        kernel = f"{name}_kernel {kind}" + ("" if product == "mixed" else f" {rows} rows")
+        held, per = loops.held(kernel, sass), loops.per_product(kernel, sass)
         warps = min(launch["blocks"] * launch["threads"] / 32, sms * held)
-        ahead = AHEAD_FLOAT_BYTES if kind in ("F32", "F16", "BF16") else AHEAD_BYTES * (2 if launch["rows"] <= 2 else 1)
-        limits["parallelism"] = moved / (warps * 32 * ahead / LATENCY_NS) / 1e3
+        limits["parallelism"] = moved / (warps * 32 * (AHEAD_FLOAT_BYTES if is_float else AHEAD_BYTES) / LATENCY_NS) / 1e3
         # Activations that a multiprocessor's blocks read at the same time come from its first cache.
         together = max(held * 32 // launch["threads"], 1)
         read = launch["read_bytes"] + (launch["read_by_blocks_bytes"] - launch["read_bytes"]) / together
         limits["second cache"] = second_cache_us(read, card)
-        limits["instructions"] = issue_us(launch["products"] * loops.per_product(f"few_kernel {kind} {launch['rows']} rows", sass), card)
+        padded = launch["products"] * (rows / launch["rows"] if loops.on_tensor_cores(kernel, sass) else 1)
+        limits["instructions"] = issue_us(padded * per, card)
     limit = max(limits, key=limits.get)
     fixed = RAMP_US + (TAIL_US if launch.get("tail") else 0)
     return fixed + limits[limit], ("tail" if launch.get("tail") else "ramp") if limits[limit] < fixed else limit

@@ -2,7 +2,7 @@
 from cards import BYTES_OF_WEIGHT, CACHE_BYTES, CARDS, GAP_US, ISSUED, RAMP_US, issue_us, second_cache_us, tensor_us
 from random_gguf import SHAPES, more_bits
 
-TILE = 64       # outputs, and rows of one expert, of a block of matmul_many.cu
+OUTPUTS, ROWS = 64, {"Q4_K": 96, "Q6_K": 64}  # of a block of matmul_many.cu, rows of one expert
 CHUNK = 512     # rows of a prompt that a step takes
 QUERIES = 8     # of a warp of attention
 PIECE_BYTES = {"f16": 16384 + 4096, "q8_0": 8704 + 4096}  # that a warp loads of a piece of 32 positions, and of its queries
@@ -25,12 +25,12 @@ def product_us(product, rows, card, loops):
     """Microseconds and what limits them."""
     _, out, cols, experts, used, kind = product
     entries = rows * used / experts
-    tiles = -(-entries // TILE)
+    tiles = -(-entries // ROWS[kind])
     # A block's weights are unpacked for as many rows as it has, few or all.
-    padded = out * cols * experts * tiles * TILE
+    padded = out * cols * experts * tiles * ROWS[kind]
     weights = out * cols * experts * BYTES_OF_WEIGHT[kind]
     moved = weights + rows * used * (cols * 1.3 + 4 * out)
-    read = weights * tiles + rows * used * cols * 1.3 * -(-out // TILE)
+    read = weights * tiles + rows * used * cols * 1.3 * -(-out // OUTPUTS)
     limits = {"memory": moved / CARDS[card][1] / 1e3, "second cache": second_cache_us(read, card),
               "tensor cores": tensor_us(padded, "int8", card),
               "instructions": issue_us(padded * loops.per_product(f"many_kernel {kind}", CARDS[card][4]), card)}
