@@ -4,6 +4,10 @@
 //! steps as graphs. The kernels are CUDA C++ in the folder beside it, one family of operations per file; `api.h`
 //! is the line between. Reductions have an order that the shape of the weight or the position of the row
 //! fixes, so that the same row gives the same bits in every batch, recorded or not.
+//!
+//! On cards from 9.0 on a launch begins while the one before ends (programmatic dependent launch), in a graph too: its blocks
+//! take the places that have become free, and wait. The emulator fails a kernel that touches memory before its wait, and one
+//! that has none.
 
 mod api;
 mod choose;

@@ -259,6 +259,7 @@ __device__ inline void merge_results(const Rows &y, const float *partials, const
 template <int TYPE, bool WHOLE>
 __global__ void __launch_bounds__(THREADS, resident(TYPE, WHOLE, false))
 decode_kernel(Rows y, float *partials, const float *qkv, Cache cache, Batch batch, Group group, int chunks, Tail tail) {
+  follow();
   if (works(tail)) decode<TYPE, WHOLE>(y, partials, qkv, cache, batch, group, chunks);
   Share share = finish(tail);
   if (share.index >= 0) merge_results(y, partials, batch, cache.q_heads, cache.dim, chunks, share);
@@ -401,6 +402,7 @@ __device__ inline void attend(Tile<WHOLE> &s, float *y, const float *q, const Ca
 template <int TYPE, bool WHOLE>
 __global__ void __launch_bounds__(TILE_WARPS *WARP, resident(TYPE, WHOLE, true))
 tile_kernel(float *y, const float *qkv, Cache cache, Batch batch, Group group, int rows, int all) {
+  follow();
   Tile<WHOLE> &s = shared<Tile<WHOLE>>();
   // The last rows of a prompt see most: they come first, so that none is waited for at the end.
   int begin = (gridDim.x - 1 - blockIdx.x) * rows, end = min(begin + rows, all);

@@ -52,6 +52,7 @@ __device__ inline void sort_block(uint64_t *rank) {
 // is no number or infinite, and the part's best tokens, as many as are wanted of the row. A block for each 2048 columns
 // of a row. Of a row of which all is wanted, nothing is read. Reads the logits once, and the masks out of the host's memory.
 __global__ void __launch_bounds__(CUT_THREADS) cut_kernel(Rows logits, Choices to) {
+  follow();
   Cut &cut = shared<Cut>();
   int part = blockIdx.x, row = blockIdx.y, first = part * CHOICE_PART, thread = threadIdx.x;
   int wanted = to.wanted[2 * row], given = to.wanted[2 * row + 1];
@@ -160,6 +161,7 @@ struct Merge {
 // for each 512 columns Σ exp(x - highest), sixteen sums in f32 side by side that are added up in f64. The first block of a
 // row merges, each of the others has sixteen pieces, half a warp a piece. Reads the logits once more.
 __global__ void __launch_bounds__(CHOOSE_WARPS * WARP) choose_kernel(Rows logits, Choices to, int parts) {
+  follow();
   int row = blockIdx.y, wanted = to.wanted[2 * row], pieces = ceil_div(logits.cols, PIECE);
   if (wanted == 0) return;
   uint64_t *found = to.found + size_t(row) * (1 + MAX_CANDIDATES + pieces);

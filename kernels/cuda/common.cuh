@@ -14,6 +14,11 @@
 //                                         k16, i32 sums
 //   mma_16x8x8(d, a, b, c)                the same of halves, two to a word, in the fragments of m16n8k8, f32 sums
 //   mma_halves_16x8x16(d, a, b, c)        d = a · b + c of halves in m16n8k16's fragments, c one of them
+//   allow_next()                          the next launch may begin: its blocks come when all blocks of this one have said so, so
+//                                         they take no place that one of these still needs
+//   await_previous()                      waits for the end of the launch before; what it wrote can be read, what it read written.
+//                                         Every thread of every kernel does, and touches the device's memory behind it only:
+//                                         then the end of a launch is also that of all launches before it
 //   copy_async_16(shared, global)         16 bytes without a register; copy_async_commit(), copy_async_wait<N>()
 //   __grid_constant__                     of an operand by value: read in place, also by an index, and not copied
 //   shared<T>()                           the block's shared memory as a T, the only way to have any
@@ -48,6 +53,12 @@ constexpr int WARP = 32;
 constexpr int RUN = 32, UNIT = 128, UNIT_RUNS = UNIT / RUN;
 
 constexpr __host__ __device__ int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
+// What a kernel begins with.
+__device__ inline void follow() {
+  allow_next();
+  await_previous();
+}
 
 // Σ over the warp's lanes, the same bits in every lane.
 __device__ inline float warp_sum(float v) {

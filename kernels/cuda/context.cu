@@ -10,8 +10,9 @@
 struct Device {
   int index;
   cudaStream_t stream;
-  unsigned *tail;  // the words of Tail; launches of one stream do not overlap
+  unsigned *tail;  // the words of Tail; launches of one stream use them one after the other
   int multiprocessors;
+  bool overlaps;   // whether a launch may begin before the one before it ends, see `allow_next`
 };
 
 struct Graph {
@@ -46,9 +47,24 @@ int refuse(const char *why) {
   return REFUSED;
 }
 
-cudaStream_t stream_of(Device *device) {
+static cudaStream_t stream_of(Device *device) {
   cudaSetDevice(device->index);
   return device->stream;
+}
+
+// A launch behind a copy or a graph begins when that has ended, attribute or not.
+int launch_kernel(Device *device, const char *name, const void *kernel, dim3 grid, int threads, size_t shared_bytes, void **operands) {
+  cudaLaunchAttribute overlap = {};
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlap.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = dim3(threads);
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream_of(device);
+  config.attrs = &overlap;
+  config.numAttrs = device->overlaps ? 1 : 0;
+  return failure(cudaLaunchKernelExC(&config, kernel, operands), name);
 }
 
 static const char *message() { return words; }
@@ -88,6 +104,9 @@ static int describe(int index, DeviceInfo *info) {
   return info->major < 8 ? DEVICE_TOO_OLD : OK;
 }
 
+// Cards from 9.0 on have it; graphs keep it from CUDA 12.3 on.
+static bool overlaps(const DeviceInfo &info) { return info.major >= 9 && info.driver >= 12030 && info.runtime >= 12030; }
+
 static int open(int32_t index, Device **device, DeviceInfo *info) {
   memset(info, 0, sizeof *info);
   if (int error = find_driver(&info->driver)) return error;
@@ -101,7 +120,7 @@ static int open(int32_t index, Device **device, DeviceInfo *info) {
   int error = failure(cudaMalloc(&tail, 2 * sizeof *tail), "words of launches");
   if (error == OK) error = failure(cudaMemsetAsync(tail, 0, 2 * sizeof *tail, stream), "words of launches");
   if (error == OK) error = failure(cudaMemGetInfo(&free_bytes, &total_bytes), "memory");
-  Device *opened = error == OK ? new (std::nothrow) Device{index, stream, tail, info->multiprocessors} : nullptr;
+  Device *opened = error == OK ? new (std::nothrow) Device{index, stream, tail, info->multiprocessors, overlaps(*info)} : nullptr;
   if (opened == nullptr) {
     cudaFree(tail);
     cudaStreamDestroy(stream);

@@ -53,6 +53,19 @@ __device__ inline void mma_halves_16x8x16(float (&d)[4], const uint32_t (&a)[4],
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(c[0]), "f"(c[1]), "f"(c[2]), "f"(c[3]));
 }
 
+// Launches overlap on cards from 9.0 on (programmatic dependent launch); on others there is nothing to do. Loads are of the coherent
+// kind behind the wait: compiled.py watches that the compiler makes no others.
+__device__ inline void allow_next() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+__device__ inline void await_previous() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 __device__ inline void copy_async_16(void *to_shared, const void *from_global) {
   unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(to_shared));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from_global) : "memory");
@@ -65,6 +78,9 @@ __device__ inline void copy_async_wait() {
 
 // How the blocks of a launch find out that all have finished: `words` are how many have, 0 between launches, and a count of
 // launches with a tail. Blocks that finish last wait; those are fewer than a card runs at once, whatever others do, so all finish.
+// Launches that overlap change nothing about that: blocks of the next one come when all of this one's have begun, so they take no
+// place that one of these still waits for; and blocks of the launch before, which may hold places, have all begun, wait for
+// one another alone and end. The next launch touches `words` when this one has ended.
 struct Tail {
   unsigned *words;
   int blocks;  // 0 for none
@@ -121,17 +137,19 @@ __device__ inline uint32_t as_bits(float x) { return __float_as_uint(x); }
 // What a failed call of the runtime means; remembers its words for `message`.
 int failure(cudaError_t error, const char *what);
 
-// The stream of a device (context.cu has its definition).
-cudaStream_t stream_of(Device *);
-
 // A tail of at most `blocks` blocks, for one launch.
 Tail tail_of(Device *, int blocks);
 
-// Puts `kernel` on the device's stream.
+// Puts a kernel on the device's stream, with the addresses of its operands.
+int launch_kernel(Device *, const char *name, const void *kernel, dim3 grid, int threads, size_t shared_bytes, void **operands);
+
 template <typename... Formal, typename... Actual>
 int launch(Device *device, const char *name, void (*kernel)(Formal...), dim3 grid, int threads, size_t shared_bytes, Actual... args) {
-  kernel<<<grid, threads, shared_bytes, stream_of(device)>>>(static_cast<Formal>(args)...);
-  return failure(cudaGetLastError(), name);
+  auto put = [&](Formal... operands) {
+    void *addresses[] = {&operands...};
+    return launch_kernel(device, name, reinterpret_cast<const void *>(kernel), grid, threads, shared_bytes, addresses);
+  };
+  return put(static_cast<Formal>(args)...);
 }
 
 }  // namespace CODER_NAMESPACE

@@ -8,12 +8,14 @@ constexpr int THREADS = 256;
 
 // x[r] += y[r], or += y[0] for every r if `one`. x, y [rows, cols]. A thread an element; moves 12 bytes each.
 __global__ void add_kernel(float *x, const float *y, size_t n, int cols, bool one) {
+  follow();
   size_t i = size_t(blockIdx.x) * THREADS + threadIdx.x;
   if (i < n) x[i] += y[one ? i % cols : i];
 }
 
 // y[i] = x[wanted[i]]. A block an output row.
 __global__ void select_kernel(float *y, const float *x, const int32_t *wanted, int cols) {
+  follow();
   size_t from = size_t(wanted[blockIdx.x]) * cols, to = size_t(blockIdx.x) * cols;
   for (int c = threadIdx.x; c < cols; c += THREADS) y[to + c] = x[from + c];
 }
@@ -21,6 +23,7 @@ __global__ void select_kernel(float *y, const float *x, const int32_t *wanted, i
 // y = silu(gate) · up, and the rounding of y. gate_up [rows, gate ‖ up],
 // y [rows, ffn], ffn whole runs. A thread four columns of a row; moves 13.4 bytes an output.
 __global__ void swiglu_kernel(Rows y, const float *gate_up) {
+  follow();
   int ffn = y.cols, here = 4 * int(blockIdx.y * THREADS + threadIdx.x);
   // All lanes of a warp go on together: those behind the last column repeat it.
   if (here - 4 * int(threadIdx.x % WARP) >= ffn) return;
@@ -34,6 +37,7 @@ __global__ void swiglu_kernel(Rows y, const float *gate_up) {
 
 // The same for rows of any length, without a rounding. A thread a column.
 __global__ void swiglu_any_kernel(float *y, const float *gate_up, int ffn) {
+  follow();
   int c = blockIdx.y * THREADS + threadIdx.x;
   if (c >= ffn) return;
   const float *row = gate_up + size_t(blockIdx.x) * 2 * ffn;

@@ -10,6 +10,7 @@ constexpr int THREADS = 128;
 // Reads a row of weights for each token, once, and writes 4 bytes a column.
 template <int TYPE>
 __global__ void embed_kernel(float *x, Part part, const int32_t *tokens, int rows, int cols) {
+  follow();
   using C = Codes<TYPE>;
   int shares = 4 * ceil_div(cols, UNIT);
   size_t at = size_t(blockIdx.x) * THREADS + threadIdx.x;
@@ -46,6 +47,7 @@ __global__ void embed_kernel(float *x, Part part, const int32_t *tokens, int row
 // The same for the float types, a thread a number.
 template <int TYPE>
 __global__ void embed_floats_kernel(float *x, Part part, const int32_t *tokens, int rows, int cols) {
+  follow();
   size_t at = size_t(blockIdx.x) * THREADS + threadIdx.x;
   if (at >= size_t(rows) * cols) return;
   int token = tokens[at / cols] - part.first;

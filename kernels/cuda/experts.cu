@@ -7,12 +7,16 @@ namespace CODER_NAMESPACE {
 constexpr int THREADS = 256;
 
 // expert and weight [rows, top_k] from logits [rows, experts]. A warp a row.
-__global__ void route_kernel(Routes to, const float *logits) { route_row(to, logits, blockIdx.x); }
+__global__ void route_kernel(Routes to, const float *logits) {
+  follow();
+  route_row(to, logits, blockIdx.x);
+}
 
 // order and start: entries sorted by expert, those of one expert ascending. A counting sort in which each expert's
 // warp counts for itself: the entries of lower experts are where its own begin. Lanes take entries in runs of EACH.
 // Reads the entries twice for each expert, out of a cache.
 __global__ void sort_kernel(Routes to, int entries) {
+  follow();
   constexpr int EACH = 8;
   int expert = blockIdx.x, lane = threadIdx.x, begin = 0;
   for (int i = lane; i < entries; i += WARP) begin += to.expert[i] < expert;
@@ -40,6 +44,7 @@ __global__ void sort_kernel(Routes to, int entries) {
 // x[r] += Σ_j weight[r, j] · y[r · top_k + j], the sum first, j ascending. x [rows, cols], y [rows · top_k, cols].
 // A thread an element; moves 8 + 4 · top_k bytes each.
 __global__ void mix_kernel(float *x, const float *y, Routes routes, int cols) {
+  follow();
   size_t i = size_t(blockIdx.x) * THREADS + threadIdx.x, row = i / cols, c = i % cols;
   if (row >= size_t(routes.rows)) return;
   float sum = 0.0f;

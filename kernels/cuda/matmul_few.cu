@@ -17,6 +17,7 @@ constexpr int resident(int type, int tiles) { return type == Q5_1 && tiles > 1 ?
 // weights once for each group, the rounding of x from a cache. The tail, if there is one, makes the norm of the entries.
 template <int TYPE, int TILES>
 __global__ void __launch_bounds__(SUMS *WARP, resident(TYPE, TILES)) few_kernel(Product p, int groups, Norm next, Tail tail) {
+  follow();
   Few<TILES> &s = shared<Few<TILES>>();
   if (works(tail)) few<TYPE, TILES>(s.totals, p, p.part, blockIdx.x % groups, blockIdx.x / groups);
   Share share = finish(tail);

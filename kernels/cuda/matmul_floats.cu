@@ -124,6 +124,7 @@ __device__ inline void few_floats(const Product &p, int group, int block) {
 // makes the norm of the entries, or their routes.
 template <int TYPE, int ROWS>
 __global__ void __launch_bounds__(WARPS *WARP, resident(ROWS)) few_floats_kernel(Product p, int groups, After after, Tail tail) {
+  follow();
   if (works(tail)) few_floats<TYPE, ROWS>(p, blockIdx.x % groups, blockIdx.x / groups);
   Share share = finish(tail);
   if (share.index < 0) return;
@@ -194,6 +195,7 @@ struct FloatStage {
 // a time. Grid (⌈most / TILE⌉, ⌈rows of part / TILE⌉, experts). Reads the weights once for each tile of entries.
 template <int TYPE>
 __global__ void __launch_bounds__(FLOAT_THREADS) many_floats_kernel(Product p) {
+  follow();
   FloatStage &stage = shared<FloatStage>();
   int entries = gather(p, stage.entries);
   if (entries == 0) return;

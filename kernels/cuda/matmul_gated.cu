@@ -40,6 +40,7 @@ __device__ inline void gate(Gated<TILES> &s, const Rows &y, const Product &p, co
 template <int TYPE, int TILES>
 __global__ void __launch_bounds__(GATED_WARPS *WARP, 1)
 gated_kernel(Rows y, Product p, const __grid_constant__ Sides sides, int groups, Tail tail) {
+  follow();
   if (works(tail)) gate<TYPE, TILES>(shared<Gated<TILES>>(), y, p, sides, blockIdx.x % groups, blockIdx.x / groups);
   Share share = finish(tail);
   if (share.index < 0) return;

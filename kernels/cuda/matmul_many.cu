@@ -171,6 +171,7 @@ __device__ inline void inputs(const Stage<TYPE> &from, int first, int lane, Inpu
 // tile of entries, and the rounding of the tile's entries once for each OUTPUTS outputs.
 template <int TYPE>
 __global__ void __launch_bounds__(THREADS, 2) many_kernel(Product p) {
+  follow();
   using C = Codes<TYPE>;
   constexpr int TILES = tiles_of<TYPE>();
   Stage<TYPE> &stage = shared<Stage<TYPE>>();

@@ -79,6 +79,7 @@ __device__ inline void mixed(Mixed &s, float *x, const Product &p, const Routes 
 // experts once, the rounding of p.x from a cache.
 template <int TYPE>
 __global__ void __launch_bounds__(MIXED_WARPS *WARP, 1) mixed_kernel(float *x, Product p, Routes routes, Norm norm, Tail tail) {
+  follow();
   Mixed &s = shared<Mixed>();
   if (works(tail)) mixed<TYPE>(s, x, p, routes);
   Share share = finish(tail);

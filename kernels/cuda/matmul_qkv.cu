@@ -31,6 +31,7 @@ template <int TILES>
 __global__ void __launch_bounds__(SUMS *WARP, 2)
 qkv_kernel(Product p, const __grid_constant__ QkvParts parts, Cache cache, const __grid_constant__ Rotation rotation, Batch batch,
            Tail tail) {
+  follow();
   Qkv<TILES> &s = shared<Qkv<TILES>>();
   if (works(tail)) {
     int tile = blockIdx.x, i = 0;

@@ -13,6 +13,7 @@ enum Columns { ANY, QUADS, RUNS };  // nothing; 16 bytes at a time; and whole ru
 // row. Reads x from memory once (and again from cache) and writes y and its rounding: 9.4 bytes an element.
 template <int COLUMNS>
 __global__ void __launch_bounds__(THREADS) rms_norm_kernel(Rows y, const float *x, const float *w, float eps) {
+  follow();
   int cols = y.cols;
   size_t row = blockIdx.x;
   x += row * cols;

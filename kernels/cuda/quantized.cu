@@ -9,6 +9,7 @@ constexpr int EACH = 4 * THREADS;  // columns of a block
 
 // q, scale and sum of x, of rows of whole runs. Grid (row, ⌈cols / EACH⌉). Reads 4 and writes 1.4 bytes a column.
 __global__ void quantize_kernel(Rows x) {
+  follow();
   int first = blockIdx.y * EACH;
   round_written(x, blockIdx.x, first, min(first + EACH, x.cols), threadIdx.x / WARP, THREADS / WARP);
 }

@@ -12,6 +12,7 @@ constexpr int THREADS = HEADS * WARP;
 // distinct but for -1. Moves 8 bytes an element of q and k, 4 of v, and what the cache takes.
 __global__ void __launch_bounds__(THREADS)
 rope_kernel(float *qkv, Cache cache, Rotation rotation, const int32_t *positions, const int32_t *slots) {
+  follow();
   Angles<HEADS> &angles = shared<Angles<HEADS>>();
   int row = blockIdx.x, head = blockIdx.y * HEADS + threadIdx.x / WARP;
   turn_row(angles, rotation, positions[row], cache.dim);

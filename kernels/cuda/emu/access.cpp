@@ -197,8 +197,10 @@ static void elsewhere(const char *at, size_t bytes, bool write, const void *code
   if (!write && constant(at)) return;
   size_t shared = size_t(at - core.shared.base);
   if (shared < MAX_SHARED) report("outside", core.shared, shared, write, code);
+  const Space &device = core.machine->memory;
+  bool early = core.device.bytes == 0 && size_t(at - device.base) < device.bytes;
   fault(std::string(write ? "writes " : "reads ") + std::to_string(bytes) + " bytes at " + describe(*core.machine, at) +
-        ": outside" + place(code));
+        (early ? ": it has not waited for the launch before" : ": outside") + place(code));
 }
 
 template <bool WRITE>

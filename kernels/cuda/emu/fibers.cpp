@@ -51,6 +51,7 @@ struct Stage {
   void *fiber[MAX_THREADS];   // suspended
   char *stack[MAX_THREADS];   // of each suspended
   Copies copies[MAX_THREADS];
+  bool follows[MAX_THREADS];  // that have waited for the launch before
   std::vector<char *> all, unused;
   void *host;
   char *arena;                // shared memory between guards, its states and entries
@@ -132,6 +133,7 @@ static inline void become(unsigned thread, char *stack) {
   core.me = (core.machine->clock << CLOCK_SHIFT) | thread;
   core.warp_since = stage->warp[thread / LANES].since;
   core.stack = stack;
+  core.device.bytes = stage->follows[thread] ? core.machine->memory.bytes : 0;
 }
 
 // The next thread that may go on, the running one's warp first; -1 if there is none.
@@ -192,6 +194,7 @@ static void run_threads() {
     Warp &own = stage->warp[self / LANES];
     own.lanes &= ~(1u << (self % LANES));
     stage->returned++;
+    if (!stage->follows[self]) fault("returned without having waited for the launch before");
     if (own.arrived)
       fault("returned while lanes " + lanes_of(own.arrived) + " of its warp wait at " + NAMES[own.operation]);
     if (stage->waiting)
@@ -397,6 +400,11 @@ Share finish(const Tail &tail) {
   return {core.share, s.tail};
 }
 
+void await_previous() {
+  stage->follows[core.thread] = true;
+  core.device.bytes = core.machine->memory.bytes;
+}
+
 // ---- shared memory and copies to it
 
 void *shared_memory(size_t bytes) noexcept {
@@ -410,6 +418,7 @@ void copy_async_16(void *to_shared, const void *from_global) {
   size_t to = size_t(static_cast<char *>(to_shared) - core.shared.base);
   size_t from = size_t(static_cast<const char *>(from_global) - core.device.base);
   if (to >= core.shared.bytes) fault("copies to what is outside of shared memory, copy_async_16");
+  if (core.device.bytes == 0) fault("copies from " + describe(*core.machine, from_global) + ": it has not waited for the launch before");
   if (from >= core.device.bytes) fault("copies from " + describe(*core.machine, from_global) + ": outside, copy_async_16");
   if (to % 16 != 0 || from % 16 != 0) fault("copies 16 bytes that are misaligned, copy_async_16");
   if (core.traffic) count(from, 16, false);
@@ -456,6 +465,7 @@ static void run_block() {
   for (unsigned t = 0; t < core.threads; t++) {
     s.copies[t].copies.clear();
     s.copies[t].group = 0;
+    s.follows[t] = false;
   }
   core.thread = 0;
   s.warp[0].ready &= ~1u;

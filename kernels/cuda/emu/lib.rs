@@ -1,7 +1,8 @@
 //! The CUDA kernels on a processor: the same sources as plain C++, thread by thread, every access checked.
 //!
 //! [`library`] stands where the library made by nvcc would. A kernel that reads what nobody wrote,
-//! leaves its memory, races, or waits where not all do, fails with words that name kernel, block, thread and address.
+//! leaves its memory, races, touches memory before it has waited for the launch before, or waits where not all do, fails
+//! with words that name kernel, block, thread and address.
 //! The rest of this crate is for tests of the emulator itself.
 
 use coder_kernels::cuda::{Api, Library};

@@ -66,7 +66,7 @@ struct Traffic {
 // ---- the thread of a kernel that is running on this thread of the process; all zero while none is
 
 struct Core {
-  Space device, shared;
+  Space device, shared;  // `device.bytes` is 0 while the thread has not waited for the launch before
   char *stack;           // of the running fiber
   size_t stack_bytes;
   uint64_t me;           // stamp of an access now

@@ -11,6 +11,9 @@ namespace CODER_NAMESPACE {
 
 constexpr int THREADS = 64, N = 256;
 
+// Mistakes of kernels come first, those of the host are behind.
+constexpr int MISUSES = 38;
+
 // What a kernel here may use: x [256] from the host, y [256] for its results, z [256] written by an earlier kernel.
 struct Buffers {
   Device *device;
@@ -23,6 +26,7 @@ struct Words {
 
 // y[t] = a neighbour's word, twice. Without the second barrier the second round overwrites what others still read.
 __global__ void missing_barrier(float *y, bool planted) {
+  follow();
   Words &s = shared<Words>();
   int t = threadIdx.x, sum = 0;
   for (int round = 0; round < 2; round++) {
@@ -35,6 +39,7 @@ __global__ void missing_barrier(float *y, bool planted) {
 }
 
 __global__ void missing_first_barrier(float *y, bool planted) {
+  follow();
   Words &s = shared<Words>();
   int t = threadIdx.x;
   s.word[t] = t;
@@ -43,6 +48,7 @@ __global__ void missing_first_barrier(float *y, bool planted) {
 }
 
 __global__ void missing_warp_barrier(float *y, bool planted) {
+  follow();
   Words &s = shared<Words>();
   int t = threadIdx.x;
   s.word[t] = t;
@@ -52,6 +58,7 @@ __global__ void missing_warp_barrier(float *y, bool planted) {
 
 // An exchange of the warp orders nothing.
 __global__ void shuffle_as_barrier(float *y, bool planted) {
+  follow();
   Words &s = shared<Words>();
   int t = threadIdx.x;
   s.word[t] = shuffle(t, 3);
@@ -63,10 +70,12 @@ __global__ void shuffle_as_barrier(float *y, bool planted) {
 }
 
 __global__ void off_by_one(float *y, const float *x, bool planted) {
+  follow();
   for (int i = threadIdx.x; i < N; i += THREADS) y[i] = x[planted ? i + 1 : i];
 }
 
 __global__ void unwritten_shared(float *y, bool planted) {
+  follow();
   Words &s = shared<Words>();
   int t = threadIdx.x;
   if (t < THREADS - int(planted)) s.word[t] = t;
@@ -74,9 +83,13 @@ __global__ void unwritten_shared(float *y, bool planted) {
   y[t] = float(s.word[THREADS - 1 - t]);
 }
 
-__global__ void write_outside(float *y, bool planted) { y[threadIdx.x + (planted ? N - THREADS + 1 : 0)] = 1; }
+__global__ void write_outside(float *y, bool planted) {
+  follow();
+  y[threadIdx.x + (planted ? N - THREADS + 1 : 0)] = 1;
+}
 
 __global__ void shared_outside(float *y, bool planted) {
+  follow();
   Words &s = shared<Words>();
   int t = threadIdx.x;
   s.word[planted ? t + N - THREADS + 1 : t] = t;
@@ -84,23 +97,27 @@ __global__ void shared_outside(float *y, bool planted) {
 }
 
 __global__ void divergent_barrier(float *y, bool planted) {
+  follow();
   if (!planted || threadIdx.x < 16) sync_block();
   y[threadIdx.x] = 1;
 }
 
 __global__ void early_return(float *y, bool planted) {
+  follow();
   if (planted && threadIdx.x == 40) return;
   sync_block();
   y[threadIdx.x] = 1;
 }
 
 __global__ void missing_lane(float *y, bool planted) {
+  follow();
   int t = threadIdx.x, v = t;
   if (!planted || t % WARP != 31) v = shuffle_xor(t, 1);
   y[t] = float(v);
 }
 
 __global__ void two_operations(float *y, bool planted) {
+  follow();
   int t = threadIdx.x;
   if (planted && t % WARP < 7)
     sync_warp();
@@ -110,6 +127,7 @@ __global__ void two_operations(float *y, bool planted) {
 }
 
 __global__ void barrier_and_shuffle(float *y, bool planted) {
+  follow();
   int t = threadIdx.x;
   if (planted && t % WARP < 7)
     sync_block();
@@ -119,6 +137,7 @@ __global__ void barrier_and_shuffle(float *y, bool planted) {
 }
 
 __global__ void missing_wait(float *y, const float *x, bool planted) {
+  follow();
   Words &s = shared<Words>();
   int t = threadIdx.x;
   copy_async_16(s.word + 4 * t, x + 4 * t);
@@ -130,6 +149,7 @@ __global__ void missing_wait(float *y, const float *x, bool planted) {
 
 // Two groups; the second is still on its way after copy_async_wait<1>.
 __global__ void wait_for_too_few(float *y, const float *x, bool planted) {
+  follow();
   Words &s = shared<Words>();
   int t = threadIdx.x % WARP, half = threadIdx.x / WARP * 16;
   for (int group = 0; group < 2; group++) {
@@ -144,6 +164,7 @@ __global__ void wait_for_too_few(float *y, const float *x, bool planted) {
 
 // What others copied is there after a barrier only.
 __global__ void wait_without_barrier(float *y, const float *x, bool planted) {
+  follow();
   Words &s = shared<Words>();
   int t = threadIdx.x;
   copy_async_16(s.word + 4 * t, x + 4 * t);
@@ -154,6 +175,7 @@ __global__ void wait_without_barrier(float *y, const float *x, bool planted) {
 }
 
 __global__ void wait_without_commit(float *y, const float *x, bool planted) {
+  follow();
   Words &s = shared<Words>();
   int t = threadIdx.x;
   copy_async_16(s.word + 4 * t, x + 4 * t);
@@ -164,6 +186,7 @@ __global__ void wait_without_commit(float *y, const float *x, bool planted) {
 
 // The destination is still read by others.
 __global__ void copy_into_use(float *y, const float *x, bool planted) {
+  follow();
   Words &s = shared<Words>();
   int t = threadIdx.x;
   for (int i = 0; i < 4; i++) s.word[4 * t + i] = i;
@@ -177,6 +200,7 @@ __global__ void copy_into_use(float *y, const float *x, bool planted) {
 
 // GCC sees it at the copy; Clang, which splits copies, at the member.
 __global__ void misaligned(float *y, const float *x, bool planted) {
+  follow();
   int t = threadIdx.x;
   const float4 *from = reinterpret_cast<const float4 *>(x + 2 * t + (planted ? 1 : 2 * (t % 2)));
   float4 v = *from;
@@ -185,6 +209,7 @@ __global__ void misaligned(float *y, const float *x, bool planted) {
 
 // The element is another word of the block's shared memory.
 __global__ void beyond_array(float *y, bool planted) {
+  follow();
   struct Two {
     int first[THREADS], second[THREADS];
   };
@@ -195,19 +220,27 @@ __global__ void beyond_array(float *y, bool planted) {
   y[t] = 0;
 }
 
-__global__ void write_first(float *y) { y[threadIdx.x] = 1; }
+__global__ void write_first(float *y) {
+  follow();
+  y[threadIdx.x] = 1;
+}
 
 // Every block its own run, or all the same.
-__global__ void two_blocks(float *y, bool planted) { y[threadIdx.x + (planted ? 0 : blockIdx.x * THREADS)] = 1; }
+__global__ void two_blocks(float *y, bool planted) {
+  follow();
+  y[threadIdx.x + (planted ? 0 : blockIdx.x * THREADS)] = 1;
+}
 
 // z, in place: a block reads what another has written, or will write.
 __global__ void blocks_in_place(float *z, int from, bool planted) {
+  follow();
   int t = threadIdx.x, i = blockIdx.x * THREADS + t;
   z[i] = z[planted ? (i + from) % N : i] + 1;
 }
 
 // Within a block, z is shared memory like any other.
 __global__ void global_race(float *z, bool planted) {
+  follow();
   int t = threadIdx.x;
   z[t] = float(t);
   if (!planted) sync_block();
@@ -215,6 +248,7 @@ __global__ void global_race(float *z, bool planted) {
 }
 
 __global__ void bytes_race(float *z, bool planted) {
+  follow();
   int8_t *q = reinterpret_cast<int8_t *>(z);
   int t = threadIdx.x;
   q[t] = int8_t(t);
@@ -222,13 +256,17 @@ __global__ void bytes_race(float *z, bool planted) {
   if (t % 4 == 0) z[64 + t] = z[t / 4];
 }
 
-__global__ void reads(float *y, const float *x) { y[threadIdx.x] = x[threadIdx.x]; }
+__global__ void reads(float *y, const float *x) {
+  follow();
+  y[threadIdx.x] = x[threadIdx.x];
+}
 
 constexpr int SUM_FROM = 12345;
 
 // A product with its fragments as PTX tells them, element by element; a [16, k], b [k, 8], d [16, 8].
 template <int K>
 __global__ void product(int32_t *d, const int8_t *a, const int8_t *b) {
+  follow();
   int g = threadIdx.x / 4, t = threadIdx.x % 4;
   int fa[K / 8] = {}, fb[K / 16] = {}, fd[4];
   for (int i = 0; i < K / 2; i++) {
@@ -248,6 +286,7 @@ __global__ void product(int32_t *d, const int8_t *a, const int8_t *b) {
 
 // The same of halves: a [16, 8], b [8, 8].
 __global__ void product_of_halves(int32_t *d, const int8_t *a, const int8_t *b) {
+  follow();
   int g = threadIdx.x / 4, t = threadIdx.x % 4;
   uint32_t fa[2] = {}, fb = 0;
   float fd[4];
@@ -289,6 +328,7 @@ static int test_product(const Buffers &u, bool planted) {
 
 // As above, of halves.
 __global__ void product_of_16_halves(float *d, const uint16_t *a, const uint16_t *b) {
+  follow();
   int g = threadIdx.x / 4, t = threadIdx.x % 4;
   uint32_t fa[4] = {}, fb[2] = {};
   float c[4], fd[4];
@@ -363,6 +403,7 @@ enum Mistake { RIGHT, EARLY, UNFINISHED, AMONG };
 
 // y[i] = i, and then, when that is written, half of y doubled by each of two blocks.
 __global__ void tail(float *y, Tail tail, Mistake mistake) {
+  follow();
   int t = threadIdx.x, last = gridDim.x - 1;
   if (works(tail)) y[blockIdx.x * THREADS + t] = float(blockIdx.x * THREADS + t);
   if (mistake == EARLY && int(blockIdx.x) == last) y[t] *= 2.0f;
@@ -371,6 +412,23 @@ __global__ void tail(float *y, Tail tail, Mistake mistake) {
   if (share.index < 0) return;
   for (int i = share.index * N / share.of + t; i < (share.index + 1) * N / share.of; i += THREADS) y[i] *= 2.0f;
   if (mistake == AMONG) y[t] += y[N - 1 - t];
+}
+
+enum Haste { READS, WRITES, ADDS, COPIES, ENDS, PATIENT };
+
+// y = x, with a thread of the second block in haste.
+__global__ void hasty(float *y, const float *x, Haste haste) {
+  Words &s = shared<Words>();
+  int t = threadIdx.x, i = blockIdx.x * THREADS + t;
+  bool planted = i == THREADS + 40;
+  allow_next();
+  if (planted && haste == ENDS) return;
+  if (planted && haste == READS) s.word[t] = int(x[i]);
+  if (planted && haste == WRITES) y[i] = 0;
+  if (planted && haste == ADDS) __atomic_fetch_add(reinterpret_cast<int *>(y + i), 0, __ATOMIC_RELAXED);
+  if (planted && haste == COPIES) copy_async_16(s.word + 4 * t, x + 4 * t);
+  await_previous();
+  y[i] = x[i];
 }
 
 static int run_planted(const Buffers &u, int which, bool planted) {
@@ -417,7 +475,12 @@ static int run_planted(const Buffers &u, int which, bool planted) {
     case 30: return launch(d, "tail_too_early", tail, dim3(4), THREADS, 0, u.y, tail_of(d, 2), planted ? EARLY : RIGHT);
     case 31: return launch(d, "unfinished", tail, dim3(4), THREADS, 0, u.y, tail_of(d, 2), planted ? UNFINISHED : RIGHT);
     case 32: return launch(d, "tail_reads_tail", tail, dim3(4), THREADS, 0, u.y, tail_of(d, 2), planted ? AMONG : RIGHT);
-    default: return planted ? misuse(u, which - 33) : OK;
+    case 33:
+    case 34:
+    case 35:
+    case 36:
+    case 37: return launch(d, "hasty", hasty, dim3(4), THREADS, sizeof(Words), u.y, u.x, planted ? Haste(which - 33) : PATIENT);
+    default: return planted ? misuse(u, which - MISUSES) : OK;
   }
 }
 
@@ -441,7 +504,7 @@ extern "C" int coder_emu_planted(int which, bool planted) {
   if (!code) code = api.upload(u.device, u.x, x, sizeof x);
   if (!code) code = launch(u.device, "two_blocks", two_blocks, dim3(4), THREADS, 0, u.z, false);
   if (!code) code = run_planted(u, which, planted);
-  if (code && which < 33 && run_planted(u, 0, false)) code = refuse("the device did not survive");
+  if (code && which < MISUSES && run_planted(u, 0, false)) code = refuse("the device did not survive");
   api.close(u.device);
   return code;
 }

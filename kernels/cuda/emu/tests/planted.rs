@@ -3,7 +3,7 @@
 use coder_cuda_emulator::{float_to_half, half_to_float, planted};
 
 /// Kernels of planted.cu in their order, and words of what is to be reported.
-const MISTAKES: [(&str, &str); 42] = [
+const MISTAKES: [(&str, &str); 47] = [
     ("missing_barrier", "race"),
     ("missing_first_barrier", "nobody wrote it"),
     ("missing_warp_barrier", "race"),
@@ -37,6 +37,11 @@ const MISTAKES: [(&str, &str); 42] = [
     ("tail_too_early", "two blocks of one launch, another block wrote it"),
     ("unfinished", "1 of 4 blocks never finish, and its tail waits for ever"),
     ("tail_reads_tail", "two blocks of one launch, another block"),
+    ("hasty", "block (1, 0, 0), thread 40 reads 4 bytes"),
+    ("hasty", "(byte 416 of an allocation of 1024 bytes): it has not waited for the launch before"),
+    ("hasty", "it has not waited for the launch before"),
+    ("hasty", "thread 40 copies from"),
+    ("hasty", "thread 40 returned without having waited for the launch before"),
     ("upload", "upload of 1028 bytes"),
     ("download", "memory that nobody wrote"),
     ("reads", "nobody wrote it"),
