@@ -62,6 +62,18 @@ impl Toolkit {
             .ok_or_else(|| format!("no libcudart_static.a in {}; {REMEDY}", self.root.display()))
     }
 
+    /// The machine code of `object` for a target, in words; `None` if the toolkit has no program for that.
+    pub(crate) fn machine_code(&self, object: &Path, target: u32) -> Option<Result<String, String>> {
+        let tools = self.root.join("bin");
+        // One program calls the other.
+        let both = ["cuobjdump", "nvdisasm"].iter().all(|name| tools.join(name).is_file());
+        let others = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::env::join_paths([tools.clone()].into_iter().chain(std::env::split_paths(&others)));
+        let mut command = Command::new(tools.join("cuobjdump"));
+        command.env("PATH", path.ok()?).args(["--dump-sass", "-arch", &format!("sm_{target}")]).arg(object);
+        both.then(|| output(&mut command))
+    }
+
     /// Compiles `sources` into objects in `out`, several at once; gives what the compiler said of each kernel.
     pub(crate) fn compile(
         &self,

@@ -1,5 +1,6 @@
-//! What nvcc makes of the kernels, for every card: no register may go to memory, and every change of a kernel's registers is
-//! seen in benches/results/registers.txt. Without nvcc there is nothing to look at, and the test says so.
+//! What nvcc makes of the kernels, for every card: no register may go to memory, every change of a kernel's registers is
+//! seen in benches/results/registers.txt, and where launches overlap, nothing comes ahead of the wait for the launch before.
+//! Without nvcc there is nothing to look at, and the test says so.
 
 #[path = "../cuda/nvcc.rs"]
 mod nvcc;
@@ -30,8 +31,44 @@ fn kernels_compile_without_spills_and_the_library_starts_without_a_driver() {
     }
     assert!(kernels.len() > 10, "no kernels in what the compiler said");
     assert!(spilled.is_empty(), "registers in memory:\n{}", spilled.join("\n"));
+    let objects = compiled.into_iter().map(|(object, _)| object).collect::<Vec<_>>();
+    for &target in toolkit.targets.iter().filter(|target| **target >= 90) {
+        follow(&objects, &toolkit, target, kernels.len());
+    }
+    starts(&objects, &toolkit, &out);
     compare(&table(&toolkit, &kernels), &root.join("../benches/results/registers.txt"), &out);
-    starts(&compiled.into_iter().map(|(object, _)| object).collect::<Vec<_>>(), &toolkit, &out);
+}
+
+/// Every kernel for a card whose launches overlap lets the next one begin and waits for the one before, ahead of all that it does
+/// to global memory; and it reads none of that through the cache that no wait makes coherent.
+fn follow(objects: &[PathBuf], toolkit: &nvcc::Toolkit, target: u32, kernels: usize) {
+    let mut seen = 0;
+    for object in objects {
+        let Some(code) = toolkit.machine_code(object, target) else {
+            return eprintln!("no cuobjdump and nvdisasm: the machine code was not looked at");
+        };
+        let code = code.unwrap();
+        for kernel in code.split("Function : ").skip(1) {
+            let name = kernel.split_whitespace().next().unwrap_or("");
+            let did: Vec<&str> = kernel.lines().filter_map(instruction).collect();
+            let place = |of: &str| did.iter().position(|i| *i == of);
+            let (next, waits) = (place("PREEXIT"), place("ACQBULK"));
+            assert!(next.is_some() && waits.is_some(), "{name} for {target}: {next:?}, {waits:?}");
+            let global = ["LDG", "STG", "LDGSTS", "ATOM", "ATOMG", "RED", "LD", "ST"];
+            let first = did.iter().position(|i| global.contains(&i.split('.').next().unwrap_or("")));
+            assert!(first > waits, "{name} for {target}: memory at {first:?}, the wait at {waits:?}");
+            let incoherent = did.iter().find(|i| i.starts_with("LDG") && i.contains(".CONSTANT"));
+            assert_eq!(incoherent, None, "{name} for {target}");
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, kernels, "kernels for {target}");
+}
+
+/// The name of a line's instruction, without its predicate and operands.
+fn instruction(line: &str) -> Option<&str> {
+    let text = line.trim().strip_prefix("/*")?.split("*/").nth(1)?;
+    text.split_whitespace().find(|word| !word.starts_with('@'))
 }
 
 /// Reads ptxas's words: a kernel's name and target, then stack and spills, then registers.

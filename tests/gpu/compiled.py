@@ -8,7 +8,8 @@ cuobjdump and nvdisasm on PATH, in CUDA_HOME/bin, or from `pip install nvidia-cu
 python3, and a C++ compiler with nm, which say how much shared memory a block is launched with.
 
 Ends with 1 if a kernel has local memory, if a kernel that streams weights or a cache of whole 16 bytes reads nothing 16 bytes at a
-time in its loop, or if attention or a product of many rows of quantized weights has no tensor cores' instructions.
+time in its loop, if attention or a product of many rows of quantized weights has no tensor cores' instructions, or if a kernel
+of a card whose launches overlap touches memory ahead of its wait for the launch before, or reads it as if nobody wrote it.
 """
 import os
 import re
@@ -53,6 +54,7 @@ CACHES = ["f32", "f16", "q8_0"]
 NORMS = ["of any columns", "of whole 16 bytes", "of whole runs, which it rounds"]
 
 INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)\s*(.*?)\s*;")
+GLOBAL = r"(LDG|STG|LDGSTS|ATOM|ATOMG|RED|LD|ST)(\.|$)"
 WIDTHS = {"128": 16, "64": 8, "U16": 2, "S16": 2, "U8": 1, "S8": 1}
 
 
@@ -163,6 +165,20 @@ def loads(instructions):
     return found
 
 
+def haste(instructions, target):
+    """What is wrong with how a kernel follows the launch before it; None if nothing is."""
+    names = [i[1] for i in instructions]
+    if int(target) < 90:
+        return "waits for a launch" if {"PREEXIT", "ACQBULK"} & set(names) else None
+    if "PREEXIT" not in names or "ACQBULK" not in names:
+        return "does not let the next launch begin, or not wait for the one before"
+    if any(re.match(GLOBAL, name) for name in names[:names.index("ACQBULK")]):
+        return "touches memory ahead of its wait"
+    if any(name.startswith("LDG") and "CONSTANT" in name.split(".") for name in names):
+        return "reads through a cache that no wait makes coherent"
+    return None
+
+
 def listed(found):
     return ", ".join(f"{b} × {n}" for b, n in sorted(found.items(), reverse=True)) or "-"
 
@@ -202,7 +218,8 @@ def main():
     print("From `tests/gpu/compiled.py`, for sm_" + ", ".join(TARGETS) + ". Loads are those of each innermost loop that reads global memory, on sm_89, of")
     print("the whole kernel where there is none. Instructions, and the share of bytes read 16 at a time (the least of the targets'), are of the first: that")
     print("which reads most of them so. It may hold the way for rows of no whole 16 bytes too: 4 × 64 beside the 16 × 16 of F32, say.")
-    print("Warps: those that a multiprocessor holds at once, of those that it could, with registers and shared memory as they are.\n")
+    print("Warps: those that a multiprocessor holds at once, of those that it could, with registers and shared memory as they are.")
+    print("For sm_90 and later each kernel lets the next launch begin, and waits for the one before ahead of all accesses to global memory.\n")
     print("| kernel | bytes read 16 at a time | loads, bytes × count | instructions | tensor cores | local memory | registers | shared | warps |")
     print("|---|---|---|---|---|---|---|---|---|")
     failed = []
@@ -226,6 +243,7 @@ def main():
         streams = re.match(r"(few|few_floats|qkv|gated|mixed|many)_kernel<|decode_kernel<[01], (true|\(bool\)1)", kernel)
         if local:
             failed.append(f"{kernel}: local memory")
+        failed += [f"{kernel} for sm_{t}: {wrong}" for t, i in of.items() if (wrong := haste(i, t))]
         if streams and not share:
             failed.append(f"{kernel}: reads nothing 16 bytes at a time")
         if re.match("(many|decode|tile)_kernel", kernel) and not mma:
