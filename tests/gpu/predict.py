@@ -15,8 +15,8 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from cards import (AHEAD_BYTES, AHEAD_FLOAT_BYTES, BYTES_OF_WEIGHT, CACHE_BYTES, CARDS, CHOICE_US, GAP_US, ISSUED, LATENCY_NS, RAMP_US,
-                   TAIL_US, TURN_US, Loops, issue_us, second_cache_us, tensor_us)
+from cards import (AHEAD_BYTES, AHEAD_FLOAT_BYTES, BYTES_OF_WEIGHT, CACHE_BYTES, CARDS, CHOICE_US, GAP_US, ISSUED, LATENCY_NS,
+                   OVERLAPPED_GAP_US, RAMP_US, TAIL_US, TURN_US, Loops, gap_us, issue_us, second_cache_us, tensor_us)
 from prompts import print_prompts
 from random_gguf import SHAPES, VOCAB
 
@@ -111,7 +111,7 @@ def ms_of(launches, card, loops):
     for t in launches:
         us, limit = time_us(t, card, loops)
         spent[limit] += us / 1e3
-        spent["gaps"] += GAP_US / 1e3
+        spent["gaps"] += gap_us(card) / 1e3
     return sum(spent.values()), spent
 
 
@@ -125,7 +125,7 @@ def print_assumed():
     print("ramp, a tail (if it makes norms, routes, turned heads or sums of its results), and the longest of: its counted bytes at the attainable")
     print("bandwidth; what its multiprocessors read, at the second cache's; what its lanes load, at the first cache's; the bytes with the loads that its")
     print("threads have under way; its loops' instructions at the schedulers' rate; its products at the tensor cores'.\n")
-    print(f"Assumed: gap {GAP_US} µs, ramp {RAMP_US} µs, tail {TAIL_US} µs, latency {LATENCY_NS} ns, {ISSUED:.0%} of issue slots. Attainable GB/s: "
+    print(f"Assumed: gap {GAP_US} µs, where launches overlap (5090, H200) {OVERLAPPED_GAP_US} µs, as others gained by it, ramp {RAMP_US} µs, tail {TAIL_US} µs, latency {LATENCY_NS} ns, {ISSUED:.0%} of issue slots. Attainable GB/s: "
           + ", ".join(f"{name} {c[1]} of {c[0]}" for name, c in CARDS.items()) + ".")
     print(f"Between two tokens the card chooses, {CHOICE_US} µs, and waits for the host, {TURN_US} µs; an answer's grammar is followed while the card works.\n")
 
@@ -142,7 +142,7 @@ def print_tokens(steps, loops):
         for card, (nominal, *_) in CARDS.items():
             ms, host = ms_of(launches, card, loops)[0], (CHOICE_US + TURN_US) / 1e3
             print(f"| {name} | {card} | {moved / 1e9:.3f} | {' or '.join(str(len(k)) for k in kinds)} | {len(launches)} | "
-                  f"{((GAP_US + RAMP_US) * len(launches) + TAIL_US * tails) / 1e3:.2f} | {ms:.2f} | {moved / ms / 1e6 / nominal:.0%} | {host:.2f} | {1e3 / (ms + host):.0f} | |")
+                  f"{((gap_us(card) + RAMP_US) * len(launches) + TAIL_US * tails) / 1e3:.2f} | {ms:.2f} | {moved / ms / 1e6 / nominal:.0%} | {host:.2f} | {1e3 / (ms + host):.0f} | |")
 
 
 def print_against(steps, loops, title, goal, wanted, ratio, good):
