@@ -12,7 +12,7 @@
 //   dot4(a, b, c)                         c + Σ a.i8[j] · b.i8[j], j < 4
 //   mma_16x8x32(d, a, b, c) mma_16x8x16   d = a · b + c of one warp, c everywhere: int8 in PTX's fragments of mma.m16n8k32 and
 //                                         k16, i32 sums
-//   mma_16x8x8(d, a, b, c)                the same of halves, two to a word, in the fragments of m16n8k8, f32 sums
+//   mma_halves_16x8x8(d, a, b, c)         the same of halves, two to a word, in the fragments of m16n8k8, f32 sums
 //   mma_halves_16x8x16(d, a, b, c)        d = a · b + c of halves in m16n8k16's fragments, c one of them
 //   allow_next()                          the next launch may begin: its blocks come when all blocks of this one have said so, so
 //                                         they take no place that one of these still needs

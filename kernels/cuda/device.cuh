@@ -42,7 +42,7 @@ __device__ inline void mma_16x8x16(int (&d)[4], const int (&a)[2], const int (&b
       : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(b[0]), "r"(c));
 }
-__device__ inline void mma_16x8x8(float (&d)[4], const uint32_t (&a)[2], uint32_t b, float c) {
+__device__ inline void mma_halves_16x8x8(float (&d)[4], const uint32_t (&a)[2], uint32_t b, float c) {
   asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%7,%7,%7,%7};"
       : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(b), "f"(c));

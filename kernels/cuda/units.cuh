@@ -106,7 +106,7 @@ __device__ inline void add_unit(const Outputs<TYPE, true> &w, const Inputs<TYPE,
     }
   }
   float minima[4];
-  if (Codes<TYPE>::MINIMA) mma_16x8x8(minima, w.minima, x.sum, 0.0f);
+  if (Codes<TYPE>::MINIMA) mma_halves_16x8x8(minima, w.minima, x.sum, 0.0f);
 #pragma unroll
   for (int i = 0; i < 4; i++) {
     float v = w.d[i / 2] * float(all[i]);

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 /// What the emulator itself consists of.
-const EMULATOR: [&str; 6] =
-    ["access.cpp", "context.cpp", "fibers.cpp", "memory.cpp", "traffic.cpp", "undefined.cpp"];
+const EMULATOR: [&str; 7] =
+    ["access.cpp", "context.cpp", "fibers.cpp", "memory.cpp", "products.cpp", "traffic.cpp", "undefined.cpp"];
 
 /// What the kernels are compiled with, as far as the compiler knows it: accesses as they are written, each a call.
 const KERNEL_FLAGS: [&str; 10] = [
@@ -34,7 +34,7 @@ fn main() {
         .map(|entry| entry.expect("a file of the kernels").path())
         .filter(|path| path.extension().is_some_and(|e| e == "cu") && !path.ends_with("context.cu"))
         .collect();
-    kernels.push("planted.cu".into());
+    kernels.extend(["planted.cu".into(), "planted_products.cu".into()]);
     kernels.sort();
 
     let mut kernel = compiler();

@@ -183,37 +183,28 @@ inline T shuffle_xor(T v, int mask) {
   return shuffle_as(v, mask, shuffle_xor_bits);
 }
 
-// The products alone, in registers, so that the caller's fragments need no address.
+// Products by what is multiplied, and how deep. Alone, in registers, so that the caller's fragments need no address; those of
+// halves are floats' bits.
+enum Depth { BYTES_32, BYTES_16, HALVES_16, HALVES_8 };
 struct Fragment {
   int d[4];
 };
-Fragment mma_words(const Fragment a, int b0, int b1, int k);
+Fragment mma(Depth, const Fragment a, int b0, int b1);
 
-inline void mma_add(int (&d)[4], const Fragment product, int c) {
-  for (int i = 0; i < 4; i++) d[i] = int(unsigned(c) + unsigned(product.d[i]));
-}
 inline void mma_16x8x32(int (&d)[4], const int (&a)[4], const int (&b)[2], int c) {
-  mma_add(d, mma_words({{a[0], a[1], a[2], a[3]}}, b[0], b[1], 32), c);
+  const Fragment sum = mma(BYTES_32, {{a[0], a[1], a[2], a[3]}}, b[0], b[1]);
+  for (int i = 0; i < 4; i++) d[i] = int(unsigned(c) + unsigned(sum.d[i]));
 }
 inline void mma_16x8x16(int (&d)[4], const int (&a)[2], const int (&b)[1], int c) {
-  mma_add(d, mma_words({{a[0], a[1], 0, 0}}, b[0], 0, 16), c);
+  const Fragment sum = mma(BYTES_16, {{a[0], a[1], 0, 0}}, b[0], 0);
+  for (int i = 0; i < 4; i++) d[i] = int(unsigned(c) + unsigned(sum.d[i]));
 }
-
-// Of halves; the products alone, and the sums of floats are the card's while all of them are exact.
-struct FloatFragment {
-  float d[4];
-};
-FloatFragment mma_halves(uint32_t a0, uint32_t a1, uint32_t b);
-
-inline void mma_16x8x8(float (&d)[4], const uint32_t (&a)[2], uint32_t b, float c) {
-  const FloatFragment product = mma_halves(a[0], a[1], b);
-  for (int i = 0; i < 4; i++) d[i] = c + product.d[i];
+inline void mma_halves_16x8x8(float (&d)[4], const uint32_t (&a)[2], uint32_t b, float c) {
+  const Fragment sum = mma(HALVES_8, {{int(a[0]), int(a[1]), 0, 0}}, int(b), 0);
+  for (int i = 0; i < 4; i++) d[i] = c + as_float(uint32_t(sum.d[i]));
 }
-
-// Of halves: the products' sums as floats' bits, exact but for one rounding.
-constexpr int OF_HALVES = 0;
 inline void mma_halves_16x8x16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const float (&c)[4]) {
-  Fragment sum = mma_words({{int(a[0]), int(a[1]), int(a[2]), int(a[3])}}, int(b[0]), int(b[1]), OF_HALVES);
+  const Fragment sum = mma(HALVES_16, {{int(a[0]), int(a[1]), int(a[2]), int(a[3])}}, int(b[0]), int(b[1]));
   for (int i = 0; i < 4; i++) d[i] = c[i] + as_float(uint32_t(sum.d[i]));
 }
 

@@ -25,7 +25,7 @@ struct Warp {
   uint32_t arrived;   // that wait at `operation`
   uint32_t at_block;  // that wait at a barrier of the block
   Operation operation;
-  int b_columns;      // of a product in progress
+  Depth depth;        // of a product in progress
   bool vote, result;
   uint64_t since;     // clock's stamp at the last barrier of the warp
   // A lane cannot be two operations ahead of another: two sets suffice.
@@ -292,96 +292,19 @@ bool vote_any(bool p) {
   return w.result;
 }
 
-// The whole product of a warp, D [16, 8] = A [16, k] · B [k, 8], from and to PTX's fragments: with g = lane / 4 and
-// t = lane % 4, a[i] is four of row g + 8 · (i odd) from column 4 · t + 16 · (i / 2), b[i] four of column g from row
-// 4 · t + 16 · i, d[i] is row g + 8 · (i / 2), column 2 · t + i % 2.
-static void multiply(Warp &w, int k) {
-  int16_t a[16][32], b[8][32];
-  for (int lane = 0; lane < LANES; lane++) {
-    int g = lane / 4, t = lane % 4;
-    for (int j = 0; j < 4; j++) {
-      for (int i = 0; i < k / 8; i++) a[g + i % 2 * 8][4 * t + i / 2 * 16 + j] = int8_t(w.a[lane][i] >> (8 * j));
-      for (int i = 0; i < k / 16; i++) b[g][4 * t + i * 16 + j] = int8_t(w.b[lane][i] >> (8 * j));
-    }
-  }
-  for (int row = 0; row < 16; row++)
-    for (int column = 0; column < 8; column++) {
-      int sum = 0;
-      for (int i = 0; i < k; i++) sum += int(a[row][i]) * int(b[column][i]);
-      w.d[row % 8 * 4 + column / 2].d[row / 8 * 2 + column % 2] = sum;
-    }
-}
-
-// As above of halves, k = 16: a[i] is two of row g + 8 · (i odd) from column 2 · t + 8 · (i / 2), b[i] two of column g from row
-// 2 · t + 8 · i.
-static void multiply_16_halves(Warp &w) {
-  float a[16][16], b[8][16];
-  for (int lane = 0; lane < LANES; lane++) {
-    int g = lane / 4, t = lane % 4;
-    for (int j = 0; j < 2; j++) {
-      for (int i = 0; i < 4; i++) a[g + i % 2 * 8][2 * t + i / 2 * 8 + j] = half_to_float(uint16_t(unsigned(w.a[lane][i]) >> (16 * j)));
-      for (int i = 0; i < 2; i++) b[g][2 * t + i * 8 + j] = half_to_float(uint16_t(unsigned(w.b[lane][i]) >> (16 * j)));
-    }
-  }
-  for (int row = 0; row < 16; row++)
-    for (int column = 0; column < 8; column++) {
-      double sum = 0;
-      for (int i = 0; i < 16; i++) sum += double(a[row][i]) * double(b[column][i]);
-      w.d[row % 8 * 4 + column / 2].d[row / 8 * 2 + column % 2] = int(as_bits(float(sum)));
-    }
-}
-
-Fragment mma_words(const Fragment a, int b0, int b1, int k) {
+Fragment mma(Depth depth, const Fragment a, int b0, int b1) {
   Warp &w = own_warp();
   int lane = int(core.thread % LANES);
   memcpy(w.a[lane], a.d, sizeof a);
   w.b[lane][0] = b0;
   w.b[lane][1] = b1;
-  if (w.arrived && w.operation == MMA && w.b_columns != k) fault("and other lanes of its warp are at products of different depth");
-  w.b_columns = k;
-  if (!last_to(w, MMA))
-    wait();
-  else if (k == OF_HALVES)
-    multiply_16_halves(w);
-  else
-    multiply(w, k);
-  return w.d[lane];
-}
-
-// The same of halves, whose products and sums are to be exact: a[i] is two of row g + 8 · i from column 2 · t, b two of column g
-// from row 2 · t.
-static void multiply_halves(Warp &w) {
-  float a[16][8], b[8][8];
-  for (int lane = 0; lane < LANES; lane++) {
-    int g = lane / 4, t = lane % 4;
-    for (int j = 0; j < 2; j++) {
-      for (int i = 0; i < 2; i++) a[g + 8 * i][2 * t + j] = half_to_float(uint16_t(w.a[lane][i] >> (16 * j)));
-      b[g][2 * t + j] = half_to_float(uint16_t(w.b[lane][0] >> (16 * j)));
-    }
-  }
-  for (int row = 0; row < 16; row++)
-    for (int column = 0; column < 8; column++) {
-      float sum = 0.0f;
-      for (int i = 0; i < 8; i++) sum += a[row][i] * b[column][i];
-      memcpy(&w.d[row % 8 * 4 + column / 2].d[row / 8 * 2 + column % 2], &sum, 4);
-    }
-}
-
-FloatFragment mma_halves(uint32_t a0, uint32_t a1, uint32_t b) {
-  constexpr int HALVES = 8;
-  Warp &w = own_warp();
-  int lane = int(core.thread % LANES);
-  w.a[lane][0] = int(a0), w.a[lane][1] = int(a1);
-  w.b[lane][0] = int(b);
-  if (w.arrived && w.operation == MMA && w.b_columns != HALVES) fault("and other lanes of its warp are at products of different depth");
-  w.b_columns = HALVES;
+  if (w.arrived && w.operation == MMA && w.depth != depth) fault("and other lanes of its warp are at products of different depth");
+  w.depth = depth;
   if (last_to(w, MMA))
-    multiply_halves(w);
+    multiply(depth, w.a, w.b, w.d);
   else
     wait();
-  FloatFragment d;
-  memcpy(&d, &w.d[lane], sizeof d);
-  return d;
+  return w.d[lane];
 }
 
 // ---- blocks of a launch

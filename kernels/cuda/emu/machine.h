@@ -138,6 +138,9 @@ void count(size_t off, size_t bytes, bool write);
 // Where the launch is to be counted; null if it is not.
 Traffic *traffic_of(const Launch &);
 
+// products.cpp
+void multiply(Depth, const int (&a)[LANES][4], const int (&b)[LANES][2], Fragment (&d)[LANES]);
+
 // fibers.cpp
 int run(Machine &, const Launch &);
 // Ends the launch from within: the words are prefixed with kernel, block and thread.
