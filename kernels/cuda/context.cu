@@ -54,6 +54,10 @@ static cudaStream_t stream_of(Device *device) {
 
 // A launch behind a copy or a graph begins when that has ended, attribute or not.
 int launch_kernel(Device *device, const char *name, const void *kernel, dim3 grid, int threads, size_t shared_bytes, void **operands) {
+  // Beyond what every kernel may have, one has to ask.
+  if (shared_bytes > 48 << 10) {
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes));
+  }
   cudaLaunchAttribute overlap = {};
   overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   overlap.val.programmaticStreamSerializationAllowed = 1;

@@ -5,15 +5,16 @@
 
 namespace CODER_NAMESPACE {
 
-constexpr int MANY_WARPS = 8, THREADS = MANY_WARPS * WARP;
-constexpr int OUTPUTS = 64;                   // of a block
+constexpr int MANY_WARPS = 16, THREADS = MANY_WARPS * WARP;
+constexpr int OUTPUTS = 128;                  // of a block
 constexpr int SIDE = OUTPUTS / TILE_OUTPUTS;  // warps side by side
 static_assert(OUTPUTS * 4 == THREADS, "a thread unpacks a lane's share of a unit");
 
 // Tiles of a warp, one below the other: as many as registers have room for. And entries of a block.
 template <int TYPE>
 __host__ __device__ constexpr int tiles_of() {
-  return Codes<TYPE>::INTEGER ? (Codes<TYPE>::SCALES == 1 ? 6 : 4) : Codes<TYPE>::MINIMA ? 3 : 4;
+  bool one = Codes<TYPE>::SCALES == 1, minima = Codes<TYPE>::MINIMA;
+  return Codes<TYPE>::INTEGER && one ? 6 : minima ? 3 : 4;
 }
 template <int TYPE>
 __host__ __device__ constexpr int entries_of() {
@@ -75,16 +76,22 @@ struct Scales<TYPE, false> {
   }
 };
 
-// A unit of a block's outputs and entries.
+// A unit of a block's entries.
+template <int TYPE>
+struct Rounded {
+  static constexpr int ENTRIES = entries_of<TYPE>();
+  alignas(16) int code[ENTRIES][STRIDE];
+  alignas(16) float scale[ENTRIES][Codes<TYPE>::INTEGER ? 1 : UNIT_RUNS];
+  alignas(16) uint32_t sum[ENTRIES][UNIT_RUNS];
+};
+
+// A unit of a block's outputs, the same of its entries, and the next of these, which is on its way.
 template <int TYPE>
 struct Stage {
-  static constexpr int ENTRIES = entries_of<TYPE>();
-  Entries<ENTRIES> entries;
+  Entries<entries_of<TYPE>()> entries;
   alignas(16) Pairs w;
   Scales<TYPE> scales;
-  alignas(16) int x[ENTRIES][STRIDE];
-  alignas(16) float x_scale[ENTRIES][Codes<TYPE>::INTEGER ? 1 : UNIT_RUNS];
-  alignas(16) uint32_t x_sum[ENTRIES][UNIT_RUNS];
+  Rounded<TYPE> x[2];
 };
 
 template <int N>
@@ -108,27 +115,26 @@ __device__ inline void unpack(Stage<TYPE> &to, const Place &place, const typenam
 
 // Begins the copy of a unit of the entries' rounding.
 template <int TYPE>
-__device__ inline void fetch(const Rows &x, Stage<TYPE> &to, int units, int unit) {
+__device__ inline void fetch(const Rows &x, const Stage<TYPE> &stage, Rounded<TYPE> &to, int units, int unit) {
   using C = Codes<TYPE>;
   constexpr int PIECES = UNIT / 16, ENTRIES = entries_of<TYPE>();
   int piece = threadIdx.x % PIECES;
 #pragma unroll
   for (int e = threadIdx.x / PIECES; e < ENTRIES; e += THREADS / PIECES) {
-    size_t at = size_t(to.entries.x[e]) * units + unit;
-    copy_async_16(&to.x[e][piece * 4], x.q + at * UNIT + piece * 16);
+    size_t at = size_t(stage.entries.x[e]) * units + unit;
+    copy_async_16(&to.code[e][piece * 4], x.q + at * UNIT + piece * 16);
   }
   int e = threadIdx.x % ENTRIES;
-  size_t at = (size_t(to.entries.x[e]) * units + unit) * UNIT_RUNS;
+  size_t at = (size_t(stage.entries.x[e]) * units + unit) * UNIT_RUNS;
   if (threadIdx.x < ENTRIES) {
     if constexpr (C::INTEGER) {
-      to.x_scale[e][0] = x.scale[at];
+      to.scale[e][0] = x.scale[at];
     } else {
-      copy_async_16(to.x_scale[e], x.scale + at);
+      copy_async_16(to.scale[e], x.scale + at);
     }
   } else if (C::MINIMA && threadIdx.x < 2 * ENTRIES) {
-    copy_async_16(to.x_sum[e], x.sum + at);
+    copy_async_16(to.sum[e], x.sum + at);
   }
-  copy_async_commit();
 }
 
 // The fragment of the warp's outputs, from number `first` of the block's on.
@@ -146,31 +152,32 @@ __device__ inline void outputs(const Stage<TYPE> &from, int first, int lane, Out
 
 // The fragment of eight entries, from number `first` of the block's on.
 template <int TYPE>
-__device__ inline void inputs(const Stage<TYPE> &from, int first, int lane, Inputs<TYPE> &to) {
+__device__ inline void inputs(const Rounded<TYPE> &from, int first, int lane, Inputs<TYPE> &to) {
   using C = Codes<TYPE>;
   int e = first + lane / 4, t = lane % 4;
-  shared_words(&from.x[e][t * 8], to.code);
-  if constexpr (C::INTEGER && C::MINIMA) to.sum = from.x_sum[e][t];
+  shared_words(&from.code[e][t * 8], to.code);
+  if constexpr (C::INTEGER && C::MINIMA) to.sum = from.sum[e][t];
 #pragma unroll
   for (int k = 0; k < 2; k++) {
     if constexpr (C::INTEGER) {
-      to.scale[k] = from.x_scale[first + 2 * t + k][0];
+      to.scale[k] = from.scale[first + 2 * t + k][0];
     } else {
 #pragma unroll
       for (int r = 0; r < UNIT_RUNS; r++) {
-        to.scale[k][r] = from.x_scale[first + 2 * t + k][r];
-        if (C::MINIMA) to.sum[k][r] = both_halves(from.x_sum[first + 2 * t + k][r]);
+        to.scale[k][r] = from.scale[first + 2 * t + k][r];
+        if (C::MINIMA) to.sum[k][r] = both_halves(from.sum[first + 2 * t + k][r]);
       }
     }
   }
 }
 
-// y[e, o] = w[expert][o] · x[e / sharing]. A block makes OUTPUTS outputs of up to entries_of<TYPE>() entries of one expert, a warp 16 of
+// y[e, o] = w[expert][o] · x[e / sharing]. A block makes OUTPUTS outputs of up to entries_of(TYPE) entries of one expert, a warp 16 of
 // the outputs of half of the entries. Grid (⌈most / entries⌉, ⌈rows of part / OUTPUTS⌉, experts): blocks that read the same weights
-// follow one another. A unit at a time lies in shared memory, those of one sum after the other. Reads the weights once for each
-// tile of entries, and the rounding of the tile's entries once for each OUTPUTS outputs.
+// follow one another. A unit at a time lies in shared memory, those of one sum after the other; the next is on its way to
+// registers and to shared memory. Reads the weights once for each tile of entries, and the rounding of the tile's entries once
+// for each OUTPUTS outputs.
 template <int TYPE>
-__global__ void __launch_bounds__(THREADS, 2) many_kernel(Product p) {
+__global__ void __launch_bounds__(THREADS, 1) many_kernel(Product p) {
   follow();
   using C = Codes<TYPE>;
   constexpr int TILES = tiles_of<TYPE>();
@@ -183,18 +190,25 @@ __global__ void __launch_bounds__(THREADS, 2) many_kernel(Product p) {
   uint32_t row = uint32_t(blockIdx.z * p.part.rows + min(first + place.output(), p.part.rows - 1)) * units;
   typename C::Raw ahead;
   C::read(p.part.plane, row, place.t, ahead);
+  sync_block();
+  fetch(p.x, stage, stage.x[0], units, 0);
+  copy_async_commit();
   float all[TILES][4] = {};
+  int sums = min(SUMS, units), side = 0;
 #pragma unroll 1
-  for (int g = 0; g < min(SUMS, units); g++) {
+  for (int g = 0; g < sums; g++) {
     float sum[TILES][4] = {};
 #pragma unroll 1
-    for (int u = g; u < units; u += SUMS) {
+    for (int u = g; u < units; u += SUMS, side ^= 1) {
+      int next = u + SUMS < units ? u + SUMS : g + 1 < sums ? g + 1 : units;
       sync_block();
-      fetch(p.x, stage, units, u);
       unpack<TYPE>(stage, place, ahead, u);
-      int next = u + SUMS < units ? u + SUMS : min(g + 1, units - 1);
-      C::read(p.part.plane, row + next, place.t, ahead);
-      copy_async_wait<0>();
+      if (next < units) {
+        C::read(p.part.plane, row + next, place.t, ahead);
+        fetch(p.x, stage, stage.x[side ^ 1], units, next);
+      }
+      copy_async_commit();
+      copy_async_wait<1>();
       sync_block();
       Outputs<TYPE> w;
       outputs(stage, o, lane, w);
@@ -202,7 +216,7 @@ __global__ void __launch_bounds__(THREADS, 2) many_kernel(Product p) {
       for (int n = 0; n < TILES; n++) {
         if (e + n * TILE_ENTRIES >= entries) break;
         Inputs<TYPE> x;
-        inputs(stage, e + n * TILE_ENTRIES, lane, x);
+        inputs(stage.x[side], e + n * TILE_ENTRIES, lane, x);
         add_unit<TYPE>(w, x, sum[n]);
       }
     }

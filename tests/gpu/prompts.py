@@ -2,7 +2,7 @@
 from cards import BYTES_OF_WEIGHT, CACHE_BYTES, CARDS, GAP_US, ISSUED, RAMP_US, issue_us, second_cache_us, tensor_us
 from random_gguf import SHAPES, more_bits
 
-OUTPUTS, ROWS = 64, {"Q4_K": 96, "Q6_K": 64}  # of a block of matmul_many.cu, rows of one expert
+OUTPUTS, ROWS = 128, {"Q4_K": 96, "Q6_K": 64}  # of a block of matmul_many.cu, rows of one expert
 CHUNK = 512     # rows of a prompt that a step takes
 QUERIES = 8     # of a warp of attention
 PIECE_BYTES = {"f16": 16384 + 4096, "q8_0": 8704 + 4096}  # that a warp loads of a piece of 32 positions, and of its queries

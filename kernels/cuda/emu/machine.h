@@ -17,7 +17,7 @@
 namespace CODER_NAMESPACE {
 
 constexpr int MAX_THREADS = 1024, LANES = 32, MAX_WARPS = MAX_THREADS / LANES;
-constexpr size_t MAX_SHARED = 48 << 10;
+constexpr size_t MAX_SHARED = 99 << 10;  // of the cards with the least
 
 // ---- what is remembered of memory
 
