@@ -13,7 +13,7 @@ namespace CODER_NAMESPACE {
 constexpr int TILE_OUTPUTS = 16, TILE_ENTRIES = 8;
 
 // Added to a sum below 2²², these bits are a float from 2²³ to 2²⁴ whose last places are the sum: subtracting
-// ROUND gives it as a float. Sums of a run begin there, since converting integers is slow on most cards.
+// SUM_ROUND gives it as a float. Sums of a run begin there, since converting integers is slow on most cards.
 constexpr int SUM_BEGIN = 0x4B400000;
 constexpr float SUM_ROUND = 12582912.0f;
 
