@@ -282,10 +282,7 @@ impl Backend for Cuda {
     }
 
     fn matmul(&mut self, y: &mut Buf, x: &Buf, w: &Mat) -> Result<()> {
-        w.dense("experts of a dense weight")?;
-        equal("columns of a product's input", x.cols, w.cols)?;
-        y.begin("product", x.used, w.out)?;
-        self.quantize(x, w)?;
+        self.begin_product(y, x, w)?;
         let (y, x, w) = (y.operand(), x.operand(), w.operand());
         // SAFETY: as in `quantize`; the weight's pointers are its own allocation of `[out, cols]`.
         self.run("matmul", (y, x, w), |api, d| unsafe { (api.matmul)(d, &y, &x, &w, 0, std::ptr::null()) })

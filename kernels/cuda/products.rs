@@ -6,6 +6,14 @@ use crate::{Error, Next, OfHeads, Result, Rope};
 use api::MAX_HEAD;
 
 impl Cuda {
+    /// What is to be done before `y = w · x` of a weight without experts.
+    pub(super) fn begin_product(&mut self, y: &mut Buf, x: &Buf, w: &Mat) -> Result<()> {
+        w.dense("experts of a dense weight")?;
+        equal("columns of a product's input", x.cols, w.cols)?;
+        y.begin("product", x.used, w.out)?;
+        self.quantize(x, w)
+    }
+
     /// `x += w · y`, and the norm that follows.
     pub(super) fn product_add(
         &mut self,
@@ -60,11 +68,8 @@ impl Cuda {
         x: &Buf,
         w: &Mat,
     ) -> Result<()> {
-        w.dense("experts of a dense weight")?;
-        equal("columns of a product's input", x.cols, w.cols)?;
         below("experts of a row", routes.top_k, w.out + 1)?;
-        logits.begin("product", x.used, w.out)?;
-        self.quantize(x, w)?;
+        self.begin_product(logits, x, w)?;
         routes.begin(x.used, w.out)?;
         let (routes, logits, x, w) = (routes.operand(), logits.operand(), x.operand(), w.operand());
         // SAFETY: as in `matmul` and `route`.
@@ -83,10 +88,7 @@ impl Cuda {
         kv: &mut Kv,
         rope: &Rope,
     ) -> Result<()> {
-        w.dense("experts of a dense weight")?;
-        equal("columns of a product's input", x.cols, w.cols)?;
-        qkv.begin("product", x.used, w.out)?;
-        self.quantize(x, w)?;
+        self.begin_product(qkv, x, w)?;
         let rotation = self.rotation(qkv, &of_heads, kv, rope)?;
         let (qkv, x, w) = (qkv.operand(), x.operand(), w.operand());
         let (kv, batch) = (kv.operand(), self.inputs.operand());

@@ -42,6 +42,25 @@ __global__ void product_of_halves(int32_t *d, const int8_t *a, const int8_t *b) 
   for (int i = 0; i < 4; i++) d[(i < 2 ? g : g + 8) * 8 + t * 2 + i % 2] = int(fd[i]);
 }
 
+// Runs the kernel with d, a and b, and compares d with what is wanted, of which one is changed if `planted`.
+template <typename D, typename Number, int A, int B>
+static int compare(Device *device, void (*kernel)(D *, const Number *, const Number *), D (&d)[128], const Number (&a)[A],
+                   const Number (&b)[B], D (&want)[128], bool planted) {
+  const Api &api = *coder_emu_api();
+  void *memory[3];
+  const void *from[3] = {d, a, b};
+  size_t bytes[3] = {sizeof d, sizeof a, sizeof b};
+  for (int i = 0; i < 3; i++)
+    if (api.allocate(device, bytes[i], &memory[i]) || api.upload(device, memory[i], from[i], bytes[i])) return BROKEN;
+  int code = launch(device, "product", kernel, dim3(1), WARP, 0, static_cast<D *>(memory[0]), static_cast<Number *>(memory[1]),
+                    static_cast<Number *>(memory[2]));
+  if (code || (code = api.download(device, d, memory[0], sizeof d))) return code;
+  if (planted) want[5]++;
+  for (int i = 0; i < 128; i++)
+    if (d[i] != want[i]) return refuse("wrong product");
+  return OK;
+}
+
 // Distinct numbers, the extremes among them; `planted` exchanges two of the expected results.
 template <int K>
 static int test_product(Device *device, bool planted) {
@@ -53,21 +72,9 @@ static int test_product(Device *device, bool planted) {
     want[i] = SUM_FROM, d[i] = 0;
     for (int k = 0; k < K; k++) want[i] += int(a[i / 8 * K + k]) * int(b[k * 8 + i % 8]);
   }
-  const Api &api = *coder_emu_api();
-  void *memory[3];
-  const void *from[3] = {d, a, b};
-  size_t bytes[3] = {sizeof d, sizeof a, sizeof b};
-  for (int i = 0; i < 3; i++)
-    if (api.allocate(device, bytes[i], &memory[i]) || api.upload(device, memory[i], from[i], bytes[i])) return BROKEN;
   void (*kernel)(int32_t *, const int8_t *, const int8_t *) = product_of_halves;
   if constexpr (K != 8) kernel = product<K>;
-  int code = launch(device, "product", kernel, dim3(1), WARP, 0, static_cast<int32_t *>(memory[0]),
-                    static_cast<int8_t *>(memory[1]), static_cast<int8_t *>(memory[2]));
-  if (code || (code = api.download(device, d, memory[0], sizeof d))) return code;
-  if (planted) want[5]++;
-  for (int i = 0; i < 128; i++)
-    if (d[i] != want[i]) return refuse("wrong product");
-  return OK;
+  return compare(device, kernel, d, a, b, want, planted);
 }
 
 // As above, of halves.
@@ -93,19 +100,7 @@ static int test_product_of_16_halves(Device *device, bool planted) {
     want[i] = d[i] = float(i - 64);
     for (int k = 0; k < 16; k++) want[i] += half_to_float(a[i / 8 * 16 + k]) * half_to_float(b[k * 8 + i % 8]);
   }
-  const Api &api = *coder_emu_api();
-  void *memory[3];
-  const void *from[3] = {d, a, b};
-  size_t bytes[3] = {sizeof d, sizeof a, sizeof b};
-  for (int i = 0; i < 3; i++)
-    if (api.allocate(device, bytes[i], &memory[i]) || api.upload(device, memory[i], from[i], bytes[i])) return BROKEN;
-  int code = launch(device, "product", product_of_16_halves, dim3(1), WARP, 0, static_cast<float *>(memory[0]),
-                    static_cast<uint16_t *>(memory[1]), static_cast<uint16_t *>(memory[2]));
-  if (code || (code = api.download(device, d, memory[0], sizeof d))) return code;
-  if (planted) want[5]++;
-  for (int i = 0; i < 128; i++)
-    if (d[i] != want[i]) return refuse("wrong product");
-  return OK;
+  return compare(device, product_of_16_halves, d, a, b, want, planted);
 }
 
 int planted_product(Device *device, int which, bool planted) {
