@@ -28,6 +28,12 @@ pub(super) trait Integers: Vector {
     type Bytes: Copy;
     /// 16 signed 32-bit numbers.
     type Ints: Copy;
+    /// Sums of products in 16 lanes, of inputs so few that they fit 16 bits, and as wide as suits the processor:
+    /// where [`NARROW`](Self::NARROW), two of 16 bits in each lane, one of the first two of every four inputs and one of
+    /// the others, elsewhere one of 32 bits.
+    type Shorts: Copy;
+    /// See [`Shorts`](Self::Shorts).
+    const NARROW: bool = false;
     /// Rows that are multiplied at a time: as many as registers allow, a power of two.
     const ROWS: usize;
     /// Whether a processor with this instruction set may have a matrix unit (see [`amx`](super::amx)).
@@ -54,12 +60,26 @@ pub(super) trait Integers: Vector {
     unsafe fn ints_raised(x: i32, shift: u32) -> Self::Ints;
     /// From memory.
     unsafe fn load_ints(from: &[i32; LANES]) -> Self::Ints;
-    /// `sum[lane] += Σ codes[4·lane + i] · x[i]`. Codes are below 128 unless `WIDE`.
-    unsafe fn dot<const WIDE: bool>(sum: Self::Ints, codes: Self::Bytes, x: [u8; 4]) -> Self::Ints;
+    /// `Σ codes[4·lane + i] · x[i]`. Codes are below 128.
+    unsafe fn first_dot(codes: Self::Bytes, x: &[u8; 4]) -> Self::Shorts;
+    /// `sum[lane] += Σ codes[4·lane + i] · x[i]`, likewise.
+    unsafe fn dot(sum: Self::Shorts, codes: Self::Bytes, x: &[u8; 4]) -> Self::Shorts;
+    /// `sum[lane] += Σ codes[4·lane + i] · x[i]`, and where [`NARROW`](Self::NARROW) 128 is taken off each code first.
+    unsafe fn dot_wide(sum: Self::Ints, codes: Self::Bytes, x: &[u8; 4]) -> Self::Ints;
+    /// What sums begin with that [`widened`](Self::widened) adds to `sum`.
+    unsafe fn shorts(sum: Self::Ints) -> Self::Shorts;
+    /// The sums, added to those that they began with.
+    unsafe fn widened(sum: Self::Ints, shorts: Self::Shorts) -> Self::Ints;
+    /// The word from which [`offset`](Self::offset) makes -32 times the sum of 16 codes that are two's complement.
+    unsafe fn offset_word(codes: &[u8; LANES], sum: i32) -> i32;
+    /// What the sums of 16 inputs begin with that have -32 >> `shift` times the sum of their codes added.
+    unsafe fn offset(word: i32, shift: u32) -> Self::Shorts;
+    /// `sum[lane]` plus the sums times the lower half of their scale, or times the `upper` one.
+    unsafe fn scaled(sum: Self::Ints, shorts: Self::Shorts, scales: Self::Ints, upper: bool) -> Self::Ints;
+    /// `sum[lane]` plus the first sums times the lower half of their scale, and the others times the upper one.
+    unsafe fn scaled_both(sum: Self::Ints, both: [Self::Shorts; 2], scales: Self::Ints) -> Self::Ints;
     /// As floats; exact below 2^24, elsewhere rounded to the nearest.
     unsafe fn to_floats(i: Self::Ints) -> Self;
-    /// `x >> shift` in every lane, the sign kept.
-    unsafe fn ints_lowered(x: i32, shift: u32) -> Self::Ints;
 
     /// Two numbers of 16 bits in every lane: `first` in the lower half, `last` in the upper. Both fit.
     unsafe fn pairs(first: Self::Ints, last: Self::Ints) -> Self::Ints;
@@ -92,10 +112,75 @@ pub(super) trait Integers: Vector {
     unsafe fn lowest_bytes(self) -> [u8; LANES];
 }
 
+/// Sums of products as numbers of 32 bits.
+macro_rules! shorts_of_32_bits {
+    () => {
+        type Shorts = Self::Ints;
+
+        #[inline(always)]
+        unsafe fn first_dot(codes: Self::Bytes, x: &[u8; 4]) -> Self::Shorts {
+            // SAFETY: the caller knows the instruction set, here and below.
+            unsafe { Self::dot_wide(Self::ints(0), codes, x) }
+        }
+
+        #[inline(always)]
+        unsafe fn dot(sum: Self::Shorts, codes: Self::Bytes, x: &[u8; 4]) -> Self::Shorts {
+            // SAFETY: see above.
+            unsafe { Self::dot_wide(sum, codes, x) }
+        }
+
+        #[inline(always)]
+        unsafe fn shorts(sum: Self::Ints) -> Self::Shorts {
+            sum
+        }
+
+        #[inline(always)]
+        unsafe fn widened(_: Self::Ints, shorts: Self::Shorts) -> Self::Ints {
+            shorts
+        }
+
+        #[inline(always)]
+        unsafe fn offset_word(_: &[u8; LANES], sum: i32) -> i32 {
+            -32 * sum
+        }
+
+        #[inline(always)]
+        unsafe fn scaled(
+            sum: Self::Ints,
+            shorts: Self::Shorts,
+            scales: Self::Ints,
+            upper: bool,
+        ) -> Self::Ints {
+            // SAFETY: see above.
+            unsafe {
+                let none = Self::ints(0);
+                Self::scaled_both(sum, if upper { [none, shorts] } else { [shorts, none] }, scales)
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn scaled_both(
+            sum: Self::Ints,
+            [first, last]: [Self::Shorts; 2],
+            scales: Self::Ints,
+        ) -> Self::Ints {
+            // SAFETY: see above.
+            unsafe { Self::dot_pairs(sum, Self::pairs(first, last), scales) }
+        }
+    };
+}
+pub(super) use shorts_of_32_bits;
+
 impl Integers for Lanes {
     type Bytes = [u8; BYTES];
     type Ints = [i32; LANES];
     const ROWS: usize = 1;
+    shorts_of_32_bits!();
+
+    #[inline(always)]
+    unsafe fn offset(word: i32, shift: u32) -> Self::Shorts {
+        [word >> shift; LANES]
+    }
 
     #[inline(always)]
     unsafe fn bytes(from: &[u8; BYTES]) -> Self::Bytes {
@@ -151,7 +236,7 @@ impl Integers for Lanes {
     }
 
     #[inline(always)]
-    unsafe fn dot<const WIDE: bool>(mut sum: Self::Ints, codes: Self::Bytes, x: [u8; 4]) -> Self::Ints {
+    unsafe fn dot_wide(mut sum: Self::Ints, codes: Self::Bytes, x: &[u8; 4]) -> Self::Ints {
         for l in 0..LANES {
             for i in 0..4 {
                 sum[l] = sum[l].wrapping_add(i32::from(codes[4 * l + i]) * i32::from(x[i] as i8));
@@ -163,11 +248,6 @@ impl Integers for Lanes {
     #[inline(always)]
     unsafe fn to_floats(i: Self::Ints) -> Self {
         i.map(|x| x as f32)
-    }
-
-    #[inline(always)]
-    unsafe fn ints_lowered(x: i32, shift: u32) -> Self::Ints {
-        [x >> shift; LANES]
     }
 
     #[inline(always)]

@@ -86,7 +86,8 @@ impl Isa {
 
     /// Rows of activations up to which weights are unpacked in registers, again for every few of them: cheaper up to
     /// here than to unpack them once into the cache and to take them up from there. What is `light` to unpack, a mask and
-    /// a shift, is so however many rows there are.
+    /// a shift, is so however many rows there are. More rows are multiplied in whole strips, so that at least one less than
+    /// a strip is few.
     pub(super) fn few(self, light: bool) -> usize {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
@@ -94,7 +95,9 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Set::Avx512 => 256,
             #[cfg(target_arch = "x86_64")]
-            Set::Avx2 => 16,
+            Set::Avx2 if light => 16,
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => STRIP - 1,
             _ => 8,
         }
     }

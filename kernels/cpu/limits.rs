@@ -101,7 +101,7 @@ impl Kernel for Sum<'_> {
     }
 }
 
-/// Sums that do not wait for each other.
+/// Products of a register in every round, whose sums do not wait for each other.
 const CHAINS: usize = 12;
 
 struct Products<'a> {
@@ -112,19 +112,29 @@ struct Products<'a> {
 impl Kernel for Products<'_> {
     #[inline(always)]
     fn run<V: Integers>(self) {
+        // As many sums as registers hold beside the codes.
+        if V::REGISTERS >= 32 { self.chains::<V, CHAINS>() } else { self.chains::<V, { CHAINS / 2 }>() }
+    }
+}
+
+impl Products<'_> {
+    #[inline(always)]
+    fn chains<V: Integers, const AT_ONCE: usize>(self) {
         // SAFETY: this is compiled into `Isa::run`'s function for `V`.
         unsafe {
             let codes = V::bytes(&[1; BYTES]);
-            let mut sums = [V::ints(0); CHAINS];
-            for round in 0..self.rounds {
-                let x = std::hint::black_box((round as u32 & 3).to_le_bytes());
-                for sum in &mut sums {
-                    *sum = V::dot::<false>(*sum, codes, x);
+            let mut sums = [V::shorts(V::ints(0)); AT_ONCE];
+            for _ in 0..self.rounds * (CHAINS / AT_ONCE) {
+                // Other inputs for each sum, as far as an optimiser knows: none is another's too.
+                let x = std::hint::black_box([[0, 1, 2, 3]; AT_ONCE]);
+                for (sum, x) in sums.iter_mut().zip(&x) {
+                    *sum = V::dot(*sum, codes, x);
                 }
             }
             let mut all = [0.0; LANES];
             for sum in sums {
-                for (all, lane) in all.iter_mut().zip(V::to_floats(sum).store()) {
+                let sum = V::to_floats(V::widened(V::ints(0), sum));
+                for (all, lane) in all.iter_mut().zip(sum.store()) {
                     *all += lane;
                 }
             }

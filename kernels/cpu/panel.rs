@@ -9,14 +9,15 @@
 // Registers are numbered: an iterator over them is not inlined for certain, and then they are in memory.
 #![allow(clippy::needless_range_loop)]
 
+mod fine;
+mod wide;
+
 use super::codes::Codes;
-use super::integers::{BYTES, Integers};
+use super::integers::Integers;
 use super::packed::chunk_bytes;
-use super::quantized::{Fine, RUN, Record, SUM_OF_16, TILE, Tile, Unit, Wide};
+use super::quantized::{RUN, Record, SUM_OF_16, TILE, Tile, Unit};
 use super::scales::Scales;
 use super::vector::LANES;
-use std::hint::black_box;
-use std::sync::atomic::{Ordering, compiler_fence};
 
 /// Writes `body` out for each number, as a constant: what an optimiser may decide against where it matters most.
 macro_rules! unroll {
@@ -121,73 +122,6 @@ pub(super) type Products = [[i32; LANES]; TILE];
 /// The most that [`Add::PRODUCTS`] is.
 pub(super) const MOST_PRODUCTS: usize = 4;
 
-impl Add for Fine {
-    #[inline(always)]
-    unsafe fn add<V: Integers, C: Codes, S: Scales<Unit = Self>, const R: usize, const PARTS: usize>(
-        mut sums: [V; R],
-        (codes, ahead): (&[u8], usize),
-        (open, head, at): ([V; 2], &[u8], usize),
-        x: Record<'_, Self>,
-    ) -> [V; R] {
-        // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
-        unsafe {
-            if PARTS > 0 {
-                ask::<V, PARTS>(codes, ahead);
-            }
-            let mut products = [V::ints(0); R];
-            if let Some(shift) = const { C::BIAS.checked_ilog2() } {
-                for r in 0..R {
-                    products[r] = V::ints_raised(x.negative_sum(r), shift);
-                }
-            }
-            unroll!(Q in [0 1 2 3 4 5 6 7] { products = quad::<V, C, Self, R>(products, codes, x, 0, Q) });
-            let scale = S::scale(open, head, at);
-            for r in 0..R {
-                let term = V::to_floats(products[r]).mul(scale);
-                sums[r] = term.times_plus(V::splat(x.scale(r)), sums[r]);
-            }
-            if S::MIN {
-                let min = S::min(open, head, at);
-                for r in 0..R {
-                    sums[r] = min.times_plus(V::splat(x.scaled_sum(r)), sums[r]);
-                }
-            }
-        }
-        sums
-    }
-
-    const PRODUCTS: usize = 1;
-
-    fn step<C: Codes, S: Scales<Unit = Self>>() -> usize {
-        RUN
-    }
-
-    #[inline(always)]
-    unsafe fn add_products<V: Integers, C: Codes, S: Scales<Unit = Self>>(
-        sums: &mut [V; TILE],
-        _: &mut [V::Ints; TILE],
-        [products, ..]: [&Products; MOST_PRODUCTS],
-        (open, head, at): ([V; 2], &[u8], usize),
-        x: Record<'_, Self>,
-    ) {
-        // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
-        unsafe {
-            let (scale, min) = (S::scale(open, head, at), S::min(open, head, at));
-            unroll!(R in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] {
-                let term = V::to_floats(V::load_ints(&products[R])).mul(scale);
-                sums[R] = term.times_plus(V::splat(x.scale(R)), sums[R]);
-                if S::MIN {
-                    sums[R] = min.times_plus(V::splat(x.scaled_sum(R)), sums[R]);
-                }
-            });
-        }
-    }
-}
-
-/// Rows up to which the products of 16 inputs are paired though those of 32 would fit: that is more to multiply, but less
-/// code between one read of memory and the next, and memory is what limits so few rows.
-const FEWER: usize = 2;
-
 /// Rows that an instruction set takes at a time, at least, if it has registers for the products of two runs of 32.
 const MANY: usize = 8;
 
@@ -207,222 +141,20 @@ pub(super) const fn rows_at_once<V: Integers, C: Codes, S: Scales>() -> usize {
     if V::ROWS >= MANY && light::<C, S>() { MANY / 2 } else { V::ROWS }
 }
 
-impl Add for Wide {
-    #[inline(always)]
-    unsafe fn add<V: Integers, C: Codes, S: Scales<Unit = Self>, const R: usize, const PARTS: usize>(
-        mut sums: [V; R],
-        (codes, ahead): (&[u8], usize),
-        (open, head, at): ([V; 2], &[u8], usize),
-        x: Record<'_, Self>,
-    ) -> [V; R] {
-        // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
-        unsafe {
-            let mut terms = minima::<V, S, R>((open, head, at), x);
-            if S::MIN && PARTS == 0 {
-                // First, so that the processor has something to do while it waits for the last products of the unit
-                // before; an optimiser would put it where it is needed.
-                terms = black_box(terms);
-            }
-            let mut totals = [V::ints(0); R];
-            if V::ROWS >= MANY && R > FEWER && const { fits::<C, S>() } {
-                unroll!(I in [0 1] {
-                    let (first, last) = codes[2 * I * C::SIZE..][..2 * C::SIZE].split_at(C::SIZE);
-                    let first = run::<V, C, R, PARTS>((first, ahead), x, 2 * I);
-                    let last = run::<V, C, R, PARTS>((last, ahead), x, 2 * I + 1);
-                    let scales = S::scales::<V>(head, at / 2 + I);
-                    for r in 0..R {
-                        totals[r] = V::dot_pairs(totals[r], V::pairs(first[r], last[r]), scales);
-                    }
-                });
-            } else {
-                // A number that an optimiser does not know: it would write the loop out, and gather what is asked for.
-                for (j, codes) in codes.chunks_exact(C::SIZE).take(black_box(4)).enumerate() {
-                    totals = add_halves::<V, C, S, R, PARTS>(totals, (codes, ahead), (head, at), x, j);
-                }
-            }
-            sums = finish::<V, S, R>(sums, terms, totals, open[0], x);
-        }
-        sums
-    }
-
-    const PRODUCTS: usize = 4;
-
-    fn step<C: Codes, S: Scales<Unit = Self>>() -> usize {
-        if fits::<C, S>() { RUN } else { RUN / 2 }
-    }
-
-    #[inline(always)]
-    unsafe fn add_products<V: Integers, C: Codes, S: Scales<Unit = Self>>(
-        sums: &mut [V; TILE],
-        totals: &mut [V::Ints; TILE],
-        products: [&Products; MOST_PRODUCTS],
-        (open, head, at): ([V; 2], &[u8], usize),
-        x: Record<'_, Self>,
-    ) {
-        // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
-        unsafe {
-            let runs = if const { fits::<C, S>() } { 4 } else { 2 };
-            if at % 4 == 0 {
-                *totals = [V::ints(0); TILE];
-            }
-            unroll!(I in [0 1] {
-                let scales = if runs == 4 {
-                    S::scales::<V>(head, at / 2 + I)
-                } else {
-                    scales_of_halves::<V, S>(head, at + I)
-                };
-                let [first, last] = [products[2 * I], products[2 * I + 1]];
-                unroll!(R in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] {
-                    let pairs = V::pairs(V::load_ints(&first[R]), V::load_ints(&last[R]));
-                    totals[R] = V::dot_pairs(totals[R], pairs, scales);
-                });
-            });
-            if at % 4 + runs == 4 {
-                let terms = minima::<V, S, TILE>((open, head, at / 4 * 4), x);
-                *sums = finish::<V, S, TILE>(*sums, terms, *totals, open[0], x);
-            }
-        }
-    }
-}
-
-/// The products of run `run` of a unit, without an offset.
+/// The products of quad `q` of run `run`, whose codes these are.
 #[inline(always)]
-unsafe fn run<V: Integers, C: Codes, const R: usize, const PARTS: usize>(
-    (codes, ahead): (&[u8], usize),
-    x: Record<'_, Wide>,
+unsafe fn first_quad<V: Integers, C: Codes, U: Unit, const R: usize>(
+    codes: &[u8],
+    x: Record<'_, U>,
     run: usize,
-) -> [V::Ints; R] {
-    if PARTS > 0 {
-        ask::<V, PARTS>(codes, ahead);
-    }
-    // No load moves across it: an optimiser would take up many before they are used, and have no registers for them.
-    compiler_fence(Ordering::SeqCst);
+    q: usize,
+) -> [V::Shorts; R] {
     // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
     unsafe {
-        let mut products = [V::ints(0); R];
-        unroll!(Q in [0 1 2 3 4 5 6 7] { products = quad::<V, C, Wide, R>(products, codes, x, run, Q) });
-        products
-    }
-}
-
-/// Adds the products of run `run` of a unit, of each half by itself, times their scales.
-#[inline(always)]
-unsafe fn add_halves<V: Integers, C: Codes, S: Scales, const R: usize, const PARTS: usize>(
-    mut totals: [V::Ints; R],
-    (codes, ahead): (&[u8], usize),
-    (head, at): (&[u8], usize),
-    x: Record<'_, Wide>,
-    run: usize,
-) -> [V::Ints; R] {
-    if PARTS > 0 && R > FEWER {
-        ask::<V, PARTS>(codes, ahead);
-    }
-    // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
-    unsafe {
-        let mut halves = [offsets::<V, C, R>(x, 2 * run), offsets::<V, C, R>(x, 2 * run + 1)];
-        unroll!(Q in [0 1 2 3 4 5 6 7] {
-            // With few rows memory is what limits: one line at a time.
-            if PARTS > 0 && R <= FEWER && Q < C::SIZE / BYTES {
-                ask::<V, 1>(&codes[Q * BYTES..][..BYTES], ahead);
-            }
-            halves[Q / 4] = quad::<V, C, Wide, R>(halves[Q / 4], codes, x, run, Q);
-        });
-        let [first, last] = halves;
-        let scales = scales_of_halves::<V, S>(head, at + run);
+        let quad = C::quad::<V>(codes, q);
+        let mut sums = [V::shorts(V::ints(0)); R];
         for r in 0..R {
-            totals[r] = V::dot_pairs(totals[r], V::pairs(first[r], last[r]), scales);
-        }
-        totals
-    }
-}
-
-/// The scales of both halves of run `run` of a chunk.
-///
-/// # Safety
-/// As for [`Integers`].
-#[inline(always)]
-unsafe fn scales_of_halves<V: Integers, S: Scales>(head: &[u8], run: usize) -> V::Ints {
-    // SAFETY: the caller is below `Isa::run` for `V`.
-    unsafe {
-        if S::RUN == RUN {
-            V::twice(S::scales::<V>(head, run / 2), run % 2 == 1)
-        } else {
-            S::scales::<V>(head, run)
-        }
-    }
-}
-
-/// What the products of 16 inputs begin with: the bias of the codes taken off.
-#[inline(always)]
-unsafe fn offsets<V: Integers, C: Codes, const R: usize>(x: Record<'_, Wide>, half: usize) -> [V::Ints; R] {
-    // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
-    unsafe {
-        let mut products = [V::ints(0); R];
-        if let Some(bits) = const { C::BIAS.checked_ilog2() } {
-            for r in 0..R {
-                products[r] = V::ints_lowered(x.offset(half, r), 5 - bits);
-            }
-        }
-        products
-    }
-}
-
-/// The minima of a unit times the sums of its codes.
-///
-/// # Safety
-/// As for [`Add::add`].
-#[inline(always)]
-unsafe fn minima<V: Integers, S: Scales<Unit = Wide>, const R: usize>(
-    (open, head, at): ([V; 2], &[u8], usize),
-    x: Record<'_, Wide>,
-) -> [V; R] {
-    // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
-    unsafe {
-        let mut terms = [V::zero(); R];
-        if S::MIN {
-            let mut mins = [V::ints(0); R];
-            if S::RUN == RUN {
-                unroll!(I in [0 1] {
-                    let min = S::mins::<V>(head, at / 2 + I);
-                    for r in 0..R {
-                        mins[r] = V::dot_pairs(mins[r], min, V::ints(x.sums_of_32(I, r)));
-                    }
-                });
-            } else {
-                unroll!(J in [0 1 2 3] {
-                    let min = S::mins::<V>(head, at + J);
-                    for r in 0..R {
-                        mins[r] = V::dot_pairs(mins[r], min, V::ints(x.sums_of_16(J, r)));
-                    }
-                });
-            }
-            for r in 0..R {
-                terms[r] = V::to_floats(mins[r]).mul(open[1]);
-            }
-        }
-        terms
-    }
-}
-
-/// Adds a unit's terms to the sums: `totals`, which are the products times their integer scales, and `terms`, what
-/// [`minima`] gave.
-///
-/// # Safety
-/// As for [`Add::add`].
-#[inline(always)]
-unsafe fn finish<V: Integers, S: Scales<Unit = Wide>, const R: usize>(
-    mut sums: [V; R],
-    terms: [V; R],
-    totals: [V::Ints; R],
-    scale: V,
-    x: Record<'_, Wide>,
-) -> [V; R] {
-    // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
-    unsafe {
-        for r in 0..R {
-            let total = V::to_floats(totals[r]);
-            let term = if S::MIN { total.times_plus(scale, terms[r]) } else { total.mul(scale) };
-            sums[r] = term.times_plus(V::splat(x.scale(r)), sums[r]);
+            sums[r] = V::first_dot(quad, x.quad(r, run * (RUN / 4) + q));
         }
         sums
     }
@@ -431,23 +163,18 @@ unsafe fn finish<V: Integers, S: Scales<Unit = Wide>, const R: usize>(
 /// Adds the products of quad `q` of run `run`, whose codes these are.
 #[inline(always)]
 unsafe fn quad<V: Integers, C: Codes, U: Unit, const R: usize>(
-    mut products: [V::Ints; R],
+    mut sums: [V::Shorts; R],
     codes: &[u8],
     x: Record<'_, U>,
     run: usize,
     q: usize,
-) -> [V::Ints; R] {
+) -> [V::Shorts; R] {
     // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
     unsafe {
         let quad = C::quad::<V>(codes, q);
         for r in 0..R {
-            let x = x.quad(r, run * (RUN / 4) + q);
-            products[r] = if C::WIDE {
-                V::dot::<true>(products[r], quad, x)
-            } else {
-                V::dot::<false>(products[r], quad, x)
-            };
+            sums[r] = V::dot(sums[r], quad, x.quad(r, run * (RUN / 4) + q));
         }
-        products
+        sums
     }
 }

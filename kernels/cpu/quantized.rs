@@ -258,7 +258,7 @@ pub(super) struct Record<'a, U> {
 }
 
 /// Rows are checked by those who cut the work, once for all inputs, and not again for every four of them.
-impl<U: Unit> Record<'_, U> {
+impl<'a, U: Unit> Record<'a, U> {
     /// The same without the first `rows` rows.
     ///
     /// # Safety
@@ -279,11 +279,11 @@ impl<U: Unit> Record<'_, U> {
     /// # Safety
     /// `r` is below the rows that are left, here and below, and `quad` below a quarter of the unit's inputs.
     #[inline(always)]
-    pub(super) unsafe fn quad(&self, r: usize, quad: usize) -> [u8; 4] {
+    pub(super) unsafe fn quad(&self, r: usize, quad: usize) -> &'a [u8; 4] {
         debug_assert!(r < self.rows && quad < U::INPUTS / 4);
         let (run, quad) = (quad / (RUN / 4), quad % (RUN / 4));
-        // SAFETY: the codes of a run are rows of 32 bytes, and run, r and quad are within them.
-        unsafe { self.codes.add((run * self.height + r) * RUN + 4 * quad).cast::<[u8; 4]>().read() }
+        // SAFETY: the codes of a run are rows of 32 bytes, and run, r and quad are within them; they are borrowed for 'a.
+        unsafe { &*self.codes.add((run * self.height + r) * RUN + 4 * quad).cast::<[u8; 4]>() }
     }
 
     /// Word `array` of row `r`.

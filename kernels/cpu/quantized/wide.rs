@@ -9,7 +9,7 @@ use crate::cpu::integers::Integers;
 use crate::cpu::vector::LANES;
 
 /// For weights whose scales are integers of at most eight bits, under a float for each 256. Beside the codes stand, in
-/// this order: the scale; -32 times the sum of each 16 codes; for each 32 the sums of the first 16 and of the last
+/// this order: the scale; -32 times the sum of each 16 codes, as [`Integers::offset`] takes it; for each 32 the sums of the first 16 and of the last
 /// 16, in two halves of a word; likewise, for each 64, the sums of the first 32 and of the last 32.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::cpu) struct Wide;
@@ -57,7 +57,7 @@ impl Unit for Wide {
                 scale *= (most + rounding) as f32 / (SUM_OF_16 - rounding) as f32;
                 codes = Codes::new(inputs, scale);
             }
-            Rounded { codes: codes.codes, words: words(scale, codes.sums) }
+            Rounded { codes: codes.codes, words: words::<V>(scale, &codes) }
         }
     }
 }
@@ -107,13 +107,16 @@ fn apart_again(both: [f32; TOGETHER]) -> [i32; 2 * TOGETHER] {
     sums
 }
 
+/// # Safety
+/// As for [`Integers`].
 #[inline(always)]
-fn words(scale: f32, sums: [i32; 2 * TOGETHER]) -> [[u8; 4]; WORDS] {
+unsafe fn words<V: Integers>(scale: f32, Codes { codes, sums, .. }: &Codes) -> [[u8; 4]; WORDS] {
     let pair = |[first, last]: [i32; 2]| (first & 0xFFFF | last << 16).to_le_bytes();
     let mut words = [[0; 4]; WORDS];
     words[0] = scale.to_le_bytes();
     for i in 0..2 * TOGETHER {
-        words[OFFSETS + i] = (-32 * sums[i]).to_le_bytes();
+        // SAFETY: the caller knows the instruction set.
+        words[OFFSETS + i] = unsafe { V::offset_word(&codes[i / 2][i % 2], sums[i]) }.to_le_bytes();
     }
     let pairs = sums.as_chunks().0;
     for i in 0..TOGETHER {
@@ -126,7 +129,7 @@ fn words(scale: f32, sums: [i32; 2 * TOGETHER]) -> [[u8; 4]; WORDS] {
 }
 
 impl Record<'_, Wide> {
-    /// -32 times the sum of codes `16 · half` and following of row `r`.
+    /// The word of [`Integers::offset`] for codes `16 · half` and following of row `r`.
     ///
     /// # Safety
     /// See [`quad`](Self::quad); there is such a half, here and below.

@@ -3,6 +3,7 @@
 use super::{largest, totals};
 use crate::cpu::integers::{BYTES, Integers, MAGNITUDE, PAIRS};
 use crate::cpu::vector::{Avx2, LANES, Vector};
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 // SAFETY of every block below: the caller knows that the processor has the instruction set (`Isa::run`), and
@@ -11,6 +12,8 @@ use std::arch::x86_64::*;
 impl Integers for Avx2 {
     type Bytes = [__m256i; 2];
     type Ints = [__m256i; 2];
+    type Shorts = [__m256i; 2];
+    const NARROW: bool = true;
     const ROWS: usize = 4;
 
     #[inline(always)]
@@ -102,39 +105,86 @@ impl Integers for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn dot<const WIDE: bool>(mut sum: Self::Ints, codes: Self::Bytes, x: [u8; 4]) -> Self::Ints {
+    unsafe fn first_dot(codes: Self::Bytes, x: &[u8; 4]) -> Self::Shorts {
+        // SAFETY: see above.
+        unsafe { pairs(codes, _mm256_set1_epi32(i32::from_le_bytes(*x))) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot(sum: Self::Shorts, codes: Self::Bytes, x: &[u8; 4]) -> Self::Shorts {
+        // SAFETY: see above.
+        unsafe { add_pairs(sum, codes, _mm256_set1_epi32(i32::from_le_bytes(*x))) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_wide(sum: Self::Ints, codes: Self::Bytes, x: &[u8; 4]) -> Self::Ints {
         // SAFETY: see above.
         unsafe {
-            let x = _mm256_set1_epi32(i32::from_le_bytes(x));
-            for h in 0..2 {
-                // Pairs of products in 16 bits: 2 · 127 · 127 fits. Codes of eight bits go as two halves of four.
-                if WIDE {
-                    let mask = _mm256_set1_epi8(15);
-                    let low = _mm256_maddubs_epi16(_mm256_and_si256(codes[h], mask), x);
-                    let high = _mm256_srli_epi16::<4>(codes[h]);
-                    let high = _mm256_maddubs_epi16(_mm256_and_si256(high, mask), x);
-                    let low = _mm256_madd_epi16(low, _mm256_set1_epi16(1));
-                    let high = _mm256_madd_epi16(high, _mm256_set1_epi16(16));
-                    sum[h] = _mm256_add_epi32(sum[h], _mm256_add_epi32(low, high));
-                } else {
-                    let pairs = _mm256_maddubs_epi16(codes[h], x);
-                    sum[h] = _mm256_add_epi32(sum[h], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-                }
-            }
+            let x = _mm256_set1_epi32(i32::from_le_bytes(*x));
+            let each = |h: usize| {
+                // The sign goes to the inputs, which are never -128, so that pairs fit: 2 · 128 · 127.
+                let codes = _mm256_xor_si256(codes[h], _mm256_set1_epi8(i8::MIN));
+                let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes));
+                _mm256_add_epi32(sum[h], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+            };
+            [each(0), each(1)]
         }
-        sum
+    }
+
+    #[inline(always)]
+    unsafe fn shorts(_: Self::Ints) -> Self::Shorts {
+        // SAFETY: see above.
+        unsafe { [_mm256_setzero_si256(); 2] }
+    }
+
+    #[inline(always)]
+    unsafe fn widened(sum: Self::Ints, shorts: Self::Shorts) -> Self::Ints {
+        // SAFETY: see above.
+        unsafe {
+            let one = _mm256_set1_epi16(1);
+            let each = |h: usize| _mm256_add_epi32(sum[h], _mm256_madd_epi16(shorts[h], one));
+            [each(0), each(1)]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn offset_word(codes: &[u8; LANES], _: i32) -> i32 {
+        // SAFETY: see above.
+        unsafe {
+            let codes = _mm_loadu_si128(codes.as_ptr().cast());
+            let of_two = _mm_maddubs_epi16(_mm_set1_epi8(32), codes);
+            let of_eight = _mm_add_epi16(of_two, _mm_srli_si128::<8>(of_two));
+            let sums = _mm_add_epi16(of_eight, _mm_srli_si128::<4>(of_eight));
+            _mm_cvtsi128_si32(_mm_sub_epi16(_mm_setzero_si128(), sums))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn offset(word: i32, shift: u32) -> Self::Shorts {
+        // SAFETY: see above.
+        unsafe { [_mm256_sra_epi16(_mm256_set1_epi32(word), _mm_cvtsi32_si128(shift as i32)); 2] }
+    }
+
+    #[inline(always)]
+    unsafe fn scaled(sum: Self::Ints, shorts: Self::Shorts, scales: Self::Ints, upper: bool) -> Self::Ints {
+        // SAFETY: see above.
+        unsafe { Self::dot_pairs(sum, shorts, Self::twice(scales, upper)) }
+    }
+
+    #[inline(always)]
+    unsafe fn scaled_both(
+        sum: Self::Ints,
+        [first, last]: [Self::Shorts; 2],
+        scales: Self::Ints,
+    ) -> Self::Ints {
+        // SAFETY: see above.
+        unsafe { Self::scaled(Self::scaled(sum, first, scales, false), last, scales, true) }
     }
 
     #[inline(always)]
     unsafe fn to_floats(i: Self::Ints) -> Self {
         // SAFETY: see above.
         unsafe { Self([_mm256_cvtepi32_ps(i[0]), _mm256_cvtepi32_ps(i[1])]) }
-    }
-
-    #[inline(always)]
-    unsafe fn ints_lowered(x: i32, shift: u32) -> Self::Ints {
-        // SAFETY: see above.
-        unsafe { [_mm256_sra_epi32(_mm256_set1_epi32(x), _mm_cvtsi32_si128(shift as i32)); 2] }
     }
 
     #[inline(always)]
@@ -290,4 +340,49 @@ impl Integers for Avx2 {
             to
         }
     }
+}
+
+/// Pairs of products in 16 bits, where 2 · 127 · 127 fits. In assembly that nothing moves across, because an optimiser
+/// would take up more operands than there are registers, and sum products before it adds them.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn pairs(codes: [__m256i; 2], x: __m256i) -> [__m256i; 2] {
+    let (mut first, mut last);
+    // SAFETY: these instructions change only registers, and are there by the function's features.
+    unsafe {
+        asm!(
+            "vpmaddubsw {first}, {low}, {x}",
+            "vpmaddubsw {last}, {high}, {x}",
+            x = in(ymm_reg) x,
+            first = out(ymm_reg) first,
+            last = lateout(ymm_reg) last,
+            low = in(ymm_reg) codes[0],
+            high = in(ymm_reg) codes[1],
+            options(nostack, preserves_flags),
+        );
+    }
+    [first, last]
+}
+
+/// The same, added to `sum`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_pairs([mut first, mut last]: [__m256i; 2], codes: [__m256i; 2], x: __m256i) -> [__m256i; 2] {
+    // SAFETY: these instructions change only registers, and are there by the function's features.
+    unsafe {
+        asm!(
+            "vpmaddubsw {pairs}, {low}, {x}",
+            "vpmaddubsw {x}, {high}, {x}",
+            "vpaddw {first}, {first}, {pairs}",
+            "vpaddw {last}, {last}, {x}",
+            x = inout(ymm_reg) x => _,
+            pairs = out(ymm_reg) _,
+            first = inout(ymm_reg) first,
+            last = inout(ymm_reg) last,
+            low = in(ymm_reg) codes[0],
+            high = in(ymm_reg) codes[1],
+            options(nostack, preserves_flags),
+        );
+    }
+    [first, last]
 }

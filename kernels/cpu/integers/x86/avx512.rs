@@ -1,7 +1,7 @@
 //! The integers of AVX-512 with VNNI.
 
 use super::{largest, totals};
-use crate::cpu::integers::{BYTES, Integers, MAGNITUDE, PAIRS};
+use crate::cpu::integers::{BYTES, Integers, MAGNITUDE, PAIRS, shorts_of_32_bits};
 use crate::cpu::vector::{Avx512, LANES, Vector};
 use std::arch::x86_64::*;
 
@@ -16,6 +16,7 @@ impl Integers for Avx512 {
     type Ints = __m512i;
     const ROWS: usize = 8;
     const TILES: bool = true;
+    shorts_of_32_bits!();
 
     #[inline(always)]
     unsafe fn bytes(from: &[u8; BYTES]) -> Self::Bytes {
@@ -88,9 +89,9 @@ impl Integers for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn dot<const WIDE: bool>(sum: Self::Ints, codes: Self::Bytes, x: [u8; 4]) -> Self::Ints {
+    unsafe fn dot_wide(sum: Self::Ints, codes: Self::Bytes, x: &[u8; 4]) -> Self::Ints {
         // SAFETY: see above.
-        unsafe { _mm512_dpbusd_epi32(sum, codes, _mm512_set1_epi32(i32::from_le_bytes(x))) }
+        unsafe { _mm512_dpbusd_epi32(sum, codes, _mm512_set1_epi32(i32::from_le_bytes(*x))) }
     }
 
     #[inline(always)]
@@ -100,7 +101,7 @@ impl Integers for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn ints_lowered(x: i32, shift: u32) -> Self::Ints {
+    unsafe fn offset(x: i32, shift: u32) -> Self::Shorts {
         // SAFETY: see above.
         unsafe {
             let x = _mm512_set1_epi32(x);
