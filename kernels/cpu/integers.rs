@@ -34,6 +34,8 @@ pub(super) trait Integers: Vector {
     type Shorts: Copy;
     /// See [`Shorts`](Self::Shorts).
     const NARROW: bool = false;
+    /// Whether products are summed run by run, because registers are too few for two at a time.
+    const APART: bool = false;
     /// Rows that are multiplied at a time: as many as registers allow, a power of two.
     const ROWS: usize;
     /// Whether a processor with this instruction set may have a matrix unit (see [`amx`](super::amx)).

@@ -16,6 +16,9 @@ enum Set {
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// AVX2 with the products of eight-bit numbers that AVX-512 has.
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni,
     #[cfg(target_arch = "x86_64")]
     Avx512,
     /// AVX-512 with the matrix unit.
@@ -26,9 +29,43 @@ enum Set {
 /// Arithmetic that is compiled once for every instruction set.
 ///
 /// `run` and all that it calls in its loops must be `#[inline(always)]`: only then do they become part
-/// of the function that has the instruction set's features. Only [`Isa::run`] calls it.
-pub(super) trait Kernel {
+/// of the function that has the instruction set's features. Only [`Isa::run`] calls any of it.
+pub(super) trait Kernel: Sized {
+    /// Whether it makes products of eight-bit numbers, or what they read: AVX-VNNI adds nothing else to AVX2.
+    const DOTS: bool = false;
+
     fn run<V: Integers>(self);
+
+    // A function for each instruction set. They are the kernels' own, because a compiler that works on several modules at
+    // a time has all of one module's in one piece.
+
+    fn portable(self) {
+        self.run::<Lanes>()
+    }
+
+    /// # Safety
+    /// The processor has these features, here and below.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn avx2(self) {
+        self.run::<Avx2<false>>()
+    }
+
+    /// # Safety
+    /// See [`avx2`](Self::avx2).
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+    unsafe fn avx_vnni(self) {
+        self.run::<Avx2<true>>()
+    }
+
+    /// # Safety
+    /// See [`avx2`](Self::avx2).
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn avx512(self) {
+        self.run::<Avx512>()
+    }
 }
 
 impl Isa {
@@ -47,6 +84,9 @@ impl Isa {
             && is_x86_feature_detected!("f16c")
         {
             sets.push(Isa(Set::Avx2));
+            if is_x86_feature_detected!("avxvnni") {
+                sets.push(Isa(Set::AvxVnni));
+            }
             if is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")
@@ -69,6 +109,8 @@ impl Isa {
             Set::Portable => "portable",
             #[cfg(target_arch = "x86_64")]
             Set::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Set::AvxVnni => "avxvnni",
             #[cfg(target_arch = "x86_64")]
             Set::Avx512 => "avx512",
             #[cfg(target_arch = "x86_64")]
@@ -95,9 +137,9 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Set::Avx512 => 256,
             #[cfg(target_arch = "x86_64")]
-            Set::Avx2 if light => 16,
+            Set::Avx2 | Set::AvxVnni if light => 16,
             #[cfg(target_arch = "x86_64")]
-            Set::Avx2 => STRIP - 1,
+            Set::Avx2 | Set::AvxVnni => STRIP - 1,
             _ => 8,
         }
     }
@@ -114,15 +156,21 @@ impl Isa {
 
     /// Runs `kernel`, compiled for this instruction set.
     #[inline]
-    pub(super) fn run(self, kernel: impl Kernel) {
+    pub(super) fn run<K: Kernel>(self, kernel: K) {
         match self.0 {
-            Set::Portable => kernel.run::<Lanes>(),
-            // SAFETY: `Isa(Set::Avx2)` is made only by `available`, after it found avx2, fma and f16c.
+            Set::Portable => kernel.portable(),
+            // SAFETY: all are made only by `available`, after it found their features.
             #[cfg(target_arch = "x86_64")]
-            Set::Avx2 => unsafe { avx2(kernel) },
-            // SAFETY: both are made only by `available`, after it found all of the features.
+            Set::Avx2 => unsafe { kernel.avx2() },
+            // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Set::Avx512 | Set::Amx => unsafe { avx512(kernel) },
+            Set::AvxVnni if const { K::DOTS } => unsafe { kernel.avx_vnni() },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Set::AvxVnni => unsafe { kernel.avx2() },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 | Set::Amx => unsafe { kernel.avx512() },
         }
     }
 }
@@ -138,16 +186,4 @@ impl std::str::FromStr for Isa {
             got: name.to_owned(),
         })
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn avx2(kernel: impl Kernel) {
-    kernel.run::<Avx2>()
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn avx512(kernel: impl Kernel) {
-    kernel.run::<Avx512>()
 }

@@ -110,6 +110,8 @@ struct Products<'a> {
 }
 
 impl Kernel for Products<'_> {
+    const DOTS: bool = true;
+
     #[inline(always)]
     fn run<V: Integers>(self) {
         // As many sums as registers hold beside the codes.

@@ -328,6 +328,8 @@ struct Rows<'a, F, U> {
 }
 
 impl<F: Fn(usize) -> usize, U: Unit> Kernel for Rows<'_, F, U> {
+    const DOTS: bool = true;
+
     #[inline(always)]
     fn run<V: Integers>(self) {
         let Place { at, height, first, count } = self.place;

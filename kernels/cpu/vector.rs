@@ -29,6 +29,8 @@ pub(super) trait Vector: Copy {
     const FUSED: bool;
     /// How many vectors the registers hold.
     const REGISTERS: usize;
+    /// Whether [`prefetch`](Self::prefetch) does anything.
+    const ASKS: bool = false;
     /// All lanes 0.
     #[inline(always)]
     unsafe fn zero() -> Self {

@@ -15,6 +15,8 @@ use std::marker::PhantomData;
 pub(super) struct Few<'a, C, S>(pub(super) Task<'a>, pub(super) PhantomData<(C, S)>);
 
 impl<C: Codes, S: Scales> Kernel for Few<'_, C, S> {
+    const DOTS: bool = true;
+
     #[inline(always)]
     fn run<V: Integers>(self) {
         let rows = self.0.pairs.len();
@@ -44,7 +46,7 @@ impl<C: Codes, S: Scales> Few<'_, C, S> {
     fn pass<V: Integers, const R: usize>(&self, panel: (usize, &[u8]), first: usize) -> usize {
         let (rows, next) = (self.0.pairs.len(), self.0.part.panel_bytes);
         let ahead = |parts| next + part_of_run::<C>(first / R % parts, parts);
-        if R < const { rows_at_once::<V, C, S>() } || rows < 2 * R {
+        if const { !V::ASKS || R < rows_at_once::<V, C, S>() } || rows < 2 * R {
             self.rows::<V, R, 1>(panel, first, if rows > R { next } else { AHEAD })
         } else if rows < 4 * R {
             self.rows::<V, R, 2>(panel, first, ahead(2))

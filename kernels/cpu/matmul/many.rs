@@ -45,6 +45,8 @@ pub(super) struct Many<'a, C, S> {
 type Strip = [Lanes; STRIP];
 
 impl<C: Codes, S: Scales> Kernel for Many<'_, C, S> {
+    const DOTS: bool = true;
+
     #[inline(always)]
     fn run<V: Integers>(mut self) {
         let (rows, cols, panel_bytes) = (self.task.pairs.len(), self.task.cols, self.task.part.panel_bytes);

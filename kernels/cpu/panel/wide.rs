@@ -26,13 +26,13 @@ impl Add for Wide {
         // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
         unsafe {
             let mut terms = minima::<V, S, R>((open, head, at), x);
-            if S::MIN && PARTS == 0 && !V::NARROW {
+            if S::MIN && PARTS == 0 && !V::APART {
                 // First, so that the processor has something to do while it waits for the last products of the unit
                 // before; an optimiser would put it where it is needed.
                 terms = black_box(terms);
             }
             let mut totals = [V::ints(0); R];
-            if V::NARROW {
+            if V::APART {
                 for (i, codes) in codes.chunks_exact(2 * C::SIZE).take(black_box(2)).enumerate() {
                     let (first, last) = codes.split_at(C::SIZE);
                     totals = add_run::<V, C, S, R, PARTS>(totals, (first, ahead), (head, at), x, 2 * i);
@@ -119,7 +119,7 @@ unsafe fn run<V: Integers, C: Codes, const R: usize, const PARTS: usize>(
     }
 }
 
-/// Adds the products of run `run` of a unit times their scales, sum by sum: what narrow sums need.
+/// Adds the products of run `run` of a unit times their scales, sum by sum.
 #[inline(always)]
 unsafe fn add_run<V: Integers, C: Codes, S: Scales, const R: usize, const PARTS: usize>(
     mut totals: [V::Ints; R],

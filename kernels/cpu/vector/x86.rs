@@ -14,13 +14,14 @@ use std::arch::x86_64::{
     _mm512_set1_ps, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
-/// Two registers of AVX2, with FMA and F16C.
+/// Two registers of AVX2, with FMA and F16C; with AVX-VNNI too if `DOTS`.
 #[derive(Clone, Copy)]
-pub(in crate::cpu) struct Avx2(pub(in crate::cpu) [__m256; 2]);
+pub(in crate::cpu) struct Avx2<const DOTS: bool>(pub(in crate::cpu) [__m256; 2]);
 
-impl Vector for Avx2 {
+impl<const DOTS: bool> Vector for Avx2<DOTS> {
     const FUSED: bool = true;
     const REGISTERS: usize = 8;
+    const ASKS: bool = true;
 
     #[inline(always)]
     fn prefetch<T>(at: *const T) {
@@ -158,6 +159,7 @@ pub(in crate::cpu) struct Avx512(pub(in crate::cpu) __m512);
 impl Vector for Avx512 {
     const FUSED: bool = true;
     const REGISTERS: usize = 32;
+    const ASKS: bool = true;
 
     #[inline(always)]
     fn prefetch<T>(at: *const T) {

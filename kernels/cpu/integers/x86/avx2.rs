@@ -1,4 +1,4 @@
-//! The integers of AVX2.
+//! The integers of AVX2, alone and with AVX-VNNI, which has one instruction for four products and their sum.
 
 use super::{largest, totals};
 use crate::cpu::integers::{BYTES, Integers, MAGNITUDE, PAIRS};
@@ -9,11 +9,12 @@ use std::arch::x86_64::*;
 // SAFETY of every block below: the caller knows that the processor has the instruction set (`Isa::run`), and
 // loads and stores are of the size of the arrays that they get.
 
-impl Integers for Avx2 {
+impl<const DOTS: bool> Integers for Avx2<DOTS> {
     type Bytes = [__m256i; 2];
     type Ints = [__m256i; 2];
     type Shorts = [__m256i; 2];
-    const NARROW: bool = true;
+    const NARROW: bool = !DOTS;
+    const APART: bool = true;
     const ROWS: usize = 4;
 
     #[inline(always)]
@@ -107,13 +108,19 @@ impl Integers for Avx2 {
     #[inline(always)]
     unsafe fn first_dot(codes: Self::Bytes, x: &[u8; 4]) -> Self::Shorts {
         // SAFETY: see above.
-        unsafe { pairs(codes, _mm256_set1_epi32(i32::from_le_bytes(*x))) }
+        unsafe {
+            let x = _mm256_set1_epi32(i32::from_le_bytes(*x));
+            if DOTS { add_fours([_mm256_setzero_si256(); 2], codes, x) } else { pairs(codes, x) }
+        }
     }
 
     #[inline(always)]
     unsafe fn dot(sum: Self::Shorts, codes: Self::Bytes, x: &[u8; 4]) -> Self::Shorts {
         // SAFETY: see above.
-        unsafe { add_pairs(sum, codes, _mm256_set1_epi32(i32::from_le_bytes(*x))) }
+        unsafe {
+            let x = _mm256_set1_epi32(i32::from_le_bytes(*x));
+            if DOTS { add_fours(sum, codes, x) } else { add_pairs(sum, codes, x) }
+        }
     }
 
     #[inline(always)]
@@ -121,6 +128,9 @@ impl Integers for Avx2 {
         // SAFETY: see above.
         unsafe {
             let x = _mm256_set1_epi32(i32::from_le_bytes(*x));
+            if DOTS {
+                return add_fours(sum, codes, x);
+            }
             let each = |h: usize| {
                 // The sign goes to the inputs, which are never -128, so that pairs fit: 2 · 128 · 127.
                 let codes = _mm256_xor_si256(codes[h], _mm256_set1_epi8(i8::MIN));
@@ -132,13 +142,16 @@ impl Integers for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn shorts(_: Self::Ints) -> Self::Shorts {
+    unsafe fn shorts(sum: Self::Ints) -> Self::Shorts {
         // SAFETY: see above.
-        unsafe { [_mm256_setzero_si256(); 2] }
+        if DOTS { sum } else { unsafe { [_mm256_setzero_si256(); 2] } }
     }
 
     #[inline(always)]
     unsafe fn widened(sum: Self::Ints, shorts: Self::Shorts) -> Self::Ints {
+        if DOTS {
+            return shorts;
+        }
         // SAFETY: see above.
         unsafe {
             let one = _mm256_set1_epi16(1);
@@ -148,7 +161,10 @@ impl Integers for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn offset_word(codes: &[u8; LANES], _: i32) -> i32 {
+    unsafe fn offset_word(codes: &[u8; LANES], sum: i32) -> i32 {
+        if DOTS {
+            return -32 * sum;
+        }
         // SAFETY: see above.
         unsafe {
             let codes = _mm_loadu_si128(codes.as_ptr().cast());
@@ -162,13 +178,27 @@ impl Integers for Avx2 {
     #[inline(always)]
     unsafe fn offset(word: i32, shift: u32) -> Self::Shorts {
         // SAFETY: see above.
-        unsafe { [_mm256_sra_epi16(_mm256_set1_epi32(word), _mm_cvtsi32_si128(shift as i32)); 2] }
+        unsafe {
+            let (word, shift) = (_mm256_set1_epi32(word), _mm_cvtsi32_si128(shift as i32));
+            [if DOTS { _mm256_sra_epi32(word, shift) } else { _mm256_sra_epi16(word, shift) }; 2]
+        }
     }
 
     #[inline(always)]
     unsafe fn scaled(sum: Self::Ints, shorts: Self::Shorts, scales: Self::Ints, upper: bool) -> Self::Ints {
         // SAFETY: see above.
-        unsafe { Self::dot_pairs(sum, shorts, Self::twice(scales, upper)) }
+        unsafe {
+            let each = |h: usize| {
+                if upper {
+                    _mm256_srli_epi32::<16>(scales[h])
+                } else {
+                    _mm256_and_si256(scales[h], _mm256_set1_epi32(0xFFFF))
+                }
+            };
+            // A sum of 32 bits that fits 16 is, as a pair, itself and what is multiplied by nothing.
+            let scales = if DOTS { [each(0), each(1)] } else { Self::twice(scales, upper) };
+            Self::dot_pairs(sum, shorts, scales)
+        }
     }
 
     #[inline(always)]
@@ -364,7 +394,7 @@ fn pairs(codes: [__m256i; 2], x: __m256i) -> [__m256i; 2] {
     [first, last]
 }
 
-/// The same, added to `sum`.
+/// The same, added to sums.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn add_pairs([mut first, mut last]: [__m256i; 2], codes: [__m256i; 2], x: __m256i) -> [__m256i; 2] {
@@ -377,6 +407,27 @@ fn add_pairs([mut first, mut last]: [__m256i; 2], codes: [__m256i; 2], x: __m256
             "vpaddw {last}, {last}, {x}",
             x = inout(ymm_reg) x => _,
             pairs = out(ymm_reg) _,
+            first = inout(ymm_reg) first,
+            last = inout(ymm_reg) last,
+            low = in(ymm_reg) codes[0],
+            high = in(ymm_reg) codes[1],
+            options(nostack, preserves_flags),
+        );
+    }
+    [first, last]
+}
+
+/// Four products and what is added to them, in 32 bits, in assembly for the same reason; the encoding is that of AVX-VNNI,
+/// not of AVX-512.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_fours([mut first, mut last]: [__m256i; 2], codes: [__m256i; 2], x: __m256i) -> [__m256i; 2] {
+    // SAFETY: these instructions change only registers, and are there as the caller has made sure (`DOTS`).
+    unsafe {
+        asm!(
+            "{{vex}} vpdpbusd {first}, {low}, {x}",
+            "{{vex}} vpdpbusd {last}, {high}, {x}",
+            x = in(ymm_reg) x,
             first = inout(ymm_reg) first,
             last = inout(ymm_reg) last,
             low = in(ymm_reg) codes[0],
