@@ -5,6 +5,8 @@ use super::quantized::{STRIP, TILE};
 #[cfg(target_arch = "x86_64")]
 use super::vector::{Avx2, Avx512};
 use super::vector::{Lanes, Vector};
+#[cfg(target_arch = "x86_64")]
+use std::hint::black_box;
 
 /// An instruction set that this machine has. A value exists only after the check, which is what makes
 /// running on it sound.
@@ -48,6 +50,7 @@ pub(super) trait Kernel: Sized {
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn avx2(self) {
+        black_box(&mut Line([0; 64]));
         self.run::<Avx2<false>>()
     }
 
@@ -56,6 +59,7 @@ pub(super) trait Kernel: Sized {
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
     unsafe fn avx_vnni(self) {
+        black_box(&mut Line([0; 64]));
         self.run::<Avx2<true>>()
     }
 
@@ -67,6 +71,12 @@ pub(super) trait Kernel: Sized {
         self.run::<Avx512>()
     }
 }
+
+/// A whole cache line. A function that has one on its stack has all that is there in place: what registers have no room
+/// for would lie across two lines half of the time otherwise, where a processor waits for it.
+#[cfg(target_arch = "x86_64")]
+#[repr(align(64))]
+struct Line(#[expect(dead_code, reason = "it is only where it is")] [u8; 64]);
 
 impl Isa {
     /// The best instruction set of this machine.
@@ -137,7 +147,7 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Set::Avx512 => 256,
             #[cfg(target_arch = "x86_64")]
-            Set::Avx2 | Set::AvxVnni if light => 16,
+            Set::Avx2 | Set::AvxVnni if light => 32,
             #[cfg(target_arch = "x86_64")]
             Set::Avx2 | Set::AvxVnni => STRIP - 1,
             _ => 8,

@@ -30,8 +30,8 @@ pub(super) use unroll;
 pub(super) const AHEAD: usize = 2048;
 
 /// `sums[r] += panel · x[first + r]` for `R` rows of a tile over the inputs of `panel`: whole chunks, as many inputs as
-/// `x` has. Weights that lie `ahead` bytes further on are asked for: of each run's, one part of `PARTS`, and none if that
-/// is zero.
+/// `x` has. Behind them the caller reads `next`. Weights that lie `ahead` bytes further on are asked for: of each run's,
+/// one part of `PARTS`, and none if that is zero.
 ///
 /// # Safety
 /// As for [`Integers`]; `first + R` rows are within the tile.
@@ -39,10 +39,11 @@ pub(super) const AHEAD: usize = 2048;
 pub(super) unsafe fn packed<V: Integers, C: Codes, S: Scales, const R: usize, const PARTS: usize>(
     mut sums: [V; R],
     panel: &[u8],
-    (x, first): (Tile<'_, S::Unit>, usize),
+    (x, first, next): (Tile<'_, S::Unit>, usize, Record<'_, S::Unit>),
     ahead: usize,
 ) -> [V; R] {
     let units = const { S::CHUNK / S::Unit::INPUTS };
+    let all = x.units();
     for (c, chunk) in panel.chunks_exact(const { chunk_bytes::<C, S>() }).enumerate() {
         let (head, codes) = chunk.split_at(S::SIZE);
         // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
@@ -51,15 +52,26 @@ pub(super) unsafe fn packed<V: Integers, C: Codes, S: Scales, const R: usize, co
                 ask::<V, 1>(head, ahead);
             }
             let open = S::open::<V>(head);
-            for (u, codes) in codes.chunks_exact(C::SIZE * S::Unit::INPUTS / RUN).enumerate() {
-                let x = x.record(c * units + u).from(first);
-                let scales = (open, head, u * S::Unit::INPUTS / RUN);
+            for (i, codes) in codes.chunks_exact(C::SIZE * S::Unit::INPUTS / RUN).enumerate() {
+                let u = c * units + i;
+                if V::APART
+                    && R > FEWER
+                    && let Some(words) = S::Unit::words::<C, S>()
+                {
+                    let next = if u + 1 < all { x.record(u + 1).from(first) } else { next };
+                    next.ask::<V>(R, words);
+                }
+                let x = x.record(u).from(first);
+                let scales = (open, head, i * S::Unit::INPUTS / RUN);
                 sums = S::Unit::add::<V, C, S, R, PARTS>(sums, (codes, ahead), scales, x);
             }
         }
     }
     sums
 }
+
+/// Rows up to which memory is what limits, rather than products.
+const FEWER: usize = 2;
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
@@ -94,6 +106,9 @@ pub(super) trait Add: Unit {
         scales: ([V; 2], &[u8], usize),
         x: Record<'_, Self>,
     ) -> [V; R];
+
+    /// From how many arrays of words [`add`](Self::add) reads, if the next unit's rows are worth asking for meanwhile.
+    fn words<C: Codes, S: Scales<Unit = Self>>() -> Option<usize>;
 
     /// Products of a matrix unit that [`add_products`](Self::add_products) takes.
     const PRODUCTS: usize;

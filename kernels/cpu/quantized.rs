@@ -15,7 +15,7 @@ use super::vector::LANES;
 pub(super) use fine::Fine;
 use std::marker::PhantomData;
 use std::ops::Range;
-pub(super) use wide::{SUM_OF_16, Wide};
+pub(super) use wide::{OFFSETS, SUM_OF_16, SUMS_OF_16, Wide};
 
 /// Inputs whose codes of one row lie together.
 pub(super) const RUN: usize = 32;
@@ -39,7 +39,10 @@ const EFFORT: usize = 16;
 const TOGETHER: usize = 4;
 
 /// Words beside the codes of four runs, at most.
-const WORDS: usize = 15;
+const WORDS: usize = 16;
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// Adding it rounds to nearest, ties to even, and leaves the integer in the low bits.
 const ROUND: f32 = 12_582_912.0;
@@ -221,6 +224,12 @@ pub(super) struct Tile<'a, U> {
 }
 
 impl<'a, U: Unit> Tile<'a, U> {
+    /// How many.
+    #[inline(always)]
+    pub(super) fn units(&self) -> usize {
+        self.bytes.len() / (self.height * record::<U>())
+    }
+
     /// Unit `u` of them.
     #[inline(always)]
     pub(super) fn record(&self, u: usize) -> Record<'a, U> {
@@ -305,6 +314,21 @@ impl<'a, U: Unit> Record<'a, U> {
     pub(super) unsafe fn scale(&self, r: usize) -> f32 {
         // SAFETY: the caller's promise.
         f32::from_le_bytes(unsafe { self.word(0, r) })
+    }
+
+    /// Asks for the codes of `rows` rows and the first `words` arrays of words; of a tile that is lower than a strip, for
+    /// some of what follows too. They come from the second cache, and a processor that has taken up a few dozen products
+    /// takes up no load behind them until these have their inputs.
+    #[inline(always)]
+    pub(super) fn ask<V: Integers>(&self, rows: usize, words: usize) {
+        for run in 0..U::INPUTS / RUN {
+            for line in 0..(rows * RUN).div_ceil(LINE) {
+                V::prefetch(self.codes(run).wrapping_add(LINE * line));
+            }
+        }
+        for line in 0..(words * 4 * STRIP).div_ceil(LINE) {
+            V::prefetch(self.words.wrapping_add(LINE * line));
+        }
     }
 
     /// Where the codes of run `run` begin: rows of 32.

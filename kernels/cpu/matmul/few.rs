@@ -68,7 +68,7 @@ impl<C: Codes, S: Scales> Few<'_, C, S> {
         assert!(first % STRIP + R <= x.height(), "rows beyond their strip");
         // SAFETY: this is compiled into `Isa::run`'s function for `V`; rows are checked above.
         unsafe {
-            let x = (x, first % STRIP);
+            let x = (x, first % STRIP, x.record(0).from(first % STRIP));
             let sums = packed::<V, C, S, R, PARTS>([V::zero(); R], panel, x, ahead);
             for r in 0..R {
                 self.0.put(p, first + r, sums[r]);

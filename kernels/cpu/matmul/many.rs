@@ -82,13 +82,15 @@ impl<C: Codes, S: Scales> Many<'_, C, S> {
         let unpacked = &mut unpacked[..unpacked_bytes::<S>(inputs.len())];
         // SAFETY: this is compiled into `Isa::run`'s function for `V`.
         unsafe { unpack::<V, C, S>(packed, unpacked, false) };
+        // What lies in rows that are not used goes nowhere.
+        let x = S::Unit::of(self.task.activations);
+        let x = |row| x.tile(self.task.row + row, inputs.start, inputs.len()).whole::<STRIP>();
         for (first, sums) in block.clone().step_by(STRIP).zip(sums) {
             if inputs.start == 0 {
                 *sums = [[0.0; LANES]; STRIP];
             }
-            // What lies in rows that are not used goes nowhere.
-            let x = S::Unit::of(self.task.activations);
-            let x = x.tile(self.task.row + first, inputs.start, inputs.len()).whole::<STRIP>();
+            let next = first + STRIP;
+            let x = [x(first), x(if next < block.end { next } else { first })];
             if at_once >= 8 {
                 self.strip::<V, 8>(unpacked, x, sums);
             } else if at_once >= 4 {
@@ -106,9 +108,14 @@ impl<C: Codes, S: Scales> Many<'_, C, S> {
         }
     }
 
-    /// One strip of rows, `R` at a time.
+    /// One strip of rows, `R` at a time; another comes next.
     #[inline(always)]
-    fn strip<V: Integers, const R: usize>(&self, panel: &[u8], x: Tile<'_, S::Unit>, sums: &mut Strip) {
+    fn strip<V: Integers, const R: usize>(
+        &self,
+        panel: &[u8],
+        [x, next]: [Tile<'_, S::Unit>; 2],
+        sums: &mut Strip,
+    ) {
         for (i, sums) in sums.as_chunks_mut::<R>().0.iter_mut().enumerate() {
             // SAFETY: this is compiled into `Isa::run`'s function for `V`; `R` divides the strip.
             unsafe {
@@ -116,7 +123,10 @@ impl<C: Codes, S: Scales> Many<'_, C, S> {
                 for r in 0..R {
                     registers[r] = V::load(&sums[r]);
                 }
-                let registers = packed::<V, Unpacked<C>, Opened<S>, R, 0>(registers, panel, (x, i * R), 0);
+                let last = (i + 1) * R == STRIP;
+                let next = if last { next.record(0) } else { x.record(0).from((i + 1) * R) };
+                let x = (x, i * R, next);
+                let registers = packed::<V, Unpacked<C>, Opened<S>, R, 0>(registers, panel, x, 0);
                 for r in 0..R {
                     sums[r] = registers[r].store();
                 }

@@ -57,6 +57,11 @@ impl Add for Fine {
         sums
     }
 
+    // So few inputs take no longer than asking for the next.
+    fn words<C: Codes, S: Scales<Unit = Self>>() -> Option<usize> {
+        None
+    }
+
     const PRODUCTS: usize = 1;
 
     fn step<C: Codes, S: Scales<Unit = Self>>() -> usize {

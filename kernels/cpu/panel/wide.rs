@@ -3,17 +3,13 @@
 // Registers are numbered: an iterator over them is not inlined for certain, and then they are in memory.
 #![allow(clippy::needless_range_loop)]
 
-use super::{Add, MANY, MOST_PRODUCTS, Products, ask, first_quad, fits, quad, unroll};
+use super::{Add, FEWER, MANY, MOST_PRODUCTS, Products, ask, first_quad, fits, quad, unroll};
 use crate::cpu::codes::Codes;
 use crate::cpu::integers::{BYTES, Integers};
-use crate::cpu::quantized::{RUN, Record, TILE, Wide};
+use crate::cpu::quantized::{OFFSETS, RUN, Record, SUMS_OF_16, TILE, Unit, Wide};
 use crate::cpu::scales::Scales;
 use std::hint::black_box;
 use std::sync::atomic::{Ordering, compiler_fence};
-
-/// Rows up to which the products of 16 inputs are paired though those of 32 would fit: that is more to multiply, but less
-/// code between one read of memory and the next, and memory is what limits so few rows.
-const FEWER: usize = 2;
 
 impl Add for Wide {
     #[inline(always)]
@@ -25,11 +21,16 @@ impl Add for Wide {
     ) -> [V; R] {
         // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
         unsafe {
-            let mut terms = minima::<V, S, R>((open, head, at), x);
-            if S::MIN && PARTS == 0 && !V::APART {
-                // First, so that the processor has something to do while it waits for the last products of the unit
-                // before; an optimiser would put it where it is needed.
-                terms = black_box(terms);
+            let mut terms = [V::zero(); R];
+            if S::MIN && !V::APART {
+                for r in 0..R {
+                    terms[r] = minimum::<V, S>((open, head, at), x, r);
+                }
+                if PARTS == 0 {
+                    // First, so that the processor has something to do while it waits for the last products of the unit
+                    // before; an optimiser would put it where it is needed.
+                    terms = black_box(terms);
+                }
             }
             let mut totals = [V::ints(0); R];
             if V::APART {
@@ -39,6 +40,8 @@ impl Add for Wide {
                     totals = add_run::<V, C, S, R, PARTS>(totals, (last, ahead), (head, at), x, 2 * i + 1);
                 }
             } else if V::ROWS >= MANY && R > FEWER && const { fits::<C, S>() } {
+                // With fewer rows those of 16 inputs are paired below: that is more to multiply, but less code between one
+                // read of memory and the next.
                 unroll!(I in [0 1] {
                     let (first, last) = codes[2 * I * C::SIZE..][..2 * C::SIZE].split_at(C::SIZE);
                     let first = run::<V, C, R, PARTS>((first, ahead), x, 2 * I);
@@ -54,9 +57,25 @@ impl Add for Wide {
                     totals = add_halves::<V, C, S, R, PARTS>(totals, (codes, ahead), (head, at), x, j);
                 }
             }
-            sums = finish::<V, S, R>(sums, terms, totals, open[0], x);
+            for r in 0..R {
+                if V::APART {
+                    // Row by row, for the same reason as the products run by run.
+                    terms[r] = minimum::<V, S>((open, head, at), x, r);
+                }
+                sums[r] = finish::<V, S>(sums[r], terms[r], totals[r], open[0], x, r);
+            }
         }
         sums
+    }
+
+    fn words<C: Codes, S: Scales<Unit = Self>>() -> Option<usize> {
+        Some(if C::BIAS > 0 {
+            SUMS_OF_16
+        } else if S::RUN == RUN {
+            OFFSETS
+        } else {
+            Self::WORDS
+        })
     }
 
     const PRODUCTS: usize = 4;
@@ -92,8 +111,10 @@ impl Add for Wide {
                 });
             });
             if at % 4 + runs == 4 {
-                let terms = minima::<V, S, TILE>((open, head, at / 4 * 4), x);
-                *sums = finish::<V, S, TILE>(*sums, terms, *totals, open[0], x);
+                for r in 0..TILE {
+                    let term = minimum::<V, S>((open, head, at / 4 * 4), x, r);
+                    sums[r] = finish::<V, S>(sums[r], term, totals[r], open[0], x, r);
+                }
             }
         }
     }
@@ -218,63 +239,53 @@ unsafe fn offsets<V: Integers, C: Codes, const R: usize>(x: Record<'_, Wide>, ha
     }
 }
 
-/// The minima of a unit times the sums of its codes.
+/// The minima of a unit times the sums of row `r`'s codes.
 ///
 /// # Safety
 /// As for [`Add::add`].
 #[inline(always)]
-unsafe fn minima<V: Integers, S: Scales<Unit = Wide>, const R: usize>(
+unsafe fn minimum<V: Integers, S: Scales<Unit = Wide>>(
     (open, head, at): ([V; 2], &[u8], usize),
     x: Record<'_, Wide>,
-) -> [V; R] {
+    r: usize,
+) -> V {
     // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
     unsafe {
-        let mut terms = [V::zero(); R];
-        if S::MIN {
-            let mut mins = [V::ints(0); R];
-            if S::RUN == RUN {
-                unroll!(I in [0 1] {
-                    let min = S::mins::<V>(head, at / 2 + I);
-                    for r in 0..R {
-                        mins[r] = V::dot_pairs(mins[r], min, V::ints(x.sums_of_32(I, r)));
-                    }
-                });
-            } else {
-                unroll!(J in [0 1 2 3] {
-                    let min = S::mins::<V>(head, at + J);
-                    for r in 0..R {
-                        mins[r] = V::dot_pairs(mins[r], min, V::ints(x.sums_of_16(J, r)));
-                    }
-                });
-            }
-            for r in 0..R {
-                terms[r] = V::to_floats(mins[r]).mul(open[1]);
-            }
+        if !S::MIN {
+            return V::zero();
         }
-        terms
+        let mut mins = V::ints(0);
+        if S::RUN == RUN {
+            unroll!(I in [0 1] {
+                mins = V::dot_pairs(mins, S::mins::<V>(head, at / 2 + I), V::ints(x.sums_of_32(I, r)));
+            });
+        } else {
+            unroll!(J in [0 1 2 3] {
+                mins = V::dot_pairs(mins, S::mins::<V>(head, at + J), V::ints(x.sums_of_16(J, r)));
+            });
+        }
+        V::to_floats(mins).mul(open[1])
     }
 }
 
-/// Adds a unit's terms to the sums: `totals`, which are the products times their integer scales, and `terms`, what
-/// [`minima`] gave.
+/// Adds a unit's terms to the sum of row `r`: `total`, which is the products times their integer scales, and `term`, what
+/// [`minimum`] gave.
 ///
 /// # Safety
 /// As for [`Add::add`].
 #[inline(always)]
-unsafe fn finish<V: Integers, S: Scales<Unit = Wide>, const R: usize>(
-    mut sums: [V; R],
-    terms: [V; R],
-    totals: [V::Ints; R],
+unsafe fn finish<V: Integers, S: Scales<Unit = Wide>>(
+    sum: V,
+    term: V,
+    total: V::Ints,
     scale: V,
     x: Record<'_, Wide>,
-) -> [V; R] {
+    r: usize,
+) -> V {
     // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
     unsafe {
-        for r in 0..R {
-            let total = V::to_floats(totals[r]);
-            let term = if S::MIN { total.times_plus(scale, terms[r]) } else { total.mul(scale) };
-            sums[r] = term.times_plus(V::splat(x.scale(r)), sums[r]);
-        }
-        sums
+        let total = V::to_floats(total);
+        let term = if S::MIN { total.times_plus(scale, term) } else { total.mul(scale) };
+        term.times_plus(V::splat(x.scale(r)), sum)
     }
 }

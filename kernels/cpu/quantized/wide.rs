@@ -9,15 +9,16 @@ use crate::cpu::integers::Integers;
 use crate::cpu::vector::LANES;
 
 /// For weights whose scales are integers of at most eight bits, under a float for each 256. Beside the codes stand, in
-/// this order: the scale; -32 times the sum of each 16 codes, as [`Integers::offset`] takes it; for each 32 the sums of the first 16 and of the last
-/// 16, in two halves of a word; likewise, for each 64, the sums of the first 32 and of the last 32.
+/// this order, those that most types read first: the scale; for each 64 the sums of the first 32 and of the last 32, in
+/// two halves of a word; -32 times the sum of each 16 codes, as [`Integers::offset`] takes it; for each 32 the sums of the
+/// first 16 and of the last 16; and a word that nobody reads, so that whole tiles are whole cache lines.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::cpu) struct Wide;
 
 /// Where the arrays of words begin.
-const OFFSETS: usize = 1;
-const SUMS_OF_16: usize = OFFSETS + 2 * TOGETHER;
-const SUMS_OF_32: usize = SUMS_OF_16 + TOGETHER;
+const SUMS_OF_32: usize = 1;
+pub(in crate::cpu) const OFFSETS: usize = SUMS_OF_32 + TOGETHER / 2;
+pub(in crate::cpu) const SUMS_OF_16: usize = OFFSETS + 2 * TOGETHER;
 
 /// The magnitudes of 16 codes sum to this at most: times weights' codes of up to five bits without a sign, or of six
 /// with one, the products of 16 inputs then fit 16 bits. Only inputs of nearly the same magnitude come near: of 16
@@ -32,7 +33,7 @@ const APART: i32 = 8192;
 
 impl Unit for Wide {
     const INPUTS: usize = TOGETHER * RUN;
-    const WORDS: usize = SUMS_OF_32 + TOGETHER / 2;
+    const WORDS: usize = 16;
 
     fn of(all: &Activations) -> &Quantized<Self> {
         &all.wide

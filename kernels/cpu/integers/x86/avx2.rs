@@ -197,7 +197,7 @@ impl<const DOTS: bool> Integers for Avx2<DOTS> {
             };
             // A sum of 32 bits that fits 16 is, as a pair, itself and what is multiplied by nothing.
             let scales = if DOTS { [each(0), each(1)] } else { Self::twice(scales, upper) };
-            Self::dot_pairs(sum, shorts, scales)
+            add_scaled(sum, shorts, scales)
         }
     }
 
@@ -411,6 +411,30 @@ fn add_pairs([mut first, mut last]: [__m256i; 2], codes: [__m256i; 2], x: __m256
             last = inout(ymm_reg) last,
             low = in(ymm_reg) codes[0],
             high = in(ymm_reg) codes[1],
+            options(nostack, preserves_flags),
+        );
+    }
+    [first, last]
+}
+
+/// Sums of 16 bits times scales, in pairs, added to sums of 32 bits. In assembly too: an optimiser would keep the sums of
+/// one run until those of the next are made, and has no registers for both.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_scaled([mut first, mut last]: [__m256i; 2], sums: [__m256i; 2], scales: [__m256i; 2]) -> [__m256i; 2] {
+    // SAFETY: these instructions change only registers, and are there by the function's features.
+    unsafe {
+        asm!(
+            "vpmaddwd {low}, {low}, {a}",
+            "vpmaddwd {high}, {high}, {b}",
+            "vpaddd {first}, {first}, {low}",
+            "vpaddd {last}, {last}, {high}",
+            first = inout(ymm_reg) first,
+            last = inout(ymm_reg) last,
+            low = inout(ymm_reg) sums[0] => _,
+            high = inout(ymm_reg) sums[1] => _,
+            a = in(ymm_reg) scales[0],
+            b = in(ymm_reg) scales[1],
             options(nostack, preserves_flags),
         );
     }
