@@ -63,12 +63,13 @@ impl<C: Codes, S: Scales> Few<'_, C, S> {
         first: usize,
         ahead: usize,
     ) -> usize {
-        let x = S::Unit::of(self.0.activations).tile(self.0.row + first, 0, self.0.cols);
-        let x = if R == STRIP { x.whole::<STRIP>() } else { x };
+        let tile = |row| S::Unit::of(self.0.activations).tile(self.0.row + row, 0, self.0.cols);
+        let x = if R == STRIP { tile(first).whole::<STRIP>() } else { tile(first) };
         assert!(first % STRIP + R <= x.height(), "rows beyond their strip");
+        let next = if first + R < self.0.pairs.len() { first + R } else { 0 };
         // SAFETY: this is compiled into `Isa::run`'s function for `V`; rows are checked above.
         unsafe {
-            let x = (x, first % STRIP, x.record(0).from(first % STRIP));
+            let x = (x, first % STRIP, tile(next).record(0).from(next % STRIP));
             let sums = packed::<V, C, S, R, PARTS>([V::zero(); R], panel, x, ahead);
             for r in 0..R {
                 self.0.put(p, first + r, sums[r]);
