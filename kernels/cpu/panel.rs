@@ -15,7 +15,7 @@ mod wide;
 use super::codes::Codes;
 use super::integers::Integers;
 use super::packed::chunk_bytes;
-use super::quantized::{RUN, Record, SUM_OF_16, TILE, Tile, Unit};
+use super::quantized::{LINE, RUN, Record, SUM_OF_16, TILE, Tile, Unit};
 use super::scales::Scales;
 use super::vector::LANES;
 
@@ -73,9 +73,6 @@ pub(super) unsafe fn packed<V: Integers, C: Codes, S: Scales, const R: usize, co
 /// Rows up to which memory is what limits, rather than products.
 const FEWER: usize = 2;
 
-/// Bytes of a cache line.
-const LINE: usize = 64;
-
 /// Asks for what lies `ahead` bytes beyond these weights, or beyond the first of `parts` parts of them.
 #[inline(always)]
 fn ask<V: Integers, const PARTS: usize>(weights: &[u8], ahead: usize) {
@@ -107,7 +104,8 @@ pub(super) trait Add: Unit {
         x: Record<'_, Self>,
     ) -> [V; R];
 
-    /// From how many arrays of words [`add`](Self::add) reads, if the next unit's rows are worth asking for meanwhile.
+    /// How many arrays of words [`add`](Self::add) reads, counted from the first, or nothing where asking for the next
+    /// unit's rows meanwhile does not pay.
     fn words<C: Codes, S: Scales<Unit = Self>>() -> Option<usize>;
 
     /// Products of a matrix unit that [`add_products`](Self::add_products) takes.

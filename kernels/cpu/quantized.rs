@@ -42,7 +42,7 @@ const TOGETHER: usize = 4;
 const WORDS: usize = 16;
 
 /// Bytes of a cache line.
-const LINE: usize = 64;
+pub(super) const LINE: usize = 64;
 
 /// Adding it rounds to nearest, ties to even, and leaves the integer in the low bits.
 const ROUND: f32 = 12_582_912.0;
@@ -224,7 +224,7 @@ pub(super) struct Tile<'a, U> {
 }
 
 impl<'a, U: Unit> Tile<'a, U> {
-    /// How many.
+    /// How many units.
     #[inline(always)]
     pub(super) fn units(&self) -> usize {
         self.bytes.len() / (self.height * record::<U>())

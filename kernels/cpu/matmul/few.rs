@@ -67,7 +67,8 @@ impl<C: Codes, S: Scales> Few<'_, C, S> {
         let x = if R == STRIP { tile(first).whole::<STRIP>() } else { tile(first) };
         assert!(first % STRIP + R <= x.height(), "rows beyond their strip");
         let next = if first + R < self.0.pairs.len() { first + R } else { 0 };
-        // SAFETY: this is compiled into `Isa::run`'s function for `V`; rows are checked above.
+        // SAFETY: this is compiled into `Isa::run`'s function for `V`; rows are checked above, and `next`
+        // is one of its tile.
         unsafe {
             let x = (x, first % STRIP, tile(next).record(0).from(next % STRIP));
             let sums = packed::<V, C, S, R, PARTS>([V::zero(); R], panel, x, ahead);

@@ -33,7 +33,7 @@ const APART: i32 = 8192;
 
 impl Unit for Wide {
     const INPUTS: usize = TOGETHER * RUN;
-    const WORDS: usize = 16;
+    const WORDS: usize = SUMS_OF_16 + TOGETHER + 1;
 
     fn of(all: &Activations) -> &Quantized<Self> {
         &all.wide
