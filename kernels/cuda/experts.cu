@@ -5,6 +5,7 @@
 namespace CODER_NAMESPACE {
 
 constexpr int THREADS = 256;
+constexpr int SORT_WARPS = 8;
 
 // expert and weight [rows, top_k] from logits [rows, experts]. A warp a row.
 __global__ void route_kernel(Routes to, const float *logits) {
@@ -12,19 +13,29 @@ __global__ void route_kernel(Routes to, const float *logits) {
   route_row(to, logits, blockIdx.x);
 }
 
+struct Sorting {
+  int lower[SORT_WARPS];
+  int own[2][SORT_WARPS];  // of one round of entries and of the next
+};
+
 // order and start: entries sorted by expert, those of one expert ascending. A counting sort in which each expert's
-// warp counts for itself: the entries of lower experts are where its own begin. Lanes take entries in runs of EACH.
+// block counts for itself: the entries of lower experts are where its own begin. Threads take entries in runs of EACH.
 // Reads the entries twice for each expert, out of a cache.
-__global__ void sort_kernel(Routes to, int entries) {
+__global__ void __launch_bounds__(SORT_WARPS *WARP) sort_kernel(Routes to, int entries) {
   follow();
   constexpr int EACH = 8;
-  int expert = blockIdx.x, lane = threadIdx.x, begin = 0;
-  for (int i = lane; i < entries; i += WARP) begin += to.expert[i] < expert;
+  Sorting &s = shared<Sorting>();
+  int expert = blockIdx.x, lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, begin = 0, round = 0;
+  for (int i = threadIdx.x; i < entries; i += SORT_WARPS * WARP) begin += to.expert[i] < expert;
 #pragma unroll
   for (int m = 1; m < WARP; m *= 2) begin += shuffle_xor(begin, m);
-  if (lane == 0) to.start[expert] = begin;
-  for (int first = 0; first < entries; first += WARP * EACH) {
-    int from = first + lane * EACH, count = 0;
+  if (lane == 0) s.lower[warp] = begin;
+  sync_block();
+  begin = 0;
+  for (int w = 0; w < SORT_WARPS; w++) begin += s.lower[w];
+  if (threadIdx.x == 0) to.start[expert] = begin;
+  for (int first = 0; first < entries; first += SORT_WARPS * WARP * EACH, round ^= 1) {
+    int from = first + threadIdx.x * EACH, count = 0;
     for (int i = from; i < min(from + EACH, entries); i++) count += to.expert[i] == expert;
     int upto = count;  // of this lane and those before it
 #pragma unroll
@@ -32,13 +43,18 @@ __global__ void sort_kernel(Routes to, int entries) {
       int before = shuffle(upto, max(lane - d, 0));
       if (lane >= d) upto += before;
     }
+    if (lane == WARP - 1) s.own[round][warp] = upto;
+    sync_block();
     int at = begin + upto - count;
+    for (int w = 0; w < SORT_WARPS; w++) {
+      if (w < warp) at += s.own[round][w];
+      begin += s.own[round][w];
+    }
     for (int i = from; i < min(from + EACH, entries); i++) {
       if (to.expert[i] == expert) to.order[at++] = i;
     }
-    begin += shuffle(upto, WARP - 1);
   }
-  if (lane == 0 && expert == to.experts - 1) to.start[to.experts] = begin;
+  if (threadIdx.x == 0 && expert == to.experts - 1) to.start[to.experts] = begin;
 }
 
 // x[r] += Σ_j weight[r, j] · y[r · top_k + j], the sum first, j ascending. x [rows, cols], y [rows · top_k, cols].
@@ -61,7 +77,7 @@ int route(Device *device, const Routes *routes, const Rows *logits) {
   int failed = launch(device, "route", route_kernel, dim3(routes->rows), WARP, 0, *routes, logits->x);
   if (failed != OK || routes->rows <= FEW_ROUTED) return failed;
   int entries = routes->rows * routes->top_k;
-  return launch(device, "route sort", sort_kernel, dim3(routes->experts), WARP, 0, *routes, entries);
+  return launch(device, "route sort", sort_kernel, dim3(routes->experts), SORT_WARPS * WARP, sizeof(Sorting), *routes, entries);
 }
 
 int mix_experts(Device *device, const Rows *x, const Rows *y, const Routes *routes) {

@@ -41,7 +41,7 @@ static int products(Device *device, Product p, const Matrix *w, bool few, const 
 
 static Product dense(const Rows *x, const Matrix *w) {
   Product p = {};
-  p.x = *x, p.out = w->out, p.entries = p.most = x->rows, p.sharing = 1, p.experts = 1;
+  p.x = *x, p.out = w->out, p.entries = x->rows, p.sharing = 1, p.experts = 1;
   return p;
 }
 
@@ -49,7 +49,7 @@ static Product dense(const Rows *x, const Matrix *w) {
 static Product of_experts(const Rows *x, const Matrix *w, const Routes *routes, bool shared) {
   Product p = {};
   p.x = *x, p.out = w->out, p.entries = routes->rows * routes->top_k, p.sharing = shared ? routes->top_k : 1;
-  p.most = routes->rows, p.experts = routes->experts;
+  p.experts = routes->experts;
   p.expert = routes->expert, p.order = routes->order, p.start = routes->start;
   return p;
 }
@@ -108,10 +108,15 @@ static bool together(const Rows *y, const Rows *x, const Matrix *w) {
 
 int matmul_swiglu(Device *device, const Rows *y, const Rows *x, const Matrix *w, const Routes *routes, const Rows *gate_up) {
   int rows = routes ? routes->rows : x->rows;
-  if (rows > 0 && rows <= (routes ? FEW_ROUTED : gated_rows(w->part[0].type)) && together(y, x, w)) {
+  bool few = rows <= (routes ? FEW_ROUTED : gated_rows(w->part[0].type));
+  bool many = rows > (routes ? FEW_ROUTED : FEW_ROWS) && w->parts == 1;
+  if (rows > 0 && (few || many) && together(y, x, w)) {
     Product p = routes ? of_experts(x, w, routes, true) : dense(x, w);
     p.part = w->part[0];
-    return matmul_gated(device, *y, p, w->part[w->parts - 1], w->parts == 1 ? y->cols : 0);
+    if (few) return matmul_gated(device, *y, p, w->part[w->parts - 1], w->parts == 1 ? y->cols : 0);
+    p.y = y->x, p.out = y->cols;
+    int failed = matmul_many_gated(device, p);
+    return failed ? failed : quantize(device, y);
   }
   int failed = routes ? matmul_experts(device, gate_up, x, w, routes, true) : matmul(device, gate_up, x, w, false, nullptr);
   return failed ? failed : swiglu(device, y, gate_up);

@@ -28,7 +28,6 @@ struct Product {
   int32_t adds;
   int32_t out;
   int32_t entries;
-  int32_t most;           // entries that one expert has at most
   int32_t sharing;        // entries that read one row of x
   int32_t experts;
   const int32_t *expert;  // [entries], or null: every entry is expert 0's
@@ -73,6 +72,9 @@ int matmul_many_floats(Device *, const Product &);
 // y and its rounding of the gated products of up to gated_rows rows, with the part, gate, and `up`, of which output `shift` is the first.
 int matmul_gated(Device *, const Rows &y, const Product &, const Part &up, int shift);
 int gated_rows(int type);
+
+// y of the gated products of more rows, with a part whose rows are gate and up of the p.out columns of y.
+int matmul_many_gated(Device *, const Product &);
 
 // Adds to x the weighted sum of the products of each row's experts with the part, and makes its norm, if that has a weight.
 int matmul_mixed(Device *, float *x, const Product &, const Routes &, const Norm &);

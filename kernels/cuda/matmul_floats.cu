@@ -187,20 +187,19 @@ constexpr int FLOAT_THREADS = 256;
 
 struct FloatStage {
   Entries<TILE> entries;
-  float w[RUN][TILE + 4];  // numbers of a run, input by input, of each output
-  float x[RUN][TILE + 4];  // and of each entry
+  alignas(16) float w[RUN][TILE + 4];  // numbers of a run, input by input, of each output
+  alignas(16) float x[RUN][TILE + 4];  // and of each entry
 };
 
 // y[e, o] = w[expert][o] · x[e / sharing], in f32. A block makes TILE outputs of up to TILE entries of one expert, a thread 4 of 4, a run at
-// a time. Grid (⌈most / TILE⌉, ⌈rows of part / TILE⌉, experts). Reads the weights once for each tile of entries.
+// a time. Grid: entries.cuh. Reads the weights once for each tile of entries.
 template <int TYPE>
-__global__ void __launch_bounds__(FLOAT_THREADS) many_floats_kernel(Product p) {
+__global__ void __launch_bounds__(FLOAT_THREADS, 2) many_floats_kernel(Product p) {
   follow();
   FloatStage &stage = shared<FloatStage>();
-  int entries = gather(p, stage.entries);
-  if (entries == 0) return;
+  Spot spot = spot_of<TILE>(p, ceil_div(p.part.rows, TILE));
+  if (gather(p, spot, stage.entries) == 0) return;
   int cols = p.x.cols, c = threadIdx.x % RUN, o0 = threadIdx.x % 16 * 4, e0 = threadIdx.x / 16 * 4;
-  size_t expert = size_t(blockIdx.z) * p.part.rows;
   Tree trees[4][4];
 #pragma unroll
   for (int i = 0; i < 16; i++) trees[i / 4][i % 4].begin();
@@ -209,11 +208,14 @@ __global__ void __launch_bounds__(FLOAT_THREADS) many_floats_kernel(Product p) {
     float v[4][4] = {};
     if (b < runs) {
       sync_block();
-      int at = b * RUN + c;
-      for (int i = threadIdx.x / RUN; i < TILE; i += FLOAT_THREADS / RUN) {
-        size_t row = expert + min(int(blockIdx.y) * TILE + i, p.part.rows - 1);
-        stage.w[c][i] = at < cols ? number<TYPE>(p.part.plane[0], row * cols + at) : 0.0f;
-        stage.x[c][i] = at < cols ? p.x.x[size_t(stage.entries.x[i]) * cols + at] : 0.0f;
+      int at = b * RUN + c, output = stage.entries.outputs * TILE;
+      size_t row = size_t(stage.entries.expert) * p.part.rows + output;
+#pragma unroll
+      for (int i = 0; i < TILE; i += FLOAT_THREADS / RUN) {
+        int here = i + threadIdx.x / RUN;
+        bool is = at < cols && output + here < p.part.rows;
+        stage.w[c][here] = is ? number<TYPE>(p.part.plane[0], (row + here) * cols + at) : 0.0f;
+        stage.x[c][here] = at < cols ? p.x.x[size_t(stage.entries.x[here]) * cols + at] : 0.0f;
       }
       sync_block();
 #pragma unroll 8
@@ -229,14 +231,14 @@ __global__ void __launch_bounds__(FLOAT_THREADS) many_floats_kernel(Product p) {
   }
 #pragma unroll
   for (int i = 0; i < 16; i++) {
-    int e = e0 + i / 4, o = blockIdx.y * TILE + o0 + i % 4;
-    if (e < entries && o < p.part.rows) put(p, stage.entries.y[e], p.part.first + o, trees[i / 4][i % 4].total);
+    int e = e0 + i / 4, o = stage.entries.outputs * TILE + o0 + i % 4;
+    if (e < stage.entries.count && o < p.part.rows) put(p, stage.entries.y[e], p.part.first + o, trees[i / 4][i % 4].total);
   }
 }
 
 template <int TYPE>
 static int launch_many(Device *device, const Product &p) {
-  dim3 grid(ceil_div(p.most, TILE), ceil_div(p.part.rows, TILE), p.order ? p.experts : 1);
+  dim3 grid(blocks_of<TILE>(p, ceil_div(p.part.rows, TILE)));
   return launch(device, PRODUCT[TYPE], many_floats_kernel<TYPE>, grid, FLOAT_THREADS, sizeof(FloatStage), p);
 }
 

@@ -1,6 +1,8 @@
 // Products of quantized weights with many rows: weights are unpacked once into shared memory and multiplied with a tile of
-// rows, on tensor cores.
+// rows, on tensor cores. Those of gate and up, of one part, are gated as they are made: what would be written twice as wide and
+// read again is most of what a feed-forward part moves.
 #include "entries.cuh"
+#include "exp.cuh"
 #include "units.cuh"
 
 namespace CODER_NAMESPACE {
@@ -171,23 +173,33 @@ __device__ inline void inputs(const Rounded<TYPE> &from, int first, int lane, In
   }
 }
 
-// y[e, o] = w[expert][o] · x[e / sharing]. A block makes OUTPUTS outputs of up to entries_of(TYPE) entries of one expert, a warp 16 of
-// the outputs of half of the entries. Grid (⌈most / entries⌉, ⌈rows of part / OUTPUTS⌉, experts): blocks that read the same weights
-// follow one another. A unit at a time lies in shared memory, those of one sum after the other; the next is on its way to
-// registers and to shared memory. Reads the weights once for each tile of entries, and the rounding of the tile's entries once
-// for each OUTPUTS outputs.
-template <int TYPE>
+// Parts of the outputs, each of which a block makes.
+template <bool GATE>
+__host__ __device__ inline int parts_of(const Product &p) {
+  return GATE ? ceil_div(p.out, OUTPUTS / 2) : ceil_div(p.part.rows, OUTPUTS);
+}
+
+// y[e, o] = w[expert][o] · x[e / sharing]; or with GATE, of weights of which the first half of the rows is gate and the second up,
+// silu(w[expert][o] · x[e / sharing]) · (w[expert][out + o] · x[e / sharing]). A block makes OUTPUTS products of up to
+// entries_of(TYPE) entries of one expert, a warp 16 of them of half of the entries; of gate and up eight each, and those of one
+// output are one thread's. Grid: entries.cuh. A unit at a time lies in shared memory, those of one sum after the other; the next is
+// on its way to registers and to shared memory. Reads the weights once for each tile of entries, and the rounding of the tile's
+// entries once for each OUTPUTS products.
+template <int TYPE, bool GATE>
 __global__ void __launch_bounds__(THREADS, 1) many_kernel(Product p) {
   follow();
   using C = Codes<TYPE>;
   constexpr int TILES = tiles_of<TYPE>();
   Stage<TYPE> &stage = shared<Stage<TYPE>>();
-  int entries = gather(p, stage.entries);
+  Spot spot = spot_of<entries_of<TYPE>()>(p, parts_of<GATE>(p));
+  int entries = gather(p, spot, stage.entries);
   if (entries == 0) return;
   int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, units = ceil_div(p.x.cols, UNIT);
-  int o = warp % SIDE * TILE_OUTPUTS, e = warp / SIDE * (TILES * TILE_ENTRIES), first = blockIdx.y * OUTPUTS;
+  int o = warp % SIDE * TILE_OUTPUTS, e = warp / SIDE * (TILES * TILE_ENTRIES);
   Place place;
-  uint32_t row = uint32_t(blockIdx.z * p.part.rows + min(first + place.output(), p.part.rows - 1)) * units;
+  int output = GATE ? place.side * p.out + min(spot.outputs * (OUTPUTS / 2) + place.pair, p.out - 1)
+                     : min(spot.outputs * OUTPUTS + place.output(), p.part.rows - 1);
+  uint32_t row = uint32_t(spot.expert * p.part.rows + output) * units;
   typename C::Raw ahead;
   C::read(p.part.plane, row, place.t, ahead);
   sync_block();
@@ -223,6 +235,17 @@ __global__ void __launch_bounds__(THREADS, 1) many_kernel(Product p) {
 #pragma unroll
     for (int i = 0; i < 4 * TILES; i++) all[i / 4][i % 4] += sum[i / 4][i % 4];
   }
+  if constexpr (GATE) {
+    int output = stage.entries.outputs * (OUTPUTS / 2) + o / 2 + lane / 4;
+#pragma unroll
+    for (int i = 0; i < 2 * TILES; i++) {
+      int entry = e + i / 2 * TILE_ENTRIES + lane % 4 * 2 + i % 2;
+      float v = gated(all[i / 2][i % 2], all[i / 2][i % 2 + 2]);
+      if (entry < entries && output < p.out) p.y[size_t(stage.entries.y[entry]) * p.out + output] = v;
+    }
+    return;
+  }
+  int first = stage.entries.outputs * OUTPUTS;
 #pragma unroll
   for (int i = 0; i < 4 * TILES; i++) {
     int entry = e + i / 4 * TILE_ENTRIES + lane % 4 * 2 + i % 2, output = first + o + lane / 4 + i % 4 / 2 * 8;
@@ -230,15 +253,33 @@ __global__ void __launch_bounds__(THREADS, 1) many_kernel(Product p) {
   }
 }
 
-template <int TYPE>
+template <int TYPE, bool GATE>
 static int launch_type(Device *device, const Product &p) {
-  dim3 grid(ceil_div(p.most, entries_of<TYPE>()), ceil_div(p.part.rows, OUTPUTS), p.order ? p.experts : 1);
-  return launch(device, PRODUCT[TYPE], many_kernel<TYPE>, grid, THREADS, sizeof(Stage<TYPE>), p);
+  dim3 grid(blocks_of<entries_of<TYPE>()>(p, parts_of<GATE>(p)));
+  const char *name = (GATE ? GATED : PRODUCT)[TYPE];
+  return launch(device, name, many_kernel<TYPE, GATE>, grid, THREADS, sizeof(Stage<TYPE>), p);
+}
+
+template <int TYPE>
+static int launch_products(Device *device, const Product &p) {
+  return launch_type<TYPE, false>(device, p);
+}
+
+template <int TYPE>
+static int launch_gated(Device *device, const Product &p) {
+  return launch_type<TYPE, true>(device, p);
 }
 
 int matmul_many(Device *device, const Product &p) {
   switch (p.part.type) {
-    CODER_CODES(launch_type, device, p)
+    CODER_CODES(launch_products, device, p)
+    CODER_UNKNOWN
+  }
+}
+
+int matmul_many_gated(Device *device, const Product &p) {
+  switch (p.part.type) {
+    CODER_CODES(launch_gated, device, p)
     CODER_UNKNOWN
   }
 }

@@ -37,7 +37,7 @@ LAUNCHES = {
     "elementwise": {"add_kernel": ("THREADS", "0"), "select_kernel": ("THREADS", "0"),
                     "swiglu_kernel": ("THREADS", "0"), "swiglu_any_kernel": ("THREADS", "0")},
     "embed": {"embed_kernel": ("THREADS", "0"), "embed_floats_kernel": ("THREADS", "0")},
-    "experts": {"route_kernel": ("WARP", "0"), "sort_kernel": ("WARP", "0"), "mix_kernel": ("THREADS", "0")},
+    "experts": {"route_kernel": ("WARP", "0"), "sort_kernel": ("SORT_WARPS * WARP", "sizeof(Sorting)"), "mix_kernel": ("THREADS", "0")},
     "matmul_few": {"few_kernel": ("SUMS * WARP", "sizeof(Few<{1}>)")},
     "matmul_floats": {"few_floats_kernel": ("WARPS * WARP", "sizeof(Sums)"),
                       "many_floats_kernel": ("FLOAT_THREADS", "sizeof(FloatStage)")},
@@ -198,6 +198,8 @@ def name_of(kernel):
         return f"{base} {8 * int(arguments[0])} rows"
     if base in ("decode_kernel", "tile_kernel"):
         return f"{base} {CACHES[int(arguments[0])]}{'' if arguments[1] in ('1', 'true') else ', any columns'}"
+    if base == "many_kernel":
+        return f"{base} {TYPES[int(arguments[0])]}{', gated' if arguments[1] in ('1', 'true') else ''}"
     if base in ("few_kernel", "gated_kernel"):  # tiles of eight rows
         arguments[1] = str(8 * int(arguments[1]))
     words = {"rms_norm_kernel": NORMS}.get(base, TYPES)
@@ -261,7 +263,7 @@ def print_work(instructions, names):
     print("| kernel | products | " + " | ".join(f"sm_{t}" for t in TARGETS) + " |")
     print("|---|---|" + "---|" * len(TARGETS))
     for mangled, kernel in sorted(names.items(), key=lambda it: order(it[1])):
-        if not re.match(r"(few|few_floats|qkv|gated|mixed|many|decode|tile)_kernel<", kernel):
+        if not re.match(r"(few|few_floats|qkv|gated|mixed|many|many_floats|decode|tile)_kernel<", kernel):
             continue
         found = [working(instructions[mangled, t]) for t in TARGETS]
         told = [" in ".join(" + ".join(f"{n}·{of}" for n, of in depth) for depth in depths) or "-" for _, depths in found]

@@ -3,7 +3,8 @@ from cards import BYTES_OF_WEIGHT, CACHE_BYTES, CARDS, GAP_US, ISSUED, RAMP_US, 
 from random_gguf import SHAPES, more_bits
 
 OUTPUTS, ROWS = 128, {"Q4_K": 96, "Q6_K": 64}  # of a block of matmul_many.cu, rows of one expert
-CHUNK = 512     # rows of a prompt that a step takes
+FLOATS = 64      # the same of both in matmul_floats.cu
+CHUNK, CHUNK_OF_EXPERTS = 512, 2048  # rows of a prompt that a step takes
 QUERIES = 8     # of a warp of attention
 PIECE_BYTES = {"f16": 16384 + 4096, "q8_0": 8704 + 4096}  # that a warp loads of a piece of 32 positions, and of its queries
 OTHERS = 0.28   # of the int8 peak: what llama.cpp's quantized products reach (25 to 30 %)
@@ -23,17 +24,18 @@ def products(shape, layer):
 
 def product_us(product, rows, card, loops):
     """Microseconds and what limits them."""
-    _, out, cols, experts, used, kind = product
+    name, out, cols, experts, used, kind = product
     entries = rows * used / experts
     tiles = -(-entries // ROWS[kind])
     # A block's weights are unpacked for as many rows as it has, few or all.
     padded = out * cols * experts * tiles * ROWS[kind]
     weights = out * cols * experts * BYTES_OF_WEIGHT[kind]
-    moved = weights + rows * used * (cols * 1.3 + 4 * out)
+    gated = name == "gate and up"
+    moved = weights + rows * used * (cols * 1.3 + 4 * (out / 2 if gated else out))
     read = weights * tiles + rows * used * cols * 1.3 * -(-out // OUTPUTS)
     limits = {"memory": moved / CARDS[card][1] / 1e3, "second cache": second_cache_us(read, card),
               "tensor cores": tensor_us(padded, "int8", card),
-              "instructions": issue_us(padded * loops.per_product(f"many_kernel {kind}", CARDS[card][4]), card)}
+              "instructions": issue_us(padded * loops.per_product(f"many_kernel {kind}{', gated' if gated else ''}", CARDS[card][4]), card)}
     limit = max(limits, key=limits.get)
     return GAP_US + RAMP_US + limits[limit], limit
 
@@ -50,12 +52,23 @@ def attention_us(shape, before, rows, cache, card, loops):
     return GAP_US + RAMP_US + limits[limit], limit
 
 
-def others_us(shape, rows, card):
-    """Norms, rotation, gates and roundings: what they move."""
-    _, _, hidden, heads, kv, dim, ffn, _, _, used, effn, _ = SHAPES[shape]
+def others_us(shape, rows, card, loops):
+    """Norms, rotation and roundings, and of a mixture its routing and the sums of its experts: what they move, and the work of
+    the router's product, whose blocks may be fewer than multiprocessors."""
+    _, _, hidden, heads, kv, dim, ffn, _, experts, used, effn, _ = SHAPES[shape]
     gated = used * effn if used else ffn
-    moved = rows * (2 * 9.4 * hidden + 8 * (heads + 2 * kv) * dim + 9.4 * heads * dim + 13.4 * gated)
-    return 6 * (GAP_US + RAMP_US) + moved / CARDS[card][1] / 1e3
+    moved = rows * (2 * 9.4 * hidden + 8 * (heads + 2 * kv) * dim + 9.4 * heads * dim + 5.4 * gated)
+    launches, us = 6, 0
+    if experts:
+        launches += 4
+        moved += rows * (4 * used * hidden + 8 * hidden + 12 * experts)
+        blocks = -(-rows // FLOATS) * -(-experts // FLOATS)
+        sms = CARDS[card][2]
+        turns = -(-blocks // sms) * sms
+        us += issue_us(turns * FLOATS * FLOATS * hidden * loops.per_product("many_floats_kernel F32", CARDS[card][4]), card)
+        # Every expert's block looks at every entry twice.
+        us += second_cache_us(2 * 4 * rows * used * experts, card)
+    return us + launches * (GAP_US + RAMP_US) + moved / CARDS[card][1] / 1e3
 
 
 def share(kernel, kind, card, loops):
@@ -90,8 +103,9 @@ def prompt(shape, tokens, card, loops):
     """Milliseconds of products, of attention and of the rest, multiply-adds of products, and what limits the largest of them."""
     _, layers, *_ = SHAPES[shape]
     spent, of, limits = [0.0, 0.0, 0.0], 0, {}
-    for before in range(0, tokens, CHUNK):
-        rows = min(CHUNK, tokens - before)
+    chunk = CHUNK_OF_EXPERTS if SHAPES[shape][8] else CHUNK
+    for before in range(0, tokens, chunk):
+        rows = min(chunk, tokens - before)
         for layer in range(layers):
             for p in products(shape, layer):
                 us, limit = product_us(p, rows, card, loops)
@@ -100,14 +114,14 @@ def prompt(shape, tokens, card, loops):
                 limits[limit] = limits.get(limit, 0) + us
         us, limit = attention_us(shape, before, rows, "f16", card, loops)
         spent[1] += layers * us / 1e3
-        spent[2] += layers * others_us(shape, rows, card) / 1e3
+        spent[2] += layers * others_us(shape, rows, card, loops) / 1e3
     return spent, of, max(limits, key=limits.get), limit
 
 
 def print_prompts(loops):
     print_shares(loops)
     print("\n## Prompts\n")
-    print(f"In steps of {CHUNK} rows, f16 cache. Share: multiply-adds of products in their time, of the card's int8 peak (an H200's own, not")
+    print(f"In steps of {CHUNK} rows, of a mixture {CHUNK_OF_EXPERTS}, f16 cache. Share: multiply-adds of products in their time, of the card's int8 peak (an H200's own, not")
     print(f"mma.sync's). Against {OTHERS:.0%} of the peak, which llama.cpp's products reach: how many times as fast ours are, by themselves; its attention is not known.\n")
     print("| model | tokens | card | products, ms | limit | of int8 peak | times llama.cpp's | attention, ms | limit | rest, ms | tok/s | measured |")
     print("|---|---|---|---|---|---|---|---|---|---|---|---|")

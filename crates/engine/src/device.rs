@@ -1,7 +1,7 @@
 //! Where a model runs: which device was asked for, what a card has room for, and what is said about it.
 
 use crate::draft;
-use crate::fit::{self, Bytes, Memory, Plan, Tensors};
+use crate::fit::{self, Bytes, Memory, Plan, Room, Tensors};
 use crate::load::{self, Options, gib};
 use crate::model::{Limits, Model, Runner};
 use crate::reference::Reference;
@@ -72,6 +72,8 @@ pub struct OnCard {
 /// A model on its device.
 pub(crate) struct Opened {
     pub(crate) runner: Box<dyn Runner>,
+    /// What it may be asked for.
+    pub(crate) limits: Limits,
     /// For people.
     pub(crate) device: String,
     pub(crate) card: Option<OnCard>,
@@ -85,7 +87,7 @@ pub(crate) struct Opened {
 pub(crate) fn open(
     options: &Options,
     weights: &Weights,
-    limits: Limits,
+    room: &Room,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Opened> {
     let notice = match options.device {
@@ -94,19 +96,20 @@ pub(crate) fn open(
             None
         }
         Device::Cuda => {
-            return load_on(Share::of(options, weights, limits)?, options, weights, limits, progress);
+            return load_on(Share::of(options, weights, room)?, options, weights, progress);
         }
         Device::Auto if options.gpu_layers == Some(0) => None,
-        Device::Auto => match Share::of(options, weights, limits) {
-            Ok(share) => return load_on(share, options, weights, limits, progress),
+        Device::Auto => match Share::of(options, weights, room) {
+            Ok(share) => return load_on(share, options, weights, progress),
             // The number was asked for, and there is another that works.
             Err(error @ Error::CardTooSmall { .. }) if options.gpu_layers.is_some() => return Err(error),
             Err(error) => why_not(&error, options),
         },
     };
+    let limits = room.limits();
     let mut needed = host_bytes(options, weights, limits)?;
-    if let Some((own, weights, limits)) = draft(options)? {
-        needed = needed.saturating_add(host_bytes(&own, &weights, limits)?);
+    if let Some((own, weights, room)) = draft(options)? {
+        needed = needed.saturating_add(host_bytes(&own, &weights, room.limits())?);
     }
     check_host(needed)?;
     let (runner, device) = if options.device == Device::Reference {
@@ -114,7 +117,7 @@ pub(crate) fn open(
     } else {
         whole(options.open_cpu(), weights, limits, progress)?
     };
-    Ok(Opened { runner, device, card: None, notice, memory_bytes_per_s: None })
+    Ok(Opened { runner, limits, device, card: None, notice, memory_bytes_per_s: None })
 }
 
 fn whole<B: Backend + Send + 'static>(
@@ -139,11 +142,11 @@ fn host_bytes(options: &Options, weights: &Weights, limits: Limits) -> Result<u6
 }
 
 /// The draft model that will be opened after the model itself, if there is one.
-fn draft(options: &Options) -> Result<Option<(Options, Weights, Limits)>> {
+fn draft(options: &Options) -> Result<Option<(Options, Weights, Room)>> {
     let Some(own) = draft::options(options)? else { return Ok(None) };
     let weights = own.source.weights()?;
-    let limits = draft::room(&own, weights.config())?.limits();
-    Ok(Some((own, weights, limits)))
+    let room = draft::room(&own, weights.config())?;
+    Ok(Some((own, weights, room)))
 }
 
 fn refuse_card_options(options: &Options) -> Result<()> {
@@ -169,13 +172,14 @@ fn why_not(error: &Error, options: &Options) -> Option<String> {
 /// A card that is open, and how much of the model it gets.
 struct Share {
     cuda: Cuda,
+    limits: Limits,
     memory: Memory,
     plan: Plan,
     bytes: Bytes,
 }
 
 impl Share {
-    fn of(options: &Options, weights: &Weights, limits: Limits) -> Result<Self> {
+    fn of(options: &Options, weights: &Weights, room: &Room) -> Result<Self> {
         if options.gpu_layers == Some(0) {
             let problem = "is `0`, which leaves nothing to the card; use the device `cpu`".into();
             return Err(Error::Request { field: "gpu_layers", problem });
@@ -184,12 +188,13 @@ impl Share {
         // Looked at before it is opened for work, so that nothing is allocated for a model that does not fit.
         let card = library.card(0)?;
         let mut memory = Memory::free(card.free_bytes, options.vram);
-        let plan = Plan::of(Tensors::Of(weights), limits, options.graphs)?;
-        if let Some((own, weights, limits)) = draft(options)? {
+        let plan = Plan::new(Tensors::Of(weights), room)?;
+        if let Some((_, weights, room)) = draft(options)? {
             // Guesses are worth making only where they are made fast: the draft model has its place before the first
             // layers have theirs, unless nothing would be left.
-            let its = Plan::of(Tensors::Of(&weights), limits, own.graphs)?;
-            let rest = memory.beside(its.own_bytes(its.layers()));
+            let its = Plan::new(Tensors::Of(&weights), &room)?;
+            let none = Memory::none();
+            let rest = memory.beside(none.taken_by(&its.bytes(its.layers(), none)));
             memory = if plan.most_layers(rest) > 0 { rest } else { memory };
         }
         let fitting = plan.most_layers(memory);
@@ -204,8 +209,9 @@ impl Share {
                 fitting,
             });
         }
-        let cuda = Cuda::open(library, &limits.cuda(options.graphs, Some(memory.room())))?;
-        Ok(Self { cuda, memory, plan, bytes })
+        let limits = room.limits_of(bytes.rows);
+        let cuda = Cuda::open(library, &limits.cuda(room.graphs, Some(memory.room())))?;
+        Ok(Self { cuda, limits, memory, plan, bytes })
     }
 
     /// Layers that stay on the CPU.
@@ -238,11 +244,10 @@ fn load_on(
     share: Share,
     options: &Options,
     weights: &Weights,
-    limits: Limits,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Opened> {
     let (notice, cut) = (share.notice(options), share.cut());
-    let Share { cuda, bytes, plan, .. } = share;
+    let Share { cuda, limits, memory, bytes, .. } = share;
     let scratch = fit::scratch_on_host(weights.config(), limits, cut > 0, options.parallel)?;
     check_host(bytes.host_weights.saturating_add(bytes.host_cache).saturating_add(scratch))?;
     let card = cuda.card().clone();
@@ -251,7 +256,7 @@ fn load_on(
         layers: bytes.layers,
         planned_bytes: bytes.card,
         used_bytes: model.used_bytes(),
-        own_bytes: plan.own_bytes(bytes.layers),
+        own_bytes: memory.taken_by(&bytes),
     };
     if cut == 0 {
         let device = cuda.name();
@@ -260,6 +265,7 @@ fn load_on(
         let memory_bytes_per_s = card.memory_bytes_per_s;
         return Ok(Opened {
             runner: Box::new(model),
+            limits,
             device,
             card: Some(on_card),
             notice,
@@ -270,7 +276,14 @@ fn load_on(
     let device = format!("{} for {cut} layers, {} for {}", cpu.name(), cuda.name(), bytes.layers);
     let model = Model::split((cpu, cuda), cut, weights, limits, progress)?;
     let on_card = on_card(model.backend());
-    Ok(Opened { runner: Box::new(model), device, card: Some(on_card), notice, memory_bytes_per_s: None })
+    Ok(Opened {
+        runner: Box::new(model),
+        limits,
+        device,
+        card: Some(on_card),
+        notice,
+        memory_bytes_per_s: None,
+    })
 }
 
 /// Refuses what cannot fit into the host's memory, before anything is allocated.

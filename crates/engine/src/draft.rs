@@ -105,7 +105,7 @@ impl DraftModel {
         let draft = Self {
             runner,
             context: info.context,
-            chunk: own.chunk.min(info.context),
+            chunk: info.chunk,
             logits,
             vocab: size,
             tokens: Mask::new(size, 0..size as u32),

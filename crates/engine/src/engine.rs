@@ -65,11 +65,10 @@ impl Engine {
         loaded: Loaded,
         progress: impl FnMut(LoadProgress),
     ) -> Result<Self> {
-        let (tokenizer, context) = (Arc::new(loaded.tokenizer), loaded.info.context);
+        let (tokenizer, rows) = (Arc::new(loaded.tokenizer), loaded.info.chunk);
         let (draft, drafting) = DraftModel::open(options, &tokenizer, &loaded.info, progress)?.unzip();
         let (sender, received) = mpsc::channel();
         let open = Arc::new(AtomicUsize::new(0));
-        let rows = options.chunk.min(context);
         let capacity = Capacity { rows, sequences: options.parallel };
         let mut stepper = Stepper::new(
             (loaded.runner, loaded.blocks),

@@ -100,6 +100,8 @@ pub struct Room {
     pub kv: KvType,
     /// Rows of one step.
     pub rows: usize,
+    /// The same where all layers are on a card that has room for it.
+    pub rows_on_card: usize,
     /// Rows of one step whose logits may be wanted.
     pub logits: usize,
     /// Whether steps are recorded.
@@ -108,8 +110,13 @@ pub struct Room {
 
 impl Room {
     pub(crate) fn limits(&self) -> Limits {
+        self.limits_of(self.rows)
+    }
+
+    /// Of steps of `rows` rows.
+    pub(crate) fn limits_of(&self, rows: usize) -> Limits {
         let slots = self.context.max(self.cache).div_ceil(BLOCK) * BLOCK;
-        Limits { rows: self.rows, logits: self.logits.min(self.rows), slots, kv: self.kv }
+        Limits { rows, logits: self.logits.min(rows), slots, kv: self.kv }
     }
 }
 
@@ -130,6 +137,11 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// No card at all.
+    pub(crate) fn none() -> Self {
+        Self { bytes: 0, reserve: 0 }
+    }
+
     /// A card of `bytes` in all, which nobody has opened.
     pub fn total(bytes: u64) -> Self {
         Self { bytes, reserve: CONTEXT_BYTES }
@@ -145,6 +157,11 @@ impl Memory {
     /// The memory.
     pub fn bytes(self) -> u64 {
         self.bytes
+    }
+
+    /// Of `bytes`, what the model itself takes of it, without the driver's part.
+    pub(crate) fn taken_by(self, bytes: &Bytes) -> u64 {
+        bytes.card - self.reserve
     }
 
     /// What is left of it beside `bytes` that another model will allocate.
@@ -163,6 +180,8 @@ impl Memory {
 pub struct Bytes {
     /// Layers that are on the card; the others are on the CPU.
     pub layers: usize,
+    /// Rows of one step.
+    pub rows: usize,
     /// Weights on the card.
     pub weights: u64,
     /// Keys and values on the card.
@@ -194,8 +213,9 @@ pub struct Plan {
     host_embed: u64,
     /// Cache of one layer.
     cache: Sum,
-    /// Activations, and the device's own.
-    scratch: Sum,
+    /// Rows of one step, their activations, and the device's own: of any number of layers, and of all.
+    some: (usize, Sum),
+    all: (usize, Sum),
     /// Recorded operations of one layer.
     graphs: u64,
 }
@@ -206,20 +226,20 @@ impl Plan {
     /// # Errors
     /// Those of tensors that are missing or have another shape than the configuration says.
     pub fn new(tensors: Tensors<'_>, room: &Room) -> Result<Self> {
-        Self::of(tensors, room.limits(), room.graphs)
-    }
-
-    pub(crate) fn of(tensors: Tensors<'_>, limits: Limits, graphs: bool) -> Result<Self> {
         let c = tensors.config();
+        let limits = room.limits();
         let counted = |count: &mut dyn FnMut(&mut Counter<'_>) -> Result<()>| {
             let mut counter = Counter { tensors, weights: Sum::default(), buffers: Sum::default() };
             count(&mut counter).map(|()| counter)
         };
         let layer = |l| Ok(counted(&mut |counter| Layer::new(c, l, counter).map(drop))?.weights);
         let head = counted(&mut |counter| Output::new(c, limits, false, counter).map(drop))?;
-        let mut scratch = counted(&mut |counter| Scratch::new(c, limits.rows, counter).map(drop))?.buffers;
-        scratch.add(head.buffers);
-        scratch.allocate(limits.cuda(graphs, None).own_bytes(c.heads));
+        let scratch = |rows| -> Result<_> {
+            let mut sum = counted(&mut |counter| Scratch::new(c, rows, counter).map(drop))?.buffers;
+            sum.add(head.buffers);
+            sum.allocate(room.limits_of(rows).cuda(room.graphs, None).own_bytes(c.heads));
+            Ok((rows, sum))
+        };
         let host_embed = tensors.bytes_of(Role::TokenEmbedding)?;
         Ok(Self {
             layers: (0..c.layers).map(layer).collect::<Result<_>>()?,
@@ -227,8 +247,9 @@ impl Plan {
             embed: if c.tied { 0 } else { host_embed },
             host_embed,
             cache: Sum::default().with(kv_bytes(limits.slots, c.heads, limits.kv)),
-            scratch,
-            graphs: if graphs { GRAPHS * OPERATIONS * OPERATION_BYTES } else { 0 },
+            some: scratch(room.rows)?,
+            all: scratch(room.rows_on_card)?,
+            graphs: if room.graphs { GRAPHS * OPERATIONS * OPERATION_BYTES } else { 0 },
         })
     }
 
@@ -237,32 +258,35 @@ impl Plan {
         self.layers.len()
     }
 
-    /// What is needed with the last `layers` layers and the head on a card with this memory.
+    /// What is needed with the last `layers` layers and the head on a card with this memory. If it has room for all, steps may
+    /// have more rows.
     pub fn bytes(&self, layers: usize, memory: Memory) -> Bytes {
+        let all = self.bytes_of(layers, memory, self.all);
+        let has_room = layers == self.layers.len() && all.card <= memory.bytes;
+        if has_room { all } else { self.bytes_of(layers, memory, self.some) }
+    }
+
+    fn bytes_of(&self, layers: usize, memory: Memory, (rows, scratch): (usize, Sum)) -> Bytes {
         let cut = self.layers.len() - layers;
         let mut weights = self.head;
         self.layers[cut..].iter().for_each(|layer| weights.add(*layer));
         let cache = self.cache.times(layers as u64);
         let graphs = self.graphs * layers as u64;
-        let reserve = memory.reserve + weights.lost + cache.lost + self.scratch.lost;
+        let reserve = memory.reserve + weights.lost + cache.lost + scratch.lost;
         // Layers on the CPU are about as large there as in planes on the card.
         let before: u64 = self.layers[..cut].iter().map(|layer| layer.bytes).sum();
         Bytes {
             layers,
+            rows,
             weights: weights.bytes,
             cache: cache.bytes,
-            scratch: self.scratch.bytes,
+            scratch: scratch.bytes,
             graphs,
             reserve,
-            card: weights.bytes + cache.bytes + self.scratch.bytes + graphs + reserve,
+            card: weights.bytes + cache.bytes + scratch.bytes + graphs + reserve,
             host_weights: if cut == 0 { self.embed } else { self.host_embed + before },
             host_cache: self.cache.bytes * cut as u64,
         }
-    }
-
-    /// Of [`bytes`](Self::bytes), what the model itself takes of the card, without the driver's part.
-    pub(crate) fn own_bytes(&self, layers: usize) -> u64 {
-        self.bytes(layers, Memory { bytes: 0, reserve: 0 }).card
     }
 
     /// The most layers that fit; 0 if not even one fits beside the head.

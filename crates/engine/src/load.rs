@@ -40,6 +40,12 @@ impl Source {
     }
 }
 
+/// Rows of one step.
+const CHUNK: usize = 512;
+
+/// The same of a mixture that is all on a card: few of the rows are any one expert's, and its weights are read for these alone.
+const CHUNK_OF_EXPERTS: usize = 2048;
+
 /// How to open a model.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -51,8 +57,8 @@ pub struct Options {
     pub context: Option<usize>,
     /// How keys and values are stored.
     pub kv: KvType,
-    /// Prompt tokens computed in one step.
-    pub chunk: usize,
+    /// Prompt tokens computed in one step. By default 512, and 2,048 of a mixture that is all on a card.
+    pub chunk: Option<usize>,
     /// Layers on the card: the last ones, with the head. By default as many as fit.
     pub gpu_layers: Option<usize>,
     /// Take a larger card for one with this much memory, in bytes, of which the driver has its part; for the model and its
@@ -99,7 +105,7 @@ impl Options {
             device: Device::default(),
             context: None,
             kv: KvType::default(),
-            chunk: 512,
+            chunk: None,
             gpu_layers: None,
             vram: None,
             graphs: true,
@@ -135,8 +141,10 @@ impl Options {
             let problem = format!("`{context}` is not between 1 and the model's `{}`", config.context);
             return Err(Error::Request { field: "context", problem });
         }
-        for (field, value) in [("chunk", self.chunk), ("parallel", self.parallel), ("queue", self.queue)] {
-            if value == 0 {
+        for (field, value) in
+            [("chunk", self.chunk), ("parallel", Some(self.parallel)), ("queue", Some(self.queue))]
+        {
+            if value == Some(0) {
                 return Err(Error::Request { field, problem: "must be at least 1".into() });
             }
         }
@@ -146,9 +154,13 @@ impl Options {
                 format!("`{cache}` tokens are less than the context of `{context}`; one request must fit");
             return Err(Error::Request { field: "cache", problem });
         }
-        let rows = self.chunk.min(context);
+        let rows = self.chunk.unwrap_or(CHUNK).min(context);
+        let rows_on_card = match (self.chunk, &config.moe) {
+            (None, Some(_)) => CHUNK_OF_EXPERTS.min(context),
+            _ => rows,
+        };
         let logits = self.logits().min(rows);
-        Ok(Room { context, cache, kv: self.kv, rows, logits, graphs: self.graphs })
+        Ok(Room { context, cache, kv: self.kv, rows, rows_on_card, logits, graphs: self.graphs })
     }
 
     pub(crate) fn open_cpu(&self) -> Cpu {
@@ -192,6 +204,8 @@ pub struct ModelInfo {
     pub context: usize,
     /// Tokens that the model was trained for.
     pub trained_context: usize,
+    /// Prompt tokens computed in one step, at most.
+    pub chunk: usize,
     /// Where it runs, for people.
     pub device: String,
     /// What of it is on a card.
@@ -255,7 +269,7 @@ pub(crate) fn load_weights(
 ) -> Result<LoadedWeights> {
     let config = weights.config();
     let room = options.room(config)?;
-    let limits = Room { logits, ..room }.limits();
+    let room = Room { logits, ..room };
     let total_bytes = weights.bytes() as u64;
     let mut done_bytes = 0;
     let mut tell = |bytes: u64| {
@@ -263,8 +277,8 @@ pub(crate) fn load_weights(
         done_bytes = total_bytes.min(done_bytes + bytes);
         progress(LoadProgress { done_bytes, total_bytes });
     };
-    let Opened { runner, device, card, notice, memory_bytes_per_s } =
-        device::open(options, weights, limits, &mut tell)?;
+    let Opened { runner, limits, device, card, notice, memory_bytes_per_s } =
+        device::open(options, weights, &room, &mut tell)?;
     let file = weights.path().file_stem().map(|s| s.to_string_lossy().into_owned());
     let info = ModelInfo {
         name: config.name.clone().or(file).unwrap_or_default(),
@@ -278,6 +292,7 @@ pub(crate) fn load_weights(
         vocab: config.vocab,
         context: room.context,
         trained_context: config.context,
+        chunk: limits.rows,
         device,
         card,
         notice,

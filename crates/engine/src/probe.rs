@@ -40,7 +40,7 @@ pub fn logits(options: &Options, tokens: &[u32], chunk: Option<usize>) -> Result
     }
     let mut options = options.clone();
     options.context = Some(options.context.unwrap_or(0).max(tokens.len()));
-    options.chunk = chunk;
+    options.chunk = Some(chunk);
     let mut bench = Direct::open(&options, chunk, |_| ())?;
     bench.check(tokens)?;
     let vocab = bench.info.vocab;
@@ -62,8 +62,9 @@ pub fn step(options: &Options, tokens: &[u32], behind: usize) -> Result<()> {
     let mut options = options.clone();
     options.context = Some(behind + 1);
     options.cache = Some((behind + 1).next_multiple_of(BLOCK) * tokens.len());
-    options.chunk = tokens.len().max(1);
-    let mut direct = Direct::open(&options, options.chunk, |_| ())?;
+    let chunk = tokens.len().max(1);
+    options.chunk = Some(chunk);
+    let mut direct = Direct::open(&options, chunk, |_| ())?;
     direct.check(tokens)?;
     let blocks = (behind + 1).div_ceil(BLOCK) as u32;
     let mut batch = Batch::default();
@@ -248,7 +249,6 @@ struct Test {
 /// A model that is opened to be measured, with room for one sequence.
 pub struct Bench {
     direct: Direct,
-    chunk: usize,
     /// What lies in the cache from a call of [`decode`](Self::decode), so that it need not be read again.
     deep: Option<Sequence>,
 }
@@ -258,7 +258,7 @@ impl Bench {
     pub fn open(options: &Options, context: usize, progress: impl FnMut(LoadProgress)) -> Result<Self> {
         let mut options = options.clone();
         options.context = Some(options.context.unwrap_or(0).max(context));
-        Ok(Self { direct: Direct::open(&options, 1, progress)?, chunk: options.chunk, deep: None })
+        Ok(Self { direct: Direct::open(&options, 1, progress)?, deep: None })
     }
 
     /// What was opened.
@@ -277,7 +277,7 @@ impl Bench {
         self.deep = None;
         let mut sequence = self.direct.sequence(prompt.to_vec());
         let start = Instant::now();
-        self.direct.read(&mut sequence, self.chunk)?;
+        self.direct.read(&mut sequence)?;
         Ok(start.elapsed().as_secs_f64())
     }
 
@@ -290,7 +290,7 @@ impl Bench {
             Some(deep) if again(deep.tokens(), context, text) => deep,
             _ => {
                 let mut sequence = self.direct.sequence(context.to_vec());
-                self.direct.read(&mut sequence, self.chunk)?;
+                self.direct.read(&mut sequence)?;
                 sequence
             }
         };
@@ -334,7 +334,7 @@ impl Bench {
         let seconds = median(runs.iter().map(|run| run.0).collect());
         let rate = tokens as f64 / seconds;
         let weight_bytes_per_token = self.direct.info.weight_bytes_per_token;
-        let passes = if depth.is_some() { tokens } else { tokens.div_ceil(self.chunk) };
+        let passes = if depth.is_some() { tokens } else { tokens.div_ceil(self.direct.info.chunk) };
         let bytes_s = |seconds: f64| weight_bytes_per_token as f64 * passes as f64 / seconds;
         let share = |&(seconds, memory): &(f64, Option<f64>)| Some(100.0 * bytes_s(seconds) / memory?);
         Measurement {
@@ -422,9 +422,9 @@ impl Direct {
     }
 
     /// Runs what is pending, a chunk at a time.
-    fn read(&mut self, sequence: &mut Sequence, chunk: usize) -> Result<()> {
+    fn read(&mut self, sequence: &mut Sequence) -> Result<()> {
         while sequence.pending() > 0 {
-            let rows = chunk.min(sequence.pending());
+            let rows = self.info.chunk.min(sequence.pending());
             self.step(sequence, rows, false)?;
         }
         Ok(())

@@ -19,8 +19,9 @@ pub(crate) struct Capacity {
 }
 
 /// Rows that read prompts while others decode: as many as keep the wait for the next token short, and enough that
-/// weights are read for many rows at once.
+/// weights are read for many rows at once; of longer steps, which are for weights whose reading takes longest, this part.
 const BESIDE: usize = 128;
+const PART_BESIDE: usize = 4;
 
 /// A sequence with at most this many tokens to compute decodes; one with more reads its prompt.
 const DECODING: usize = BLOCK;
@@ -249,7 +250,7 @@ impl<A> Scheduler<A> {
         }
         left += kept;
         if left < self.capacity.rows {
-            left = left.min(BESIDE);
+            left = left.min(BESIDE.max(self.capacity.rows / PART_BESIDE));
         }
         for entry in self.running.iter_mut().filter(|entry| is_reading(entry)) {
             entry.rows = entry.sequence.pending().min(left.div_ceil(reading));

@@ -108,7 +108,7 @@ fn live() -> usize {
 fn what_a_request_had_is_given_back() {
     let _alone = ALONE.lock();
     let mut options = Options::new(common::bundled());
-    (options.context, options.chunk, options.parallel) = (Some(256), 64, 8);
+    (options.context, options.chunk, options.parallel) = (Some(256), Some(64), 8);
     let engine = Engine::open(&options).expect("a model");
     let requests = common::requests::requests(&engine, 20);
     for kind in 0..5 {

@@ -62,7 +62,9 @@ fn what_is_allocated_is_within_the_plan() {
             // Graphs and reserve are not allocated by name.
             let weights = options.source.weights().expect("weights");
             let room = options.room(weights.config()).expect("room");
-            let plan = Plan::new(Tensors::Of(&weights), &room).expect("a plan").bytes(n, Memory::total(0));
+            let plan =
+                Plan::new(Tensors::Of(&weights), &room).expect("a plan").bytes(n, Memory::total(1 << 40));
+            assert_eq!(opened.chunk, plan.rows);
             let named = plan.weights + plan.cache + plan.scratch;
             assert!(card.used_bytes <= named, "{}: {} > {named}", model.display(), card.used_bytes);
             assert!(

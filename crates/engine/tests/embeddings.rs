@@ -81,7 +81,7 @@ fn a_vector_has_the_same_bits_in_any_company() {
         })
         .collect();
     for (chunk, parallel, cache) in [(512, 16, 8192), (7, 5, 1024), (24, 16, 256)] {
-        (options.chunk, options.parallel, options.cache) = (chunk, parallel, Some(cache));
+        (options.chunk, options.parallel, options.cache) = (Some(chunk), parallel, Some(cache));
         let engine = Engine::open(&options).expect("a model");
         for round in 0..2 {
             let beside: Vec<_> = (0..3)

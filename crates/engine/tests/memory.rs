@@ -25,7 +25,7 @@ fn resident_kb() -> u64 {
 fn a_thousand_requests_with_a_cache_far_too_small() {
     let _alone = ALONE.lock();
     let mut options = Options::new(common::bundled());
-    (options.context, options.chunk, options.parallel) = (Some(256), 64, 8);
+    (options.context, options.chunk, options.parallel) = (Some(256), Some(64), 8);
     let kinds = requests(&Engine::open(&options).expect("a model"), 20);
     let expected = alone(&options, &kinds);
     let engine = Engine::open(&options).expect("a model");

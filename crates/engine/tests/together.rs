@@ -28,7 +28,7 @@ fn every_answer_is_the_one_that_it_is_alone() {
     let requests = requests(&Engine::open(&options).expect("a model"), 24);
     let expected = alone(&options, &requests);
     for (chunk, parallel, cache) in [(512, 16, 8192), (24, 5, 1024), (7, 16, 256)] {
-        (options.chunk, options.parallel, options.cache) = (chunk, parallel, Some(cache));
+        (options.chunk, options.parallel, options.cache) = (Some(chunk), parallel, Some(cache));
         let engine = Engine::open(&options).expect("a model");
         let what = format!("chunk {chunk}, parallel {parallel}, cache {cache}");
         // Who comes later is more important, and takes the place of others.

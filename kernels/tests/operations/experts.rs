@@ -98,6 +98,46 @@ fn a_layer_of_experts() {
     });
 }
 
+/// Several tiles of entries, none, and more experts than a warp has lanes: each row is as if it were alone.
+#[test]
+fn an_expert_may_have_many_rows_and_others_none() {
+    const EXPERTS: usize = 70;
+    const OUT: [usize; 2] = [130, 70];
+    let (rows, favourite, mut random) = (110, 37, Random::new(22));
+    let (low, high) = (
+        random.weights(BlockType::Q4_K, EXPERTS * OUT[0], COLS),
+        random.weights(BlockType::Q6_K, EXPERTS * OUT[1], COLS),
+    );
+    let x = random.floats(rows * COLS);
+    let mut logits = vec![0.0; rows * EXPERTS];
+    for (r, logits) in logits.chunks_exact_mut(EXPERTS).enumerate() {
+        logits[favourite] = 2.0;
+        logits[[69, 0, 32, 64, 31, 1][r * r % 11 % 6]] = 3.0;
+    }
+    every_device!(|device| {
+        let parts = [
+            QuantRows::new(BlockType::Q4_K, EXPERTS * OUT[0], COLS, &low).unwrap(),
+            QuantRows::new(BlockType::Q6_K, EXPERTS * OUT[1], COLS, &high).unwrap(),
+        ];
+        let w = device.mat(&parts, EXPERTS).unwrap();
+        let out = OUT[0] + OUT[1];
+        let mut run = |x: &[f32], logits: &[f32]| {
+            let rows = logits.len() / EXPERTS;
+            let (x, logits) = (filled(device, x, COLS), filled(device, logits, EXPERTS));
+            let mut routes = device.routes(rows, 2).unwrap();
+            let mut y = device.buf(rows * 2, out).unwrap();
+            device.route(&mut routes, &logits).unwrap();
+            device.matmul_experts(&mut y, &x, &w, &routes, true).unwrap();
+            read(device, &y, rows * 2, out)
+        };
+        let all = run(&x, &logits);
+        for r in 0..rows {
+            let alone = run(&x[r * COLS..][..COLS], &logits[r * EXPERTS..][..EXPERTS]);
+            assert_bits("a row alone", &alone, &all[r * 2 * out..][..2 * out]);
+        }
+    });
+}
+
 /// The chosen experts as an observer sees them: expert `e` multiplies with the matrix `[e]`.
 fn choices<B: Backend>(cpu: &mut B, logits: &[f32], experts: usize, top: usize) -> Vec<f32> {
     let rows = logits.len() / experts;
@@ -118,7 +158,7 @@ fn the_largest_are_chosen_and_ties_go_to_the_lower() {
         let logits = [1.0, 3.0, 3.0, 0.0, 3.0, 1.0, f32::NEG_INFINITY, 2.0, 0.0, 0.0, 0.0, 0.0];
         assert_eq!(choices(cpu, &logits, 6, 3), [1.0, 2.0, 4.0, 1.0, 2.0, 3.0]);
         assert_eq!(choices(cpu, &logits, 12, 5), [1.0, 2.0, 4.0, 7.0, 0.0]);
-        let random = Random::new(30).floats(50 * 128);
+        let random = Random::new(30).floats(300 * 128);
         let expected: Vec<f32> =
             random.chunks_exact(128).flat_map(|l| routed(l, 8)).map(|(e, _)| e as f32).collect();
         assert_eq!(choices(cpu, &random, 128, 8), expected);

@@ -205,11 +205,15 @@ fn a_product_of_heads_and_their_rotation() {
 fn a_product_and_a_gate() {
     use BlockType::*;
     every_device!(|device| {
-        for (kinds, ffn, cols) in
-            [([Q4_K, Q4_K], 96, 1280), ([Q4_K, Q6_K], 32, 256), ([F16, F16], 64, 104), ([Q8_0, Q8_0], 40, 96)]
-        {
+        for (kinds, ffn, cols) in [
+            ([Q4_K, Q4_K], 96, 1280),
+            ([Q4_K, Q6_K], 32, 256),
+            ([F16, F16], 64, 104),
+            ([Q8_0, Q8_0], 40, 96),
+            ([Q6_K, Q6_K], 160, 256),
+        ] {
             let w = parts(device, &kinds, &[ffn, ffn], cols);
-            for rows in [1, 2, 3, 8, 9] {
+            for rows in [1, 2, 3, 8, 9, 17, 100] {
                 let x = filled(device, &Random::new(rows as u64).floats(rows * cols), cols);
                 let mut gate_up = device.buf(rows, 2 * ffn).unwrap();
                 let (mut one, mut two) = (device.buf(rows, ffn).unwrap(), device.buf(rows, ffn).unwrap());
@@ -229,12 +233,12 @@ fn a_product_and_a_gate() {
 #[test]
 fn a_product_of_experts_and_a_gate() {
     every_device!(|device| {
-        let (experts, top_k, ffn, cols) = (6, 3, 64, 256);
+        let (experts, top_k, ffn, cols) = (6, 3, 96, 256);
         let mut random = Random::new(17);
         let data = [0, 1].map(|_| random.weights(BlockType::Q4_K, experts * ffn, cols));
         let halves = [0, 1].map(|i| QuantRows::new(BlockType::Q4_K, experts * ffn, cols, &data[i]).unwrap());
         let w = device.mat(&halves, experts).unwrap();
-        for rows in [1, 4, 10] {
+        for rows in [1, 4, 10, 200] {
             let x = filled(device, &random.floats(rows * cols), cols);
             let logits = filled(device, &random.floats(rows * experts), experts);
             let mut routes = device.routes(rows, top_k).unwrap();

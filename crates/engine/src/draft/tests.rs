@@ -6,7 +6,7 @@ use std::path::Path;
 fn model(cache: usize) -> DraftModel {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/coder-tiny.gguf");
     let mut options = Options::new(&path);
-    (options.context, options.cache, options.chunk) = (Some(128), Some(cache), 24);
+    (options.context, options.cache, options.chunk) = (Some(128), Some(cache), Some(24));
     options.draft = Some(options.source.clone());
     let large = load::open(&options, 1, |_| ()).expect("a model");
     DraftModel::open(&options, &large.tokenizer, &large.info, |_| ())

@@ -92,7 +92,7 @@ fn more(layer: usize, layers: usize) -> bool {
 }
 
 fn room(context: usize, kv: KvType) -> Room {
-    Room { context, cache: context, kv, rows: 512, logits: 1, graphs: true }
+    Room { context, cache: context, kv, rows: 512, rows_on_card: 512, logits: 1, graphs: true }
 }
 
 fn plan(config: &Config, context: usize, kv: KvType) -> Plan {
@@ -177,6 +177,29 @@ fn experts() {
     assert_eq!(plan(&c, 32_768, KvType::F16).most_layers(Memory::total(24 * GIB)), 48);
 }
 
+/// Its experts' weights are read for so few rows each that steps are longer; not at the price of a layer.
+#[test]
+fn a_mixture_has_longer_steps_where_all_of_it_fits() {
+    let (c, short) = (a3b(), room(32_768, KvType::F16));
+    let tensors = Tensors::Mixed(&c, FileType::Q4_K_M);
+    let plan = Plan::new(tensors, &Room { rows_on_card: 2048, ..short }).expect("a plan");
+    let least = Plan::new(tensors, &short).expect("a plan").bytes(48, Memory::total(0));
+    let most = plan.bytes(48, Memory::total(24 * GIB));
+    assert_eq!((least.rows, most.rows), (512, 2048));
+    assert!(most.scratch - least.scratch > 3 * least.scratch / 2);
+    for (bytes, layers, expected) in [
+        (most.card, 48, most),
+        (most.card - 1, 48, least),
+        (least.card, 48, least),
+        (most.card, 47, plan.bytes(47, Memory::total(0))),
+    ] {
+        let memory = Memory::total(bytes);
+        assert_eq!(plan.most_layers(memory), 48);
+        assert_eq!(plan.bytes(layers, memory), expected);
+    }
+    assert_eq!(plan.most_layers(Memory::total(least.card - 1)), 47);
+}
+
 #[test]
 fn cache_and_scratch() {
     // KiB of one token with f16 entries.
@@ -257,7 +280,15 @@ fn a_limit_makes_a_large_card_small_and_no_card_larger() {
 #[test]
 fn the_host_needs_room_for_logits_and_activations_too() {
     let c = &coders()[1];
-    let room = Room { context: 4096, cache: 4096, kv: KvType::F16, rows: 512, logits: 32, graphs: false };
+    let room = Room {
+        context: 4096,
+        cache: 4096,
+        kv: KvType::F16,
+        rows: 512,
+        rows_on_card: 512,
+        logits: 32,
+        graphs: false,
+    };
     let (logits, samplers) = (32 * 151_936 * 4, 16 * 151_936 * 16);
     let chosen = scratch_on_host(c, room.limits(), false, 16).unwrap();
     assert_eq!(chosen, logits + samplers);

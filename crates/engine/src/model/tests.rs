@@ -42,7 +42,15 @@ fn every_cut_gives_the_same_bits() {
     for path in models() {
         let weights = Weights::open(&path).expect("a model");
         let layers = weights.config().layers;
-        let room = Room { context: 64, cache: 64, kv: KvType::F16, rows: 8, logits: 8, graphs: true };
+        let room = Room {
+            context: 64,
+            cache: 64,
+            kv: KvType::F16,
+            rows: 8,
+            rows_on_card: 8,
+            logits: 8,
+            graphs: true,
+        };
         let limits = room.limits();
         let run = |mut runner: Box<dyn Runner>| logits(&mut *runner, limits.slots / BLOCK, 33, 40);
         let mut copied = 0;
@@ -63,7 +71,9 @@ fn every_cut_gives_the_same_bits() {
 #[test]
 fn rows_beyond_the_limit_are_refused() {
     let weights = Weights::open(&models()[0]).expect("a model");
-    let limits = Room { context: 64, cache: 64, kv: KvType::F16, rows: 8, logits: 1, graphs: true }.limits();
+    let limits =
+        Room { context: 64, cache: 64, kv: KvType::F16, rows: 8, rows_on_card: 8, logits: 1, graphs: true }
+            .limits();
     let mut split =
         Model::split((Cpu::new(), Cpu::new()), 1, &weights, limits, &mut |_| ()).expect("a model");
     let mut sequence = Sequence::new(vec![1; 9]);
@@ -76,8 +86,16 @@ fn rows_beyond_the_limit_are_refused() {
 fn a_card_tells_what_its_logits_come_down_to() {
     for path in models() {
         let weights = Weights::open(&path).expect("a model");
-        let limits =
-            Room { context: 32, cache: 32, kv: KvType::F16, rows: 4, logits: 4, graphs: true }.limits();
+        let limits = Room {
+            context: 32,
+            cache: 32,
+            kv: KvType::F16,
+            rows: 4,
+            rows_on_card: 4,
+            logits: 4,
+            graphs: true,
+        }
+        .limits();
         let cuda = Cuda::open(coder_cuda_emulator::library(), &limits.cuda(true, None)).expect("a card");
         let mut model = Model::whole(cuda, &weights, limits, &mut |_| ()).expect("a model");
         let vocab = weights.config().vocab;
