@@ -19,17 +19,20 @@ use crate::cpu::vector::{LANES, Lanes};
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Inputs that are unpacked at a time: 9 to 11 KB of weights, beside which a strip of rows has room.
+/// Inputs that are unpacked at a time: 9 to 11 KB of weights, beside which a strip of rows has room. Twice as many, of as much
+/// of the first cache as there is, if their rows are so few that beginning anew costs more.
 const NEAR: usize = 512;
+const NEAR_FEWER: usize = 2 * NEAR;
 
 /// Rows of a block: 190 KB of them are used for every panel of a task.
 const BLOCK: usize = 256;
+const FEWER: usize = BLOCK / 2;
 
 /// Panels of a task, at most: their sums with a block of rows stay in the second cache too.
 pub(super) const PANELS: usize = 8;
 
 /// Bytes of unpacked weights, at most, and of sums.
-const WEIGHTS: usize = NEAR / 256 * MOST_UNPACKED;
+const WEIGHTS: usize = NEAR_FEWER / 256 * MOST_UNPACKED;
 const SUMS: usize = PANELS * BLOCK * size_of::<Lanes>();
 
 /// Bytes of scratch that a task needs.
@@ -52,11 +55,12 @@ impl<C: Codes, S: Scales> Kernel for Many<'_, C, S> {
         let (rows, cols, panel_bytes) = (self.task.pairs.len(), self.task.cols, self.task.part.panel_bytes);
         let (unpacked, sums) = std::mem::take(&mut self.task.scratch).split_at_mut(WEIGHTS);
         let sums = floats_mut(sums).as_chunks_mut::<LANES>().0.as_chunks_mut::<STRIP>().0;
+        let near = if rows > FEWER { NEAR } else { NEAR_FEWER };
         for first in (0..rows).step_by(BLOCK) {
             let block = first..rows.min(first + BLOCK);
             let strips = block.len().div_ceil(STRIP);
-            for input in (0..cols).step_by(NEAR) {
-                let inputs = input..cols.min(input + NEAR);
+            for input in (0..cols).step_by(near) {
+                let inputs = input..cols.min(input + near);
                 let sums = sums.chunks_exact_mut(strips);
                 for (p, (panel, sums)) in self.task.weights.chunks_exact(panel_bytes).zip(sums).enumerate() {
                     self.panel::<V>((p, panel), unpacked, sums, &block, &inputs);
