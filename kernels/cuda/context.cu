@@ -29,6 +29,8 @@ Tail tail_of(Device *device, int blocks) {
   return {device->tail, blocks < most ? blocks : most};
 }
 
+int multiprocessors(const Device *device) { return device->multiprocessors; }
+
 int failure(cudaError_t error, const char *what) {
   if (error == cudaSuccess) return OK;
   snprintf(words, sizeof words, "%s: %s (%s)", what, cudaGetErrorString(error), cudaGetErrorName(error));

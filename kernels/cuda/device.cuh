@@ -139,6 +139,7 @@ int failure(cudaError_t error, const char *what);
 
 // A tail of at most `blocks` blocks, for one launch.
 Tail tail_of(Device *, int blocks);
+int multiprocessors(const Device *);
 
 // Puts a kernel on the device's stream, with the addresses of its operands.
 int launch_kernel(Device *, const char *name, const void *kernel, dim3 grid, int threads, size_t shared_bytes, void **operands);

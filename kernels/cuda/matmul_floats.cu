@@ -160,7 +160,10 @@ int matmul_few_floats(Device *device, const Product &p, const After &after) {
 
 // ---- many rows
 
-constexpr int TILE = 64;  // outputs and entries of a block
+// Outputs and entries of a block whose threads make EACH of EACH: the more, the less is read from shared memory; the fewer, the
+// more multiprocessors a small product keeps busy, a router's say.
+constexpr int MOST_EACH = 4, LEAST_EACH = 2;
+__host__ __device__ constexpr int tile_of(int each) { return 16 * each; }
 
 // The partial sums of a row: v of run b is added. The slots form a stack as high as a segment's tree.
 struct Tree {
@@ -185,27 +188,40 @@ struct Tree {
 
 constexpr int FLOAT_THREADS = 256;
 
+template <int TILE>
 struct FloatStage {
   Entries<TILE> entries;
   alignas(16) float w[RUN][TILE + 4];  // numbers of a run, input by input, of each output
   alignas(16) float x[RUN][TILE + 4];  // and of each entry
 };
 
-// y[e, o] = w[expert][o] · x[e / sharing], in f32. A block makes TILE outputs of up to TILE entries of one expert, a thread 4 of 4, a run at
-// a time. Grid: entries.cuh. Reads the weights once for each tile of entries.
-template <int TYPE>
+template <int N>
+__device__ inline void side_by_side(const float *from, float (&to)[N]) {
+  if constexpr (N == 4) {
+    float4 v = *reinterpret_cast<const float4 *>(from);
+    to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
+  } else {
+    float2 v = *reinterpret_cast<const float2 *>(from);
+    to[0] = v.x, to[1] = v.y;
+  }
+}
+
+// y[e, o] = w[expert][o] · x[e / sharing], in f32. A block makes TILE outputs of up to TILE entries of one expert, a thread EACH of
+// EACH, a run at a time. Grid: entries.cuh. Reads the weights once for each tile of entries.
+template <int TYPE, int EACH>
 __global__ void __launch_bounds__(FLOAT_THREADS, 2) many_floats_kernel(Product p) {
   follow();
-  FloatStage &stage = shared<FloatStage>();
+  constexpr int TILE = tile_of(EACH), ALL = EACH * EACH;
+  FloatStage<TILE> &stage = shared<FloatStage<TILE>>();
   Spot spot = spot_of<TILE>(p, ceil_div(p.part.rows, TILE));
   if (gather(p, spot, stage.entries) == 0) return;
-  int cols = p.x.cols, c = threadIdx.x % RUN, o0 = threadIdx.x % 16 * 4, e0 = threadIdx.x / 16 * 4;
-  Tree trees[4][4];
+  int cols = p.x.cols, c = threadIdx.x % RUN, o0 = threadIdx.x % 16 * EACH, e0 = threadIdx.x / 16 * EACH;
+  Tree trees[EACH][EACH];
 #pragma unroll
-  for (int i = 0; i < 16; i++) trees[i / 4][i % 4].begin();
+  for (int i = 0; i < ALL; i++) trees[i / EACH][i % EACH].begin();
   int runs = ceil_div(cols, RUN);
   for (int b = 0; b < ceil_div(runs, SEGMENT) * SEGMENT; b++) {
-    float v[4][4] = {};
+    float v[EACH][EACH] = {};
     if (b < runs) {
       sync_block();
       int at = b * RUN + c, output = stage.entries.outputs * TILE;
@@ -220,26 +236,39 @@ __global__ void __launch_bounds__(FLOAT_THREADS, 2) many_floats_kernel(Product p
       sync_block();
 #pragma unroll 8
       for (int k = 0; k < RUN; k++) {
-        float4 w = *reinterpret_cast<const float4 *>(&stage.w[k][o0]), x = *reinterpret_cast<const float4 *>(&stage.x[k][e0]);
-        const float ws[4] = {w.x, w.y, w.z, w.w}, xs[4] = {x.x, x.y, x.z, x.w};
+        float w[EACH], x[EACH];
+        side_by_side(&stage.w[k][o0], w);
+        side_by_side(&stage.x[k][e0], x);
 #pragma unroll
-        for (int i = 0; i < 16; i++) v[i / 4][i % 4] = fmaf(ws[i % 4], xs[i / 4], v[i / 4][i % 4]);
+        for (int i = 0; i < ALL; i++) v[i / EACH][i % EACH] = fmaf(w[i % EACH], x[i / EACH], v[i / EACH][i % EACH]);
       }
     }
 #pragma unroll
-    for (int i = 0; i < 16; i++) trees[i / 4][i % 4].add(b, v[i / 4][i % 4]);
+    for (int i = 0; i < ALL; i++) trees[i / EACH][i % EACH].add(b, v[i / EACH][i % EACH]);
   }
 #pragma unroll
-  for (int i = 0; i < 16; i++) {
-    int e = e0 + i / 4, o = stage.entries.outputs * TILE + o0 + i % 4;
-    if (e < stage.entries.count && o < p.part.rows) put(p, stage.entries.y[e], p.part.first + o, trees[i / 4][i % 4].total);
+  for (int i = 0; i < ALL; i++) {
+    int e = e0 + i / EACH, o = stage.entries.outputs * TILE + o0 + i % EACH;
+    if (e < stage.entries.count && o < p.part.rows) put(p, stage.entries.y[e], p.part.first + o, trees[i / EACH][i % EACH].total);
   }
+}
+
+template <int EACH>
+static unsigned blocks_each(const Product &p) {
+  return blocks_of<tile_of(EACH)>(p, ceil_div(p.part.rows, tile_of(EACH)));
+}
+
+template <int TYPE, int EACH>
+static int launch_each(Device *device, const Product &p) {
+  return launch(device, PRODUCT[TYPE], many_floats_kernel<TYPE, EACH>, dim3(blocks_each<EACH>(p)), FLOAT_THREADS,
+                sizeof(FloatStage<tile_of(EACH)>), p);
 }
 
 template <int TYPE>
 static int launch_many(Device *device, const Product &p) {
-  dim3 grid(blocks_of<TILE>(p, ceil_div(p.part.rows, TILE)));
-  return launch(device, PRODUCT[TYPE], many_floats_kernel<TYPE>, grid, FLOAT_THREADS, sizeof(FloatStage), p);
+  // Four times as many blocks of less than half the work each.
+  bool leaves_room = 2 * blocks_each<MOST_EACH>(p) <= unsigned(multiprocessors(device));
+  return leaves_room ? launch_each<TYPE, LEAST_EACH>(device, p) : launch_each<TYPE, MOST_EACH>(device, p);
 }
 
 int matmul_many_floats(Device *device, const Product &p) {

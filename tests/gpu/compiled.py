@@ -40,7 +40,7 @@ LAUNCHES = {
     "experts": {"route_kernel": ("WARP", "0"), "sort_kernel": ("SORT_WARPS * WARP", "sizeof(Sorting)"), "mix_kernel": ("THREADS", "0")},
     "matmul_few": {"few_kernel": ("SUMS * WARP", "sizeof(Few<{1}>)")},
     "matmul_floats": {"few_floats_kernel": ("WARPS * WARP", "sizeof(Sums)"),
-                      "many_floats_kernel": ("FLOAT_THREADS", "sizeof(FloatStage)")},
+                      "many_floats_kernel": ("FLOAT_THREADS", "sizeof(FloatStage<tile_of({1})>)")},
     "matmul_qkv": {"qkv_kernel": ("SUMS * WARP", "sizeof(Qkv<{0}>)")},
     "matmul_many": {"many_kernel": ("THREADS", "sizeof(Stage<{0}>)")},
     "matmul_gated": {"gated_kernel": ("GATED_WARPS * WARP", "sizeof(Gated<{1}>)")},
@@ -200,6 +200,8 @@ def name_of(kernel):
         return f"{base} {CACHES[int(arguments[0])]}{'' if arguments[1] in ('1', 'true') else ', any columns'}"
     if base == "many_kernel":
         return f"{base} {TYPES[int(arguments[0])]}{', gated' if arguments[1] in ('1', 'true') else ''}"
+    if base == "many_floats_kernel":
+        return f"{base} {TYPES[int(arguments[0])]} {16 * int(arguments[1])} outputs"
     if base in ("few_kernel", "gated_kernel"):  # tiles of eight rows
         arguments[1] = str(8 * int(arguments[1]))
     words = {"rms_norm_kernel": NORMS}.get(base, TYPES)

@@ -3,7 +3,7 @@ from cards import BYTES_OF_WEIGHT, CACHE_BYTES, CARDS, GAP_US, ISSUED, RAMP_US, 
 from random_gguf import SHAPES, more_bits
 
 OUTPUTS, ROWS = 128, {"Q4_K": 96, "Q6_K": 64}  # of a block of matmul_many.cu, rows of one expert
-FLOATS = 64      # the same of both in matmul_floats.cu
+FLOATS = 64, 32  # the same of both in matmul_floats.cu, the fewer where the more would leave half of the card idle
 CHUNK, CHUNK_OF_EXPERTS = 512, 2048  # rows of a prompt that a step takes
 QUERIES = 8     # of a warp of attention
 PIECE_BYTES = {"f16": 16384 + 4096, "q8_0": 8704 + 4096}  # that a warp loads of a piece of 32 positions, and of its queries
@@ -62,10 +62,10 @@ def others_us(shape, rows, card, loops):
     if experts:
         launches += 4
         moved += rows * (4 * used * hidden + 8 * hidden + 12 * experts)
-        blocks = -(-rows // FLOATS) * -(-experts // FLOATS)
-        sms = CARDS[card][2]
-        turns = -(-blocks // sms) * sms
-        us += issue_us(turns * FLOATS * FLOATS * hidden * loops.per_product("many_floats_kernel F32", CARDS[card][4]), card)
+        sms, blocks = CARDS[card][2], {n: -(-rows // n) * -(-experts // n) for n in FLOATS}
+        n = FLOATS[2 * blocks[FLOATS[0]] <= sms]
+        turns = -(-blocks[n] // sms) * sms
+        us += issue_us(turns * n * n * hidden * loops.per_product(f"many_floats_kernel F32 {n} outputs", CARDS[card][4]), card)
         # Every expert's block looks at every entry twice.
         us += second_cache_us(2 * 4 * rows * used * experts, card)
     return us + launches * (GAP_US + RAMP_US) + moved / CARDS[card][1] / 1e3

@@ -137,6 +137,8 @@ static int replay(Device *device, Graph *graph) {
 
 static void forget(Graph *graph) { delete reinterpret_cast<Recording *>(graph); }
 
+int multiprocessors(const Device *) { return MULTIPROCESSORS; }
+
 Tail tail_of(Device *, int blocks) { return {blocks < MULTIPROCESSORS ? blocks : MULTIPROCESSORS}; }
 
 int launch_kernel(Device *device, const char *name, void (*thread)(const void *call), const void *call, size_t call_bytes,

@@ -218,6 +218,7 @@ struct Share {
   int index, of;
 };
 Tail tail_of(Device *, int blocks);
+int multiprocessors(const Device *);
 bool works(const Tail &);
 Share finish(const Tail &);
 
