@@ -76,7 +76,8 @@ struct Answer {
     name: String,
     memory_bytes: u64,
     kv: &'static str,
-    /// Whether all layers fit with the context that was asked for.
+    /// What all layers need on it with the context that was asked for, and whether they fit.
+    needed_bytes: u64,
     fits: bool,
     /// How the memory is used then: all layers, or as many as there is room for.
     #[serde(flatten)]
@@ -168,6 +169,7 @@ fn report(model: String, tensors: Tensors<'_>, args: &FitArgs) -> Outcome<Report
                 name: name.clone(),
                 memory_bytes: memory.bytes(),
                 kv: kv_name(*kv),
+                needed_bytes: plan.bytes(config.layers, *memory).card,
                 fits: layers == config.layers,
                 bytes: (layers > 0).then(|| plan.bytes(layers, *memory)),
                 largest_context: fit::largest_context(tensors, &room, *memory)?,
@@ -231,15 +233,14 @@ impl Report {
     }
 
     fn line(&self, answer: &Answer, width: usize) -> String {
-        let Answer { name, kv, fits, bytes, largest_context, .. } = answer;
-        let needed = self.plans.iter().find(|plan| plan.kv == *kv).map_or(0, |plan| plan.bytes.card);
+        let Answer { name, kv, needed_bytes, fits, bytes, largest_context, .. } = answer;
         let layers = match bytes {
             _ if *fits => "all: fits".to_string(),
             Some(bytes) => format!("{} of {}", bytes.layers, self.layers),
             None => "none".to_string(),
         };
         let largest = if *largest_context == 0 { "-".to_string() } else { largest_context.to_string() };
-        format!("{name:<width$}  {kv:<5} {:>12}  {layers:<18} {largest:>15}", gib(needed))
+        format!("{name:<width$}  {kv:<5} {:>12}  {layers:<18} {largest:>15}", gib(*needed_bytes))
     }
 }
 

@@ -99,6 +99,10 @@ fn fit_tells_what_a_card_has_room_for() {
     assert_eq!((&half["fits"], &eight["fits"]), (&false.into(), &true.into()));
     assert!(half["layers"].as_u64().unwrap() < 64 && eight["card"].as_u64().unwrap() <= 24 << 30);
     assert_eq!((&eight["largest_context"], &eight["memory_bytes"]), (&32_768.into(), &(24u64 << 30).into()));
+    assert!(half["needed_bytes"].as_u64().unwrap() > 24 << 30 && eight["needed_bytes"] == eight["card"]);
+    // A mixture that fits is read in longer steps.
+    let mixture = json(&["fit", "--model", "Qwen3-Coder-30B-A3B", "--vram", "24GiB", "--json"]);
+    assert_eq!((&mixture["cards"][0]["rows"], &eight["rows"]), (&2048.into(), &512.into()));
     let table = stdout(&output(&["fit", "--model", "Qwen2.5-Coder-32B", "--kv", "q8_0"]));
     assert!(table.contains("24.00 GiB") && table.contains("32.00 GiB") && table.contains("fits"), "{table}");
     // What is here: the bundled model fits everywhere.
