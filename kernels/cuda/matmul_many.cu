@@ -10,11 +10,12 @@ namespace CODER_NAMESPACE {
 constexpr int MANY_WARPS = 16, THREADS = MANY_WARPS * WARP;
 constexpr int OUTPUTS = 128;                  // of a block
 constexpr int SIDE = OUTPUTS / TILE_OUTPUTS;  // warps side by side
-// Entries from a warp's tile to its next: however few there are, warps share them evenly, as no other block has room beside them.
-constexpr int BETWEEN = MANY_WARPS / SIDE * TILE_ENTRIES;
 static_assert(OUTPUTS * 4 == THREADS, "a thread unpacks a lane's share of a unit");
 
-// Tiles of a warp: as many as registers have room for. And entries of a block.
+// Entries from a warp's tile to its next: however few there are, warps share them evenly, as no other block has room beside them.
+constexpr int BETWEEN = MANY_WARPS / SIDE * TILE_ENTRIES;
+
+// Tiles of a warp, one below the other: as many as registers have room for. And entries of a block.
 template <int TYPE>
 __host__ __device__ constexpr int tiles_of() {
   bool one = Codes<TYPE>::SCALES == 1, minima = Codes<TYPE>::MINIMA;
@@ -181,6 +182,15 @@ __host__ __device__ inline int parts_of(const Product &p) {
   return GATE ? ceil_div(p.out, OUTPUTS / 2) : ceil_div(p.part.rows, OUTPUTS);
 }
 
+// The row of the weights that a thread unpacks a share of, of a part of an expert's outputs: made anew each time, as a register that
+// kept it would be one too many.
+template <bool GATE>
+__device__ inline uint32_t row_of(const Product &p, const Place &place, int expert, int outputs) {
+  int row = GATE ? place.side * p.out + min(outputs * (OUTPUTS / 2) + place.pair, p.out - 1)
+                 : min(outputs * OUTPUTS + place.output(), p.part.rows - 1);
+  return uint32_t(expert * p.part.rows + row);
+}
+
 // y[e, o] = w[expert][o] · x[e / sharing]; or with GATE, of weights of which the first half of the rows is gate and the second up,
 // silu(w[expert][o] · x[e / sharing]) · (w[expert][out + o] · x[e / sharing]). A block makes OUTPUTS products of up to
 // entries_of(TYPE) entries of one expert, a warp 16 of them of every second tile of entries; of gate and up eight each, and those
@@ -199,26 +209,23 @@ __global__ void __launch_bounds__(THREADS, 1) many_kernel(Product p) {
   int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, units = ceil_div(p.x.cols, UNIT);
   int o = warp % SIDE * TILE_OUTPUTS, e = warp / SIDE * TILE_ENTRIES;
   Place place;
-  int output = GATE ? place.side * p.out + min(spot.outputs * (OUTPUTS / 2) + place.pair, p.out - 1)
-                     : min(spot.outputs * OUTPUTS + place.output(), p.part.rows - 1);
-  uint32_t row = uint32_t(spot.expert * p.part.rows + output) * units;
   typename C::Raw ahead;
-  C::read(p.part.plane, row, place.t, ahead);
+  C::read(p.part.plane, row_of<GATE>(p, place, spot.expert, spot.outputs) * units, place.t, ahead);
   sync_block();
   fetch(p.x, stage, stage.x[0], units, 0);
   copy_async_commit();
   float all[TILES][4] = {};
-  int side = 0;
+  int sums = min(SUMS, units), side = 0;
 #pragma unroll 1
-  for (int g = 0; g < min(SUMS, units); g++) {
+  for (int g = 0; g < sums; g++) {
     float sum[TILES][4] = {};
 #pragma unroll 1
     for (int u = g; u < units; u += SUMS, side ^= 1) {
-      int next = u + SUMS < units ? u + SUMS : g + 1 < SUMS ? g + 1 : units;
+      int next = u + SUMS < units ? u + SUMS : g + 1 < sums ? g + 1 : units;
       sync_block();
       unpack<TYPE>(stage, place, ahead, u);
       if (next < units) {
-        C::read(p.part.plane, row + next, place.t, ahead);
+        C::read(p.part.plane, row_of<GATE>(p, place, stage.entries.expert, stage.entries.outputs) * units + next, place.t, ahead);
         fetch(p.x, stage, stage.x[side ^ 1], units, next);
       }
       copy_async_commit();
@@ -228,30 +235,30 @@ __global__ void __launch_bounds__(THREADS, 1) many_kernel(Product p) {
       outputs(stage, o, lane, w);
 #pragma unroll
       for (int n = 0; n < TILES; n++) {
-        if (e + n * BETWEEN < entries) {
-          Inputs<TYPE> x;
-          inputs(stage.x[side], e + n * BETWEEN, lane, x);
-          add_unit<TYPE>(w, x, sum[n]);
-        }
+        if (e + n * BETWEEN >= entries) break;
+        Inputs<TYPE> x;
+        inputs(stage.x[side], e + n * BETWEEN, lane, x);
+        add_unit<TYPE>(w, x, sum[n]);
       }
     }
 #pragma unroll
     for (int i = 0; i < 4 * TILES; i++) all[i / 4][i % 4] += sum[i / 4][i % 4];
   }
+  if constexpr (GATE) {
+    int output = stage.entries.outputs * (OUTPUTS / 2) + o / 2 + lane / 4;
 #pragma unroll
-  for (int n = 0; n < TILES; n++) {
-#pragma unroll
-    for (int i = 0; i < (GATE ? 2 : 4); i++) {
-      int entry = e + n * BETWEEN + lane % 4 * 2 + i % 2;
-      if (entry >= entries) continue;
-      if constexpr (GATE) {
-        int output = stage.entries.outputs * (OUTPUTS / 2) + o / 2 + lane / 4;
-        if (output < p.out) p.y[size_t(stage.entries.y[entry]) * p.out + output] = gated(all[n][i], all[n][i + 2]);
-      } else {
-        int output = stage.entries.outputs * OUTPUTS + o + lane / 4 + i / 2 * 8;
-        if (output < p.part.rows) put(p, stage.entries.y[entry], p.part.first + output, all[n][i]);
-      }
+    for (int i = 0; i < 2 * TILES; i++) {
+      int entry = e + i / 2 * BETWEEN + lane % 4 * 2 + i % 2;
+      float v = gated(all[i / 2][i % 2], all[i / 2][i % 2 + 2]);
+      if (entry < entries && output < p.out) p.y[size_t(stage.entries.y[entry]) * p.out + output] = v;
     }
+    return;
+  }
+  int first = stage.entries.outputs * OUTPUTS;
+#pragma unroll
+  for (int i = 0; i < 4 * TILES; i++) {
+    int entry = e + i / 4 * BETWEEN + lane % 4 * 2 + i % 2, output = first + o + lane / 4 + i % 4 / 2 * 8;
+    if (entry < entries && output < p.part.rows) put(p, stage.entries.y[entry], p.part.first + output, all[i / 4][i % 4]);
   }
 }
 
