@@ -34,6 +34,18 @@ fn decoding_goes_before_reading_and_readers_share_what_is_left() {
     assert_eq!(step(&mut scheduler), [(1, 1), (2, 32), (3, 31)]);
 }
 
+/// Whoever waits for the next token waits for a part of a long step at most.
+#[test]
+fn beside_answers_prompts_have_a_part_of_a_long_step() {
+    for (rows, expected) in [(64, 63), (512, 128), (2048, 512)] {
+        let mut scheduler = Scheduler::new(300, Capacity { rows, ..CAPACITY });
+        scheduler.submit(0, tokens(1, 20), false, 1);
+        assert_eq!(step(&mut scheduler), [(1, 20)]);
+        scheduler.submit(0, tokens(2, 4000), false, 2);
+        assert_eq!(step(&mut scheduler), [(1, 1), (2, expected)]);
+    }
+}
+
 #[test]
 fn a_common_beginning_is_computed_once() {
     let mut scheduler = Scheduler::new(100, CAPACITY);
