@@ -213,9 +213,10 @@ pub struct Plan {
     host_embed: u64,
     /// Cache of one layer.
     cache: Sum,
-    /// Rows of one step, their activations, and the device's own: of any number of layers, and of all.
-    some: (usize, Sum),
-    all: (usize, Sum),
+    /// Rows of one step; their activations, and the device's own.
+    scratch: (usize, Sum),
+    /// The same where all layers are on a card that has room for it.
+    scratch_on_card: (usize, Sum),
     /// Recorded operations of one layer.
     graphs: u64,
 }
@@ -247,8 +248,8 @@ impl Plan {
             embed: if c.tied { 0 } else { host_embed },
             host_embed,
             cache: Sum::default().with(kv_bytes(limits.slots, c.heads, limits.kv)),
-            some: scratch(room.rows)?,
-            all: scratch(room.rows_on_card)?,
+            scratch: scratch(room.rows)?,
+            scratch_on_card: scratch(room.rows_on_card)?,
             graphs: if room.graphs { GRAPHS * OPERATIONS * OPERATION_BYTES } else { 0 },
         })
     }
@@ -261,9 +262,9 @@ impl Plan {
     /// What is needed with the last `layers` layers and the head on a card with this memory. If it has room for all, steps may
     /// have more rows.
     pub fn bytes(&self, layers: usize, memory: Memory) -> Bytes {
-        let all = self.bytes_of(layers, memory, self.all);
+        let all = self.bytes_of(layers, memory, self.scratch_on_card);
         let has_room = layers == self.layers.len() && all.card <= memory.bytes;
-        if has_room { all } else { self.bytes_of(layers, memory, self.some) }
+        if has_room { all } else { self.bytes_of(layers, memory, self.scratch) }
     }
 
     fn bytes_of(&self, layers: usize, memory: Memory, (rows, scratch): (usize, Sum)) -> Bytes {
