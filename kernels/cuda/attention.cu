@@ -146,7 +146,7 @@ __device__ inline void decode_chunks(Decode<WHOLE> &s, Result &total, const Cach
     if (here > 0) {
       place = size_t(table[at / BLOCK]) * BLOCK * cache.kv_heads + kv_head;
       score<TYPE, WHOLE>(w, s.queries, keys, place, here);
-      weigh(w, here, peak, sum);
+      weigh<TYPE>(w, here, peak, sum);
       if (lane % 4 == 0) s.peak[turn][warp][lane / 4] = peak, s.sum[turn][warp][lane / 4] = sum;
     }
 #pragma unroll
@@ -155,21 +155,23 @@ __device__ inline void decode_chunks(Decode<WHOLE> &s, Result &total, const Cach
       if (h == 0) plan_merges(s, pieces, turn);
       uint2 scales[TILES][2];
       if (here > 0) piece_scales<TYPE, WHOLE>(scales, values, place, here, h * WIDTH);
-      Weights weights;
+      Weights<TYPE> weights;
       Bytes bytes;
 #pragma unroll
       for (int c = 0; c < WIDTH; c += Columns<TYPE>::TOGETHER) {
         if (here <= 0 || h * WIDTH + c >= cache.dim) continue;
         constexpr int EACH = Columns<TYPE>::EACH;
         if (TYPE == CACHE_Q8_0) bytes.take<WHOLE>(values, place, here, h * WIDTH + c);
-        if (c == 0 || TYPE == CACHE_Q8_0) weights.take<TYPE>(w, scales, c / CACHE_RUN, here);
+        if (c == 0 || TYPE == CACHE_Q8_0) weights.take(w, scales, c / CACHE_RUN, here);
         float a[EACH][2];
         mix<TYPE, WHOLE>(a, weights, values, place, here, h * WIDTH + c, bytes);
-        float *to = &s.mix[warp][lane / 4][c + lane % 4 * 2 * EACH];
 #pragma unroll
-        for (int t = 0; t < 2 * EACH; t += 4) {
-          float4 v = make_float4(a[t % EACH][t / EACH], a[t % EACH + 1][t / EACH], a[t % EACH + 2][t / EACH], a[t % EACH + 3][t / EACH]);
-          *reinterpret_cast<float4 *>(to + t) = v;
+        for (int i = 0; i < 2; i++) {
+          float *to = &s.mix[warp][lane % 4 * 2 + i][c + lane / 4 * EACH];
+#pragma unroll
+          for (int t = 0; t < EACH; t += 4) {
+            *reinterpret_cast<float4 *>(to + t) = make_float4(a[t][i], a[t + 1][i], a[t + 2][i], a[t + 3][i]);
+          }
         }
       }
       sync_block();
@@ -273,7 +275,13 @@ struct Tile {
   float stretch[TILE_WARPS][WIDTH / 8][2][WARP];
 };
 
-// Sums of WIDTH columns of a lane's query, as tensor cores lay them out, with maximum and sum.
+// Query i < 2 of those whose sums a lane has, and what a lane that has its scores knows of it. All lanes take part.
+__device__ inline int mixed(int i) { return threadIdx.x % 4 * 2 + i; }
+template <typename T>
+__device__ inline T of_mixed(T known, int i) { return shuffle(known, 4 * mixed(i)); }
+__device__ inline Merge of_mixed(const Merge &m, int i) { return {m.peak, of_mixed(m.old, i), of_mixed(m.add, i)}; }
+
+// Sums of WIDTH columns of two queries, as `mix` has them; maximum and sum are of the query whose scores the lane has.
 struct Sums {
   float a[WIDTH / 8][2];
   float peak, sum;
@@ -294,8 +302,8 @@ struct Queries {
   int kv_head;
 };
 
-// Adds the piece at position `at` to `chunk`, for the columns from `c` on. The lane's query sees `seen` positions, the warp's
-// queries up to `most`.
+// Adds the piece at position `at` to `chunk`, for the columns from `c` on. The query whose scores the lane has sees `seen`
+// positions, the warp's queries up to `most`.
 template <int TYPE, bool WHOLE>
 __device__ inline void add_piece(Sums &chunk, const Queried<steps_of(WHOLE)> &queries, const Cache &cache, int kv_head, int block, int at,
                                  int seen, int most, int c) {
@@ -307,18 +315,19 @@ __device__ inline void add_piece(Sums &chunk, const Queried<steps_of(WHOLE)> &qu
   float w[TILES][2], peak, sum;
   sync_warp();  // lanes part where their queries see different positions
   score<TYPE, WHOLE>(w, queries, keys, place, here);
-  weigh(w, own, peak, sum);
-  Merge m = merge(begins ? peak : chunk.peak, peak);
+  weigh<TYPE>(w, own, peak, sum);
+  Merge m = merge(begins ? peak : chunk.peak, peak), of[2] = {of_mixed(m, 0), of_mixed(m, 1)};
+  bool sees[2] = {of_mixed(own, 0) > 0, of_mixed(own, 1) > 0};
   if (own > 0) chunk.peak = m.peak, chunk.sum = begins ? sum : merged(m, chunk.sum, sum);
   bool parted = TYPE != CACHE_Q8_0 && vote_any(own < here);
   uint2 scales[TILES][2];
   piece_scales<TYPE, WHOLE>(scales, values, place, here, c);
-  Weights weights;
+  Weights<TYPE> weights;
   Bytes bytes;
 #pragma unroll
   for (int n = 0; n < WIDTH; n += Columns<TYPE>::TOGETHER) {
     if (c + n >= cache.dim) continue;
-    if (n == 0 || TYPE == CACHE_Q8_0) weights.take<TYPE>(w, scales, n / CACHE_RUN, own);
+    if (n == 0 || TYPE == CACHE_Q8_0) weights.take(w, scales, n / CACHE_RUN, own);
     if (TYPE == CACHE_Q8_0) bytes.take<WHOLE>(values, place, here, c + n);
     // All queries at once; or, if a value that not all of them see is no number, one after the other with what it sees.
     int limit = here;
@@ -329,14 +338,13 @@ __device__ inline void add_piece(Sums &chunk, const Queried<steps_of(WHOLE)> &qu
       sync_warp();
       mix<TYPE, WHOLE>(a, weights, values, place, limit, c + n, bytes);
       if (parted && turn < 0 && vote_any(!is_finite(a))) continue;
-      if (own > 0 && (turn < 0 || turn == int(threadIdx.x) % WARP / 4)) {
+#pragma unroll
+      for (int i = 0; i < 2; i++) {
+        if (!sees[i] || (turn >= 0 && turn != mixed(i))) continue;
 #pragma unroll
         for (int t = 0; t < EACH; t++) {
-#pragma unroll
-          for (int i = 0; i < 2; i++) {
-            float &to = chunk.a[n / 8 + t][i];
-            to = begins ? a[t][i] : merged(m, to, a[t][i]);
-          }
+          float &to = chunk.a[n / 8 + t][i];
+          to = begins ? a[t][i] : merged(of[i], to, a[t][i]);
         }
       }
       if (turn < 0) break;
@@ -358,39 +366,42 @@ __device__ inline void attend(Tile<WHOLE> &s, float *y, const float *q, const Ca
     seen = batch.positions[queries.first_row + row] + 1;
     from = q + (size_t(row) * (cache.q_heads + 2 * cache.kv_heads) + head) * dim;
   }
-  float *to = y + (size_t(row) * cache.q_heads + head) * dim;
   for (int step = 0; step < ceil_div(dim, STEP); step++) put_query(s.queries[warp], from, step, lane, dim);
   sync_warp();
   int most = seen;
 #pragma unroll
   for (int m = 4; m < WARP; m *= 2) most = max(most, shuffle_xor(most, m));
-  const int32_t *table = batch.tables + batch.table_at[queries.first_row];
+  int table = batch.table_at[queries.first_row];
   Sums chunk = {};
   // Maxima and sums of the stretch, and of those before, whose values are in y.
   float peak = 0.0f, sum = 0.0f, peaks = 0.0f, sums = 0.0f;
   for (int begin = 0; begin < most; begin += ATTENTION_CHUNK) {
 #pragma unroll 1
     for (int at = begin; at < min(begin + ATTENTION_CHUNK, most); at += BLOCK) {
-      add_piece<TYPE, WHOLE>(chunk, s.queries[warp], cache, queries.kv_head, table[at / BLOCK], at, seen, most, c0);
+      add_piece<TYPE, WHOLE>(chunk, s.queries[warp], cache, queries.kv_head, batch.tables[table + at / BLOCK], at, seen, most, c0);
     }
-    if (begin >= seen) continue;
     int end = begin + ATTENTION_CHUNK;
-    bool begins = begin % STRETCHED == 0, first = begin < STRETCHED, ends = end >= seen, done = ends || end % STRETCHED == 0;
+    bool begins = begin % STRETCHED == 0, first = begin < STRETCHED, ends = end % STRETCHED == 0;
     Merge m = merge(begins ? chunk.peak : peak, chunk.peak);
-    peak = m.peak, sum = begins ? chunk.sum : merged(m, sum, chunk.sum);
-    Merge between = merge(first ? peak : peaks, peak);
-    if (done) peaks = between.peak, sums = first ? sum : merged(between, sums, sum);
+    if (begin < seen) peak = m.peak, sum = begins ? chunk.sum : merged(m, sum, chunk.sum);
+    Merge last = merge(first ? peak : peaks, peak);
+    if (begin < seen && (ends || end >= seen)) peaks = last.peak, sums = first ? sum : merged(last, sums, sum);
 #pragma unroll
-    for (int t = 0; t < WIDTH / 8; t++) {
+    for (int i = 0; i < 2; i++) {
+      int limit = of_mixed(seen, i), number = warp * QUERIES + mixed(i), c = c0 + lane / 4 * EACH;
+      Merge of = of_mixed(m, i), between = of_mixed(last, i);
+      float all = of_mixed(sums, i), *to = y + (size_t(number / queries.heads) * cache.q_heads + number % queries.heads) * dim + c;
+      if (begin >= limit) continue;
+      bool done = ends || end >= limit;
 #pragma unroll
-      for (int i = 0; i < 2; i++) {
+      for (int t = 0; t < WIDTH / 8; t++) {
         float &kept = s.stretch[warp][t][i][lane];
-        float v = begins ? chunk.a[t][i] : merged(m, kept, chunk.a[t][i]);
-        int column = c0 + t / EACH * Columns<TYPE>::TOGETHER + lane % 4 * 2 * EACH + i * EACH + t % EACH;
+        float v = begins ? chunk.a[t][i] : merged(of, kept, chunk.a[t][i]);
+        int column = t / EACH * Columns<TYPE>::TOGETHER + t % EACH;
         if (!done) kept = v;
-        if (!done || column >= dim) continue;
+        if (!done || c + column >= dim) continue;
         if (!first) v = merged(between, to[column], v);
-        to[column] = ends ? v / sums : v;
+        to[column] = end >= limit ? v / all : v;
       }
     }
   }

@@ -40,8 +40,11 @@ constexpr __host__ __device__ int parts_of(int type) { return type == CACHE_F32 
 // Two numbers in two words.
 __device__ inline void split(float x, float y, uint32_t &high, uint32_t &rest) {
   high = pack_halves(x, y);
-  rest = pack_halves((x - half_to_float(uint16_t(high))) * REST, (y - half_to_float(uint16_t(high >> 16))) * REST);
+  rest = pack_halves((x - low_half(high)) * REST, (y - high_half(high)) * REST);
 }
+
+// What sums of halves and of rests come to.
+__device__ inline float joined(float high, float rest) { return fmaf(rest, 1.0f / REST, high); }
 
 // The first two, or the last two, of four integers with 128 added, as halves: a byte behind 0x64 is 1024 and the byte.
 __device__ inline uint32_t integers(uint32_t word, bool last) {

@@ -1,17 +1,20 @@
 // The arithmetic of one row's attention, which both of attention.cu's ways share, so that they give the same bits.
 //
-// A context is cut into pieces of BLOCK positions, a block of the cache. A warp works on a piece for QUERIES queries, on tensor
-// cores, whose sixteen rows are the halves of the queries' numbers and what these leave (cache.cuh):
+// A context is cut into pieces of BLOCK positions, a block of the cache. A warp works on a piece for QUERIES queries:
 //
 //   s = Σ q · k / √dim, columns as below;  m = max s over the piece;  w = e^(s - m);  l = Σ w, a tree
 //   a[c] = Σ w · v[c]
+//
+// on tensor cores, whose sixteen rows are for the scores the halves of the queries' numbers and what these leave (cache.cuh), for
+// the values sixteen of their columns. Where values are halves, weights are too, and l adds them as they are rounded: of a piece
+// the largest is 1, so what is lost is less than the cache has lost of the values.
 //
 // Pieces are merged in ascending order into chunks of ATTENTION_CHUNK positions, beginning with the first, each scaled to the
 // larger maximum (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018), and so are STRETCH chunks into a
 // stretch, and a context's stretches. What a row does not see is not added, not even as 0.
 //
-// Lane 4 · g + q has the scores of query g with positions 8 · j + 2 · q + {0, 1} of a piece, and what tensor cores call columns
-// are whichever a lane can read side by side.
+// Lane 4 · g + q has the scores of query g with positions 8 · j + 2 · q + {0, 1} of a piece, and sums of the columns from
+// g · Columns::EACH on for queries 2 · q + {0, 1}: what tensor cores call rows or columns are whichever a lane can read side by side.
 #pragma once
 
 #include "cache.cuh"
@@ -49,11 +52,18 @@ __device__ inline void put_query(Queried<STEPS> &to, const float *from, int step
   to.rest[step][lane] = make_uint4(rest[0], rest[1], rest[2], rest[3]);
 }
 
-// What tensor cores' four results of a lane stand for: two numbers, of halves and of what they leave.
-__device__ inline float whole(const float (&d)[4], int i) { return fmaf(d[i + 2], 1.0f / REST, d[i]); }
+// Number i < 2 of a lane's sums of products with queries, number i < 4 of those with weights.
 template <int PARTS>
 __device__ inline float whole(const float (&d)[PARTS][4], int i) {
-  return PARTS == 1 ? whole(d[0], i) : fmaf(whole(d[PARTS - 1], i), 1.0f / REST, whole(d[0], i));
+  float v = joined(d[0][i], d[0][i + 2]);
+  return PARTS == 1 ? v : joined(v, joined(d[PARTS - 1][i], d[PARTS - 1][i + 2]));
+}
+template <int PARTS, int WEIGHTS>
+__device__ inline float whole(const float (&d)[PARTS][WEIGHTS][4], int i) {
+  float of[PARTS];
+#pragma unroll
+  for (int p = 0; p < PARTS; p++) of[p] = WEIGHTS == 1 ? d[p][0][i] : joined(d[p][0][i], d[p][WEIGHTS - 1][i]);
+  return PARTS == 1 ? of[0] : joined(of[0], of[PARTS - 1]);
 }
 
 // The scales of a piece from place `first` on, for the lane's positions and four runs from column `c` on, where there are any.
@@ -128,7 +138,11 @@ __device__ inline void score(float (&s)[TILES][2], const Queried<STEPS> &queries
   }
 }
 
+// Halves of a weight.
+constexpr __host__ __device__ int weight_parts_of(int type) { return type == CACHE_F16 ? 1 : 2; }
+
 // Turns scores into weights, 0 from position `seen` of the piece on, and gives their maximum and their sum.
+template <int TYPE>
 __device__ inline void weigh(float (&s)[TILES][2], int seen, float &peak, float &sum) {
   int at = threadIdx.x % 4 * 2;
   // A score that is no number is passed over here, and shows in its weight.
@@ -145,6 +159,10 @@ __device__ inline void weigh(float (&s)[TILES][2], int seen, float &peak, float 
   for (int j = 0; j < TILES; j++) {
 #pragma unroll
     for (int i = 0; i < 2; i++) s[j][i] = 8 * j + at + i < seen ? exponential(s[j][i] - peak) : 0.0f;
+    if (weight_parts_of(TYPE) == 1) {
+      uint32_t both = pack_halves(s[j][0], s[j][1]);
+      s[j][0] = low_half(both), s[j][1] = high_half(both);
+    }
     of[j] = s[j][0] + s[j][1];
   }
   sum = (of[0] + of[1]) + (of[2] + of[3]);
@@ -152,19 +170,19 @@ __device__ inline void weigh(float (&s)[TILES][2], int seen, float &peak, float 
   sum += shuffle_xor(sum, 2);
 }
 
-// Columns of values that are worked on together, and how many of a lane's sums they are: of tensor cores' tile t < EACH, result i
-// < 2 is column 2 · EACH · (lane % 4) + EACH · i + t of them.
+// Columns of values that are worked on together, and how many of them are a lane's.
 template <int TYPE>
 struct Columns {
   static constexpr int TOGETHER = TYPE == CACHE_Q8_0 ? CACHE_RUN : 64, EACH = TOGETHER / 8;
 };
 
 // Weights as tensor cores take them: two tiles of positions each.
+template <int TYPE>
 struct Weights {
-  uint32_t a[TILES / 2][4];
+  static constexpr int PARTS = weight_parts_of(TYPE);
+  uint32_t part[PARTS][TILES / 2][2];
 
   // Each times the scale of its position for run `run` of four, if the values have one.
-  template <int TYPE>
   __device__ inline void take(const float (&w)[TILES][2], const uint2 (&scales)[TILES][2], int run, int seen) {
 #pragma unroll
     for (int j = 0; j < TILES; j++) {
@@ -174,7 +192,12 @@ struct Weights {
         // The scale of a position that is not seen may be no number.
         if (TYPE == CACHE_Q8_0) v[i] = 8 * j + int(threadIdx.x) % 4 * 2 + i < seen ? v[i] * scale_of(scales[j][i], run) : 0.0f;
       }
-      split(v[0], v[1], a[j / 2][j % 2 * 2], a[j / 2][j % 2 * 2 + 1]);
+      uint32_t &high = part[0][j / 2][j % 2];
+      if constexpr (PARTS == 1) {
+        high = pack_halves(v[0], v[1]);
+      } else {
+        split(v[0], v[1], high, part[1][j / 2][j % 2]);
+      }
     }
   }
 };
@@ -202,13 +225,14 @@ struct Bytes {
   }
 };
 
-// The weighted values of a piece, of TOGETHER columns from `c` on, as tensor cores have them; `bytes` are the values' if they are.
+// The weighted values of a piece, of TOGETHER columns from `c` on: of the lane's columns t for its queries i. `bytes` are the
+// values' if they are.
 template <int TYPE, bool WHOLE>
-__device__ inline void mix(float (&sum)[Columns<TYPE>::EACH][2], const Weights &w, const Side &values, size_t first, int here, int c,
-                           const Bytes &bytes) {
-  constexpr int EACH = Columns<TYPE>::EACH, PARTS = parts_of(TYPE);
+__device__ inline void mix(float (&sum)[Columns<TYPE>::EACH][2], const Weights<TYPE> &w, const Side &values, size_t first, int here,
+                           int c, const Bytes &bytes) {
+  constexpr int EACH = Columns<TYPE>::EACH, PARTS = parts_of(TYPE), WEIGHTS = weight_parts_of(TYPE);
   int left = values.dim - c - int(threadIdx.x) % WARP / 4 * EACH;
-  float d[EACH][PARTS][4] = {};
+  float d[EACH / 2][PARTS][WEIGHTS][4] = {};  // two of the lane's columns
 #pragma unroll
   for (int k = 0; k < TILES / 2; k++) {
     uint32_t word[4][PARTS][4];
@@ -221,26 +245,28 @@ __device__ inline void mix(float (&sum)[Columns<TYPE>::EACH][2], const Weights &
       }
     }
 #pragma unroll
-    for (int t = 0; t < EACH; t++) {
+    for (int t = 0; t < EACH; t += 2) {
 #pragma unroll
       for (int p = 0; p < PARTS; p++) {
-        uint32_t b[2];
+        uint32_t a[4];
 #pragma unroll
-        for (int h = 0; h < 2; h++) {
+        for (int i = 0; i < 4; i++) {
+          int h = i / 2 * 2, column = t + i % 2;
           if constexpr (TYPE == CACHE_Q8_0) {
-            b[h] = integers(permute(word[2 * h][0][0], word[2 * h + 1][0][0], t | (4 + t) << 4), false);
+            a[i] = integers(permute(word[h][0][0], word[h + 1][0][0], column | (4 + column) << 4), false);
           } else {
-            b[h] = permute(word[2 * h][p][t / 2], word[2 * h + 1][p][t / 2], t % 2 ? 0x7632 : 0x5410);
+            a[i] = permute(word[h][p][t / 2], word[h + 1][p][t / 2], column % 2 ? 0x7632 : 0x5410);
           }
         }
-        mma_halves_16x8x16(d[t][p], w.a[k], {b[0], b[1]}, d[t][p]);
+#pragma unroll
+        for (int n = 0; n < WEIGHTS; n++) mma_halves_16x8x16(d[t / 2][p][n], a, w.part[n][k], d[t / 2][p][n]);
       }
     }
   }
 #pragma unroll
   for (int t = 0; t < EACH; t++) {
 #pragma unroll
-    for (int i = 0; i < 2; i++) sum[t][i] = whole(d[t], i);
+    for (int i = 0; i < 2; i++) sum[t][i] = whole(d[t / 2], t % 2 * 2 + i);
   }
 }
 
