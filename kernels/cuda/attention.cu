@@ -25,7 +25,7 @@ constexpr __host__ __device__ int steps_of(bool whole) { return columns_of(whole
 
 // Blocks that a multiprocessor should hold: with more of them registers would spill.
 constexpr __host__ __device__ int resident(int type, bool whole, bool tiles) {
-  return whole && type != CACHE_F32 ? (tiles && type == CACHE_F16 ? 3 : 2) : tiles ? 2 : 1;
+  return 1 + tiles + (whole && type != CACHE_F32);
 }
 
 // The query heads of one key and value head that a block takes: all of its group, or equal parts of a larger one.
@@ -296,10 +296,15 @@ __device__ inline bool is_finite(const float (&a)[N][2]) {
 }
 
 // A run of rows of one sequence, and the heads of one key and value head that they attend with. Query j is row
-// j / heads, head j % heads.
+// first_row + j / heads, head first_head + j % heads.
 struct Queries {
-  int first_row, count, heads;
+  int first_row, first_head, heads, count;
   int kv_head;
+
+  // Where it lies in rows of `all` heads of `dim` columns.
+  __device__ inline size_t at(int j, int all, int dim) const {
+    return (size_t(first_row + j / heads) * all + first_head + j % heads) * dim;
+  }
 };
 
 // Adds the piece at position `at` to `chunk`, for the columns from `c` on. The query whose scores the lane has sees `seen`
@@ -311,14 +316,13 @@ __device__ inline void add_piece(Sums &chunk, const Queried<steps_of(WHOLE)> &qu
   Side keys = {cache.k, cache.k_scale, cache.dim, cache.kv_heads}, values = {cache.v, cache.v_scale, cache.dim, cache.kv_heads};
   size_t place = size_t(block) * BLOCK * cache.kv_heads + kv_head;
   int here = min(most - at, BLOCK), own = min(seen - at, BLOCK);
-  bool begins = at % ATTENTION_CHUNK == 0;
   float w[TILES][2], peak, sum;
   sync_warp();  // lanes part where their queries see different positions
   score<TYPE, WHOLE>(w, queries, keys, place, here);
   weigh<TYPE>(w, own, peak, sum);
-  Merge m = merge(begins ? peak : chunk.peak, peak), of[2] = {of_mixed(m, 0), of_mixed(m, 1)};
+  Merge m = merge(chunk.peak, peak), of[2] = {of_mixed(m, 0), of_mixed(m, 1)};
   bool sees[2] = {of_mixed(own, 0) > 0, of_mixed(own, 1) > 0};
-  if (own > 0) chunk.peak = m.peak, chunk.sum = begins ? sum : merged(m, chunk.sum, sum);
+  if (own > 0) chunk.peak = m.peak, chunk.sum = merged(m, chunk.sum, sum);
   bool parted = TYPE != CACHE_Q8_0 && vote_any(own < here);
   uint2 scales[TILES][2];
   piece_scales<TYPE, WHOLE>(scales, values, place, here, c);
@@ -329,42 +333,40 @@ __device__ inline void add_piece(Sums &chunk, const Queried<steps_of(WHOLE)> &qu
     if (c + n >= cache.dim) continue;
     if (n == 0 || TYPE == CACHE_Q8_0) weights.take(w, scales, n / CACHE_RUN, own);
     if (TYPE == CACHE_Q8_0) bytes.take<WHOLE>(values, place, here, c + n);
-    // All queries at once; or, if a value that not all of them see is no number, one after the other with what it sees.
-    int limit = here;
+    float a[EACH][2];
+    auto add = [&](int i) {
+#pragma unroll
+      for (int t = 0; t < EACH; t++) chunk.a[n / 8 + t][i] = merged(of[i], chunk.a[n / 8 + t][i], a[t][i]);
+    };
+    mix<TYPE, WHOLE>(a, weights, values, place, here, c + n, bytes);
+    if (!parted || !vote_any(!is_finite(a))) {
+      if (sees[0]) add(0);
+      if (sees[1]) add(1);
+      continue;
+    }
+    // A value that not all queries see is no number: one after the other with what it sees.
 #pragma unroll 1
-    for (int turn = -1; turn < QUERIES; turn++) {
-      if (turn >= 0) limit = max(shuffle(own, 4 * turn), 1);
-      float a[EACH][2];
+    for (int turn = 0; turn < QUERIES; turn++) {
       sync_warp();
-      mix<TYPE, WHOLE>(a, weights, values, place, limit, c + n, bytes);
-      if (parted && turn < 0 && vote_any(!is_finite(a))) continue;
-#pragma unroll
-      for (int i = 0; i < 2; i++) {
-        if (!sees[i] || (turn >= 0 && turn != mixed(i))) continue;
-#pragma unroll
-        for (int t = 0; t < EACH; t++) {
-          float &to = chunk.a[n / 8 + t][i];
-          to = begins ? a[t][i] : merged(of[i], to, a[t][i]);
-        }
-      }
-      if (turn < 0) break;
+      mix<TYPE, WHOLE>(a, weights, values, place, max(shuffle(own, 4 * turn), 1), c + n, bytes);
+      if (sees[0] && turn == mixed(0)) add(0);
+      if (sees[1] && turn == mixed(1)) add(1);
     }
   }
 }
 
-// Attention of this warp's queries, piece by piece, for WIDTH columns from `c0` on. y and q begin at the block's first head of the
-// first row.
+// Attention of this warp's queries, piece by piece, for WIDTH columns from `c0` on.
 template <int TYPE, bool WHOLE>
-__device__ inline void attend(Tile<WHOLE> &s, float *y, const float *q, const Cache &cache, const Queries &queries,
+__device__ inline void attend(Tile<WHOLE> &s, float *y, const float *qkv, const Cache &cache, const Queries &queries,
                               const Batch &batch, int c0) {
   constexpr int EACH = Columns<TYPE>::EACH;
   int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, dim = cache.dim, query = warp * QUERIES + lane / 4;
   if (warp * QUERIES >= queries.count) return;
-  int row = query / queries.heads, head = query % queries.heads, seen = 0;
+  int seen = 0;
   const float *from = nullptr;
   if (query < queries.count) {
-    seen = batch.positions[queries.first_row + row] + 1;
-    from = q + (size_t(row) * (cache.q_heads + 2 * cache.kv_heads) + head) * dim;
+    seen = batch.positions[queries.first_row + query / queries.heads] + 1;
+    from = qkv + queries.at(query, cache.q_heads + 2 * cache.kv_heads, dim);
   }
   for (int step = 0; step < ceil_div(dim, STEP); step++) put_query(s.queries[warp], from, step, lane, dim);
   sync_warp();
@@ -372,10 +374,10 @@ __device__ inline void attend(Tile<WHOLE> &s, float *y, const float *q, const Ca
 #pragma unroll
   for (int m = 4; m < WARP; m *= 2) most = max(most, shuffle_xor(most, m));
   int table = batch.table_at[queries.first_row];
-  Sums chunk = {};
   // Maxima and sums of the stretch, and of those before, whose values are in y.
   float peak = 0.0f, sum = 0.0f, peaks = 0.0f, sums = 0.0f;
   for (int begin = 0; begin < most; begin += ATTENTION_CHUNK) {
+    Sums chunk = {{}, as_float(0xff800000u), 0.0f};  // to which a piece is added as if it were the first
 #pragma unroll 1
     for (int at = begin; at < min(begin + ATTENTION_CHUNK, most); at += BLOCK) {
       add_piece<TYPE, WHOLE>(chunk, s.queries[warp], cache, queries.kv_head, batch.tables[table + at / BLOCK], at, seen, most, c0);
@@ -388,9 +390,9 @@ __device__ inline void attend(Tile<WHOLE> &s, float *y, const float *q, const Ca
     if (begin < seen && (ends || end >= seen)) peaks = last.peak, sums = first ? sum : merged(last, sums, sum);
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-      int limit = of_mixed(seen, i), number = warp * QUERIES + mixed(i), c = c0 + lane / 4 * EACH;
+      int limit = of_mixed(seen, i), c = c0 + lane / 4 * EACH;
       Merge of = of_mixed(m, i), between = of_mixed(last, i);
-      float all = of_mixed(sums, i), *to = y + (size_t(number / queries.heads) * cache.q_heads + number % queries.heads) * dim + c;
+      float all = of_mixed(sums, i), *to = y + queries.at(warp * QUERIES + mixed(i), cache.q_heads, dim) + c;
       if (begin >= limit) continue;
       bool done = ends || end >= limit;
 #pragma unroll
@@ -422,17 +424,16 @@ tile_kernel(float *y, const float *qkv, Cache cache, Batch batch, Group group, i
   for (int row = begin, next; row < end; row = next) {
     int table = batch.table_at[row];
     for (next = row; next < end && batch.table_at[next] == table;) next++;
-    float *to = y + (size_t(row) * cache.q_heads + head) * cache.dim;
     if (table < 0) {
+      float *to = y + (size_t(row) * cache.q_heads + head) * cache.dim;
       int cols = heads * cache.dim;
       for (int i = threadIdx.x; blockIdx.z == 0 && i < (next - row) * cols; i += TILE_WARPS * WARP) {
         to[size_t(i / cols) * cache.q_heads * cache.dim + i % cols] = 0.0f;
       }
       continue;
     }
-    const float *q = qkv + (size_t(row) * (cache.q_heads + 2 * cache.kv_heads) + head) * cache.dim;
-    Queries queries = {row, (next - row) * heads, heads, kv_head};
-    attend<TYPE, WHOLE>(s, to, q, cache, queries, batch, blockIdx.z * WIDTH);
+    Queries queries = {row, head, heads, (next - row) * heads, kv_head};
+    attend<TYPE, WHOLE>(s, y, qkv, cache, queries, batch, blockIdx.z * WIDTH);
     sync_warp();
   }
 }

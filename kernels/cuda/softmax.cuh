@@ -145,12 +145,15 @@ constexpr __host__ __device__ int weight_parts_of(int type) { return type == CAC
 template <int TYPE>
 __device__ inline void weigh(float (&s)[TILES][2], int seen, float &peak, float &sum) {
   int at = threadIdx.x % 4 * 2;
-  // A score that is no number is passed over here, and shows in its weight.
-  peak = as_float(0xff800000u);
+  // A score that is no number is passed over here, and shows in its weight; from minus infinity the least float can be taken.
+  peak = -3.40282347e38f;
 #pragma unroll
   for (int j = 0; j < TILES; j++) {
 #pragma unroll
-    for (int i = 0; i < 2; i++) peak = fmaxf(peak, 8 * j + at + i < seen ? s[j][i] : as_float(0xff800000u));
+    for (int i = 0; i < 2; i++) {
+      s[j][i] = 8 * j + at + i < seen ? s[j][i] : as_float(0xff800000u);
+      peak = fmaxf(peak, s[j][i]);
+    }
   }
   peak = fmaxf(peak, shuffle_xor(peak, 1));
   peak = fmaxf(peak, shuffle_xor(peak, 2));
@@ -158,7 +161,7 @@ __device__ inline void weigh(float (&s)[TILES][2], int seen, float &peak, float 
 #pragma unroll
   for (int j = 0; j < TILES; j++) {
 #pragma unroll
-    for (int i = 0; i < 2; i++) s[j][i] = 8 * j + at + i < seen ? exponential(s[j][i] - peak) : 0.0f;
+    for (int i = 0; i < 2; i++) s[j][i] = exponential(s[j][i] - peak);
     if (weight_parts_of(TYPE) == 1) {
       uint32_t both = pack_halves(s[j][0], s[j][1]);
       s[j][0] = low_half(both), s[j][1] = high_half(both);
