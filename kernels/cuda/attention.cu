@@ -43,9 +43,9 @@ Group group_of(const Cache &cache, int most) {
 // ---- few rows
 
 // Of a block that decodes. Maxima and sums have two places, for one chunk after the other.
-template <bool WHOLE>
+template <int TYPE, bool WHOLE>
 struct Decode {
-  Queried<steps_of(WHOLE)> queries;
+  Queried<TYPE, steps_of(WHOLE)> queries;
   float peak[2][PIECES][QUERIES], sum[2][PIECES][QUERIES];
   Merge merge[PIECES][QUERIES];           // of a piece with those before
   float mix[PIECES][QUERIES][WIDTH + 4];  // four more, so that a warp's lanes write to different banks
@@ -89,8 +89,8 @@ __device__ inline void put_result(const Out &out, const Rows &y, int row, int he
 }
 
 // What merges each of a chunk's pieces with those before it, by the block's first threads.
-template <bool WHOLE>
-__device__ inline void plan_merges(Decode<WHOLE> &s, int pieces, int turn) {
+template <int TYPE, bool WHOLE>
+__device__ inline void plan_merges(Decode<TYPE, WHOLE> &s, int pieces, int turn) {
   int piece = threadIdx.x / QUERIES, query = threadIdx.x % QUERIES;
   if (piece >= pieces) return;
   float before = s.peak[turn][0][query];
@@ -100,8 +100,8 @@ __device__ inline void plan_merges(Decode<WHOLE> &s, int pieces, int turn) {
 
 // Merges a chunk's pieces, and the chunk into those before it, for this warp's query and columns h · WIDTH + 4 · lane, if the head
 // has these.
-template <bool WHOLE>
-__device__ inline void merge_chunk(const Decode<WHOLE> &s, Result &total, int h, int pieces, int turn, bool begins, bool has) {
+template <int TYPE, bool WHOLE>
+__device__ inline void merge_chunk(const Decode<TYPE, WHOLE> &s, Result &total, int h, int pieces, int turn, bool begins, bool has) {
   int query = threadIdx.x / WARP, lane = threadIdx.x % WARP;
   float a[4] = {}, sum = s.sum[turn][0][query], peak = s.peak[turn][0][query];
   for (int k = 0; k < pieces; k++) {
@@ -134,26 +134,30 @@ __device__ inline int results(const Batch &batch, int row, int positions) {
 
 // The `chunks` chunks of a row from `first` on, of which it sees `seen` positions, for `heads` queries that lie in shared memory.
 template <int TYPE, bool WHOLE>
-__device__ inline void decode_chunks(Decode<WHOLE> &s, Result &total, const Cache &cache, int kv_head, const int32_t *table,
+__device__ inline void decode_chunks(Decode<TYPE, WHOLE> &s, Result &total, const Cache &cache, int kv_head, const int32_t *table,
                                      int first, int chunks, int seen, int heads) {
   int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
   Side keys = {cache.k, cache.k_scale, cache.dim, cache.kv_heads}, values = {cache.v, cache.v_scale, cache.dim, cache.kv_heads};
   for (int n = 0; n < chunks && first + n * ATTENTION_CHUNK < seen; n++) {
-    int begin = first + n * ATTENTION_CHUNK, at = begin + warp * BLOCK, here = min(seen - at, BLOCK), turn = n % 2;
+    int begin = first + n * ATTENTION_CHUNK, at = begin + warp * BLOCK, here = min(seen - at, BLOCK), turn = n % 2, all[2] = {here, here};
     int pieces = min(ceil_div(seen - begin, BLOCK), PIECES);
     size_t place = 0;
-    float w[TILES][2], peak, sum;
+    float w[TILES][2];
     if (here > 0) {
+      float peak[2], sum[2];
       place = size_t(table[at / BLOCK]) * BLOCK * cache.kv_heads + kv_head;
       score<TYPE, WHOLE>(w, s.queries, keys, place, here);
-      weigh<TYPE>(w, here, peak, sum);
-      if (lane % 4 == 0) s.peak[turn][warp][lane / 4] = peak, s.sum[turn][warp][lane / 4] = sum;
+      weigh<TYPE>(w, all, peak, sum);
+#pragma unroll
+      for (int i = 0; i < 2; i++) {
+        if (lane < 4) s.peak[turn][warp][2 * lane + i] = peak[i], s.sum[turn][warp][2 * lane + i] = sum[i];
+      }
     }
 #pragma unroll
     for (int h = 0; h < columns_of(WHOLE) / WIDTH; h++) {
       sync_block();
       if (h == 0) plan_merges(s, pieces, turn);
-      uint2 scales[TILES][2];
+      uint2 scales[TILES];
       if (here > 0) piece_scales<TYPE, WHOLE>(scales, values, place, here, h * WIDTH);
       Weights<TYPE> weights;
       Bytes bytes;
@@ -162,7 +166,7 @@ __device__ inline void decode_chunks(Decode<WHOLE> &s, Result &total, const Cach
         if (here <= 0 || h * WIDTH + c >= cache.dim) continue;
         constexpr int EACH = Columns<TYPE>::EACH;
         if (TYPE == CACHE_Q8_0) bytes.take<WHOLE>(values, place, here, h * WIDTH + c);
-        if (c == 0 || TYPE == CACHE_Q8_0) weights.take(w, scales, c / CACHE_RUN, here);
+        if (c == 0 || TYPE == CACHE_Q8_0) weights.take(w, scales, c / CACHE_RUN, all);
         float a[EACH][2];
         mix<TYPE, WHOLE>(a, weights, values, place, here, h * WIDTH + c, bytes);
 #pragma unroll
@@ -184,7 +188,7 @@ __device__ inline void decode_chunks(Decode<WHOLE> &s, Result &total, const Cach
 template <int TYPE, bool WHOLE>
 __device__ inline void decode(const Rows &y, float *partials, const float *qkv, const Cache &cache, const Batch &batch, const Group &group,
                               int chunks) {
-  Decode<WHOLE> &s = shared<Decode<WHOLE>>();
+  Decode<TYPE, WHOLE> &s = shared<Decode<TYPE, WHOLE>>();
   int row = blockIdx.x, dim = cache.dim, warp = threadIdx.x / WARP, first = blockIdx.z * chunks * ATTENTION_CHUNK;
   int kv_head = blockIdx.y / group.parts, part = blockIdx.y % group.parts;
   int heads = min(group.heads, group.size - part * group.heads), head = kv_head * group.size + part * group.heads;
@@ -269,22 +273,18 @@ decode_kernel(Rows y, float *partials, const float *qkv, Cache cache, Batch batc
 
 // ---- many rows
 
-template <bool WHOLE>
+template <int TYPE, bool WHOLE>
 struct Tile {
-  Queried<steps_of(WHOLE)> queries[TILE_WARPS];
-  float stretch[TILE_WARPS][WIDTH / 8][2][WARP];
+  Queried<TYPE, steps_of(WHOLE)> queries[TILE_WARPS];
+  // Of each lane's two queries the stretch, and maxima and sums of the stretches before, whose values are in y.
+  float stretch[TILE_WARPS][2][WIDTH / 8][WARP];
+  float peak[TILE_WARPS][2][2][WARP], sum[TILE_WARPS][2][2][WARP];
 };
 
-// Query i < 2 of those whose sums a lane has, and what a lane that has its scores knows of it. All lanes take part.
-__device__ inline int mixed(int i) { return threadIdx.x % 4 * 2 + i; }
-template <typename T>
-__device__ inline T of_mixed(T known, int i) { return shuffle(known, 4 * mixed(i)); }
-__device__ inline Merge of_mixed(const Merge &m, int i) { return {m.peak, of_mixed(m.old, i), of_mixed(m.add, i)}; }
-
-// Sums of WIDTH columns of two queries, as `mix` has them; maximum and sum are of the query whose scores the lane has.
+// Sums of WIDTH columns of a lane's two queries, as `mix` has them, with maxima and sums.
 struct Sums {
   float a[WIDTH / 8][2];
-  float peak, sum;
+  float peak[2], sum[2];
 };
 
 template <int N>
@@ -307,24 +307,27 @@ struct Queries {
   }
 };
 
-// Adds the piece at position `at` to `chunk`, for the columns from `c` on. The query whose scores the lane has sees `seen`
-// positions, the warp's queries up to `most`.
+// Adds the piece at position `at` to `chunk`, for the columns from `c` on. The lane's queries see `seen` positions, the warp's up
+// to `most`.
 template <int TYPE, bool WHOLE>
-__device__ inline void add_piece(Sums &chunk, const Queried<steps_of(WHOLE)> &queries, const Cache &cache, int kv_head, int block, int at,
-                                 int seen, int most, int c) {
+__device__ inline void add_piece(Sums &chunk, const Queried<TYPE, steps_of(WHOLE)> &queries, const Cache &cache, int kv_head, int block,
+                                 int at, const int (&seen)[2], int most, int c) {
   constexpr int EACH = Columns<TYPE>::EACH;
   Side keys = {cache.k, cache.k_scale, cache.dim, cache.kv_heads}, values = {cache.v, cache.v_scale, cache.dim, cache.kv_heads};
   size_t place = size_t(block) * BLOCK * cache.kv_heads + kv_head;
-  int here = min(most - at, BLOCK), own = min(seen - at, BLOCK);
-  float w[TILES][2], peak, sum;
+  int here = min(most - at, BLOCK), own[2] = {min(seen[0] - at, BLOCK), min(seen[1] - at, BLOCK)};
+  float w[TILES][2], peak[2], sum[2];
+  Merge m[2];
   sync_warp();  // lanes part where their queries see different positions
   score<TYPE, WHOLE>(w, queries, keys, place, here);
   weigh<TYPE>(w, own, peak, sum);
-  Merge m = merge(chunk.peak, peak), of[2] = {of_mixed(m, 0), of_mixed(m, 1)};
-  bool sees[2] = {of_mixed(own, 0) > 0, of_mixed(own, 1) > 0};
-  if (own > 0) chunk.peak = m.peak, chunk.sum = merged(m, chunk.sum, sum);
-  bool parted = TYPE != CACHE_Q8_0 && vote_any(own < here);
-  uint2 scales[TILES][2];
+#pragma unroll
+  for (int i = 0; i < 2; i++) {
+    m[i] = merge(chunk.peak[i], peak[i]);
+    if (own[i] > 0) chunk.peak[i] = m[i].peak, chunk.sum[i] = merged(m[i], chunk.sum[i], sum[i]);
+  }
+  bool parted = TYPE != CACHE_Q8_0 && vote_any(min(own[0], own[1]) < here);
+  uint2 scales[TILES];
   piece_scales<TYPE, WHOLE>(scales, values, place, here, c);
   Weights<TYPE> weights;
   Bytes bytes;
@@ -335,75 +338,80 @@ __device__ inline void add_piece(Sums &chunk, const Queried<steps_of(WHOLE)> &qu
     if (TYPE == CACHE_Q8_0) bytes.take<WHOLE>(values, place, here, c + n);
     float a[EACH][2];
     auto add = [&](int i) {
+      if (own[i] <= 0) return;
 #pragma unroll
-      for (int t = 0; t < EACH; t++) chunk.a[n / 8 + t][i] = merged(of[i], chunk.a[n / 8 + t][i], a[t][i]);
+      for (int t = 0; t < EACH; t++) chunk.a[n / 8 + t][i] = merged(m[i], chunk.a[n / 8 + t][i], a[t][i]);
     };
     mix<TYPE, WHOLE>(a, weights, values, place, here, c + n, bytes);
     if (!parted || !vote_any(!is_finite(a))) {
-      if (sees[0]) add(0);
-      if (sees[1]) add(1);
+      add(0), add(1);
       continue;
     }
     // A value that not all queries see is no number: one after the other with what it sees.
 #pragma unroll 1
     for (int turn = 0; turn < QUERIES; turn++) {
       sync_warp();
-      mix<TYPE, WHOLE>(a, weights, values, place, max(shuffle(own, 4 * turn), 1), c + n, bytes);
-      if (sees[0] && turn == mixed(0)) add(0);
-      if (sees[1] && turn == mixed(1)) add(1);
+      int limit = shuffle(turn % 2 ? own[1] : own[0], turn / 2);
+      mix<TYPE, WHOLE>(a, weights, values, place, max(limit, 1), c + n, bytes);
+      if (turn / 2 != int(threadIdx.x) % 4) continue;
+      if (turn % 2) {
+        add(1);
+      } else {
+        add(0);
+      }
     }
   }
 }
 
 // Attention of this warp's queries, piece by piece, for WIDTH columns from `c0` on.
 template <int TYPE, bool WHOLE>
-__device__ inline void attend(Tile<WHOLE> &s, float *y, const float *qkv, const Cache &cache, const Queries &queries,
+__device__ inline void attend(Tile<TYPE, WHOLE> &s, float *y, const float *qkv, const Cache &cache, const Queries &queries,
                               const Batch &batch, int c0) {
   constexpr int EACH = Columns<TYPE>::EACH;
-  int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, dim = cache.dim, query = warp * QUERIES + lane / 4;
+  int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, dim = cache.dim, own = warp * QUERIES + lane % 4 * 2;
   if (warp * QUERIES >= queries.count) return;
-  int seen = 0;
-  const float *from = nullptr;
-  if (query < queries.count) {
-    seen = batch.positions[queries.first_row + query / queries.heads] + 1;
-    from = qkv + queries.at(query, cache.q_heads + 2 * cache.kv_heads, dim);
-  }
+  int query = warp * QUERIES + lane / 4;
+  const float *from = query < queries.count ? qkv + queries.at(query, cache.q_heads + 2 * cache.kv_heads, dim) : nullptr;
   for (int step = 0; step < ceil_div(dim, STEP); step++) put_query(s.queries[warp], from, step, lane, dim);
   sync_warp();
-  int most = seen;
+  int seen[2];
 #pragma unroll
-  for (int m = 4; m < WARP; m *= 2) most = max(most, shuffle_xor(most, m));
-  int table = batch.table_at[queries.first_row];
-  // Maxima and sums of the stretch, and of those before, whose values are in y.
-  float peak = 0.0f, sum = 0.0f, peaks = 0.0f, sums = 0.0f;
+  for (int i = 0; i < 2; i++) {
+    seen[i] = own + i < queries.count ? batch.positions[queries.first_row + (own + i) / queries.heads] + 1 : 0;
+  }
+  int most = max(seen[0], seen[1]), table = batch.table_at[queries.first_row];
+#pragma unroll
+  for (int m = 1; m < 4; m *= 2) most = max(most, shuffle_xor(most, m));
   for (int begin = 0; begin < most; begin += ATTENTION_CHUNK) {
-    Sums chunk = {{}, as_float(0xff800000u), 0.0f};  // to which a piece is added as if it were the first
+    constexpr float NONE = -3.40282347e38f;
+    Sums chunk = {{}, {NONE, NONE}, {}};  // to which a piece is added as if it were the first
 #pragma unroll 1
     for (int at = begin; at < min(begin + ATTENTION_CHUNK, most); at += BLOCK) {
       add_piece<TYPE, WHOLE>(chunk, s.queries[warp], cache, queries.kv_head, batch.tables[table + at / BLOCK], at, seen, most, c0);
     }
     int end = begin + ATTENTION_CHUNK;
-    bool begins = begin % STRETCHED == 0, first = begin < STRETCHED, ends = end % STRETCHED == 0;
-    Merge m = merge(begins ? chunk.peak : peak, chunk.peak);
-    if (begin < seen) peak = m.peak, sum = begins ? chunk.sum : merged(m, sum, chunk.sum);
-    Merge last = merge(first ? peak : peaks, peak);
-    if (begin < seen && (ends || end >= seen)) peaks = last.peak, sums = first ? sum : merged(last, sums, sum);
+    bool begins = begin % STRETCHED == 0, first = begin < STRETCHED;
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-      int limit = of_mixed(seen, i), c = c0 + lane / 4 * EACH;
-      Merge of = of_mixed(m, i), between = of_mixed(last, i);
-      float all = of_mixed(sums, i), *to = y + queries.at(warp * QUERIES + mixed(i), cache.q_heads, dim) + c;
-      if (begin >= limit) continue;
-      bool done = ends || end >= limit;
+      if (begin >= seen[i]) continue;
+      bool ends = end >= seen[i], done = ends || end % STRETCHED == 0;
+      float &peak = s.peak[warp][i][0][lane], &sum = s.sum[warp][i][0][lane];
+      float &peaks = s.peak[warp][i][1][lane], &sums = s.sum[warp][i][1][lane];
+      Merge m = merge(begins ? chunk.peak[i] : peak, chunk.peak[i]);
+      peak = m.peak, sum = begins ? chunk.sum[i] : merged(m, sum, chunk.sum[i]);
+      Merge between = merge(first ? peak : peaks, peak);
+      if (done) peaks = between.peak, sums = first ? sum : merged(between, sums, sum);
+      int c = c0 + lane / 4 * EACH;
+      float *to = y + queries.at(own + i, cache.q_heads, dim) + c;
 #pragma unroll
       for (int t = 0; t < WIDTH / 8; t++) {
-        float &kept = s.stretch[warp][t][i][lane];
-        float v = begins ? chunk.a[t][i] : merged(of, kept, chunk.a[t][i]);
-        int column = t / EACH * Columns<TYPE>::TOGETHER + t % EACH;
+        float &kept = s.stretch[warp][i][t][lane];
+        float v = begins ? chunk.a[t][i] : merged(m, kept, chunk.a[t][i]);
+        int together = t / EACH * Columns<TYPE>::TOGETHER, column = together + t % EACH;
         if (!done) kept = v;
-        if (!done || c + column >= dim) continue;
+        if (!done || (WHOLE ? c0 + together : c + column) >= dim) continue;
         if (!first) v = merged(between, to[column], v);
-        to[column] = end >= limit ? v / all : v;
+        to[column] = ends ? v / sums : v;
       }
     }
   }
@@ -416,7 +424,7 @@ template <int TYPE, bool WHOLE>
 __global__ void __launch_bounds__(TILE_WARPS *WARP, resident(TYPE, WHOLE, true))
 tile_kernel(float *y, const float *qkv, Cache cache, Batch batch, Group group, int rows, int all) {
   follow();
-  Tile<WHOLE> &s = shared<Tile<WHOLE>>();
+  Tile<TYPE, WHOLE> &s = shared<Tile<TYPE, WHOLE>>();
   // The last rows of a prompt see most: they come first, so that none is waited for at the end.
   int begin = (gridDim.x - 1 - blockIdx.x) * rows, end = min(begin + rows, all);
   int kv_head = blockIdx.y / group.parts, part = blockIdx.y % group.parts;
@@ -451,14 +459,14 @@ int launch_attention(Device *device, const Rows *y, const Rows *qkv, const Cache
     if (!rounds(to) || dim % to.shared) to.q = nullptr;
     dim3 grid(rows, cache->kv_heads * few.parts, places);
     Tail tail = tail_of(device, places > 1 ? MERGING_BLOCKS : 0);
-    failed = launch(device, "attention", decode_kernel<TYPE, WHOLE>, grid, THREADS, sizeof(Decode<WHOLE>), to, partials->data,
+    failed = launch(device, "attention", decode_kernel<TYPE, WHOLE>, grid, THREADS, sizeof(Decode<TYPE, WHOLE>), to, partials->data,
                     qkv->x, *cache, *batch, few, chunks, tail);
     return failed || to.q == y->q ? failed : quantize(device, y);
   }
   Group many = group_of(*cache, TILE);
   int together = TILE / many.heads;
   dim3 grid(ceil_div(rows, together), cache->kv_heads * many.parts, ceil_div(dim, WIDTH));
-  failed = launch(device, "attention of tiles", tile_kernel<TYPE, WHOLE>, grid, TILE_WARPS * WARP, sizeof(Tile<WHOLE>), y->x, qkv->x,
+  failed = launch(device, "attention of tiles", tile_kernel<TYPE, WHOLE>, grid, TILE_WARPS * WARP, sizeof(Tile<TYPE, WHOLE>), y->x, qkv->x,
                   *cache, *batch, many, together, rows);
   return failed || !y->q ? failed : quantize(device, y);
 }

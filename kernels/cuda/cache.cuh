@@ -33,7 +33,7 @@ __device__ inline unsigned stride(const Side &side) {
 
 // A number is taken as a half and what that leaves, times REST: 22 bits of it, and of what is smaller than halves go, all that
 // is above 2^-36. What is larger than a half can be is infinite. An entry of CACHE_F32 has both parts, of CACHE_F16 it is one,
-// of CACHE_Q8_0 its integer is one.
+// of CACHE_Q8_0 its integer is one; queries have as many as keys.
 constexpr float REST = 2048.0f;
 constexpr __host__ __device__ int parts_of(int type) { return type == CACHE_F32 ? 2 : 1; }
 

@@ -7,6 +7,7 @@
 //   sync_block() sync_warp()              barriers of the block's threads, of the warp's lanes
 //   shuffle(v, lane) shuffle_xor(v, mask) v of another lane of the warp; all 32 lanes take part
 //   vote_any(p)                           whether p is true in any lane
+//   transpose_halves(word)                of the warp's 8 × 8 halves, of which lane 4 · r + c has those of row r and columns 2c, 2c + 1
 //   permute(a, b, selector)               byte i is byte (selector >> 4i & 7) of the eight of a and b
 //   signed_byte(word, i)                  byte i of the word, as a number
 //   dot4(a, b, c)                         c + Σ a.i8[j] · b.i8[j], j < 4
