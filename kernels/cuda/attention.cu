@@ -42,6 +42,13 @@ Group group_of(const Cache &cache, int most) {
 
 // ---- few rows
 
+// Four columns of one query's result, or eight, with maximum and sum.
+template <bool WHOLE>
+struct Result {
+  float a[columns_of(WHOLE) / WIDTH][4];
+  float peak, sum;
+};
+
 // Of a block that decodes. Maxima and sums have two places, for one chunk after the other.
 template <int TYPE, bool WHOLE>
 struct Decode {
@@ -49,12 +56,7 @@ struct Decode {
   float peak[2][PIECES][QUERIES], sum[2][PIECES][QUERIES];
   Merge merge[PIECES][QUERIES];           // of a piece with those before
   float mix[PIECES][QUERIES][WIDTH + 4];  // four more, so that a warp's lanes write to different banks
-};
-
-// Four columns of one query's result, with maximum and sum.
-struct Result {
-  float a[columns_of(false) / WIDTH][4];
-  float peak, sum;
+  Result<WHOLE> total[THREADS];           // of each warp's query, out of the registers' way
 };
 
 // Where a block leaves its results: `a` [heads, stride], maximum and sum behind each head's columns; or, if `alone`, y.
@@ -71,7 +73,7 @@ __device__ inline void round_head(const Rows &y, size_t row, int first, int c, i
 
 // The result of this warp's query, number warp of the block's, whose first head is `head`.
 template <bool WHOLE>
-__device__ inline void put_result(const Out &out, const Rows &y, int row, int head, const Result &total, int dim) {
+__device__ inline void put_result(const Out &out, const Rows &y, int row, int head, const Result<WHOLE> &total, int dim) {
   int query = threadIdx.x / WARP, lane = threadIdx.x % WARP;
   float *to = out.a + size_t(query) * out.stride;
 #pragma unroll
@@ -101,7 +103,7 @@ __device__ inline void plan_merges(Decode<TYPE, WHOLE> &s, int pieces, int turn)
 // Merges a chunk's pieces, and the chunk into those before it, for this warp's query and columns h · WIDTH + 4 · lane, if the head
 // has these.
 template <int TYPE, bool WHOLE>
-__device__ inline void merge_chunk(const Decode<TYPE, WHOLE> &s, Result &total, int h, int pieces, int turn, bool begins, bool has) {
+__device__ inline void merge_chunk(const Decode<TYPE, WHOLE> &s, Result<WHOLE> &total, int h, int pieces, int turn, bool begins, bool has) {
   int query = threadIdx.x / WARP, lane = threadIdx.x % WARP;
   float a[4] = {}, sum = s.sum[turn][0][query], peak = s.peak[turn][0][query];
   for (int k = 0; k < pieces; k++) {
@@ -134,7 +136,7 @@ __device__ inline int results(const Batch &batch, int row, int positions) {
 
 // The `chunks` chunks of a row from `first` on, of which it sees `seen` positions, for `heads` queries that lie in shared memory.
 template <int TYPE, bool WHOLE>
-__device__ inline void decode_chunks(Decode<TYPE, WHOLE> &s, Result &total, const Cache &cache, int kv_head, const int32_t *table,
+__device__ inline void decode_chunks(Decode<TYPE, WHOLE> &s, Result<WHOLE> &total, const Cache &cache, int kv_head, const int32_t *table,
                                      int first, int chunks, int seen, int heads) {
   int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
   Side keys = {cache.k, cache.k_scale, cache.dim, cache.kv_heads}, values = {cache.v, cache.v_scale, cache.dim, cache.kv_heads};
@@ -160,15 +162,15 @@ __device__ inline void decode_chunks(Decode<TYPE, WHOLE> &s, Result &total, cons
       uint2 scales[TILES];
       if (here > 0) piece_scales<TYPE, WHOLE>(scales, values, place, here, h * WIDTH);
       Weights<TYPE> weights;
-      Bytes bytes;
+      Bytes<WHOLE> bytes;
 #pragma unroll
       for (int c = 0; c < WIDTH; c += Columns<TYPE>::TOGETHER) {
         if (here <= 0 || h * WIDTH + c >= cache.dim) continue;
         constexpr int EACH = Columns<TYPE>::EACH;
-        if (TYPE == CACHE_Q8_0) bytes.take<WHOLE>(values, place, here, h * WIDTH + c);
+        if (TYPE == CACHE_Q8_0 && (!WHOLE || c == 0)) bytes.take(values, place, here, h * WIDTH + c);
         if (c == 0 || TYPE == CACHE_Q8_0) weights.take(w, scales, c / CACHE_RUN, all);
         float a[EACH][2];
-        mix<TYPE, WHOLE>(a, weights, values, place, here, h * WIDTH + c, bytes);
+        mix<TYPE, WHOLE>(a, weights, values, place, here, h * WIDTH + c, bytes.run[WHOLE ? c / CACHE_RUN : 0]);
 #pragma unroll
         for (int i = 0; i < 2; i++) {
           float *to = &s.mix[warp][lane % 4 * 2 + i][c + lane / 4 * EACH];
@@ -193,13 +195,11 @@ __device__ inline void decode(const Rows &y, float *partials, const float *qkv, 
   int kv_head = blockIdx.y / group.parts, part = blockIdx.y % group.parts;
   int heads = min(group.heads, group.size - part * group.heads), head = kv_head * group.size + part * group.heads;
   int table = batch.table_at[row], seen = batch.positions[row] + 1;
-  size_t at = (size_t(row) * cache.q_heads + head) * dim, place = size_t(row) * gridDim.z + blockIdx.z;
-  Out out = {y.x + at, dim, results(batch, row, chunks * ATTENTION_CHUNK) <= 1};
-  if (!out.alone) out = {partials + (place * cache.q_heads + head) * (dim + 2), dim + 2, false};
-  Result total = {};
+  Result<WHOLE> &total = s.total[threadIdx.x];
+  auto own = [&] { return Out{y.x + (size_t(row) * cache.q_heads + head) * dim, dim, true}; };
   if (table < 0) {
-    total.sum = 1.0f;  // padding: 0 of nothing
-    if (blockIdx.z == 0 && warp < heads) put_result<WHOLE>(Out{y.x + at, dim, true}, y, row, head, total, dim);
+    total = {{}, 0.0f, 1.0f};  // padding: 0 of nothing
+    if (blockIdx.z == 0 && warp < heads) put_result<WHOLE>(own(), y, row, head, total, dim);
     return;
   }
   if (first >= seen) return;
@@ -210,7 +210,11 @@ __device__ inline void decode(const Rows &y, float *partials, const float *qkv, 
   }
   sync_block();
   decode_chunks<TYPE, WHOLE>(s, total, cache, kv_head, batch.tables + table, first, chunks, seen, heads);
-  if (warp < heads) put_result<WHOLE>(out, y, row, head, total, dim);
+  if (warp >= heads) return;
+  size_t place = size_t(row) * gridDim.z + blockIdx.z;
+  Out out = {partials + (place * cache.q_heads + head) * (dim + 2), dim + 2, false};
+  if (results(batch, row, chunks * ATTENTION_CHUNK) <= 1) out = own();
+  put_result<WHOLE>(out, y, row, head, total, dim);
 }
 
 // Four columns of what a chunk, a stretch or a context comes to.
@@ -330,19 +334,20 @@ __device__ inline void add_piece(Sums &chunk, const Queried<TYPE, steps_of(WHOLE
   uint2 scales[TILES];
   piece_scales<TYPE, WHOLE>(scales, values, place, here, c);
   Weights<TYPE> weights;
-  Bytes bytes;
+  Bytes<WHOLE> bytes;
 #pragma unroll
   for (int n = 0; n < WIDTH; n += Columns<TYPE>::TOGETHER) {
     if (c + n >= cache.dim) continue;
     if (n == 0 || TYPE == CACHE_Q8_0) weights.take(w, scales, n / CACHE_RUN, own);
-    if (TYPE == CACHE_Q8_0) bytes.take<WHOLE>(values, place, here, c + n);
+    if (TYPE == CACHE_Q8_0 && (!WHOLE || n == 0)) bytes.take(values, place, here, c + n);
+    const auto &run = bytes.run[WHOLE ? n / CACHE_RUN : 0];
     float a[EACH][2];
     auto add = [&](int i) {
       if (own[i] <= 0) return;
 #pragma unroll
       for (int t = 0; t < EACH; t++) chunk.a[n / 8 + t][i] = merged(m[i], chunk.a[n / 8 + t][i], a[t][i]);
     };
-    mix<TYPE, WHOLE>(a, weights, values, place, here, c + n, bytes);
+    mix<TYPE, WHOLE>(a, weights, values, place, here, c + n, run);
     if (!parted || !vote_any(!is_finite(a))) {
       add(0), add(1);
       continue;
@@ -352,7 +357,7 @@ __device__ inline void add_piece(Sums &chunk, const Queried<TYPE, steps_of(WHOLE
     for (int turn = 0; turn < QUERIES; turn++) {
       sync_warp();
       int limit = shuffle(turn % 2 ? own[1] : own[0], turn / 2);
-      mix<TYPE, WHOLE>(a, weights, values, place, max(limit, 1), c + n, bytes);
+      mix<TYPE, WHOLE>(a, weights, values, place, max(limit, 1), c + n, run);
       if (turn / 2 != int(threadIdx.x) % 4) continue;
       if (turn % 2) {
         add(1);
@@ -473,8 +478,7 @@ int launch_attention(Device *device, const Rows *y, const Rows *qkv, const Cache
 
 template <int TYPE>
 int launch_type(Device *device, const Rows *y, const Rows *qkv, const Cache *cache, const Batch *batch, const Partials *partials) {
-  bool whole = cache->dim == WIDTH || cache->dim == WIDTH / 2;
-  return (whole ? launch_attention<TYPE, true> : launch_attention<TYPE, false>)(device, y, qkv, cache, batch, partials);
+  return (is_whole(cache->dim) ? launch_attention<TYPE, true> : launch_attention<TYPE, false>)(device, y, qkv, cache, batch, partials);
 }
 
 }  // namespace

@@ -78,20 +78,43 @@ __device__ inline void piece_scales(uint2 (&scales)[TILES], const Side &side, si
   }
 }
 
+// A lane's columns of a key, from step `step` on as far as they are read at once: of two steps if they are bytes of a whole head.
+// `from` has those of the first step.
+template <int TYPE, bool WHOLE>
+struct Steps {
+  static constexpr int COUNT = WHOLE && TYPE == CACHE_Q8_0 ? 2 : 1;
+  Read<TYPE> of[COUNT];
+
+  __device__ inline void take(const uint8_t *from, int step, int left) {
+    if constexpr (COUNT == 2) {
+      uint4 v = *reinterpret_cast<const uint4 *>(from + step * EACH_OF_KEY);
+      of[0] = {{v.x, v.y}}, of[1] = {{v.z, v.w}};
+    } else {
+      of[0] = read<TYPE, WHOLE>(from + step * STEP * bytes_of(TYPE), left - step * STEP);
+    }
+  }
+};
+static_assert(STEP == CACHE_RUN, "a step is a run");
+
 // The scores of a piece from place `first` on, of the positions below `here`.
 template <int TYPE, bool WHOLE, int STEPS>
 __device__ inline void score(float (&s)[TILES][2], const Queried<TYPE, STEPS> &queries, const Side &keys, size_t first, int here) {
   constexpr int PARTS = parts_of(TYPE);
-  int lane = threadIdx.x % WARP, c = lane % 4 * 8;
-  const uint8_t *key[TILES];
+  using Keys = Steps<TYPE, WHOLE>;
+  int lane = threadIdx.x % WARP, c = lane % 4 * 8, at = WHOLE && TYPE == CACHE_Q8_0 ? in_lanes(c, keys.dim, EACH_OF_KEY) : c;
+  const uint8_t *from[TILES];
 #pragma unroll
-  for (int j = 0; j < TILES; j++) key[j] = entry<TYPE>(keys, first, c) + position(j, lane / 4, here) * stride<TYPE>(keys);
+  for (int j = 0; j < TILES; j++) from[j] = entry<TYPE>(keys, first, at) + position(j, lane / 4, here) * stride<TYPE>(keys);
   float d[TILES / 2][PARTS][PARTS][4] = {}, sum[TILES][2] = {};
+  Keys key[TILES];
   uint2 scales[TILES];
 #pragma unroll(WHOLE ? STEPS : 1)
   for (int step = 0; step < STEPS; step++) {
-    // Heads that are whole have an even number of steps, of which both are read at once.
-    if ((!WHOLE || step % 2 == 0) && step * STEP >= keys.dim) break;
+    if ((!WHOLE || step % 2 == 0) && step * STEP >= keys.dim) break;  // whole heads have an even number of steps
+#pragma unroll
+    for (int j = 0; j < TILES; j++) {
+      if (step % Keys::COUNT == 0) key[j].take(from[j], step, keys.dim - c);
+    }
     if (step % 4 == 0) piece_scales<TYPE, WHOLE>(scales, keys, first, here, step * STEP);
     uint4 query[PARTS];
 #pragma unroll
@@ -100,7 +123,7 @@ __device__ inline void score(float (&s)[TILES][2], const Queried<TYPE, STEPS> &q
     for (int j = 0; j < TILES / 2; j++) {
       uint32_t word[2][PARTS][4];
 #pragma unroll
-      for (int h = 0; h < 2; h++) halves<TYPE>(word[h], read<TYPE, WHOLE>(key[2 * j + h] + step * STEP * bytes_of(TYPE), keys.dim - step * STEP - c));
+      for (int h = 0; h < 2; h++) halves<TYPE>(word[h], key[2 * j + h].of[step % Keys::COUNT]);
 #pragma unroll
       for (int p = 0; p < PARTS; p++) {
         const uint32_t(&a)[4] = word[0][p], (&b)[4] = word[1][p];
@@ -204,26 +227,49 @@ __device__ inline const uint8_t *value(const Side &values, size_t first, int her
   return entry<TYPE>(values, first, c + lane / 4 * Columns<TYPE>::EACH) + position(j, lane % 4 * 2 + i, here) * stride<TYPE>(values);
 }
 
-// The bytes of a piece's values, of a run each, as far as the head has them; of other values there is room for few.
+// The bytes of a piece's values, of all runs of a whole head or of one of another; of other types' values there is room for few.
+template <bool WHOLE>
 struct Bytes {
-  uint32_t of[TILES][2];
+  uint32_t run[WHOLE ? WIDTH / CACHE_RUN : 1][TILES][2];
 
-  template <bool WHOLE>
+  // From column `c` on, which is 0 of a whole head.
   __device__ inline void take(const Side &values, size_t first, int here, int c) {
-    int left = values.dim - c - int(threadIdx.x) % WARP / 4 * Columns<CACHE_Q8_0>::EACH;
+    if (WHOLE && values.dim == WIDTH) {
+      read<4>(values, first, here, c);
+    } else {
+      read<WHOLE ? 2 : 1>(values, first, here, c);
+    }
+  }
+
+ private:
+  template <int RUNS>
+  __device__ inline void read(const Side &values, size_t first, int here, int c) {
+    int at = c + int(threadIdx.x) % WARP / 4 * EACH_OF_VALUE;
+    const uint8_t *from = entry<CACHE_Q8_0>(values, first, WHOLE ? in_lanes(at, RUNS * CACHE_RUN, EACH_OF_VALUE) : at);
 #pragma unroll
     for (int j = 0; j < TILES; j++) {
 #pragma unroll
-      for (int i = 0; i < 2; i++) of[j][i] = load_bytes<WHOLE>(value<CACHE_Q8_0>(values, first, here, c, j, i), left) ^ 0x80808080u;
+      for (int i = 0; i < 2; i++) {
+        const uint8_t *own = from + position(j, threadIdx.x % 4 * 2 + i, here) * stride<CACHE_Q8_0>(values);
+        if constexpr (RUNS == 1) {
+          run[0][j][i] = load_bytes(own, values.dim - at);
+        } else if constexpr (RUNS == 2) {
+          uint2 v = *reinterpret_cast<const uint2 *>(own);
+          run[0][j][i] = v.x, run[1][j][i] = v.y;
+        } else {
+          uint4 v = *reinterpret_cast<const uint4 *>(own);
+          run[0][j][i] = v.x, run[1][j][i] = v.y, run[2][j][i] = v.z, run[3][j][i] = v.w;
+        }
+      }
     }
   }
 };
 
 // The weighted values of a piece, of TOGETHER columns from `c` on: of the lane's columns t for its queries i. `bytes` are the
-// values' if they are.
+// values if they are.
 template <int TYPE, bool WHOLE>
 __device__ inline void mix(float (&sum)[Columns<TYPE>::EACH][2], const Weights<TYPE> &w, const Side &values, size_t first, int here,
-                           int c, const Bytes &bytes) {
+                           int c, const uint32_t (&bytes)[TILES][2]) {
   constexpr int EACH = Columns<TYPE>::EACH, PARTS = parts_of(TYPE), WEIGHTS = weight_parts_of(TYPE);
   int left = values.dim - c - int(threadIdx.x) % WARP / 4 * EACH;
   float d[EACH / 2][PARTS][WEIGHTS][4] = {};  // two of the lane's columns
@@ -233,7 +279,7 @@ __device__ inline void mix(float (&sum)[Columns<TYPE>::EACH][2], const Weights<T
 #pragma unroll
     for (int i = 0; i < 4; i++) {
       if constexpr (TYPE == CACHE_Q8_0) {
-        word[i][0][0] = bytes.of[2 * k + i / 2][i % 2];
+        word[i][0][0] = bytes[2 * k + i / 2][i % 2] ^ 0x80808080u;
       } else {
         halves<TYPE>(word[i], read<TYPE, WHOLE>(value<TYPE>(values, first, here, c, 2 * k + i / 2, i % 2), left));
       }
