@@ -384,6 +384,9 @@ __device__ inline void attend(Tile<TYPE, WHOLE> &s, float *y, const float *qkv, 
   for (int i = 0; i < 2; i++) {
     seen[i] = own + i < queries.count ? batch.positions[queries.first_row + (own + i) / queries.heads] + 1 : 0;
   }
+  // Of the lane's sums, and whether the head has it.
+  auto column = [=](int t) { return c0 + t / EACH * Columns<TYPE>::TOGETHER + lane / 4 * EACH + t % EACH; };
+  auto has = [=](int t) { return (WHOLE ? c0 + t / EACH * Columns<TYPE>::TOGETHER : column(t)) < dim; };
   int most = max(seen[0], seen[1]), table = batch.table_at[queries.first_row];
 #pragma unroll
   for (int m = 1; m < 4; m *= 2) most = max(most, shuffle_xor(most, m));
@@ -399,25 +402,31 @@ __device__ inline void attend(Tile<TYPE, WHOLE> &s, float *y, const float *qkv, 
 #pragma unroll
     for (int i = 0; i < 2; i++) {
       if (begin >= seen[i]) continue;
-      bool ends = end >= seen[i], done = ends || end % STRETCHED == 0;
+      bool done = end >= seen[i] || end % STRETCHED == 0;
       float &peak = s.peak[warp][i][0][lane], &sum = s.sum[warp][i][0][lane];
       float &peaks = s.peak[warp][i][1][lane], &sums = s.sum[warp][i][1][lane];
       Merge m = merge(begins ? chunk.peak[i] : peak, chunk.peak[i]);
       peak = m.peak, sum = begins ? chunk.sum[i] : merged(m, sum, chunk.sum[i]);
       Merge between = merge(first ? peak : peaks, peak);
       if (done) peaks = between.peak, sums = first ? sum : merged(between, sums, sum);
-      int c = c0 + lane / 4 * EACH;
-      float *to = y + queries.at(own + i, cache.q_heads, dim) + c;
+      float *to = y + queries.at(own + i, cache.q_heads, dim);
+      auto with = [&](int t) { return begins ? chunk.a[t][i] : merged(m, s.stretch[warp][i][t][lane], chunk.a[t][i]); };
+      if (!done) {
+#pragma unroll
+        for (int t = 0; t < WIDTH / 8; t++) s.stretch[warp][i][t][lane] = with(t);
+        continue;
+      }
 #pragma unroll
       for (int t = 0; t < WIDTH / 8; t++) {
-        float &kept = s.stretch[warp][i][t][lane];
-        float v = begins ? chunk.a[t][i] : merged(m, kept, chunk.a[t][i]);
-        int together = t / EACH * Columns<TYPE>::TOGETHER, column = together + t % EACH;
-        if (!done) kept = v;
-        if (!done || (WHOLE ? c0 + together : c + column) >= dim) continue;
-        if (!first) v = merged(between, to[column], v);
-        to[column] = ends ? v / sums : v;
+        if (has(t)) to[column(t)] = first ? with(t) : merged(between, to[column(t)], with(t));
       }
+    }
+  }
+  for (int i = 0; i < 2; i++) {
+    if (seen[i] == 0) continue;
+    float *to = y + queries.at(own + i, cache.q_heads, dim), all = s.sum[warp][i][1][lane];
+    for (int t = 0; t < WIDTH / 8; t++) {
+      if (has(t)) to[column(t)] /= all;
     }
   }
 }
