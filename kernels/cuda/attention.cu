@@ -280,7 +280,7 @@ decode_kernel(Rows y, float *partials, const float *qkv, Cache cache, Batch batc
 template <int TYPE, bool WHOLE>
 struct Tile {
   Queried<TYPE, steps_of(WHOLE)> queries[TILE_WARPS];
-  // Of each lane's two queries the stretch, and maxima and sums of the stretches before, whose values are in y.
+  // Of each lane's two queries the stretch, and maxima and sums of it and of those before, whose values are in y.
   float stretch[TILE_WARPS][2][WIDTH / 8][WARP];
   float peak[TILE_WARPS][2][2][WARP], sum[TILE_WARPS][2][2][WARP];
 };
