@@ -68,6 +68,11 @@ pub(super) trait Integers: Vector {
     unsafe fn dot(sum: Self::Shorts, codes: Self::Bytes, x: &[u8; 4]) -> Self::Shorts;
     /// `sum[lane] += Σ codes[4·lane + i] · x[i]`, and where [`NARROW`](Self::NARROW) 128 is taken off each code first.
     unsafe fn dot_wide(sum: Self::Ints, codes: Self::Bytes, x: &[u8; 4]) -> Self::Ints;
+    /// The same sums; what they were made from is read by then, and what follows is read later.
+    #[inline(always)]
+    unsafe fn settled(sum: Self::Shorts) -> Self::Shorts {
+        sum
+    }
     /// What sums begin with that [`widened`](Self::widened) adds to `sum`.
     unsafe fn shorts(sum: Self::Ints) -> Self::Shorts;
     /// The sums, added to those that they began with.

@@ -9,7 +9,6 @@ use crate::cpu::integers::{BYTES, Integers};
 use crate::cpu::quantized::{OFFSETS, RUN, Record, SUMS_OF_16, TILE, Unit, Wide};
 use crate::cpu::scales::Scales;
 use std::hint::black_box;
-use std::sync::atomic::{Ordering, compiler_fence};
 
 impl Add for Wide {
     #[inline(always)]
@@ -130,12 +129,16 @@ unsafe fn run<V: Integers, C: Codes, const R: usize, const PARTS: usize>(
     if PARTS > 0 {
         ask::<V, PARTS>(codes, ahead);
     }
-    // No load moves across it: an optimiser would take up many before they are used, and have no registers for them.
-    compiler_fence(Ordering::SeqCst);
     // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
     unsafe {
         let mut sums = [V::shorts(V::ints(0)); R];
-        unroll!(Q in [0 1 2 3 4 5 6 7] { sums = quad::<V, C, Wide, R>(sums, codes, x, run, Q) });
+        unroll!(Q in [0 1 2 3 4 5 6 7] {
+            sums = quad::<V, C, Wide, R>(sums, codes, x, run, Q);
+            // An optimiser would take up many numbers before they are used, and have no registers for them.
+            for r in 0..R {
+                sums[r] = V::settled(sums[r]);
+            }
+        });
         sums
     }
 }

@@ -3,6 +3,7 @@
 use super::{largest, totals};
 use crate::cpu::integers::{BYTES, Integers, MAGNITUDE, PAIRS, shorts_of_32_bits};
 use crate::cpu::vector::{Avx512, LANES, Vector};
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 // SAFETY of every block below: the caller knows that the processor has the instruction set (`Isa::run`), and
@@ -10,6 +11,15 @@ use std::arch::x86_64::*;
 
 /// The upper halves of all pairs.
 const UPPER: __mmask32 = 0xAAAA_AAAA;
+
+/// The same register, behind which no load is moved up, and before which what it holds is made.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn settled(mut register: __m512i) -> __m512i {
+    // SAFETY: it has no instruction.
+    unsafe { asm!("/* {} */", inout(zmm_reg) register, options(nostack, preserves_flags)) };
+    register
+}
 
 impl Integers for Avx512 {
     type Bytes = __m512i;
@@ -92,6 +102,12 @@ impl Integers for Avx512 {
     unsafe fn dot_wide(sum: Self::Ints, codes: Self::Bytes, x: &[u8; 4]) -> Self::Ints {
         // SAFETY: see above.
         unsafe { _mm512_dpbusd_epi32(sum, codes, _mm512_set1_epi32(i32::from_le_bytes(*x))) }
+    }
+
+    #[inline(always)]
+    unsafe fn settled(sum: Self::Shorts) -> Self::Shorts {
+        // SAFETY: see above.
+        unsafe { settled(sum) }
     }
 
     #[inline(always)]
