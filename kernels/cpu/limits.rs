@@ -101,8 +101,11 @@ impl Kernel for Sum<'_> {
     }
 }
 
-/// Products of a register in every round, whose sums do not wait for each other.
+/// Sums that do not wait for each other, to each of which every round adds a register's products.
 const CHAINS: usize = 12;
+
+/// Products that are added to a sum in one round of the loop.
+const ADDED: usize = 4;
 
 struct Products<'a> {
     rounds: usize,
@@ -124,13 +127,16 @@ impl Products<'_> {
     fn chains<V: Integers, const AT_ONCE: usize>(self) {
         // SAFETY: this is compiled into `Isa::run`'s function for `V`.
         unsafe {
-            let codes = V::bytes(&[1; BYTES]);
+            let codes = V::bytes(&std::hint::black_box([1; BYTES]));
             let mut sums = [V::shorts(V::ints(0)); AT_ONCE];
-            for _ in 0..self.rounds * (CHAINS / AT_ONCE) {
-                // Other inputs for each sum, as far as an optimiser knows: none is another's too.
-                let x = std::hint::black_box([[0, 1, 2, 3]; AT_ONCE]);
-                for (sum, x) in sums.iter_mut().zip(&x) {
-                    *sum = V::dot(*sum, codes, x);
+            let mut x = [[[0, 1, 2, 3]; AT_ONCE]; ADDED];
+            for _ in 0..self.rounds * (CHAINS / AT_ONCE) / ADDED {
+                // Other inputs each time, as far as an optimiser knows: no product is another's too.
+                std::hint::black_box(&mut x);
+                for x in &x {
+                    for (sum, x) in sums.iter_mut().zip(x) {
+                        *sum = V::settled(V::dot(*sum, codes, x));
+                    }
                 }
             }
             let mut all = [0.0; LANES];
