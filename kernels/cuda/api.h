@@ -82,7 +82,8 @@ typedef struct {
 } Matrix;
 
 // One layer's keys and values, [slots, kv heads, dim] each. Type 0: f32. 1: f16. 2: q8_0, int8 with an f16 scale
-// for each 32 columns of a head (the last run may be shorter), scales apart: [slots, kv heads, ⌈dim / 32⌉].
+// for each 32 columns of a head (the last run may be shorter), scales apart: [slots, kv heads, ⌈dim / 32⌉]. The columns of a q8_0
+// head of 64 or 128 lie as lanes read them, see cache.cuh.
 typedef struct {
   void *k, *v;
   uint16_t *k_scale, *v_scale;

@@ -25,7 +25,7 @@ constexpr __host__ __device__ int steps_of(bool whole) { return columns_of(whole
 
 // Blocks that a multiprocessor should hold: with more of them registers would spill.
 constexpr __host__ __device__ int resident(int type, bool whole, bool tiles) {
-  return whole && type != CACHE_F32 ? (tiles && type == CACHE_F16 ? 3 : 2) : tiles ? 2 : 1;
+  return 1 + tiles + (whole && type != CACHE_F32);
 }
 
 // The query heads of one key and value head that a block takes: all of its group, or equal parts of a larger one.
@@ -42,19 +42,21 @@ Group group_of(const Cache &cache, int most) {
 
 // ---- few rows
 
-// Of a block that decodes. Maxima and sums have two places, for one chunk after the other.
+// Four columns of one query's result, or eight, with maximum and sum.
 template <bool WHOLE>
+struct Result {
+  float a[columns_of(WHOLE) / WIDTH][4];
+  float peak, sum;
+};
+
+// Of a block that decodes. Maxima and sums have two places, for one chunk after the other.
+template <int TYPE, bool WHOLE>
 struct Decode {
-  Queried<steps_of(WHOLE)> queries;
+  Queried<TYPE, steps_of(WHOLE)> queries;
   float peak[2][PIECES][QUERIES], sum[2][PIECES][QUERIES];
   Merge merge[PIECES][QUERIES];           // of a piece with those before
   float mix[PIECES][QUERIES][WIDTH + 4];  // four more, so that a warp's lanes write to different banks
-};
-
-// Four columns of one query's result, with maximum and sum.
-struct Result {
-  float a[columns_of(false) / WIDTH][4];
-  float peak, sum;
+  Result<WHOLE> total[THREADS];           // of each warp's query, out of the registers' way
 };
 
 // Where a block leaves its results: `a` [heads, stride], maximum and sum behind each head's columns; or, if `alone`, y.
@@ -71,7 +73,7 @@ __device__ inline void round_head(const Rows &y, size_t row, int first, int c, i
 
 // The result of this warp's query, number warp of the block's, whose first head is `head`.
 template <bool WHOLE>
-__device__ inline void put_result(const Out &out, const Rows &y, int row, int head, const Result &total, int dim) {
+__device__ inline void put_result(const Out &out, const Rows &y, int row, int head, const Result<WHOLE> &total, int dim) {
   int query = threadIdx.x / WARP, lane = threadIdx.x % WARP;
   float *to = out.a + size_t(query) * out.stride;
 #pragma unroll
@@ -89,8 +91,8 @@ __device__ inline void put_result(const Out &out, const Rows &y, int row, int he
 }
 
 // What merges each of a chunk's pieces with those before it, by the block's first threads.
-template <bool WHOLE>
-__device__ inline void plan_merges(Decode<WHOLE> &s, int pieces, int turn) {
+template <int TYPE, bool WHOLE>
+__device__ inline void plan_merges(Decode<TYPE, WHOLE> &s, int pieces, int turn) {
   int piece = threadIdx.x / QUERIES, query = threadIdx.x % QUERIES;
   if (piece >= pieces) return;
   float before = s.peak[turn][0][query];
@@ -100,8 +102,8 @@ __device__ inline void plan_merges(Decode<WHOLE> &s, int pieces, int turn) {
 
 // Merges a chunk's pieces, and the chunk into those before it, for this warp's query and columns h · WIDTH + 4 · lane, if the head
 // has these.
-template <bool WHOLE>
-__device__ inline void merge_chunk(const Decode<WHOLE> &s, Result &total, int h, int pieces, int turn, bool begins, bool has) {
+template <int TYPE, bool WHOLE>
+__device__ inline void merge_chunk(const Decode<TYPE, WHOLE> &s, Result<WHOLE> &total, int h, int pieces, int turn, bool begins, bool has) {
   int query = threadIdx.x / WARP, lane = threadIdx.x % WARP;
   float a[4] = {}, sum = s.sum[turn][0][query], peak = s.peak[turn][0][query];
   for (int k = 0; k < pieces; k++) {
@@ -134,42 +136,48 @@ __device__ inline int results(const Batch &batch, int row, int positions) {
 
 // The `chunks` chunks of a row from `first` on, of which it sees `seen` positions, for `heads` queries that lie in shared memory.
 template <int TYPE, bool WHOLE>
-__device__ inline void decode_chunks(Decode<WHOLE> &s, Result &total, const Cache &cache, int kv_head, const int32_t *table,
+__device__ inline void decode_chunks(Decode<TYPE, WHOLE> &s, Result<WHOLE> &total, const Cache &cache, int kv_head, const int32_t *table,
                                      int first, int chunks, int seen, int heads) {
   int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
   Side keys = {cache.k, cache.k_scale, cache.dim, cache.kv_heads}, values = {cache.v, cache.v_scale, cache.dim, cache.kv_heads};
   for (int n = 0; n < chunks && first + n * ATTENTION_CHUNK < seen; n++) {
-    int begin = first + n * ATTENTION_CHUNK, at = begin + warp * BLOCK, here = min(seen - at, BLOCK), turn = n % 2;
+    int begin = first + n * ATTENTION_CHUNK, at = begin + warp * BLOCK, here = min(seen - at, BLOCK), turn = n % 2, all[2] = {here, here};
     int pieces = min(ceil_div(seen - begin, BLOCK), PIECES);
     size_t place = 0;
-    float w[TILES][2], peak, sum;
+    float w[TILES][2];
     if (here > 0) {
+      float peak[2], sum[2];
       place = size_t(table[at / BLOCK]) * BLOCK * cache.kv_heads + kv_head;
       score<TYPE, WHOLE>(w, s.queries, keys, place, here);
-      weigh(w, here, peak, sum);
-      if (lane % 4 == 0) s.peak[turn][warp][lane / 4] = peak, s.sum[turn][warp][lane / 4] = sum;
+      weigh<TYPE>(w, all, peak, sum);
+#pragma unroll
+      for (int i = 0; i < 2; i++) {
+        if (lane < 4) s.peak[turn][warp][2 * lane + i] = peak[i], s.sum[turn][warp][2 * lane + i] = sum[i];
+      }
     }
 #pragma unroll
     for (int h = 0; h < columns_of(WHOLE) / WIDTH; h++) {
       sync_block();
       if (h == 0) plan_merges(s, pieces, turn);
-      uint2 scales[TILES][2];
+      uint2 scales[TILES];
       if (here > 0) piece_scales<TYPE, WHOLE>(scales, values, place, here, h * WIDTH);
-      Weights weights;
-      Bytes bytes;
+      Weights<TYPE> weights;
+      Bytes<WHOLE> bytes;
 #pragma unroll
       for (int c = 0; c < WIDTH; c += Columns<TYPE>::TOGETHER) {
         if (here <= 0 || h * WIDTH + c >= cache.dim) continue;
         constexpr int EACH = Columns<TYPE>::EACH;
-        if (TYPE == CACHE_Q8_0) bytes.take<WHOLE>(values, place, here, h * WIDTH + c);
-        if (c == 0 || TYPE == CACHE_Q8_0) weights.take<TYPE>(w, scales, c / CACHE_RUN, here);
+        if (TYPE == CACHE_Q8_0 && (!WHOLE || c == 0)) bytes.take(values, place, here, h * WIDTH + c);
+        if (c == 0 || TYPE == CACHE_Q8_0) weights.take(w, scales, c / CACHE_RUN, all);
         float a[EACH][2];
-        mix<TYPE, WHOLE>(a, weights, values, place, here, h * WIDTH + c, bytes);
-        float *to = &s.mix[warp][lane / 4][c + lane % 4 * 2 * EACH];
+        mix<TYPE, WHOLE>(a, weights, values, place, here, h * WIDTH + c, bytes.run[WHOLE ? c / CACHE_RUN : 0]);
 #pragma unroll
-        for (int t = 0; t < 2 * EACH; t += 4) {
-          float4 v = make_float4(a[t % EACH][t / EACH], a[t % EACH + 1][t / EACH], a[t % EACH + 2][t / EACH], a[t % EACH + 3][t / EACH]);
-          *reinterpret_cast<float4 *>(to + t) = v;
+        for (int i = 0; i < 2; i++) {
+          float *to = &s.mix[warp][lane % 4 * 2 + i][c + lane / 4 * EACH];
+#pragma unroll
+          for (int t = 0; t < EACH; t += 4) {
+            *reinterpret_cast<float4 *>(to + t) = make_float4(a[t][i], a[t + 1][i], a[t + 2][i], a[t + 3][i]);
+          }
         }
       }
       sync_block();
@@ -182,18 +190,16 @@ __device__ inline void decode_chunks(Decode<WHOLE> &s, Result &total, const Cach
 template <int TYPE, bool WHOLE>
 __device__ inline void decode(const Rows &y, float *partials, const float *qkv, const Cache &cache, const Batch &batch, const Group &group,
                               int chunks) {
-  Decode<WHOLE> &s = shared<Decode<WHOLE>>();
+  Decode<TYPE, WHOLE> &s = shared<Decode<TYPE, WHOLE>>();
   int row = blockIdx.x, dim = cache.dim, warp = threadIdx.x / WARP, first = blockIdx.z * chunks * ATTENTION_CHUNK;
   int kv_head = blockIdx.y / group.parts, part = blockIdx.y % group.parts;
   int heads = min(group.heads, group.size - part * group.heads), head = kv_head * group.size + part * group.heads;
   int table = batch.table_at[row], seen = batch.positions[row] + 1;
-  size_t at = (size_t(row) * cache.q_heads + head) * dim, place = size_t(row) * gridDim.z + blockIdx.z;
-  Out out = {y.x + at, dim, results(batch, row, chunks * ATTENTION_CHUNK) <= 1};
-  if (!out.alone) out = {partials + (place * cache.q_heads + head) * (dim + 2), dim + 2, false};
-  Result total = {};
+  Result<WHOLE> &total = s.total[threadIdx.x];
+  auto own = [&] { return Out{y.x + (size_t(row) * cache.q_heads + head) * dim, dim, true}; };
   if (table < 0) {
-    total.sum = 1.0f;  // padding: 0 of nothing
-    if (blockIdx.z == 0 && warp < heads) put_result<WHOLE>(Out{y.x + at, dim, true}, y, row, head, total, dim);
+    total = {{}, 0.0f, 1.0f};  // padding: 0 of nothing
+    if (blockIdx.z == 0 && warp < heads) put_result<WHOLE>(own(), y, row, head, total, dim);
     return;
   }
   if (first >= seen) return;
@@ -204,7 +210,11 @@ __device__ inline void decode(const Rows &y, float *partials, const float *qkv, 
   }
   sync_block();
   decode_chunks<TYPE, WHOLE>(s, total, cache, kv_head, batch.tables + table, first, chunks, seen, heads);
-  if (warp < heads) put_result<WHOLE>(out, y, row, head, total, dim);
+  if (warp >= heads) return;
+  size_t place = size_t(row) * gridDim.z + blockIdx.z;
+  Out out = {partials + (place * cache.q_heads + head) * (dim + 2), dim + 2, false};
+  if (results(batch, row, chunks * ATTENTION_CHUNK) <= 1) out = own();
+  put_result<WHOLE>(out, y, row, head, total, dim);
 }
 
 // Four columns of what a chunk, a stretch or a context comes to.
@@ -267,16 +277,17 @@ decode_kernel(Rows y, float *partials, const float *qkv, Cache cache, Batch batc
 
 // ---- many rows
 
-template <bool WHOLE>
-struct Tile {
-  Queried<steps_of(WHOLE)> queries[TILE_WARPS];
-  float stretch[TILE_WARPS][WIDTH / 8][2][WARP];
+struct Total {
+  float peak, sum;
 };
 
-// Sums of WIDTH columns of a lane's query, as tensor cores lay them out, with maximum and sum.
-struct Sums {
-  float a[WIDTH / 8][2];
-  float peak, sum;
+template <int TYPE, bool WHOLE>
+struct Tile {
+  Queried<TYPE, steps_of(WHOLE)> queries[TILE_WARPS];
+  // Of each lane's two queries the stretch, and maxima and sums of the chunk, of the stretch and of those before, whose values
+  // are in y.
+  float stretch[TILE_WARPS][2][WIDTH / 8][WARP];
+  Total total[TILE_WARPS][3][2][WARP];
 };
 
 template <int N>
@@ -288,110 +299,134 @@ __device__ inline bool is_finite(const float (&a)[N][2]) {
 }
 
 // A run of rows of one sequence, and the heads of one key and value head that they attend with. Query j is row
-// j / heads, head j % heads.
+// first_row + j / heads, head first_head + j % heads.
 struct Queries {
-  int first_row, count, heads;
+  int first_row, first_head, heads, count;
   int kv_head;
+
+  // Where it lies in rows of `all` heads of `dim` columns.
+  __device__ inline size_t at(int j, int all, int dim) const {
+    return (size_t(first_row + j / heads) * all + first_head + j % heads) * dim;
+  }
 };
 
-// Adds the piece at position `at` to `chunk`, for the columns from `c` on. The lane's query sees `seen` positions, the warp's
-// queries up to `most`.
+// Adds the piece at position `at` to the chunk's sums `a` of the lane's two queries and the columns from `c` on, as `mix` has
+// them, and to `total`. The lane's queries see `seen` positions, the warp's up to `most`.
 template <int TYPE, bool WHOLE>
-__device__ inline void add_piece(Sums &chunk, const Queried<steps_of(WHOLE)> &queries, const Cache &cache, int kv_head, int block, int at,
-                                 int seen, int most, int c) {
+__device__ inline void add_piece(float (&sums)[WIDTH / 8][2], Total (*total)[WARP], const Queried<TYPE, steps_of(WHOLE)> &queries, const Cache &cache, int kv_head, int block,
+                                 int at, const int (&seen)[2], int most, int c) {
   constexpr int EACH = Columns<TYPE>::EACH;
   Side keys = {cache.k, cache.k_scale, cache.dim, cache.kv_heads}, values = {cache.v, cache.v_scale, cache.dim, cache.kv_heads};
   size_t place = size_t(block) * BLOCK * cache.kv_heads + kv_head;
-  int here = min(most - at, BLOCK), own = min(seen - at, BLOCK);
-  bool begins = at % ATTENTION_CHUNK == 0;
-  float w[TILES][2], peak, sum;
+  int here = min(most - at, BLOCK), own[2] = {min(seen[0] - at, BLOCK), min(seen[1] - at, BLOCK)};
+  float w[TILES][2], peak[2], sum[2];
+  Merge m[2];
   sync_warp();  // lanes part where their queries see different positions
   score<TYPE, WHOLE>(w, queries, keys, place, here);
-  weigh(w, own, peak, sum);
-  Merge m = merge(begins ? peak : chunk.peak, peak);
-  if (own > 0) chunk.peak = m.peak, chunk.sum = begins ? sum : merged(m, chunk.sum, sum);
-  bool parted = TYPE != CACHE_Q8_0 && vote_any(own < here);
-  uint2 scales[TILES][2];
+  weigh<TYPE>(w, own, peak, sum);
+#pragma unroll
+  for (int i = 0; i < 2; i++) {
+    Total &of = total[i][threadIdx.x % WARP];
+    m[i] = merge(of.peak, peak[i]);
+    if (own[i] > 0) of = {m[i].peak, merged(m[i], of.sum, sum[i])};
+  }
+  bool parted = TYPE != CACHE_Q8_0 && vote_any(min(own[0], own[1]) < here);
+  uint2 scales[TILES];
   piece_scales<TYPE, WHOLE>(scales, values, place, here, c);
-  Weights weights;
-  Bytes bytes;
+  Weights<TYPE> weights;
+  Bytes<WHOLE> bytes;
 #pragma unroll
   for (int n = 0; n < WIDTH; n += Columns<TYPE>::TOGETHER) {
     if (c + n >= cache.dim) continue;
-    if (n == 0 || TYPE == CACHE_Q8_0) weights.take<TYPE>(w, scales, n / CACHE_RUN, own);
-    if (TYPE == CACHE_Q8_0) bytes.take<WHOLE>(values, place, here, c + n);
-    // All queries at once; or, if a value that not all of them see is no number, one after the other with what it sees.
-    int limit = here;
+    if (n == 0 || TYPE == CACHE_Q8_0) weights.take(w, scales, n / CACHE_RUN, own);
+    if (TYPE == CACHE_Q8_0 && (!WHOLE || n == 0)) bytes.take(values, place, here, c + n);
+    const auto &run = bytes.run[WHOLE ? n / CACHE_RUN : 0];
+    float a[EACH][2];
+    auto add = [&](int i) {
+      if (own[i] <= 0) return;
+#pragma unroll
+      for (int t = 0; t < EACH; t++) sums[n / 8 + t][i] = merged(m[i], sums[n / 8 + t][i], a[t][i]);
+    };
+    mix<TYPE, WHOLE>(a, weights, values, place, here, c + n, run);
+    if (!parted || !vote_any(!is_finite(a))) {
+      add(0), add(1);
+      continue;
+    }
+    // A value that not all queries see is no number: one after the other with what it sees.
 #pragma unroll 1
-    for (int turn = -1; turn < QUERIES; turn++) {
-      if (turn >= 0) limit = max(shuffle(own, 4 * turn), 1);
-      float a[EACH][2];
+    for (int turn = 0; turn < QUERIES; turn++) {
       sync_warp();
-      mix<TYPE, WHOLE>(a, weights, values, place, limit, c + n, bytes);
-      if (parted && turn < 0 && vote_any(!is_finite(a))) continue;
-      if (own > 0 && (turn < 0 || turn == int(threadIdx.x) % WARP / 4)) {
-#pragma unroll
-        for (int t = 0; t < EACH; t++) {
-#pragma unroll
-          for (int i = 0; i < 2; i++) {
-            float &to = chunk.a[n / 8 + t][i];
-            to = begins ? a[t][i] : merged(m, to, a[t][i]);
-          }
-        }
+      int limit = shuffle(turn % 2 ? own[1] : own[0], turn / 2);
+      mix<TYPE, WHOLE>(a, weights, values, place, max(limit, 1), c + n, run);
+      if (turn / 2 != int(threadIdx.x) % 4) continue;
+      if (turn % 2) {
+        add(1);
+      } else {
+        add(0);
       }
-      if (turn < 0) break;
     }
   }
 }
 
-// Attention of this warp's queries, piece by piece, for WIDTH columns from `c0` on. y and q begin at the block's first head of the
-// first row.
+// Attention of this warp's queries, piece by piece, for WIDTH columns from `c0` on.
 template <int TYPE, bool WHOLE>
-__device__ inline void attend(Tile<WHOLE> &s, float *y, const float *q, const Cache &cache, const Queries &queries,
+__device__ inline void attend(Tile<TYPE, WHOLE> &s, float *y, const float *qkv, const Cache &cache, const Queries &queries,
                               const Batch &batch, int c0) {
   constexpr int EACH = Columns<TYPE>::EACH;
-  int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, dim = cache.dim, query = warp * QUERIES + lane / 4;
+  int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, dim = cache.dim, own = warp * QUERIES + lane % 4 * 2;
   if (warp * QUERIES >= queries.count) return;
-  int row = query / queries.heads, head = query % queries.heads, seen = 0;
-  const float *from = nullptr;
-  if (query < queries.count) {
-    seen = batch.positions[queries.first_row + row] + 1;
-    from = q + (size_t(row) * (cache.q_heads + 2 * cache.kv_heads) + head) * dim;
-  }
-  float *to = y + (size_t(row) * cache.q_heads + head) * dim;
+  int query = warp * QUERIES + lane / 4;
+  const float *from = query < queries.count ? qkv + queries.at(query, cache.q_heads + 2 * cache.kv_heads, dim) : nullptr;
   for (int step = 0; step < ceil_div(dim, STEP); step++) put_query(s.queries[warp], from, step, lane, dim);
   sync_warp();
-  int most = seen;
+  int seen[2];
 #pragma unroll
-  for (int m = 4; m < WARP; m *= 2) most = max(most, shuffle_xor(most, m));
-  const int32_t *table = batch.tables + batch.table_at[queries.first_row];
-  Sums chunk = {};
-  // Maxima and sums of the stretch, and of those before, whose values are in y.
-  float peak = 0.0f, sum = 0.0f, peaks = 0.0f, sums = 0.0f;
+  for (int i = 0; i < 2; i++) {
+    seen[i] = own + i < queries.count ? batch.positions[queries.first_row + (own + i) / queries.heads] + 1 : 0;
+  }
+  // Of the lane's sums, and whether the head has it.
+  auto column = [=](int t) { return c0 + t / EACH * Columns<TYPE>::TOGETHER + lane / 4 * EACH + t % EACH; };
+  auto has = [=](int t) { return (WHOLE ? c0 + t / EACH * Columns<TYPE>::TOGETHER : column(t)) < dim; };
+  int most = max(seen[0], seen[1]), table = batch.table_at[queries.first_row];
+#pragma unroll
+  for (int m = 1; m < 4; m *= 2) most = max(most, shuffle_xor(most, m));
   for (int begin = 0; begin < most; begin += ATTENTION_CHUNK) {
+    constexpr float NONE = -3.40282347e38f;
+    float chunk[WIDTH / 8][2] = {};
+    s.total[warp][0][0][lane] = s.total[warp][0][1][lane] = {NONE, 0.0f};  // to which a piece is added as if it were the first
 #pragma unroll 1
     for (int at = begin; at < min(begin + ATTENTION_CHUNK, most); at += BLOCK) {
-      add_piece<TYPE, WHOLE>(chunk, s.queries[warp], cache, queries.kv_head, table[at / BLOCK], at, seen, most, c0);
+      add_piece<TYPE, WHOLE>(chunk, s.total[warp][0], s.queries[warp], cache, queries.kv_head, batch.tables[table + at / BLOCK], at, seen, most, c0);
     }
-    if (begin >= seen) continue;
     int end = begin + ATTENTION_CHUNK;
-    bool begins = begin % STRETCHED == 0, first = begin < STRETCHED, ends = end >= seen, done = ends || end % STRETCHED == 0;
-    Merge m = merge(begins ? chunk.peak : peak, chunk.peak);
-    peak = m.peak, sum = begins ? chunk.sum : merged(m, sum, chunk.sum);
-    Merge between = merge(first ? peak : peaks, peak);
-    if (done) peaks = between.peak, sums = first ? sum : merged(between, sums, sum);
+    bool begins = begin % STRETCHED == 0, first = begin < STRETCHED;
 #pragma unroll
-    for (int t = 0; t < WIDTH / 8; t++) {
+    for (int i = 0; i < 2; i++) {
+      if (begin >= seen[i]) continue;
+      bool done = end >= seen[i] || end % STRETCHED == 0;
+      Total last = s.total[warp][0][i][lane], &stretch = s.total[warp][1][i][lane], &before = s.total[warp][2][i][lane];
+      Merge m = merge(begins ? last.peak : stretch.peak, last.peak);
+      stretch = {m.peak, begins ? last.sum : merged(m, stretch.sum, last.sum)};
+      Merge between = merge(first ? m.peak : before.peak, m.peak);
+      if (done) before = {between.peak, first ? stretch.sum : merged(between, before.sum, stretch.sum)};
+      float *to = y + queries.at(own + i, cache.q_heads, dim);
+      auto with = [&](int t) { return begins ? chunk[t][i] : merged(m, s.stretch[warp][i][t][lane], chunk[t][i]); };
+      if (!done) {
 #pragma unroll
-      for (int i = 0; i < 2; i++) {
-        float &kept = s.stretch[warp][t][i][lane];
-        float v = begins ? chunk.a[t][i] : merged(m, kept, chunk.a[t][i]);
-        int column = c0 + t / EACH * Columns<TYPE>::TOGETHER + lane % 4 * 2 * EACH + i * EACH + t % EACH;
-        if (!done) kept = v;
-        if (!done || column >= dim) continue;
-        if (!first) v = merged(between, to[column], v);
-        to[column] = ends ? v / sums : v;
+        for (int t = 0; t < WIDTH / 8; t++) s.stretch[warp][i][t][lane] = with(t);
+        continue;
       }
+#pragma unroll
+      for (int t = 0; t < WIDTH / 8; t++) {
+        if (has(t)) to[column(t)] = first ? with(t) : merged(between, to[column(t)], with(t));
+      }
+    }
+  }
+  for (int i = 0; i < 2; i++) {
+    if (seen[i] == 0) continue;
+    float *to = y + queries.at(own + i, cache.q_heads, dim), all = s.total[warp][2][i][lane].sum;
+    for (int t = 0; t < WIDTH / 8; t++) {
+      if (has(t)) to[column(t)] /= all;
     }
   }
 }
@@ -403,7 +438,7 @@ template <int TYPE, bool WHOLE>
 __global__ void __launch_bounds__(TILE_WARPS *WARP, resident(TYPE, WHOLE, true))
 tile_kernel(float *y, const float *qkv, Cache cache, Batch batch, Group group, int rows, int all) {
   follow();
-  Tile<WHOLE> &s = shared<Tile<WHOLE>>();
+  Tile<TYPE, WHOLE> &s = shared<Tile<TYPE, WHOLE>>();
   // The last rows of a prompt see most: they come first, so that none is waited for at the end.
   int begin = (gridDim.x - 1 - blockIdx.x) * rows, end = min(begin + rows, all);
   int kv_head = blockIdx.y / group.parts, part = blockIdx.y % group.parts;
@@ -411,17 +446,16 @@ tile_kernel(float *y, const float *qkv, Cache cache, Batch batch, Group group, i
   for (int row = begin, next; row < end; row = next) {
     int table = batch.table_at[row];
     for (next = row; next < end && batch.table_at[next] == table;) next++;
-    float *to = y + (size_t(row) * cache.q_heads + head) * cache.dim;
     if (table < 0) {
+      float *to = y + (size_t(row) * cache.q_heads + head) * cache.dim;
       int cols = heads * cache.dim;
       for (int i = threadIdx.x; blockIdx.z == 0 && i < (next - row) * cols; i += TILE_WARPS * WARP) {
         to[size_t(i / cols) * cache.q_heads * cache.dim + i % cols] = 0.0f;
       }
       continue;
     }
-    const float *q = qkv + (size_t(row) * (cache.q_heads + 2 * cache.kv_heads) + head) * cache.dim;
-    Queries queries = {row, (next - row) * heads, heads, kv_head};
-    attend<TYPE, WHOLE>(s, to, q, cache, queries, batch, blockIdx.z * WIDTH);
+    Queries queries = {row, head, heads, (next - row) * heads, kv_head};
+    attend<TYPE, WHOLE>(s, y, qkv, cache, queries, batch, blockIdx.z * WIDTH);
     sync_warp();
   }
 }
@@ -439,22 +473,21 @@ int launch_attention(Device *device, const Rows *y, const Rows *qkv, const Cache
     if (!rounds(to) || dim % to.shared) to.q = nullptr;
     dim3 grid(rows, cache->kv_heads * few.parts, places);
     Tail tail = tail_of(device, places > 1 ? MERGING_BLOCKS : 0);
-    failed = launch(device, "attention", decode_kernel<TYPE, WHOLE>, grid, THREADS, sizeof(Decode<WHOLE>), to, partials->data,
+    failed = launch(device, "attention", decode_kernel<TYPE, WHOLE>, grid, THREADS, sizeof(Decode<TYPE, WHOLE>), to, partials->data,
                     qkv->x, *cache, *batch, few, chunks, tail);
     return failed || to.q == y->q ? failed : quantize(device, y);
   }
   Group many = group_of(*cache, TILE);
   int together = TILE / many.heads;
   dim3 grid(ceil_div(rows, together), cache->kv_heads * many.parts, ceil_div(dim, WIDTH));
-  failed = launch(device, "attention of tiles", tile_kernel<TYPE, WHOLE>, grid, TILE_WARPS * WARP, sizeof(Tile<WHOLE>), y->x, qkv->x,
+  failed = launch(device, "attention of tiles", tile_kernel<TYPE, WHOLE>, grid, TILE_WARPS * WARP, sizeof(Tile<TYPE, WHOLE>), y->x, qkv->x,
                   *cache, *batch, many, together, rows);
   return failed || !y->q ? failed : quantize(device, y);
 }
 
 template <int TYPE>
 int launch_type(Device *device, const Rows *y, const Rows *qkv, const Cache *cache, const Batch *batch, const Partials *partials) {
-  bool whole = cache->dim == WIDTH || cache->dim == WIDTH / 2;
-  return (whole ? launch_attention<TYPE, true> : launch_attention<TYPE, false>)(device, y, qkv, cache, batch, partials);
+  return (is_whole(cache->dim) ? launch_attention<TYPE, true> : launch_attention<TYPE, false>)(device, y, qkv, cache, batch, partials);
 }
 
 }  // namespace

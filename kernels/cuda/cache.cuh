@@ -12,6 +12,17 @@ enum { CACHE_F32, CACHE_F16, CACHE_Q8_0, CACHE_TYPES };
 // Columns of a head that share a scale in CACHE_Q8_0.
 constexpr int CACHE_RUN = 32;
 
+// Heads of 64 columns or 128. Their entries of eight bits lie as lanes read them, 16 bytes at once (8 of a value of 64): of each run
+// one lane of four has eight columns of a key, one of eight has four of a value, and one lane's of all runs lie side by side.
+constexpr __host__ __device__ bool is_whole(int dim) { return dim == 64 || dim == 128; }
+constexpr int EACH_OF_KEY = 8, EACH_OF_VALUE = 4;
+
+// Where column `c` of a whole head lies, if a lane has `each` of a run.
+constexpr __device__ int in_lanes(int c, int dim, int each) {
+  int run = c / CACHE_RUN, of = c % CACHE_RUN;
+  return of / each * (dim * each / CACHE_RUN) + run * each + of % each;
+}
+
 // The keys, or the values. Place slot · kv heads + head has `dim` entries and ⌈dim / CACHE_RUN⌉ scales.
 struct Side {
   const void *entries;
@@ -40,27 +51,27 @@ constexpr __host__ __device__ int parts_of(int type) { return type == CACHE_F32 
 // Two numbers in two words.
 __device__ inline void split(float x, float y, uint32_t &high, uint32_t &rest) {
   high = pack_halves(x, y);
-  rest = pack_halves((x - half_to_float(uint16_t(high))) * REST, (y - half_to_float(uint16_t(high >> 16))) * REST);
+  rest = pack_halves((x - low_half(high)) * REST, (y - high_half(high)) * REST);
 }
+
+// What sums of halves and of rests come to.
+__device__ inline float joined(float high, float rest) { return fmaf(rest, 1.0f / REST, high); }
 
 // The first two, or the last two, of four integers with 128 added, as halves: a byte behind 0x64 is 1024 and the byte.
 __device__ inline uint32_t integers(uint32_t word, bool last) {
   return add_halves(permute(word, 0x64646464u, last ? 0x4342 : 0x4140), 0xe480e480u);
 }
 
-// Eight columns of a head as they lie there; 0 where fewer are `left`. `WHOLE`: heads are 64 columns or 128, and all loads 16
-// bytes, 8 where entries are bytes.
+// Eight columns of a head; 0 where fewer are `left`. `WHOLE`: heads are, and all loads 16 bytes.
 template <int TYPE>
 struct Read {
   uint32_t word[2 * bytes_of(TYPE)];
 };
 template <int TYPE, bool WHOLE>
 __device__ inline Read<TYPE> read(const uint8_t *from, int left) {
+  static_assert(!WHOLE || TYPE != CACHE_Q8_0, "lanes read more than eight columns of whole heads");
   Read<TYPE> to = {};
-  if constexpr (WHOLE && TYPE == CACHE_Q8_0) {
-    uint2 v = *reinterpret_cast<const uint2 *>(from);
-    to.word[0] = v.x, to.word[1] = v.y;
-  } else if constexpr (WHOLE) {
+  if constexpr (WHOLE) {
 #pragma unroll
     for (int i = 0; i < 2 * bytes_of(TYPE); i += 4) {
       uint4 v = *reinterpret_cast<const uint4 *>(from + 4 * i);
@@ -94,9 +105,7 @@ __device__ inline void halves(uint32_t (&word)[parts_of(TYPE)][4], const Read<TY
 }
 
 // Four entries of eight bits; 0 where fewer are left.
-template <bool WHOLE>
 __device__ inline uint32_t load_bytes(const uint8_t *from, int left) {
-  if (WHOLE) return *reinterpret_cast<const uint32_t *>(from);
   uint32_t word = 0;
 #pragma unroll
   for (int i = 0; i < 4; i++) word |= i < left ? uint32_t(from[i]) << 8 * i : 0;

@@ -86,9 +86,6 @@ __device__ inline void share(const uint8_t *plane, uint32_t unit, int t, uint32_
   words<N>(plane, before(unit * 4 + t, 4 * N), to);
 }
 
-__device__ inline float low_half(uint32_t both) { return half_to_float(uint16_t(both)); }
-__device__ inline float high_half(uint32_t both) { return half_to_float(uint16_t(both >> 16)); }
-
 // Each of four bytes below 128 less OFFSET: the top bits keep one byte's borrow from the next.
 template <int OFFSET>
 __device__ inline int less(uint32_t bytes) {

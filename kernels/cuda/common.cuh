@@ -7,6 +7,7 @@
 //   sync_block() sync_warp()              barriers of the block's threads, of the warp's lanes
 //   shuffle(v, lane) shuffle_xor(v, mask) v of another lane of the warp; all 32 lanes take part
 //   vote_any(p)                           whether p is true in any lane
+//   transpose_halves(word)                of the warp's 8 × 8 halves, of which lane 4 · r + c has those of row r and columns 2c, 2c + 1
 //   permute(a, b, selector)               byte i is byte (selector >> 4i & 7) of the eight of a and b
 //   signed_byte(word, i)                  byte i of the word, as a number
 //   dot4(a, b, c)                         c + Σ a.i8[j] · b.i8[j], j < 4
@@ -54,6 +55,10 @@ constexpr int RUN = 32, UNIT = 128, UNIT_RUNS = UNIT / RUN;
 
 constexpr __host__ __device__ int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
+// Two halves of a word.
+__device__ inline float low_half(uint32_t both) { return half_to_float(uint16_t(both)); }
+__device__ inline float high_half(uint32_t both) { return half_to_float(uint16_t(both >> 16)); }
+
 // What a kernel begins with.
 __device__ inline void follow() {
   allow_next();
@@ -70,6 +75,17 @@ __device__ inline float warp_sum(float v) {
 __device__ inline float warp_max(float v) {
 #pragma unroll
   for (int m = WARP / 2; m > 0; m /= 2) v = fmaxf(v, shuffle_xor(v, m));
+  return v;
+}
+
+// Σ over the lanes up to one's own.
+__device__ inline int warp_sum_upto(int v) {
+  int lane = threadIdx.x % WARP;
+#pragma unroll
+  for (int d = 1; d < WARP; d *= 2) {
+    int before = shuffle(v, max(lane - d, 0));
+    if (lane >= d) v += before;
+  }
   return v;
 }
 

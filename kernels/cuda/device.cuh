@@ -23,6 +23,12 @@ __device__ inline T shuffle_xor(T v, int mask) {
 }
 __device__ inline bool vote_any(bool p) { return __any_sync(0xffffffffu, p); }
 
+__device__ inline uint32_t transpose_halves(uint32_t word) {
+  uint32_t to;
+  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(to) : "r"(word));
+  return to;
+}
+
 __device__ inline int dot4(int a, int b, int c) { return __dp4a(a, b, c); }
 __device__ inline uint32_t permute(uint32_t a, uint32_t b, uint32_t selector) { return __byte_perm(a, b, selector); }
 

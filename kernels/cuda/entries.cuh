@@ -38,13 +38,8 @@ __device__ inline Spot spot_of(const Product &p, int parts) {
   }
   for (int from = 0; from < p.experts; from += WARP) {
     int expert = min(from + lane, p.experts - 1), begin = p.start[expert], end = p.start[expert + 1];
-    int tiles = from + lane < p.experts ? ceil_div(end - begin, TILE) : 0, upto = tiles * parts;
-#pragma unroll
-    for (int d = 1; d < WARP; d *= 2) {
-      int before = shuffle(upto, max(lane - d, 0));
-      if (lane >= d) upto += before;
-    }
-    int all = shuffle(upto, WARP - 1);
+    int tiles = from + lane < p.experts ? ceil_div(end - begin, TILE) : 0;
+    int upto = warp_sum_upto(tiles * parts), all = shuffle(upto, WARP - 1);
     if (block >= all) {
       block -= all;
       continue;

@@ -37,12 +37,7 @@ __global__ void __launch_bounds__(SORT_WARPS *WARP) sort_kernel(Routes to, int e
   for (int first = 0; first < entries; first += SORT_WARPS * WARP * EACH, round ^= 1) {
     int from = first + threadIdx.x * EACH, count = 0;
     for (int i = from; i < min(from + EACH, entries); i++) count += to.expert[i] == expert;
-    int upto = count;  // of this lane and those before it
-#pragma unroll
-    for (int d = 1; d < WARP; d *= 2) {
-      int before = shuffle(upto, max(lane - d, 0));
-      if (lane >= d) upto += before;
-    }
+    int upto = warp_sum_upto(count);
     if (lane == WARP - 1) s.own[round][warp] = upto;
     sync_block();
     int at = begin + upto - count;

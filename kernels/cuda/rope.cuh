@@ -47,8 +47,9 @@ __device__ inline int8_t quantize_entry(float x, float scale) {
   return int8_t(as_bits(fminf(fmaxf(n, -127.0f), 127.0f) + ROUND) & 0xff);
 }
 
-// Keeps one head of one position. All lanes of the warp take part: a lane one column of each run.
-__device__ inline void keep(void *entries, uint16_t *scales, int type, size_t place, int dim, const float *from) {
+// Keeps one head of one position, of which a lane that reads it has `each` columns of a run. All lanes of the warp take part: a
+// lane one column of each run.
+__device__ inline void keep(void *entries, uint16_t *scales, int type, size_t place, int dim, const float *from, int each) {
   int lane = threadIdx.x % WARP;
   for (int run = 0; run < ceil_div(dim, CACHE_RUN); run++) {
     int c = run * CACHE_RUN + lane;
@@ -64,6 +65,7 @@ __device__ inline void keep(void *entries, uint16_t *scales, int type, size_t pl
       bool odd = vote_any(v != v);
       float largest = warp_max(fabsf(v));
       uint16_t scale = float_to_half(odd ? as_float(0x7fc00000u) : largest / 127.0f);
+      if (is_whole(dim)) at = place * dim + in_lanes(c, dim, each);
       if (inside) static_cast<int8_t *>(entries)[at] = quantize_entry(v, half_to_float(scale));
       if (lane == 0) scales[place * ceil_div(dim, CACHE_RUN) + run] = scale;
     }
@@ -124,9 +126,9 @@ __device__ inline void turn_head(Angles<HEADS> &angles, float *qkv, const Cache 
   sync_warp();
   size_t place = size_t(slot) * cache.kv_heads + (value ? kv_head - cache.kv_heads : kv_head);
   if (value) {
-    keep(cache.v, cache.v_scale, cache.type, place, dim, x);
+    keep(cache.v, cache.v_scale, cache.type, place, dim, x, EACH_OF_VALUE);
   } else {
-    keep(cache.k, cache.k_scale, cache.type, place, dim, key);
+    keep(cache.k, cache.k_scale, cache.type, place, dim, key, EACH_OF_KEY);
   }
 }
 

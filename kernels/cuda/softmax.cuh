@@ -1,17 +1,19 @@
 // The arithmetic of one row's attention, which both of attention.cu's ways share, so that they give the same bits.
 //
-// A context is cut into pieces of BLOCK positions, a block of the cache. A warp works on a piece for QUERIES queries, on tensor
-// cores, whose sixteen rows are the halves of the queries' numbers and what these leave (cache.cuh):
+// A context is cut into pieces of BLOCK positions, a block of the cache. A warp works on a piece for QUERIES queries:
 //
-//   s = Σ q · k / √dim, columns as below;  m = max s over the piece;  w = e^(s - m);  l = Σ w, a tree
+//   s = Σ (q / √dim) · k, columns as below;  m = max s over the piece;  w = e^(s - m);  l = Σ w, a tree
 //   a[c] = Σ w · v[c]
+//
+// on tensor cores, whose sixteen rows are positions for the scores, and columns of the values for the sums. Numbers are halves
+// (cache.cuh): two of each weight, and of each query as many as of a key, which is rounded as much.
 //
 // Pieces are merged in ascending order into chunks of ATTENTION_CHUNK positions, beginning with the first, each scaled to the
 // larger maximum (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018), and so are STRETCH chunks into a
 // stretch, and a context's stretches. What a row does not see is not added, not even as 0.
 //
-// Lane 4 · g + q has the scores of query g with positions 8 · j + 2 · q + {0, 1} of a piece, and what tensor cores call columns
-// are whichever a lane can read side by side.
+// Lane 4 · g + q has of queries 2 · q + {0, 1} the scores with positions 8 · j + g of a piece, and sums of the columns from
+// g · Columns::EACH on: what tensor cores call rows or columns are whichever a lane can read side by side.
 #pragma once
 
 #include "cache.cuh"
@@ -27,154 +29,186 @@ constexpr int STEP = 32;                // columns of a key that are multiplied 
 constexpr int WIDTH = 4 * WARP;         // columns of values that a warp has sums of
 static_assert(BLOCK == WARP, "a piece's tree has a warp's lanes");
 
-// The queries of a warp: eight columns of each lane's query for each STEP.
-template <int STEPS>
+// The queries of a warp, in as many halves as keys have: of query g, lane 4 · g + q has eight columns for each STEP.
+template <int TYPE, int STEPS>
 struct Queried {
-  uint4 high[STEPS][WARP], rest[STEPS][WARP];
+  uint4 part[parts_of(TYPE)][STEPS][WARP];
 };
 
-// Columns of a lane's query, which begins at `from`, or is none.
-template <int STEPS>
-__device__ inline void put_query(Queried<STEPS> &to, const float *from, int step, int lane, int dim) {
-  float x[8];
+// Columns of a lane's query, which begins at `from`, or is none, divided by √dim.
+template <int TYPE, int STEPS>
+__device__ inline void put_query(Queried<TYPE, STEPS> &to, const float *from, int step, int lane, int dim) {
+  float x[8], scale = 1.0f / sqrtf(float(dim));
 #pragma unroll
   for (int i = 0; i < 8; i++) {
     int c = step * STEP + lane % 4 * 8 + i;
-    x[i] = from && c < dim ? from[c] : 0.0f;
+    x[i] = from && c < dim ? from[c] * scale : 0.0f;
   }
-  uint32_t high[4], rest[4];
+  uint32_t part[2][4];
 #pragma unroll
-  for (int i = 0; i < 4; i++) split(x[2 * i], x[2 * i + 1], high[i], rest[i]);
-  to.high[step][lane] = make_uint4(high[0], high[1], high[2], high[3]);
-  to.rest[step][lane] = make_uint4(rest[0], rest[1], rest[2], rest[3]);
+  for (int i = 0; i < 4; i++) split(x[2 * i], x[2 * i + 1], part[0][i], part[1][i]);
+#pragma unroll
+  for (int p = 0; p < parts_of(TYPE); p++) to.part[p][step][lane] = make_uint4(part[p][0], part[p][1], part[p][2], part[p][3]);
 }
 
-// What tensor cores' four results of a lane stand for: two numbers, of halves and of what they leave.
-__device__ inline float whole(const float (&d)[4], int i) { return fmaf(d[i + 2], 1.0f / REST, d[i]); }
-template <int PARTS>
-__device__ inline float whole(const float (&d)[PARTS][4], int i) {
-  return PARTS == 1 ? whole(d[0], i) : fmaf(whole(d[PARTS - 1], i), 1.0f / REST, whole(d[0], i));
+// Number i of a lane's sums, of both parts of either factor.
+template <int A, int B>
+__device__ inline float whole(const float (&d)[A][B][4], int i) {
+  float of[A];
+#pragma unroll
+  for (int p = 0; p < A; p++) of[p] = B == 1 ? d[p][0][i] : joined(d[p][0][i], d[p][B - 1][i]);
+  return A == 1 ? of[0] : joined(of[0], of[A - 1]);
 }
+
+// Position 8 · j + `of` of a piece, or in place of positions from `here` on the last before them: no position's weight depends on
+// another's. Written so that no register holds each of them.
+__device__ inline unsigned position(int j, int of, int here) { return unsigned(min(of, here - 1 - 8 * j) + 8 * j); }
 
 // The scales of a piece from place `first` on, for the lane's positions and four runs from column `c` on, where there are any.
-// Here and below, in place of positions from `here` on there is the last before them, and no position's weight depends on another.
 template <int TYPE, bool WHOLE>
-__device__ inline void piece_scales(uint2 (&scales)[TILES][2], const Side &side, size_t first, int here, int c) {
+__device__ inline void piece_scales(uint2 (&scales)[TILES], const Side &side, size_t first, int here, int c) {
   if constexpr (TYPE == CACHE_Q8_0) {
     int runs = ceil_div(side.dim, CACHE_RUN), run = c / CACHE_RUN;
     const uint16_t *from = side.scales + first * runs + run;
 #pragma unroll
     for (int j = 0; j < TILES; j++) {
-#pragma unroll
-      for (int i = 0; i < 2; i++) {
-        unsigned position = min(8 * j + int(threadIdx.x) % 4 * 2 + i, here - 1);
-        scales[j][i] = scales_of<WHOLE>(from + position * unsigned(side.kv_heads * runs), runs - run);
-      }
+      scales[j] = scales_of<WHOLE>(from + position(j, threadIdx.x % WARP / 4, here) * unsigned(side.kv_heads * runs), runs - run);
     }
   }
 }
+
+// A lane's columns of a key, from step `step` on as far as they are read at once: of two steps if they are bytes of a whole head.
+// `from` has those of the first step.
+template <int TYPE, bool WHOLE>
+struct Steps {
+  static constexpr int COUNT = WHOLE && TYPE == CACHE_Q8_0 ? 2 : 1;
+  Read<TYPE> of[COUNT];
+
+  __device__ inline void take(const uint8_t *from, int step, int left) {
+    if constexpr (COUNT == 2) {
+      uint4 v = *reinterpret_cast<const uint4 *>(from + step * EACH_OF_KEY);
+      of[0] = {{v.x, v.y}}, of[1] = {{v.z, v.w}};
+    } else {
+      of[0] = read<TYPE, WHOLE>(from + step * STEP * bytes_of(TYPE), left - step * STEP);
+    }
+  }
+};
+static_assert(STEP == CACHE_RUN, "a step is a run");
 
 // The scores of a piece from place `first` on, of the positions below `here`.
 template <int TYPE, bool WHOLE, int STEPS>
-__device__ inline void score(float (&s)[TILES][2], const Queried<STEPS> &queries, const Side &keys, size_t first, int here) {
-  constexpr int PARTS = parts_of(TYPE), AHEAD = WHOLE && TYPE == CACHE_F16 ? 2 : 1;  // steps that are read together
-  int lane = threadIdx.x % WARP, c = lane % 4 * 8;
-  const uint8_t *key[TILES];
+__device__ inline void score(float (&s)[TILES][2], const Queried<TYPE, STEPS> &queries, const Side &keys, size_t first, int here) {
+  constexpr int PARTS = parts_of(TYPE);
+  using Keys = Steps<TYPE, WHOLE>;
+  int lane = threadIdx.x % WARP, c = lane % 4 * 8, at = WHOLE && TYPE == CACHE_Q8_0 ? in_lanes(c, keys.dim, EACH_OF_KEY) : c;
+  const uint8_t *from[TILES];
 #pragma unroll
-  for (int j = 0; j < TILES; j++) key[j] = entry<TYPE>(keys, first, c) + unsigned(min(8 * j + lane / 4, here - 1)) * stride<TYPE>(keys);
-  float d[TILES][PARTS][4] = {}, sum[TILES][2] = {};
-  uint2 scales[TILES][2];
-#pragma unroll(WHOLE ? STEPS / AHEAD : 1)
-  for (int begin = 0; begin < STEPS; begin += AHEAD) {
-    if (begin * STEP >= keys.dim) break;
-    if (begin % 4 == 0) piece_scales<TYPE, WHOLE>(scales, keys, first, here, begin * STEP);
-    Read<TYPE> key_of[AHEAD][TILES];
+  for (int j = 0; j < TILES; j++) from[j] = entry<TYPE>(keys, first, at) + position(j, lane / 4, here) * stride<TYPE>(keys);
+  float d[TILES / 2][PARTS][PARTS][4] = {}, sum[TILES][2] = {};
+  Keys key[TILES];
+  uint2 scales[TILES];
+#pragma unroll(WHOLE ? STEPS : 1)
+  for (int step = 0; step < STEPS; step++) {
+    if ((!WHOLE || step % 2 == 0) && step * STEP >= keys.dim) break;  // whole heads have an even number of steps
 #pragma unroll
-    for (int n = 0; n < AHEAD; n++) {
-      int at = (begin + n) * STEP;
-#pragma unroll
-      for (int j = 0; j < TILES; j++) key_of[n][j] = read<TYPE, WHOLE>(key[j] + at * bytes_of(TYPE), keys.dim - at - c);
+    for (int j = 0; j < TILES; j++) {
+      if (step % Keys::COUNT == 0) key[j].take(from[j], step, keys.dim - c);
     }
+    if (step % 4 == 0) piece_scales<TYPE, WHOLE>(scales, keys, first, here, step * STEP);
+    uint4 query[PARTS];
 #pragma unroll
-    for (int n = 0; n < AHEAD; n++) {
-      int step = begin + n;
-      uint4 high = queries.high[step][lane], rest = queries.rest[step][lane];
+    for (int p = 0; p < PARTS; p++) query[p] = queries.part[p][step][lane];
 #pragma unroll
-      for (int j = 0; j < TILES; j++) {
-        uint32_t word[PARTS][4];
-        halves<TYPE>(word, key_of[n][j]);
+    for (int j = 0; j < TILES / 2; j++) {
+      uint32_t word[2][PARTS][4];
 #pragma unroll
-        for (int p = 0; p < PARTS; p++) {
-          const uint32_t(&b)[4] = word[p];
+      for (int h = 0; h < 2; h++) halves<TYPE>(word[h], key[2 * j + h].of[step % Keys::COUNT]);
+#pragma unroll
+      for (int p = 0; p < PARTS; p++) {
+        const uint32_t(&a)[4] = word[0][p], (&b)[4] = word[1][p];
+#pragma unroll
+        for (int q = 0; q < PARTS; q++) {
+          float(&to)[4] = d[j][p][q];
           if (TYPE == CACHE_Q8_0) {
-            mma_halves_16x8x16(d[j][p], {high.x, rest.x, high.y, rest.y}, {b[0], b[1]}, {0.0f, 0.0f, 0.0f, 0.0f});
+            mma_halves_16x8x16(to, {a[0], b[0], a[1], b[1]}, {query[q].x, query[q].y}, {0.0f, 0.0f, 0.0f, 0.0f});
           } else {
-            mma_halves_16x8x16(d[j][p], {high.x, rest.x, high.y, rest.y}, {b[0], b[1]}, d[j][p]);
+            mma_halves_16x8x16(to, {a[0], b[0], a[1], b[1]}, {query[q].x, query[q].y}, to);
           }
-          mma_halves_16x8x16(d[j][p], {high.z, rest.z, high.w, rest.w}, {b[2], b[3]}, d[j][p]);
+          mma_halves_16x8x16(to, {a[2], b[2], a[3], b[3]}, {query[q].z, query[q].w}, to);
         }
+      }
 #pragma unroll
-        for (int i = 0; i < 2; i++) {
-          if (TYPE == CACHE_Q8_0) sum[j][i] = fmaf(whole(d[j], i), scale_of(scales[j][i], step % 4), sum[j][i]);
-        }
+      for (int i = 0; i < 4; i++) {
+        float &to = sum[2 * j + i / 2][i % 2];
+        if (TYPE == CACHE_Q8_0) to = fmaf(whole(d[j], i), scale_of(scales[2 * j + i / 2], step % 4), to);
       }
     }
   }
-  float scale = 1.0f / sqrtf(float(keys.dim));
 #pragma unroll
   for (int j = 0; j < TILES; j++) {
 #pragma unroll
-    for (int i = 0; i < 2; i++) s[j][i] = (TYPE == CACHE_Q8_0 ? sum[j][i] : whole(d[j], i)) * scale;
+    for (int i = 0; i < 2; i++) s[j][i] = TYPE == CACHE_Q8_0 ? sum[j][i] : whole(d[j / 2], j % 2 * 2 + i);
   }
 }
 
-// Turns scores into weights, 0 from position `seen` of the piece on, and gives their maximum and their sum.
-__device__ inline void weigh(float (&s)[TILES][2], int seen, float &peak, float &sum) {
-  int at = threadIdx.x % 4 * 2;
-  // A score that is no number is passed over here, and shows in its weight.
-  peak = as_float(0xff800000u);
-#pragma unroll
-  for (int j = 0; j < TILES; j++) {
-#pragma unroll
-    for (int i = 0; i < 2; i++) peak = fmaxf(peak, 8 * j + at + i < seen ? s[j][i] : as_float(0xff800000u));
-  }
-  peak = fmaxf(peak, shuffle_xor(peak, 1));
-  peak = fmaxf(peak, shuffle_xor(peak, 2));
-  float of[TILES];
-#pragma unroll
-  for (int j = 0; j < TILES; j++) {
-#pragma unroll
-    for (int i = 0; i < 2; i++) s[j][i] = 8 * j + at + i < seen ? exponential(s[j][i] - peak) : 0.0f;
-    of[j] = s[j][0] + s[j][1];
-  }
-  sum = (of[0] + of[1]) + (of[2] + of[3]);
-  sum += shuffle_xor(sum, 1);
-  sum += shuffle_xor(sum, 2);
-}
+// Halves of a weight.
+constexpr int WEIGHT_PARTS = 2;
 
-// Columns of values that are worked on together, and how many of a lane's sums they are: of tensor cores' tile t < EACH, result i
-// < 2 is column 2 · EACH · (lane % 4) + EACH · i + t of them.
+// Turns scores into weights, 0 from the position of the piece on that a query does not see, and gives their maximum and their sum.
+template <int TYPE>
+__device__ inline void weigh(float (&s)[TILES][2], const int (&seen)[2], float (&peak)[2], float (&sum)[2]) {
+  int at = threadIdx.x % WARP / 4;
+#pragma unroll
+  for (int i = 0; i < 2; i++) {
+    // A score that is no number is passed over here, and shows in its weight; from minus infinity the least float can be taken.
+    peak[i] = -3.40282347e38f;
+#pragma unroll
+    for (int j = 0; j < TILES; j++) {
+      s[j][i] = 8 * j + at < seen[i] ? s[j][i] : as_float(0xff800000u);
+      peak[i] = fmaxf(peak[i], s[j][i]);
+    }
+#pragma unroll
+    for (int m = 4; m < WARP; m *= 2) peak[i] = fmaxf(peak[i], shuffle_xor(peak[i], m));
+  }
+#pragma unroll
+  for (int j = 0; j < TILES; j++) {
+#pragma unroll
+    for (int i = 0; i < 2; i++) s[j][i] = exponential(s[j][i] - peak[i]);
+  }
+#pragma unroll
+  for (int i = 0; i < 2; i++) {
+    sum[i] = (s[0][i] + s[1][i]) + (s[2][i] + s[3][i]);
+#pragma unroll
+    for (int m = 4; m < WARP; m *= 2) sum[i] += shuffle_xor(sum[i], m);
+  }
+}
+static_assert(TILES == 4, "a sum is a tree");
+
+// Columns of values that are worked on together, and how many of them are a lane's.
 template <int TYPE>
 struct Columns {
   static constexpr int TOGETHER = TYPE == CACHE_Q8_0 ? CACHE_RUN : 64, EACH = TOGETHER / 8;
 };
 
-// Weights as tensor cores take them: two tiles of positions each.
+// Weights as tensor cores take them, of query g: two tiles of positions each.
+template <int TYPE>
 struct Weights {
-  uint32_t a[TILES / 2][4];
+  uint32_t part[WEIGHT_PARTS][TILES / 2][2];
 
   // Each times the scale of its position for run `run` of four, if the values have one.
-  template <int TYPE>
-  __device__ inline void take(const float (&w)[TILES][2], const uint2 (&scales)[TILES][2], int run, int seen) {
+  __device__ inline void take(const float (&w)[TILES][2], const uint2 (&scales)[TILES], int run, const int (&seen)[2]) {
 #pragma unroll
     for (int j = 0; j < TILES; j++) {
       float v[2] = {w[j][0], w[j][1]};
 #pragma unroll
       for (int i = 0; i < 2; i++) {
         // The scale of a position that is not seen may be no number.
-        if (TYPE == CACHE_Q8_0) v[i] = 8 * j + int(threadIdx.x) % 4 * 2 + i < seen ? v[i] * scale_of(scales[j][i], run) : 0.0f;
+        if (TYPE == CACHE_Q8_0) v[i] = 8 * j + int(threadIdx.x) % WARP / 4 < seen[i] ? v[i] * scale_of(scales[j], run) : 0.0f;
       }
-      split(v[0], v[1], a[j / 2][j % 2 * 2], a[j / 2][j % 2 * 2 + 1]);
+      uint32_t of[2];
+      split(v[0], v[1], of[0], of[1]);
+#pragma unroll
+      for (int p = 0; p < WEIGHT_PARTS; p++) part[p][j / 2][j % 2] = transpose_halves(of[p]);
     }
   }
 };
@@ -183,64 +217,89 @@ struct Weights {
 template <int TYPE>
 __device__ inline const uint8_t *value(const Side &values, size_t first, int here, int c, int j, int i) {
   int lane = threadIdx.x % WARP;
-  unsigned position = min(8 * j + lane % 4 * 2 + i, here - 1);
-  return entry<TYPE>(values, first, c + lane / 4 * Columns<TYPE>::EACH) + position * stride<TYPE>(values);
+  return entry<TYPE>(values, first, c + lane / 4 * Columns<TYPE>::EACH) + position(j, lane % 4 * 2 + i, here) * stride<TYPE>(values);
 }
 
-// The bytes of a piece's values, of a run each, as far as the head has them; of other values there is room for few.
+// The bytes of a piece's values, of all runs of a whole head or of one of another; of other types' values there is room for few.
+template <bool WHOLE>
 struct Bytes {
-  uint32_t of[TILES][2];
+  uint32_t run[WHOLE ? WIDTH / CACHE_RUN : 1][TILES][2];
 
-  template <bool WHOLE>
+  // From column `c` on, which is 0 of a whole head.
   __device__ inline void take(const Side &values, size_t first, int here, int c) {
-    int left = values.dim - c - int(threadIdx.x) % WARP / 4 * Columns<CACHE_Q8_0>::EACH;
+    if (WHOLE && values.dim == WIDTH) {
+      read<4>(values, first, here, c);
+    } else {
+      read<WHOLE ? 2 : 1>(values, first, here, c);
+    }
+  }
+
+ private:
+  template <int RUNS>
+  __device__ inline void read(const Side &values, size_t first, int here, int c) {
+    int at = c + int(threadIdx.x) % WARP / 4 * EACH_OF_VALUE;
+    const uint8_t *from = entry<CACHE_Q8_0>(values, first, WHOLE ? in_lanes(at, RUNS * CACHE_RUN, EACH_OF_VALUE) : at);
 #pragma unroll
     for (int j = 0; j < TILES; j++) {
 #pragma unroll
-      for (int i = 0; i < 2; i++) of[j][i] = load_bytes<WHOLE>(value<CACHE_Q8_0>(values, first, here, c, j, i), left) ^ 0x80808080u;
+      for (int i = 0; i < 2; i++) {
+        const uint8_t *own = from + position(j, threadIdx.x % 4 * 2 + i, here) * stride<CACHE_Q8_0>(values);
+        if constexpr (RUNS == 1) {
+          run[0][j][i] = load_bytes(own, values.dim - at);
+        } else if constexpr (RUNS == 2) {
+          uint2 v = *reinterpret_cast<const uint2 *>(own);
+          run[0][j][i] = v.x, run[1][j][i] = v.y;
+        } else {
+          uint4 v = *reinterpret_cast<const uint4 *>(own);
+          run[0][j][i] = v.x, run[1][j][i] = v.y, run[2][j][i] = v.z, run[3][j][i] = v.w;
+        }
+      }
     }
   }
 };
 
-// The weighted values of a piece, of TOGETHER columns from `c` on, as tensor cores have them; `bytes` are the values' if they are.
+// The weighted values of a piece, of TOGETHER columns from `c` on: of the lane's columns t for its queries i. `bytes` are the
+// values if they are.
 template <int TYPE, bool WHOLE>
-__device__ inline void mix(float (&sum)[Columns<TYPE>::EACH][2], const Weights &w, const Side &values, size_t first, int here, int c,
-                           const Bytes &bytes) {
+__device__ inline void mix(float (&sum)[Columns<TYPE>::EACH][2], const Weights<TYPE> &w, const Side &values, size_t first, int here,
+                           int c, const uint32_t (&bytes)[TILES][2]) {
   constexpr int EACH = Columns<TYPE>::EACH, PARTS = parts_of(TYPE);
   int left = values.dim - c - int(threadIdx.x) % WARP / 4 * EACH;
-  float d[EACH][PARTS][4] = {};
+  float d[EACH / 2][PARTS][WEIGHT_PARTS][4] = {};  // two of the lane's columns
 #pragma unroll
   for (int k = 0; k < TILES / 2; k++) {
     uint32_t word[4][PARTS][4];
 #pragma unroll
     for (int i = 0; i < 4; i++) {
       if constexpr (TYPE == CACHE_Q8_0) {
-        word[i][0][0] = bytes.of[2 * k + i / 2][i % 2];
+        word[i][0][0] = bytes[2 * k + i / 2][i % 2] ^ 0x80808080u;
       } else {
         halves<TYPE>(word[i], read<TYPE, WHOLE>(value<TYPE>(values, first, here, c, 2 * k + i / 2, i % 2), left));
       }
     }
 #pragma unroll
-    for (int t = 0; t < EACH; t++) {
+    for (int t = 0; t < EACH; t += 2) {
 #pragma unroll
       for (int p = 0; p < PARTS; p++) {
-        uint32_t b[2];
+        uint32_t a[4];
 #pragma unroll
-        for (int h = 0; h < 2; h++) {
+        for (int i = 0; i < 4; i++) {
+          int h = i / 2 * 2, column = t + i % 2;
           if constexpr (TYPE == CACHE_Q8_0) {
-            b[h] = integers(permute(word[2 * h][0][0], word[2 * h + 1][0][0], t | (4 + t) << 4), false);
+            a[i] = integers(permute(word[h][0][0], word[h + 1][0][0], column | (4 + column) << 4), false);
           } else {
-            b[h] = permute(word[2 * h][p][t / 2], word[2 * h + 1][p][t / 2], t % 2 ? 0x7632 : 0x5410);
+            a[i] = permute(word[h][p][t / 2], word[h + 1][p][t / 2], column % 2 ? 0x7632 : 0x5410);
           }
         }
-        mma_halves_16x8x16(d[t][p], w.a[k], {b[0], b[1]}, d[t][p]);
+#pragma unroll
+        for (int n = 0; n < WEIGHT_PARTS; n++) mma_halves_16x8x16(d[t / 2][p][n], a, w.part[n][k], d[t / 2][p][n]);
       }
     }
   }
 #pragma unroll
   for (int t = 0; t < EACH; t++) {
 #pragma unroll
-    for (int i = 0; i < 2; i++) sum[t][i] = whole(d[t], i);
+    for (int i = 0; i < 2; i++) sum[t][i] = whole(d[t / 2], t % 2 * 2 + i);
   }
 }
 
@@ -250,8 +309,8 @@ struct Merge {
   float peak, old, add;
 };
 __device__ inline Merge merge(float before, float peak) {
-  float larger = fmaxf(before, peak);
-  return {larger, exponential(before - larger), exponential(peak - larger)};
+  float less = exponential(fminf(before, peak) - fmaxf(before, peak));  // of the larger it is 1
+  return before < peak ? Merge{peak, less, 1.0f} : Merge{before, 1.0f, less};
 }
 __device__ inline float merged(const Merge &m, float before, float next) { return fmaf(next, m.add, before * m.old); }
 

@@ -102,8 +102,9 @@ class Loops:
     def of_piece(self, kernel, target):
         """Instructions and products on tensor cores of a warp that adds a piece of attention's, for heads of 128 columns.
 
-        All loops with products are gone through once for a piece; what is around them, the end of a chunk, once for eight."""
+        The loop with the most products is gone through once for a piece; those within it are for values that are no numbers, and
+        what is around it, the end of a chunk, comes once for eight."""
         _, depths = self.of[kernel, target]
-        deepest = [depth for depth in depths if any(of for _, of in depth)]
-        count, of = (sum(it[n] for depth in deepest for it in depth) for n in (0, 1))
-        return count + sum(it[0] for it in (depths[len(deepest)] if len(depths) > len(deepest) else [])) / 8, of
+        at = max(range(len(depths)), key=lambda d: sum(of for _, of in depths[d]))
+        count, of = (sum(it[n] for it in depths[at]) for n in (0, 1))
+        return count + sum(it[0] for it in (depths[at + 1] if len(depths) > at + 1 else [])) / 8, of

@@ -32,7 +32,7 @@ LIMITS = {"86": (48, 16, 100 << 10), "89": (48, 24, 100 << 10), "90": (64, 32, 2
 # Threads and shared memory of a launch, as the sources say it: file → kernel → two expressions; {0} and {1} are a
 # template's arguments.
 LAUNCHES = {
-    "attention": {"decode_kernel": ("THREADS", "sizeof(Decode<{1}>)"), "tile_kernel": ("TILE_WARPS * WARP", "sizeof(Tile<{1}>)")},
+    "attention": {"decode_kernel": ("THREADS", "sizeof(Decode<{0}, {1}>)"), "tile_kernel": ("TILE_WARPS * WARP", "sizeof(Tile<{0}, {1}>)")},
     "choose": {"cut_kernel": ("CUT_THREADS", "sizeof(Cut)"), "choose_kernel": ("CHOOSE_WARPS * WARP", "sizeof(Merge)")},
     "elementwise": {"add_kernel": ("THREADS", "0"), "select_kernel": ("THREADS", "0"),
                     "swiglu_kernel": ("THREADS", "0"), "swiglu_any_kernel": ("THREADS", "0")},

@@ -6,8 +6,10 @@ OUTPUTS, ROWS = 128, {"Q4_K": 96, "Q6_K": 64}  # of a block of matmul_many.cu, r
 FLOATS = 64, 32  # the same of both in matmul_floats.cu, the fewer where the more would leave half of the card idle
 CHUNK, CHUNK_OF_EXPERTS = 512, 2048  # rows of a prompt that a step takes
 QUERIES = 8     # of a warp of attention
-PIECE_BYTES = {"f16": 16384 + 4096, "q8_0": 8704 + 4096}  # that a warp loads of a piece of 32 positions, and of its queries
+PIECE_BYTES = {"f16": 16384 + 2048, "q8_0": 8704 + 2048}  # that a warp loads of a piece of 32 positions, and of its queries
 OTHERS = 0.28   # of the int8 peak: what llama.cpp's quantized products reach (25 to 30 %)
+# Tokens per second of llama.cpp itself, where it has published them: its pull request 16130.
+PUBLISHED = {("qwen3-coder-30b-a3b", 512, "4090"): 6561}
 NAMES = ["qwen2.5-coder-7b", "qwen2.5-coder-32b", "qwen3-coder-30b-a3b"]
 
 
@@ -84,7 +86,7 @@ def share(kernel, kind, card, loops):
 def print_shares(loops):
     print("\n## Prompts: what the loops leave of the tensor cores' peak\n")
     print(f"Instructions of a warp for each instruction of tensor cores, and the share of the card's peak that {ISSUED:.0%} of its issue slots allow. On an")
-    print("H200 the peak is that of mma.sync, 60 % of its own. Attention's products are two of halves for each of numbers of 22 bits.\n")
+    print("H200 the peak is that of mma.sync, 60 % of its own. Attention's weights are two halves each, and queries are one.\n")
     print("| kernel | peak | " + " | ".join(f"{card}: instructions, share" for card in CARDS) + " | measured |")
     print("|---|---|" + "---|" * len(CARDS) + "---|")
     kernels = [(f"many_kernel {kind}", "int8") for kind in ("Q4_K", "Q6_K", "Q8_0", "Q5_0")]
@@ -125,11 +127,17 @@ def print_prompts(loops):
     print(f"mma.sync's). Against {OTHERS:.0%} of the peak, which llama.cpp's products reach: how many times as fast ours are, by themselves; its attention is not known.\n")
     print("| model | tokens | card | products, ms | limit | of int8 peak | times llama.cpp's | attention, ms | limit | rest, ms | tok/s | measured |")
     print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+    beside = []
     for shape in NAMES:
         for tokens in (512, 4096):
             for card, (*_, int8, _) in CARDS.items():
                 (product, attention, rest), of, limit, attends = prompt(shape, tokens, card, loops)
                 peak = 1979 if card == "H200" else int8
                 reached = 2 * of / (product * 1e9) / peak
+                speed = tokens / (product + attention + rest) * 1e3
                 print(f"| {shape} | {tokens} | {card} | {product:.1f} | {limit} | {reached:.0%} | {reached / OTHERS:.2f} | {attention:.1f} | {attends} | "
-                      f"{rest:.1f} | {tokens / (product + attention + rest) * 1e3:.0f} | |")
+                      f"{rest:.1f} | {speed:.0f} | |")
+                if (shape, tokens, card) in PUBLISHED:
+                    others = PUBLISHED[shape, tokens, card]
+                    beside.append(f"{tokens} tokens of {shape} on a {card}: {others}, of which ours would be {speed / others:.2f} ×")
+    print(f"\nWhat llama.cpp itself has published, in tok/s: {'; '.join(beside)}.")

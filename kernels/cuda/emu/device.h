@@ -183,6 +183,15 @@ inline T shuffle_xor(T v, int mask) {
   return shuffle_as(v, mask, shuffle_xor_bits);
 }
 
+inline uint32_t transpose_halves(uint32_t word) {
+  uint32_t to = 0;
+  for (int i = 0; i < 2; i++) {
+    int row = int(threadIdx.x) % 4 * 2 + i, column = int(threadIdx.x) % 32 / 4;
+    to |= (shuffle(word, 4 * row + column / 2) >> column % 2 * 16 & 0xFFFFu) << 16 * i;
+  }
+  return to;
+}
+
 // Products by what is multiplied, and how deep. Alone, in registers, so that the caller's fragments need no address; those of
 // halves are floats' bits.
 enum Depth { BYTES_32, BYTES_16, HALVES_16, HALVES_8 };

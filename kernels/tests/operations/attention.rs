@@ -137,6 +137,12 @@ fn stored(dtype: KvType, head: &[f32]) -> Vec<f64> {
 
 const TYPES: [KvType; 3] = [KvType::F32, KvType::F16, KvType::Q8_0];
 
+/// How near attention is to what the cache holds, which is known exactly. A score is a sum of up to 128 products; a card's queries
+/// are halves where keys are no more, to 2^-11.
+fn tolerance<B: Backend>(device: &B, dtype: KvType) -> f64 {
+    if dtype != KvType::F32 && device.name().starts_with("cuda") { 5e-4 } else { 2e-6 }
+}
+
 /// Groups of 1, 2, 5, 6, 7, 8, 9 and 3 query heads; columns of whole registers, of half a group, of less
 /// than a register.
 const SHAPES: [Heads; 8] = [
@@ -164,8 +170,7 @@ fn near_to_double_precision() {
                     let row = &rotated[r * heads.qkv_cols()..][..heads.qkv_cols()];
                     assert_near("rotated", row, &layer.rotated(s, p), 1e-6);
                     let row = &y[r * heads.q_cols()..][..heads.q_cols()];
-                    // What the cache holds is known exactly; a score is a sum of up to 128 products.
-                    assert_near("attention", row, &layer.exact(rows, p), 2e-6);
+                    assert_near("attention", row, &layer.exact(rows, p), tolerance(cpu, dtype));
                 }
             });
         }
@@ -185,7 +190,7 @@ fn long_contexts_are_near_to_double_precision_and_split_without_a_trace() {
             let (rotated, whole) = layer.step(cpu, &mut kv, &layer.batch(&[(0, 0..600)]));
             for p in EDGES {
                 let expected = &whole[p * cols..][..cols];
-                assert_near("attention", expected, &layer.exact(&rotated, p), 2e-6);
+                assert_near("attention", expected, &layer.exact(&rotated, p), tolerance(cpu, dtype));
                 let (_, alone) = layer.step(cpu, &mut kv, &layer.batch(&[(0, p..p + 1)]));
                 assert_bits("a row alone", &alone, expected);
                 for rows in [2, 3, 8, 65] {
@@ -218,7 +223,7 @@ fn stretches_are_merged_alike_by_every_way() {
             let whole = parts.iter().flat_map(|(_, y)| y.clone()).collect::<Vec<_>>();
             for p in [1023, 1024, 1279, 1280, 2047, 2048].into_iter().filter(|p| *p < length) {
                 let expected = &whole[p * cols..][..cols];
-                assert_near("attention", expected, &layer.exact(&rotated, p), 2e-6);
+                assert_near("attention", expected, &layer.exact(&rotated, p), tolerance(device, dtype));
                 let (_, alone) = layer.step(device, &mut kv, &layer.batch(&[(0, p..p + 1)]));
                 assert_bits("a row alone", &alone, expected);
                 let (_, some) =
