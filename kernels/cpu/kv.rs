@@ -234,7 +234,7 @@ impl<T: Entry> Block<'_, T> {
     #[inline(always)]
     pub(super) fn prefetch<V: Vector>(&self, entries: &[T], part: usize) {
         if !T::WIDE && part == 0 {
-            V::prefetch_far(entries.as_ptr().wrapping_byte_offset(self.ahead));
+            V::prefetch(entries.as_ptr().wrapping_byte_offset(self.ahead));
         }
     }
 
