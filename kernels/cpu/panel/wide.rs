@@ -132,9 +132,11 @@ unsafe fn run<V: Integers, C: Codes, const R: usize, const PARTS: usize>(
     // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
     unsafe {
         let mut sums = [V::shorts(V::ints(0)); R];
-        unroll!(Q in [0 1 2 3 4 5 6 7] {
+        // Two quads of the same codes at a time, and no more: an optimiser would take up many numbers before they are used,
+        // and have no registers for them.
+        unroll!(Q in [0 1 2 3] {
             sums = quad::<V, C, Wide, R>(sums, codes, x, run, Q);
-            // An optimiser would take up many numbers before they are used, and have no registers for them.
+            sums = quad::<V, C, Wide, R>(sums, codes, x, run, Q + 4);
             for r in 0..R {
                 sums[r] = V::settled(sums[r]);
             }
