@@ -78,9 +78,8 @@ const FEWER: usize = 2;
 fn ask<V: Integers, const PARTS: usize>(weights: &[u8], ahead: usize) {
     for line in 0..weights.len().div_ceil(LINE).div_ceil(PARTS) {
         let at = weights.as_ptr().wrapping_add(ahead + LINE * line);
-        // Twice over the same weights is so little to do for what has to come from memory that the second cache, which
-        // waits for more lines at a time, is what must be asked.
-        if PARTS == 2 { V::prefetch_far(at) } else { V::prefetch(at) }
+        // What several passes ask for is a panel away: the second cache has room for it, and waits for more lines at a time.
+        if PARTS > 1 { V::prefetch_far(at) } else { V::prefetch(at) }
     }
 }
 
