@@ -277,6 +277,7 @@ decode_kernel(Rows y, float *partials, const float *qkv, Cache cache, Batch batc
 
 // ---- many rows
 
+// The largest of a query's scores, and the sum of its weights.
 struct Total {
   float peak, sum;
 };
@@ -287,7 +288,7 @@ struct Tile {
   // Of each lane's two queries the stretch, and maxima and sums of the chunk, of the stretch and of those before, whose values
   // are in y.
   float stretch[TILE_WARPS][2][WIDTH / 8][WARP];
-  Total total[TILE_WARPS][3][2][WARP];
+  Total totals[TILE_WARPS][3][2][WARP];
 };
 
 template <int N>
@@ -310,10 +311,11 @@ struct Queries {
   }
 };
 
-// Adds the piece at position `at` to the chunk's sums `a` of the lane's two queries and the columns from `c` on, as `mix` has
-// them, and to `total`. The lane's queries see `seen` positions, the warp's up to `most`.
+// Adds the piece at position `at` to a chunk: its `sums`, of the lane's two queries and the columns from `c` on as `mix` has
+// them, and its `totals`. The lane's queries see `seen` positions, the warp's up to `most`.
 template <int TYPE, bool WHOLE>
-__device__ inline void add_piece(float (&sums)[WIDTH / 8][2], Total (*total)[WARP], const Queried<TYPE, steps_of(WHOLE)> &queries, const Cache &cache, int kv_head, int block,
+__device__ inline void add_piece(float (&sums)[WIDTH / 8][2], Total (&totals)[2][WARP],
+                                 const Queried<TYPE, steps_of(WHOLE)> &queries, const Cache &cache, int kv_head, int block,
                                  int at, const int (&seen)[2], int most, int c) {
   constexpr int EACH = Columns<TYPE>::EACH;
   Side keys = {cache.k, cache.k_scale, cache.dim, cache.kv_heads}, values = {cache.v, cache.v_scale, cache.dim, cache.kv_heads};
@@ -326,9 +328,9 @@ __device__ inline void add_piece(float (&sums)[WIDTH / 8][2], Total (*total)[WAR
   weigh<TYPE>(w, own, peak, sum);
 #pragma unroll
   for (int i = 0; i < 2; i++) {
-    Total &of = total[i][threadIdx.x % WARP];
-    m[i] = merge(of.peak, peak[i]);
-    if (own[i] > 0) of = {m[i].peak, merged(m[i], of.sum, sum[i])};
+    Total &total = totals[i][threadIdx.x % WARP];
+    m[i] = merge(total.peak, peak[i]);
+    if (own[i] > 0) total = {m[i].peak, merged(m[i], total.sum, sum[i])};
   }
   bool parted = TYPE != CACHE_Q8_0 && vote_any(min(own[0], own[1]) < here);
   uint2 scales[TILES];
@@ -393,10 +395,11 @@ __device__ inline void attend(Tile<TYPE, WHOLE> &s, float *y, const float *qkv, 
   for (int begin = 0; begin < most; begin += ATTENTION_CHUNK) {
     constexpr float NONE = -3.40282347e38f;
     float chunk[WIDTH / 8][2] = {};
-    s.total[warp][0][0][lane] = s.total[warp][0][1][lane] = {NONE, 0.0f};  // to which a piece is added as if it were the first
+    s.totals[warp][0][0][lane] = s.totals[warp][0][1][lane] = {NONE, 0.0f};  // to which a piece is added as if it were the first
 #pragma unroll 1
     for (int at = begin; at < min(begin + ATTENTION_CHUNK, most); at += BLOCK) {
-      add_piece<TYPE, WHOLE>(chunk, s.total[warp][0], s.queries[warp], cache, queries.kv_head, batch.tables[table + at / BLOCK], at, seen, most, c0);
+      int block = batch.tables[table + at / BLOCK];
+      add_piece<TYPE, WHOLE>(chunk, s.totals[warp][0], s.queries[warp], cache, queries.kv_head, block, at, seen, most, c0);
     }
     int end = begin + ATTENTION_CHUNK;
     bool begins = begin % STRETCHED == 0, first = begin < STRETCHED;
@@ -404,7 +407,7 @@ __device__ inline void attend(Tile<TYPE, WHOLE> &s, float *y, const float *qkv, 
     for (int i = 0; i < 2; i++) {
       if (begin >= seen[i]) continue;
       bool done = end >= seen[i] || end % STRETCHED == 0;
-      Total last = s.total[warp][0][i][lane], &stretch = s.total[warp][1][i][lane], &before = s.total[warp][2][i][lane];
+      Total last = s.totals[warp][0][i][lane], &stretch = s.totals[warp][1][i][lane], &before = s.totals[warp][2][i][lane];
       Merge m = merge(begins ? last.peak : stretch.peak, last.peak);
       stretch = {m.peak, begins ? last.sum : merged(m, stretch.sum, last.sum)};
       Merge between = merge(first ? m.peak : before.peak, m.peak);
@@ -424,7 +427,7 @@ __device__ inline void attend(Tile<TYPE, WHOLE> &s, float *y, const float *qkv, 
   }
   for (int i = 0; i < 2; i++) {
     if (seen[i] == 0) continue;
-    float *to = y + queries.at(own + i, cache.q_heads, dim), all = s.total[warp][2][i][lane].sum;
+    float *to = y + queries.at(own + i, cache.q_heads, dim), all = s.totals[warp][2][i][lane].sum;
     for (int t = 0; t < WIDTH / 8; t++) {
       if (has(t)) to[column(t)] /= all;
     }
