@@ -368,10 +368,11 @@ impl<F: Fn(usize) -> usize, U: Unit> Kernel for Rows<'_, F, U> {
                 let x = &self.x[(self.from)(first + r) * self.cols..][..self.cols];
                 let x = x[near..inputs.end.min(near + NEAR)].as_chunks::<RUN>().0;
                 for (i, x) in x.chunks(TOGETHER).enumerate() {
-                    let mut padded = [[0.0; RUN]; TOGETHER];
+                    let mut padded;
                     let four = if let [four] = x.as_chunks().0 {
                         four
                     } else {
+                        padded = [[0.0; RUN]; TOGETHER];
                         padded[..x.len()].copy_from_slice(x);
                         &padded
                     };
