@@ -1,4 +1,4 @@
-// The arithmetic of one row's attention, which both of attention.cu's ways share, so that they give the same bits.
+// The arithmetic of one row's attention, which both ways of it share, so that they give the same bits.
 //
 // A context is cut into pieces of BLOCK positions, a block of the cache. A warp works on a piece for QUERIES queries:
 //
@@ -28,6 +28,22 @@ constexpr int TILES = BLOCK / 8;        // eight positions each
 constexpr int STEP = 32;                // columns of a key that are multiplied at a time: eight of each of four lanes
 constexpr int WIDTH = 4 * WARP;         // columns of values that a warp has sums of
 static_assert(BLOCK == WARP, "a piece's tree has a warp's lanes");
+
+// Heads that are WHOLE have 64 columns or 128.
+constexpr __host__ __device__ int columns_of(bool whole) { return whole ? WIDTH : MAX_HEAD; }
+constexpr __host__ __device__ int steps_of(bool whole) { return columns_of(whole) / STEP; }
+
+// Blocks that a multiprocessor should hold: with more of them registers would spill.
+constexpr __host__ __device__ int resident(int type, bool whole, bool tiles) {
+  return 1 + tiles + (whole && type != CACHE_F32);
+}
+
+// The query heads of one key and value head that a block takes: all of its group, or equal parts of a larger one.
+struct Group {
+  int size;   // heads of the whole group
+  int parts;
+  int heads;  // of each part; the last may have fewer
+};
 
 // The queries of a warp, in as many halves as keys have: of query g, lane 4 · g + q has eight columns for each STEP.
 template <int TYPE, int STEPS>
