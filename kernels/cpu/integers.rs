@@ -34,7 +34,8 @@ pub(super) trait Integers: Vector {
     type Shorts: Copy;
     /// See [`Shorts`](Self::Shorts).
     const NARROW: bool = false;
-    /// Whether products are summed run by run, because registers are too few for two at a time.
+    /// Whether products are summed run by run, because registers are too few for two at a time: these begin with an
+    /// [`offset`](Self::offset).
     const APART: bool = false;
     /// Rows that are multiplied at a time: as many as registers allow, a power of two.
     const ROWS: usize;
@@ -78,18 +79,25 @@ pub(super) trait Integers: Vector {
     /// The sums, added to those that they began with.
     unsafe fn widened(sum: Self::Ints, shorts: Self::Shorts) -> Self::Ints;
     /// The word from which [`offset`](Self::offset) makes -32 times the sum of 16 codes that are two's complement.
-    unsafe fn offset_word(codes: &[u8; LANES], sum: i32) -> i32;
+    #[inline(always)]
+    unsafe fn offset_word(_: &[u8; LANES], sum: i32) -> i32 {
+        -32 * sum
+    }
     /// What the sums of 16 inputs begin with that have -32 >> `shift` times the sum of their codes added.
-    unsafe fn offset(word: i32, shift: u32) -> Self::Shorts;
+    #[inline(always)]
+    unsafe fn offset(word: i32, shift: u32) -> Self::Shorts {
+        // SAFETY: the caller knows the instruction set.
+        unsafe { Self::shorts(Self::ints(word >> shift)) }
+    }
     /// `sum[lane]` plus the sums times the lower half of their scale, or times the `upper` one.
     unsafe fn scaled(sum: Self::Ints, shorts: Self::Shorts, scales: Self::Ints, upper: bool) -> Self::Ints;
-    /// `sum[lane]` plus the first sums times the lower half of their scale, and the others times the upper one.
-    unsafe fn scaled_both(sum: Self::Ints, both: [Self::Shorts; 2], scales: Self::Ints) -> Self::Ints;
     /// As floats; exact below 2^24, elsewhere rounded to the nearest.
     unsafe fn to_floats(i: Self::Ints) -> Self;
 
-    /// Two numbers of 16 bits in every lane: `first` in the lower half, `last` in the upper. Both fit.
+    /// Two numbers of 16 bits in every lane: of `first` in the lower half, of `last` in the upper.
     unsafe fn pairs(first: Self::Ints, last: Self::Ints) -> Self::Ints;
+    /// Both halves less those of `x << shift`, wrapping.
+    unsafe fn less_raised(pairs: Self::Ints, x: i32, shift: u32) -> Self::Ints;
     /// The lower half of every pair twice, or the `upper` one.
     unsafe fn twice(pairs: Self::Ints, upper: bool) -> Self::Ints;
     /// `(x >> shift) & mask` in both halves; `mask` has no bit that comes from the other half.
@@ -147,11 +155,6 @@ macro_rules! shorts_of_32_bits {
         }
 
         #[inline(always)]
-        unsafe fn offset_word(_: &[u8; LANES], sum: i32) -> i32 {
-            -32 * sum
-        }
-
-        #[inline(always)]
         unsafe fn scaled(
             sum: Self::Ints,
             shorts: Self::Shorts,
@@ -161,18 +164,9 @@ macro_rules! shorts_of_32_bits {
             // SAFETY: see above.
             unsafe {
                 let none = Self::ints(0);
-                Self::scaled_both(sum, if upper { [none, shorts] } else { [shorts, none] }, scales)
+                let [first, last] = if upper { [none, shorts] } else { [shorts, none] };
+                Self::dot_pairs(sum, Self::pairs(first, last), scales)
             }
-        }
-
-        #[inline(always)]
-        unsafe fn scaled_both(
-            sum: Self::Ints,
-            [first, last]: [Self::Shorts; 2],
-            scales: Self::Ints,
-        ) -> Self::Ints {
-            // SAFETY: see above.
-            unsafe { Self::dot_pairs(sum, Self::pairs(first, last), scales) }
         }
     };
 }
@@ -183,11 +177,6 @@ impl Integers for Lanes {
     type Ints = [i32; LANES];
     const ROWS: usize = 1;
     shorts_of_32_bits!();
-
-    #[inline(always)]
-    unsafe fn offset(word: i32, shift: u32) -> Self::Shorts {
-        [word >> shift; LANES]
-    }
 
     #[inline(always)]
     unsafe fn bytes(from: &[u8; BYTES]) -> Self::Bytes {
@@ -263,6 +252,14 @@ impl Integers for Lanes {
             first[l] = first[l] & 0xFFFF | last[l] << 16;
         }
         first
+    }
+
+    #[inline(always)]
+    unsafe fn less_raised(pairs: Self::Ints, x: i32, shift: u32) -> Self::Ints {
+        pairs.map(|pair| {
+            let half = |at: u32| (pair >> at).wrapping_sub((x >> at) << shift) & 0xFFFF;
+            half(0) | half(16) << 16
+        })
     }
 
     #[inline(always)]

@@ -47,7 +47,7 @@ impl Add for Wide {
                     let last = run::<V, C, R, PARTS>((last, ahead), x, 2 * I + 1);
                     let scales = S::scales::<V>(head, at / 2 + I);
                     for r in 0..R {
-                        totals[r] = V::scaled_both(totals[r], [first[r], last[r]], scales);
+                        totals[r] = V::dot_pairs(totals[r], pairs::<V>(first[r], last[r]), scales);
                     }
                 });
             } else {
@@ -196,7 +196,7 @@ unsafe fn add_halves<V: Integers, C: Codes, S: Scales, const R: usize, const PAR
     }
     // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
     unsafe {
-        let mut halves = [offsets::<V, C, R>(x, 2 * run), offsets::<V, C, R>(x, 2 * run + 1)];
+        let mut halves = [[V::shorts(V::ints(0)); R]; 2];
         unroll!(Q in [0 1 2 3 4 5 6 7] {
             // With few rows memory is what limits: one line at a time.
             if PARTS > 0 && R <= FEWER && Q < C::SIZE / BYTES {
@@ -207,10 +207,25 @@ unsafe fn add_halves<V: Integers, C: Codes, S: Scales, const R: usize, const PAR
         let [first, last] = halves;
         let scales = scales_of_halves::<V, S>(head, at + run);
         for r in 0..R {
-            totals[r] = V::scaled_both(totals[r], [first[r], last[r]], scales);
+            let mut pairs = pairs::<V>(first[r], last[r]);
+            if let Some(bits) = const { C::BIAS.checked_ilog2() } {
+                // Sums that have the bias may be too large for a half; without it they fit, whatever was lost above.
+                pairs = V::less_raised(pairs, x.sums_of_16(run, r), bits);
+            }
+            totals[r] = V::dot_pairs(totals[r], pairs, scales);
         }
         totals
     }
+}
+
+/// Sums that began with nothing, in pairs.
+///
+/// # Safety
+/// As for [`Integers`].
+#[inline(always)]
+unsafe fn pairs<V: Integers>(first: V::Shorts, last: V::Shorts) -> V::Ints {
+    // SAFETY: the caller is below `Isa::run` for `V`.
+    unsafe { V::pairs(V::widened(V::ints(0), first), V::widened(V::ints(0), last)) }
 }
 
 /// The scales of both halves of run `run` of a chunk.

@@ -202,16 +202,6 @@ impl<const DOTS: bool> Integers for Avx2<DOTS> {
     }
 
     #[inline(always)]
-    unsafe fn scaled_both(
-        sum: Self::Ints,
-        [first, last]: [Self::Shorts; 2],
-        scales: Self::Ints,
-    ) -> Self::Ints {
-        // SAFETY: see above.
-        unsafe { Self::scaled(Self::scaled(sum, first, scales, false), last, scales, true) }
-    }
-
-    #[inline(always)]
     unsafe fn to_floats(i: Self::Ints) -> Self {
         // SAFETY: see above.
         unsafe { Self([_mm256_cvtepi32_ps(i[0]), _mm256_cvtepi32_ps(i[1])]) }
@@ -224,6 +214,15 @@ impl<const DOTS: bool> Integers for Avx2<DOTS> {
             let both =
                 |h: usize| _mm256_blend_epi16::<0b1010_1010>(first[h], _mm256_slli_epi32::<16>(last[h]));
             [both(0), both(1)]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn less_raised(pairs: Self::Ints, x: i32, shift: u32) -> Self::Ints {
+        // SAFETY: see above.
+        unsafe {
+            let x = _mm256_sll_epi16(_mm256_set1_epi32(x), _mm_cvtsi32_si128(shift as i32));
+            pairs.map(|pairs| _mm256_sub_epi16(pairs, x))
         }
     }
 

@@ -21,6 +21,17 @@ fn settled(mut register: __m512i) -> __m512i {
     register
 }
 
+/// An instruction that is not taken apart: an optimiser would make two of it, for the sake of the sum before.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn dot_pairs(mut sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
+    // SAFETY: the processor has the instruction.
+    unsafe {
+        asm!("vpdpwssd {}, {}, {}", inout(zmm_reg) sum, in(zmm_reg) a, in(zmm_reg) b, options(pure, nomem, nostack, preserves_flags));
+    }
+    sum
+}
+
 impl Integers for Avx512 {
     type Bytes = __m512i;
     type Ints = __m512i;
@@ -117,18 +128,18 @@ impl Integers for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn offset(x: i32, shift: u32) -> Self::Shorts {
-        // SAFETY: see above.
-        unsafe {
-            let x = _mm512_set1_epi32(x);
-            if shift == 0 { x } else { _mm512_sra_epi32(x, _mm_cvtsi32_si128(shift as i32)) }
-        }
-    }
-
-    #[inline(always)]
     unsafe fn pairs(first: Self::Ints, last: Self::Ints) -> Self::Ints {
         // SAFETY: see above.
         unsafe { _mm512_mask_blend_epi16(UPPER, first, _mm512_slli_epi32::<16>(last)) }
+    }
+
+    #[inline(always)]
+    unsafe fn less_raised(pairs: Self::Ints, x: i32, shift: u32) -> Self::Ints {
+        // SAFETY: see above.
+        unsafe {
+            let x = _mm512_sll_epi16(_mm512_set1_epi32(x), _mm_cvtsi32_si128(shift as i32));
+            _mm512_sub_epi16(pairs, x)
+        }
     }
 
     #[inline(always)]
@@ -167,7 +178,7 @@ impl Integers for Avx512 {
     #[inline(always)]
     unsafe fn dot_pairs(sum: Self::Ints, a: Self::Ints, b: Self::Ints) -> Self::Ints {
         // SAFETY: see above.
-        unsafe { _mm512_dpwssd_epi32(sum, a, b) }
+        unsafe { dot_pairs(sum, a, b) }
     }
 
     #[inline(always)]
