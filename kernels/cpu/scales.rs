@@ -2,7 +2,7 @@
 
 use super::integers::{Integers, PAIRS};
 use super::panel::Add;
-use super::quantized::{Fine, Wide};
+use super::quantized::{Fine, LINE, Wide};
 use super::vector::LANES;
 use crate::blocks::Split;
 
@@ -156,7 +156,8 @@ pub(super) struct SignedHalves;
 
 impl Scales for SignedHalves {
     const CHUNK: usize = 256;
-    const SIZE: usize = 2 * LANES + 16 * LANES;
+    /// Whole cache lines, so that no register of codes is loaded from two.
+    const SIZE: usize = (2 * LANES + 16 * LANES).next_multiple_of(LINE);
     const RUN: usize = 16;
     const MIN: bool = false;
     type Unit = Wide;
