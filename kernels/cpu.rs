@@ -35,6 +35,7 @@ pub use packed::Mat;
 pub use storage::{Buf, Routes};
 
 use crate::error::{below, equal};
+use crate::mapped::Pool;
 use crate::{Backend, Batch, Heads, KvType, NO_SLOT, QkNorm, QuantRows, Result, Rope};
 
 /// The processor.
@@ -42,6 +43,8 @@ use crate::{Backend, Batch, Heads, KvType, NO_SLOT, QkNorm, QuantRows, Result, R
 pub struct Cpu {
     isa: Isa,
     workers: parallel::Workers,
+    /// Where weights lie.
+    weights: Pool,
     batch: Batch,
     /// The first token that no row has, and the first slot that no row or block reaches.
     limits: Limits,
@@ -67,6 +70,7 @@ impl Cpu {
         Self {
             isa,
             workers: parallel::Workers::new(threads),
+            weights: Pool::default(),
             batch: Batch::default(),
             limits: Limits::default(),
             attention: attention::Plan::default(),
@@ -142,7 +146,7 @@ impl Backend for Cpu {
     }
 
     fn mat(&self, parts: &[QuantRows<'_>], experts: usize) -> Result<Mat> {
-        Mat::new(self.isa, parts, experts)
+        Mat::new(self.isa, &self.weights, parts, experts)
     }
 
     fn kv(&self, slots: usize, heads: Heads, dtype: KvType) -> Result<Kv> {

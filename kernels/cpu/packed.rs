@@ -14,7 +14,7 @@ use super::storage::positive;
 use super::vector::{LANES, Lanes};
 use crate::blocks::Split;
 use crate::error::equal;
-use crate::mapped::Memory;
+use crate::mapped::{Memory, Pool};
 use crate::{BlockType, Error, QuantRows, Result};
 use rayon::prelude::*;
 
@@ -87,8 +87,8 @@ fn panel_bytes(kind: BlockType, cols: usize) -> Option<usize> {
 }
 
 impl Mat {
-    /// Lays out `parts`, in parallel on rayon's pool.
-    pub(super) fn new(isa: Isa, parts: &[QuantRows<'_>], experts: usize) -> Result<Self> {
+    /// Lays out `parts` in memory of `pool`, in parallel on rayon's pool of threads.
+    pub(super) fn new(isa: Isa, pool: &Pool, parts: &[QuantRows<'_>], experts: usize) -> Result<Self> {
         let cols = parts.first().map_or(0, QuantRows::cols);
         positive("columns of a weight", cols)?;
         positive("experts", experts)?;
@@ -102,8 +102,7 @@ impl Mat {
             let kind = part.kind();
             let bytes = panel_bytes(kind, cols).unwrap_or(usize::MAX);
             let total = bytes.saturating_mul(panels).saturating_mul(experts);
-            let mut data =
-                Memory::zeroed(total).ok_or(Error::OutOfMemory { what: "weights", bytes: total })?;
+            let mut data = pool.zeroed(total).ok_or(Error::OutOfMemory { what: "weights", bytes: total })?;
             data.par_chunks_mut(bytes).enumerate().for_each(|(panel, to)| {
                 let (expert, first) = (panel / panels, panel % panels * LANES);
                 let count = LANES.min(rows - first);
