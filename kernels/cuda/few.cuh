@@ -23,6 +23,19 @@ struct InputRows {
   int code, scale[2];
 };
 
+// Blocks that a multiprocessor should hold, so that the loads of enough warps are under way: three have 80 registers a thread, two
+// have 128. Q4_1 and Q5_1 need some more.
+constexpr int resident(int type, int tiles) {
+  bool more = type == Q5_1 || (type == Q4_1 && tiles == 1);
+  return (tiles == 1 ? 3 : 2) - more;
+}
+
+// What a side of a lane's fragments is of: row number `row` of a part.
+struct PartRow {
+  const Part &part;
+  size_t row;
+};
+
 // Entries of a block: those of a product of few rows, or one with an expert.
 struct BlockEntries {
   int first, count;
@@ -82,20 +95,18 @@ __device__ inline void load(const Rows &x, const InputRows &rows, int units, int
   }
 }
 
-// Sums g of outputs `first` … of a part, which has `own` of them from number `from` on, with the rows of x that `rows` gives for a
-// tile.
+// Sums g of a lane's outputs, with the rows of x that `rows` gives for a tile.
 template <int TYPE, int TILES, typename F>
-__device__ inline void sum_units(const Rows &x, const Part &part, size_t from, int first, int own, F rows, int g,
-                                 float (&sum)[TILES][4]) {
+__device__ inline void sum_units(const Rows &x, const PartRow (&sides)[2], F rows, int g, float (&sum)[TILES][4]) {
   using C = Codes<TYPE>;
-  int units = ceil_div(x.cols, UNIT), lane = threadIdx.x % WARP, t = lane % 4;
+  int units = ceil_div(x.cols, UNIT), t = threadIdx.x % 4;
   if (g >= units) return;
   uint32_t o[2];
   typename C::Raw raw[2];
 #pragma unroll
   for (int side = 0; side < 2; side++) {
-    o[side] = uint32_t(from + min(first + lane / 4 + 8 * side, own - 1)) * units;
-    C::read(part.plane, o[side] + g, t, raw[side]);
+    o[side] = uint32_t(sides[side].row) * units;
+    C::read(sides[side].part.plane, o[side] + g, t, raw[side]);
   }
 #pragma unroll 1
   for (int u = g; u < units; u += SUMS) {
@@ -104,7 +115,7 @@ __device__ inline void sum_units(const Rows &x, const Part &part, size_t from, i
 #pragma unroll
     for (int side = 0; side < 2; side++) {
       unpack<TYPE>(w, side, raw[side], g, t);
-      C::read(part.plane, o[side] + next, t, raw[side]);
+      C::read(sides[side].part.plane, o[side] + next, t, raw[side]);
     }
 #pragma unroll
     for (int n = 0; n < TILES; n++) {
@@ -115,15 +126,14 @@ __device__ inline void sum_units(const Rows &x, const Part &part, size_t from, i
   }
 }
 
-// The block's sums g of a part's outputs from `first` on.
+// The block's sums of its outputs, of which a warp makes one.
 template <int TYPE, int TILES>
-__device__ inline void leave(Totals<TILES> &s, const Product &p, const Part &part, size_t from, int first, int own,
-                             const BlockEntries &entries, int g) {
+__device__ inline void leave(Totals<TILES> &s, const Product &p, const PartRow (&sides)[2], const BlockEntries &entries) {
   float sum[TILES][4] = {};
   InputRows one = rows_of<TILES>(p, entries, 0);
   auto rows = [&](int n) { return TILES == 1 ? one : rows_of<TILES>(p, entries, n); };
-  sum_units<TYPE, TILES>(p.x, part, from, first, own, rows, g, sum);
-  int lane = threadIdx.x % WARP;
+  int lane = threadIdx.x % WARP, g = threadIdx.x / WARP;
+  sum_units<TYPE, TILES>(p.x, sides, rows, g, sum);
 #pragma unroll
   for (int i = 0; i < 4 * TILES; i++) {
     s.sum[g][i / 4 * TILE_ENTRIES + lane % 4 * 2 + i % 2][lane / 4 + i % 4 / 2 * 8] = sum[i / 4][i % 4];
@@ -145,7 +155,8 @@ __device__ inline void few(Totals<TILES> &s, const Product &p, const Part &own, 
   BlockEntries entries = entries_of(p, group);
   int first = tile * TILE_OUTPUTS, e = threadIdx.x / TILE_OUTPUTS, o = threadIdx.x % TILE_OUTPUTS;
   size_t from = p.expert ? size_t(p.expert[group]) * own.rows : 0;
-  leave<TYPE, TILES>(s, p, own, from, first, own.rows, entries, threadIdx.x / WARP);
+  int side = first + threadIdx.x % WARP / 4;
+  leave<TYPE, TILES>(s, p, {{own, from + min(side, own.rows - 1)}, {own, from + min(side + 8, own.rows - 1)}}, entries);
   sync_block();
   if (e < entries.count && first + o < own.rows) put(p, entries.first + e, own.first + first + o, total(s, p.x.cols, e, o));
 }

@@ -108,9 +108,8 @@ static bool together(const Rows *y, const Rows *x, const Matrix *w) {
 
 int matmul_swiglu(Device *device, const Rows *y, const Rows *x, const Matrix *w, const Routes *routes, const Rows *gate_up) {
   int rows = routes ? routes->rows : x->rows;
-  bool few = rows <= (routes ? FEW_ROUTED : gated_rows(w->part[0].type));
-  bool many = rows > (routes ? FEW_ROUTED : FEW_ROWS) && w->parts == 1;
-  if (rows > 0 && (few || many) && together(y, x, w)) {
+  bool few = rows <= (routes ? FEW_ROUTED : FEW_ROWS);
+  if (rows > 0 && (few || w->parts == 1) && together(y, x, w)) {
     Product p = routes ? of_experts(x, w, routes, true) : dense(x, w);
     p.part = w->part[0];
     if (few) return matmul_gated(device, *y, p, w->part[w->parts - 1], w->parts == 1 ? y->cols : 0);

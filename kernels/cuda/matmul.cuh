@@ -69,9 +69,8 @@ int matmul_many(Device *, const Product &);
 int matmul_few_floats(Device *, const Product &, const After &);
 int matmul_many_floats(Device *, const Product &);
 
-// y and its rounding of the gated products of up to gated_rows rows, with the part, gate, and `up`, of which output `shift` is the first.
+// y and its rounding of the gated products of up to FEW_ROWS rows, with the part, gate, and `up`, of which output `shift` is the first.
 int matmul_gated(Device *, const Rows &y, const Product &, const Part &up, int shift);
-int gated_rows(int type);
 
 // y of the gated products of more rows, with a part whose rows are gate and up of the p.out columns of y.
 int matmul_many_gated(Device *, const Product &);

@@ -10,9 +10,6 @@ struct Few {
   Sums sums;
 };
 
-// Blocks that a multiprocessor should hold: 128 registers a thread, of which Q5_1 needs some more.
-constexpr int resident(int type, int tiles) { return type == Q5_1 && tiles > 1 ? 1 : 2; }
-
 // Products of a part. Grid ⌈rows of part / TILE_OUTPUTS⌉ · groups of entries, those of the same weights side by side. Reads all
 // weights once for each group, the rounding of x from a cache. The tail, if there is one, makes the norm of the entries.
 template <int TYPE, int TILES>

@@ -28,7 +28,7 @@ __host__ __device__ inline int rows_in_tiles(const Part &part) { return ceil_div
 // Reads all weights once, the rounding of x from a cache; moves 8 bytes an element of q and k more, 4 of v, and what the cache
 // takes.
 template <int TILES>
-__global__ void __launch_bounds__(SUMS *WARP, 2)
+__global__ void __launch_bounds__(SUMS *WARP, resident(Q4_K, TILES))
 qkv_kernel(Product p, const __grid_constant__ QkvParts parts, Cache cache, const __grid_constant__ Rotation rotation, Batch batch,
            Tail tail) {
   follow();

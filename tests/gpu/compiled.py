@@ -43,7 +43,7 @@ LAUNCHES = {
                       "many_floats_kernel": ("FLOAT_THREADS", "sizeof(FloatStage<tile_of({1})>)")},
     "matmul_qkv": {"qkv_kernel": ("SUMS * WARP", "sizeof(Qkv<{0}>)")},
     "matmul_many": {"many_kernel": ("THREADS", "sizeof(Stage<{0}>)")},
-    "matmul_gated": {"gated_kernel": ("GATED_WARPS * WARP", "sizeof(Gated<{1}>)")},
+    "matmul_gated": {"gated_kernel": ("SUMS * WARP", "sizeof(Totals<{1}>)")},
     "matmul_mixed": {"mixed_kernel": ("MIXED_WARPS * WARP", "sizeof(Mixed)")},
     "norm": {"rms_norm_kernel": ("THREADS", "sizeof(Sums)")},
     "quantized": {"quantize_kernel": ("THREADS", "0")},
