@@ -10,7 +10,7 @@
 struct Device {
   int index;
   cudaStream_t stream;
-  unsigned *tail;  // the words of Tail; launches of one stream use them one after the other
+  unsigned *tail;  // the count of Tail; launches of one stream use it one after the other
   int multiprocessors;
   bool overlaps;   // whether a launch may begin before the one before it ends, see `allow_next`
 };
@@ -123,8 +123,8 @@ static int open(int32_t index, Device **device, DeviceInfo *info) {
   if (int error = failure(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "stream")) return error;
   size_t free_bytes = 0, total_bytes = 0;
   unsigned *tail = nullptr;
-  int error = failure(cudaMalloc(&tail, 2 * sizeof *tail), "words of launches");
-  if (error == OK) error = failure(cudaMemsetAsync(tail, 0, 2 * sizeof *tail, stream), "words of launches");
+  int error = failure(cudaMalloc(&tail, sizeof *tail), "count of blocks");
+  if (error == OK) error = failure(cudaMemsetAsync(tail, 0, sizeof *tail, stream), "count of blocks");
   if (error == OK) error = failure(cudaMemGetInfo(&free_bytes, &total_bytes), "memory");
   Device *opened = error == OK ? new (std::nothrow) Device{index, stream, tail, info->multiprocessors, overlaps(*info)} : nullptr;
   if (opened == nullptr) {

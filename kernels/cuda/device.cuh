@@ -82,13 +82,13 @@ __device__ inline void copy_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }
 
-// How the blocks of a launch find out that all have finished: `words` are how many have, 0 between launches, and a count of
-// launches with a tail. Blocks that finish last wait; those are fewer than a card runs at once, whatever others do, so all finish.
+// How the blocks of a launch find out that all have finished: `count` is how many have, and begins again from 0 with the last.
+// Blocks that finish last wait for that; those are fewer than a card runs at once, whatever others do, so all finish.
 // Launches that overlap change nothing about that: blocks of the next one come when all of this one's have begun, so they take no
 // place that one of these still waits for; and blocks of the launch before, which may hold places, have all begun, wait for
-// one another alone and end. The next launch touches `words` when this one has ended.
+// one another alone and end. The next launch touches `count` when this one has ended.
 struct Tail {
-  unsigned *words;
+  unsigned *count;
   int blocks;  // 0 for none
 };
 struct Share {
@@ -103,19 +103,14 @@ __device__ inline Share finish(const Tail &tail) {
   int all = int(gridDim.x * gridDim.y * gridDim.z), of = tail.blocks < all ? tail.blocks : all;
   __syncthreads();
   if (threadIdx.x == 0) {
-    volatile unsigned *launches = tail.words + 1;
-    unsigned launch = *launches;
     __threadfence();
-    // Begins again from 0 with the last block.
-    int before = int(atomicInc(tail.words, unsigned(all) - 1));
+    int before = int(atomicInc(tail.count, unsigned(all) - 1));
     index = before < all - of ? -1 : before - (all - of);
-    if (before == all - 1) {
+    // Others leave at once: a block that waits here keeps the place of one that would read weights.
+    if (index >= 0) {
+      while (*static_cast<volatile unsigned *>(tail.count) != 0) __nanosleep(32);
       __threadfence();
-      *launches = launch + 1;
-    } else if (index >= 0) {
-      while (*launches == launch) __nanosleep(32);
     }
-    __threadfence();
   }
   __syncthreads();
   return {index, of};
