@@ -34,6 +34,25 @@ struct FloatWeights {
   uint32_t halves[UNIT_RUNS];
 };
 
+// Bytes of a unit in each plane: a plane's in a byte of the word. Those of a block of two units are halved.
+constexpr __host__ __device__ uint32_t unit_bytes(int type) {
+  switch (type) {
+    case Q4_0:
+    case IQ4_NL: return 8 | 64 << 8;
+    case Q4_1: return 16 | 64 << 8;
+    case Q5_0: return 8 | 16 << 8 | 64 << 16;
+    case Q5_1: return 16 | 16 << 8 | 64 << 16;
+    case Q8_0: return 8 | 128 << 8;
+    case Q2_K: return 2 | 8 << 8 | 32 << 16;
+    case Q3_K: return 1 | 6 << 8 | 16 << 16 | 32 << 24;
+    case Q4_K: return 8 | 64 << 8;
+    case Q5_K: return 8 | 16 << 8 | 64 << 16;
+    case Q6_K: return 1 | 8 << 8 | 32 << 16 | 64 << 24;
+    case IQ4_XS: return 4 | 64 << 8;
+    default: return 0;
+  }
+}
+
 // A type: whether scales are integers, how many a run has, whether there are minima, and words as they lie in memory. Taking a
 // unit apart has two steps, so that a kernel can read one while it works on another:
 //   read(plane, unit, t, raw)    lane t's share of a unit, counted from the part's first; its row has an even number of them

@@ -20,6 +20,9 @@
 //   await_previous()                      waits for the end of the launch before; what it wrote can be read, what it read written.
 //                                         Every thread of every kernel does, and touches the device's memory behind it only:
 //                                         then the end of a launch is also that of all launches before it
+//   fetch_ahead(global, bytes)            asks the second cache for what will be read, whole 16 bytes; cards before 9.0 do nothing. No
+//                                         access to memory: it may come ahead of await_previous, if the place needs nothing that
+//                                         a launch has written
 //   copy_async_16(shared, global)         16 bytes without a register; copy_async_commit(), copy_async_wait<N>()
 //   __grid_constant__                     of an operand by value: read in place, also by an index, and not copied
 //   shared<T>()                           the block's shared memory as a T, the only way to have any

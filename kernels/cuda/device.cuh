@@ -72,6 +72,12 @@ __device__ inline void await_previous() {
 #endif
 }
 
+__device__ inline void fetch_ahead(const void *from, uint32_t bytes) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global(from)), "r"(bytes));
+#endif
+}
+
 __device__ inline void copy_async_16(void *to_shared, const void *from_global) {
   unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(to_shared));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from_global) : "memory");

@@ -1,7 +1,9 @@
 // What the kernels of few rows share: 16 outputs of up to 8 entries, or up to 16, which are two tiles. Weights stream by once,
 // unpacked in registers into the fragments of tensor cores, and memory is what limits.
 //
-// Warp g of SUMS has the tiles' sums g, of units g, g + SUMS, …; each unit of weights is read one step ahead.
+// Warp g of SUMS has the tiles' sums g, of units g, g + SUMS, …; each unit of weights is read one step ahead. That is all that
+// registers have room for, and too little for cards of much bandwidth: from 9.0 on a block also asks the second cache for the next
+// steps' weights, for the first of them ahead of its wait for the launch before, whose end then leaves no gap.
 #pragma once
 
 #include "matmul.cuh"
@@ -35,6 +37,24 @@ struct PartRow {
   const Part &part;
   size_t row;
 };
+
+// Units of a row that are asked for together, while as many before them are worked on.
+constexpr int ASKED = 4 * SUMS;
+
+// Asks for units `from` … of a block's rows: lane 4g of warp g for those of its two sides.
+__device__ inline void ask(int type, const PartRow (&sides)[2], int units, int from) {
+  if (threadIdx.x % WARP != threadIdx.x / WARP * 4 || from >= units) return;
+  int count = min(ASKED, units - from);
+#pragma unroll
+  for (int i = 0; i < 8; i++) {
+    const PartRow &side = sides[i / 4];
+    uint32_t bytes = unit_bytes(type) >> i % 4 * 8 & 255;
+    if (bytes == 0) continue;
+    size_t begin = before(uint32_t(side.row) * units + from, bytes), end = begin + count * bytes;
+    begin &= ~size_t(15);
+    fetch_ahead(side.part.plane[i % 4] + begin, uint32_t((end - begin + 15) & ~size_t(15)));
+  }
+}
 
 // Entries of a block: those of a product of few rows, or one with an expert.
 struct BlockEntries {
@@ -109,31 +129,42 @@ __device__ inline void sum_units(const Rows &x, const PartRow (&sides)[2], F row
     C::read(sides[side].part.plane, o[side] + g, t, raw[side]);
   }
 #pragma unroll 1
-  for (int u = g; u < units; u += SUMS) {
-    Outputs<TYPE> w;
-    int next = u + SUMS < units ? u + SUMS : u;
+  for (int u = g; u < units;) {
+    // Two tiles have twice the work for the same weights.
+    int end = TILES == 1 ? min(u + ASKED, units) : units;
+    ask(TYPE, sides, units, u - g + ASKED);
+#pragma unroll 1
+    for (; u < end; u += SUMS) {
+      Outputs<TYPE> w;
+      int next = u + SUMS < units ? u + SUMS : u;
 #pragma unroll
-    for (int side = 0; side < 2; side++) {
-      unpack<TYPE>(w, side, raw[side], g, t);
-      C::read(sides[side].part.plane, o[side] + next, t, raw[side]);
-    }
+      for (int side = 0; side < 2; side++) {
+        unpack<TYPE>(w, side, raw[side], g, t);
+        C::read(sides[side].part.plane, o[side] + next, t, raw[side]);
+      }
 #pragma unroll
-    for (int n = 0; n < TILES; n++) {
-      Inputs<TYPE> in;
-      load<TYPE>(x, rows(n), units, u, t, in);
-      add_unit<TYPE>(w, in, sum[n]);
+      for (int n = 0; n < TILES; n++) {
+        Inputs<TYPE> in;
+        load<TYPE>(x, rows(n), units, u, t, in);
+        add_unit<TYPE>(w, in, sum[n]);
+      }
     }
   }
 }
 
-// The block's sums of its outputs, of which a warp makes one.
-template <int TYPE, int TILES>
-__device__ inline void leave(Totals<TILES> &s, const Product &p, const PartRow (&sides)[2], const BlockEntries &entries) {
+// The block's sums of its outputs, of which a warp makes one; `side` gives a lane's outputs, of an expert or of the only weights.
+// Waits for the launch before.
+template <int TYPE, int TILES, typename F>
+__device__ inline void leave(Totals<TILES> &s, const Product &p, int group, const BlockEntries &entries, F side) {
+  // Which expert's rows they are is known behind the wait.
+  if (!p.expert) ask(TYPE, {side(0, 0), side(1, 0)}, ceil_div(p.x.cols, UNIT), 0);
+  await_previous();
+  int expert = p.expert ? p.expert[group] : 0;
   float sum[TILES][4] = {};
   InputRows one = rows_of<TILES>(p, entries, 0);
   auto rows = [&](int n) { return TILES == 1 ? one : rows_of<TILES>(p, entries, n); };
   int lane = threadIdx.x % WARP, g = threadIdx.x / WARP;
-  sum_units<TYPE, TILES>(p.x, sides, rows, g, sum);
+  sum_units<TYPE, TILES>(p.x, {side(0, expert), side(1, expert)}, rows, g, sum);
 #pragma unroll
   for (int i = 0; i < 4 * TILES; i++) {
     s.sum[g][i / 4 * TILE_ENTRIES + lane % 4 * 2 + i % 2][lane / 4 + i % 4 / 2 * 8] = sum[i / 4][i % 4];
@@ -149,14 +180,15 @@ __device__ inline float total(const Totals<TILES> &s, int cols, int e, int o) {
 }
 
 // y[e, o] = w[expert of e][o] · x[e / sharing] for the entries of a group and the outputs of tile number `tile` of a part. All
-// threads of a block of SUMS warps take part.
+// threads of a block of SUMS warps take part. Waits for the launch before.
 template <int TYPE, int TILES>
 __device__ inline void few(Totals<TILES> &s, const Product &p, const Part &own, int group, int tile) {
   BlockEntries entries = entries_of(p, group);
   int first = tile * TILE_OUTPUTS, e = threadIdx.x / TILE_OUTPUTS, o = threadIdx.x % TILE_OUTPUTS;
-  size_t from = p.expert ? size_t(p.expert[group]) * own.rows : 0;
-  int side = first + threadIdx.x % WARP / 4;
-  leave<TYPE, TILES>(s, p, {{own, from + min(side, own.rows - 1)}, {own, from + min(side + 8, own.rows - 1)}}, entries);
+  auto side = [&](int i, int expert) -> PartRow {
+    return {own, size_t(expert) * own.rows + min(first + int(threadIdx.x) % WARP / 4 + 8 * i, own.rows - 1)};
+  };
+  leave<TYPE, TILES>(s, p, group, entries, side);
   sync_block();
   if (e < entries.count && first + o < own.rows) put(p, entries.first + e, own.first + first + o, total(s, p.x.cols, e, o));
 }

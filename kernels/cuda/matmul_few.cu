@@ -14,9 +14,12 @@ struct Few {
 // weights once for each group, the rounding of x from a cache. The tail, if there is one, makes the norm of the entries.
 template <int TYPE, int TILES>
 __global__ void __launch_bounds__(SUMS *WARP, resident(TYPE, TILES)) few_kernel(Product p, int groups, Norm next, Tail tail) {
-  follow();
+  allow_next();
   Few<TILES> &s = shared<Few<TILES>>();
-  if (works(tail)) few<TYPE, TILES>(s.totals, p, p.part, blockIdx.x % groups, blockIdx.x / groups);
+  if (works(tail))
+    few<TYPE, TILES>(s.totals, p, p.part, blockIdx.x % groups, blockIdx.x / groups);
+  else
+    await_previous();
   Share share = finish(tail);
   if (share.index >= 0) norm_tail(s.sums, next, p.y, p.entries, share);
 }

@@ -15,16 +15,15 @@ struct Sides {
   int shift[2];
 };
 
-// y of a group's entries, of the columns of tile number `tile`.
+// y of a group's entries, of the columns of tile number `tile`. Waits for the launch before.
 template <int TYPE, int TILES>
 __device__ inline void gate(Totals<TILES> &s, const Rows &y, const Product &p, const Sides &sides, int group, int tile) {
   BlockEntries entries = entries_of(p, group);
   int first = tile * GATED_OUTPUTS, own = min(first + int(threadIdx.x) % WARP / 4, y.cols - 1);
-  auto side = [&](int i) -> PartRow {
-    const Part &part = sides.part[i];
-    return {part, (p.expert ? size_t(p.expert[group]) * part.rows : 0) + sides.shift[i] + own};
+  auto side = [&](int i, int expert) -> PartRow {
+    return {sides.part[i], size_t(expert) * sides.part[i].rows + sides.shift[i] + own};
   };
-  leave<TYPE, TILES>(s, p, {side(0), side(1)}, entries);
+  leave<TYPE, TILES>(s, p, group, entries, side);
   sync_block();
   int e = threadIdx.x / GATED_OUTPUTS, o = threadIdx.x % GATED_OUTPUTS;
   if (e >= entries.count || first + o >= y.cols) return;
@@ -38,8 +37,11 @@ __device__ inline void gate(Totals<TILES> &s, const Rows &y, const Product &p, c
 template <int TYPE, int TILES>
 __global__ void __launch_bounds__(SUMS *WARP, resident(TYPE, TILES))
 gated_kernel(Rows y, Product p, const __grid_constant__ Sides sides, int groups, Tail tail) {
-  follow();
-  if (works(tail)) gate<TYPE, TILES>(shared<Totals<TILES>>(), y, p, sides, blockIdx.x % groups, blockIdx.x / groups);
+  allow_next();
+  if (works(tail))
+    gate<TYPE, TILES>(shared<Totals<TILES>>(), y, p, sides, blockIdx.x % groups, blockIdx.x / groups);
+  else
+    await_previous();
   Share share = finish(tail);
   if (share.index < 0) return;
   int units = ceil_div(y.cols, UNIT);

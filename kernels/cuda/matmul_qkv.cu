@@ -31,7 +31,7 @@ template <int TILES>
 __global__ void __launch_bounds__(SUMS *WARP, resident(Q4_K, TILES))
 qkv_kernel(Product p, const __grid_constant__ QkvParts parts, Cache cache, const __grid_constant__ Rotation rotation, Batch batch,
            Tail tail) {
-  follow();
+  allow_next();
   Qkv<TILES> &s = shared<Qkv<TILES>>();
   if (works(tail)) {
     int tile = blockIdx.x, i = 0;
@@ -41,6 +41,8 @@ qkv_kernel(Product p, const __grid_constant__ QkvParts parts, Cache cache, const
   case TYPE: few<TYPE, TILES>(s.totals, p, part, 0, tile); break;
     switch (part.type) { QKV_TYPES(OF) }
 #undef OF
+  } else {
+    await_previous();
   }
   Share share = finish(tail);
   if (share.index < 0) return;

@@ -20,7 +20,7 @@ import tempfile
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from loops import natural, working
+from loops import ahead_of, natural, working
 
 TARGETS = ["86", "89", "90", "120"]
 CUDA = Path(__file__).resolve().parent.parent.parent / "kernels" / "cuda"
@@ -172,8 +172,11 @@ def haste(instructions, target):
         return "waits for a launch" if {"PREEXIT", "ACQBULK"} & set(names) else None
     if "PREEXIT" not in names or "ACQBULK" not in names:
         return "does not let the next launch begin, or not wait for the one before"
-    if any(re.match(GLOBAL, name) for name in names[:names.index("ACQBULK")]):
+    early = [instructions[i][1] for i in ahead_of(instructions, "ACQBULK")]
+    if any(re.match(GLOBAL, name) for name in early):
         return "touches memory ahead of its wait"
+    if "EXIT" in early:
+        return "may end without its wait"
     if any(name.startswith("LDG") and "CONSTANT" in name.split(".") for name in names):
         return "reads through a cache that no wait makes coherent"
     return None

@@ -2,6 +2,7 @@
 behind the end and jumps back into the middle, as divergent branches and slow divisions do, makes none."""
 import re
 from collections import Counter
+from itertools import takewhile
 
 from cards import PRODUCTS
 
@@ -94,6 +95,21 @@ def natural(instructions):
             latest[head] = max(latest.get(head, 0), end[b])
     whole = {head: {i for b in inside for i in range(b, end[b])} for head, inside in found.items()}
     return [(loop, {i for i in loop if i < latest[head]}) for head, loop in sorted(whole.items())]
+
+
+def ahead_of(instructions, name):
+    """Indices of the instructions that may come before the first of a name."""
+    order, following = blocks(instructions)
+    end = dict(zip(order, order[1:] + [len(instructions)]))
+    found, todo = {}, [0]
+    while todo:
+        first = todo.pop()
+        if first in found:
+            continue
+        found[first] = list(takewhile(lambda i: instructions[i][1] != name, range(first, end[first])))
+        if first + len(found[first]) == end[first]:
+            todo += following[first]
+    return sorted(i for some in found.values() for i in some)
 
 
 def products(instructions):

@@ -237,6 +237,7 @@ void await_previous();
 
 // ---- memory
 
+void fetch_ahead(const void *from, uint32_t bytes);
 void copy_async_16(void *to_shared, const void *from_global);
 void copy_async_commit();
 void copy_async_wait_for(int pending);

@@ -336,6 +336,13 @@ void *shared_memory(size_t bytes) noexcept {
   return core.shared.base;
 }
 
+void fetch_ahead(const void *from, uint32_t bytes) {
+  const Machine &m = *core.machine;
+  auto complain = [&](const char *why) { fault("asks for " + std::to_string(bytes) + " bytes ahead, at " + describe(m, from) + why); };
+  if (holder(m, from, bytes) == m.allocations.end()) complain(": outside");
+  if (reinterpret_cast<uintptr_t>(from) % 16 != 0 || bytes % 16 != 0) complain(": misaligned");
+}
+
 void copy_async_16(void *to_shared, const void *from_global) {
   const void *code = __builtin_return_address(0);
   size_t to = size_t(static_cast<char *>(to_shared) - core.shared.base);

@@ -121,6 +121,8 @@ int allocate(Machine &, size_t bytes, bool written, void **memory);
 int release(Machine &, void *memory);
 int upload(Machine &, void *to, const void *from, size_t bytes);
 int download(Machine &, void *to, const void *from, size_t bytes);
+// The allocation that holds [at, at + bytes), or the end.
+std::map<size_t, size_t>::const_iterator holder(const Machine &, const void *at, size_t bytes);
 // Where `at` lies with respect to the allocations, in words.
 std::string describe(const Machine &, const void *at);
 

@@ -60,8 +60,7 @@ int allocate(Machine &m, size_t bytes, bool written, void **memory) {
   return OK;
 }
 
-// The allocation that holds [at, at + bytes), or the end.
-static std::map<size_t, size_t>::const_iterator holder(const Machine &m, const void *at, size_t bytes) {
+std::map<size_t, size_t>::const_iterator holder(const Machine &m, const void *at, size_t bytes) {
   size_t off = size_t(static_cast<const char *>(at) - m.memory.base);
   if (off >= m.memory.bytes) return m.allocations.end();
   auto next = m.allocations.upper_bound(off);

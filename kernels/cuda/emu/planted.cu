@@ -15,7 +15,7 @@ constexpr int THREADS = 64, N = 256;
 int planted_product(Device *, int which, bool planted);
 
 // Mistakes of kernels come first, those of the host are behind.
-constexpr int MISUSES = 38;
+constexpr int MISUSES = 40;
 
 // What a kernel here may use: x [256] from the host, y [256] for its results, z [256] written by an earlier kernel.
 struct Buffers {
@@ -314,7 +314,7 @@ __global__ void tail(float *y, Tail tail, Mistake mistake) {
   if (mistake == AMONG) y[t] += y[N - 1 - t];
 }
 
-enum Haste { READS, WRITES, ADDS, COPIES, ENDS, PATIENT };
+enum Haste { READS, WRITES, ADDS, COPIES, ENDS, ASKS_OUTSIDE, ASKS_ODDLY, PATIENT };
 
 // y = x, with a thread of the second block in haste.
 __global__ void hasty(float *y, const float *x, Haste haste) {
@@ -327,6 +327,8 @@ __global__ void hasty(float *y, const float *x, Haste haste) {
   if (planted && haste == WRITES) y[i] = 0;
   if (planted && haste == ADDS) __atomic_fetch_add(reinterpret_cast<int *>(y + i), 0, __ATOMIC_RELAXED);
   if (planted && haste == COPIES) copy_async_16(s.word + 4 * t, x + 4 * t);
+  fetch_ahead(x, 16 * (planted && haste == ASKS_OUTSIDE ? N : 1));
+  fetch_ahead(x + (planted && haste == ASKS_ODDLY), 16);
   await_previous();
   y[i] = x[i];
 }
@@ -379,7 +381,9 @@ static int run_planted(const Buffers &u, int which, bool planted) {
     case 34:
     case 35:
     case 36:
-    case 37: return launch(d, "hasty", hasty, dim3(4), THREADS, sizeof(Words), u.y, u.x, planted ? Haste(which - 33) : PATIENT);
+    case 37:
+    case 38:
+    case 39: return launch(d, "hasty", hasty, dim3(4), THREADS, sizeof(Words), u.y, u.x, planted ? Haste(which - 33) : PATIENT);
     default: return planted ? misuse(u, which - MISUSES) : OK;
   }
 }

@@ -3,7 +3,7 @@
 use coder_cuda_emulator::{float_to_half, half_to_float, planted};
 
 /// Kernels of planted.cu in their order, and words of what is to be reported.
-const MISTAKES: [(&str, &str); 47] = [
+const MISTAKES: [(&str, &str); 49] = [
     ("missing_barrier", "race"),
     ("missing_first_barrier", "nobody wrote it"),
     ("missing_warp_barrier", "race"),
@@ -42,6 +42,8 @@ const MISTAKES: [(&str, &str); 47] = [
     ("hasty", "it has not waited for the launch before"),
     ("hasty", "thread 40 copies from"),
     ("hasty", "thread 40 returned without having waited for the launch before"),
+    ("hasty", "asks for 4096 bytes ahead, at"),
+    ("hasty", "misaligned"),
     ("upload", "upload of 1028 bytes"),
     ("download", "memory that nobody wrote"),
     ("reads", "nobody wrote it"),
