@@ -72,6 +72,8 @@ fn a_row_of_a_product_does_not_see_its_neighbours() {
             ([Q4_K, Q6_K, F32], [7, 11, 3], 256),
             ([Q4_K, Q3_K, Q2_K], [17, 16, 30], 2304),
             ([Q4_1, Q5_K, IQ4_XS], [9, 20, 5], 2560),
+            // Rows that blocks ask for in three pieces.
+            ([Q4_K, Q6_K, Q3_K], [17, 7, 5], 8448),
             // Blocks of few and of many outputs.
             ([F32, F16, BF16], [131, 70, 140], 328),
         ] {

@@ -211,6 +211,7 @@ fn a_product_and_a_gate() {
             ([F16, F16], 64, 104),
             ([Q8_0, Q8_0], 40, 96),
             ([Q6_K, Q6_K], 160, 256),
+            ([Q5_K, Q5_K], 12, 4352),
         ] {
             let w = parts(device, &kinds, &[ffn, ffn], cols);
             for rows in [1, 2, 3, 8, 9, 17, 100] {
