@@ -39,7 +39,10 @@ qkv_kernel(Product p, const __grid_constant__ QkvParts parts, Cache cache, const
     const Part &part = parts.part[i];
 #define OF(TYPE) \
   case TYPE: few<TYPE, TILES>(s.totals, p, part, 0, tile); break;
-    switch (part.type) { QKV_TYPES(OF) }
+    switch (part.type) {
+      QKV_TYPES(OF)
+      default: await_previous();  // no type of these, but every thread waits
+    }
 #undef OF
   } else {
     await_previous();
