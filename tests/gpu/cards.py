@@ -24,8 +24,11 @@ LATENCY_NS = 700    # of a read of memory under load: an assumption, from microb
 SCHEDULERS = 4      # of a multiprocessor, an instruction of a warp each per clock
 ISSUED = 0.8        # of those that a real kernel fills: an assumption
 CACHE_BYTES = 128   # that a multiprocessor's first cache gives per clock
-AHEAD_BYTES = 36    # that a thread of a product has under way: an assumption
-AHEAD_FLOAT_BYTES = 64  # half a run of f32
+CACHE_LATENCY_NS = 300  # of a read of the second cache under load: an assumption, likewise
+# Between two blocks in the same place, in which no weights are under way: sums added, the block counted (two round trips to the second
+# cache), the next block begun and its addresses made: an assumption.
+BLOCK_US = 1.0
+AHEAD_FLOAT_BYTES = 64  # that a thread of a product of floats has under way: half a run of f32
 # Between two tokens: two launches that choose of logits in the second cache; and the copy of what they found, the thread that
 # waits for it, and the next step's inputs. Assumptions both.
 CHOICE_US = 12
@@ -40,9 +43,14 @@ BYTES_OF_WEIGHT = {"F32": 4, "F16": 2, "BF16": 2, "Q4_0": 18 / 32, "Q4_1": 20 / 
 PRODUCTS = {"FFMA": 32, "IDP": 128, "HMMA.16816": 2048, "IMMA.16832": 4096, "IMMA.16816": 2048}
 
 
+def overlaps(card):
+    """Whether a launch begins while the one before ends."""
+    return int(CARDS[card][4]) >= 90
+
+
 def gap_us(card):
     """Microseconds between two launches of a graph."""
-    return OVERLAPPED_GAP_US if int(CARDS[card][4]) >= 90 else GAP_US
+    return OVERLAPPED_GAP_US if overlaps(card) else GAP_US
 
 
 def issue_us(instructions, card):

@@ -15,13 +15,14 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from cards import (AHEAD_BYTES, AHEAD_FLOAT_BYTES, BYTES_OF_WEIGHT, CACHE_BYTES, CARDS, CHOICE_US, GAP_US, ISSUED, LATENCY_NS,
-                   OVERLAPPED_GAP_US, RAMP_US, TAIL_US, TURN_US, Loops, gap_us, issue_us, second_cache_us, tensor_us)
+from cards import (AHEAD_FLOAT_BYTES, BLOCK_US, CACHE_BYTES, CACHE_LATENCY_NS, CARDS, CHOICE_US, GAP_US, ISSUED,
+                   LATENCY_NS, OVERLAPPED_GAP_US, RAMP_US, TAIL_US, TURN_US, Loops, gap_us, issue_us, overlaps, second_cache_us, tensor_us)
 from prompts import print_prompts
 from random_gguf import SHAPES, VOCAB
 
 HERE = Path(__file__).resolve().parent
 COUNTED_VOCAB = 4096
+UNIT, SUMS, MIXED_WARPS = 128, 8, 16  # of matmul.cuh and matmul_mixed.cu
 BASE = (1, 128, "f16")
 
 
@@ -42,12 +43,19 @@ def is_product(t):
 
 
 def weights_of(shape):
-    """Weights of a layer's products in the order of their launches, each with how many of a row there are."""
+    """Outputs and columns of a layer's products in the order of their launches, each with how many of a row there are."""
     _, _, hidden, heads, kv, dim, ffn, _, experts, used, effn, _ = SHAPES[shape]
-    first = [((heads + 2 * kv) * dim * hidden, 1), (hidden * heads * dim, 1)]
+    first = [((heads + 2 * kv) * dim, hidden, 1), (hidden, heads * dim, 1)]
     if not experts:
-        return first + [(2 * ffn * hidden, 1), (hidden * ffn, 1)]
-    return first + [(experts * hidden, 1), (2 * effn * hidden, used), (hidden * effn, used)]
+        return first + [(2 * ffn, hidden, 1), (hidden, ffn, 1)]
+    return first + [(experts, hidden, 1), (2 * effn, hidden, used), (hidden, effn, used)]
+
+
+def steps_of(name, cols, times):
+    """Units that a warp of a product of quantized weights works on, one after the other."""
+    units = -(-cols // UNIT)
+    own = -(-units // SUMS)
+    return own * -(-times * min(SUMS, units) // MIXED_WARPS) if name.startswith("mixed") else own
 
 
 def step(path):
@@ -58,20 +66,38 @@ def step(path):
     with open(path) as file:
         launches = [{k: v if k == "name" else int(v) for k, v in row.items()} for row in csv.DictReader(file, delimiter="\t")]
     before, kinds, behind = layers_of(launches)
-    head = dict(behind[-1], products=VOCAB * hidden * rows, rows=rows)
+    head = dict(behind[-1], products=VOCAB * hidden * rows, rows=rows, steps=steps_of("matmul", hidden, 1), asks=True)
     for field in ("blocks", "read_bytes", "written_bytes", "read_by_blocks_bytes", "loaded_bytes"):
         head[field] = head[field] * VOCAB // COUNTED_VOCAB
     head["name"] += " (head)"
     for kind in kinds:
-        for t, (weights, times) in zip([t for t in kind if is_product(t)], weights_of(name)):
-            t["products"] = weights * times * rows
+        for t, (outputs, cols, times) in zip([t for t in kind if is_product(t)], weights_of(name)):
+            t["products"] = outputs * cols * times * rows
+            t["steps"] = steps_of(t["name"], cols, times)
+            # Experts are known when the launch before has ended.
+            t["asks"] = times == 1
             # Entries of experts are worked on one by one.
             t["rows"] = 1 if times > 1 else rows
-            t["tail"] = not t["name"].startswith("gated")
+            t["tail"] = True
         for t in kind:
             if t["name"] == "attention":
                 t |= {"pieces": rows * kv * -(-heads // kv // 8) * -(-positions // 32), "cache": cache, "tail": positions > 256}
     return before + [t for i in range(layers) for t in kinds[better(i, layers)]] + behind[:-1] + [head], kinds
+
+
+def waiting_us(launch, card, held, is_float):
+    """Microseconds of a product that would only wait for its weights.
+
+    Blocks of quantized weights come in rounds, as many at a time as the card holds. A warp reads a unit while it works on the one
+    before, so that a block takes as many latencies as it has steps; where it has asked the second cache for its weights, the first
+    of memory and others of that."""
+    _, _, sms, _, sass, *_ = CARDS[card]
+    if is_float:
+        warps = min(launch["blocks"] * launch["threads"] / 32, sms * held)
+        return (launch["read_bytes"] + launch["written_bytes"]) / (warps * 32 * AHEAD_FLOAT_BYTES / LATENCY_NS) / 1e3
+    rounds = -(-launch["blocks"] // (sms * (held * 32 // launch["threads"])))
+    later = CACHE_LATENCY_NS if launch["asks"] and overlaps(card) else LATENCY_NS
+    return rounds * (LATENCY_NS + (launch["steps"] - 1) * later) / 1e3 + (rounds - 1) * BLOCK_US
 
 
 def time_us(launch, card, loops):
@@ -92,8 +118,7 @@ def time_us(launch, card, loops):
         name = "few_floats" if is_float else "few" if product == "matmul" else product
         kernel = f"{name}_kernel {kind}" + ("" if product == "mixed" else f" {rows} rows")
         held, per = loops.held(kernel, sass), loops.per_product(kernel, sass)
-        warps = min(launch["blocks"] * launch["threads"] / 32, sms * held)
-        limits["parallelism"] = moved / (warps * 32 * (AHEAD_FLOAT_BYTES if is_float else AHEAD_BYTES) / LATENCY_NS) / 1e3
+        limits["parallelism"] = waiting_us(launch, card, held, is_float)
         # Activations that a multiprocessor's blocks read at the same time come from its first cache.
         together = max(held * 32 // launch["threads"], 1)
         read = launch["read_bytes"] + (launch["read_by_blocks_bytes"] - launch["read_bytes"]) / together
@@ -122,10 +147,11 @@ def said(*command):
 def print_assumed():
     print(f"# Steps predicted, {said('date', '-u', '+%F')}, commit {said('git', '-C', str(HERE), 'describe', '--always', '--dirty')}\n")
     print("From `tests/gpu/predict.sh`; nothing here was measured on a card. Q4_K_M, launches replayed as a graph. A launch takes a gap, a")
-    print("ramp, a tail (if it makes norms, routes, turned heads or sums of its results), and the longest of: its counted bytes at the attainable")
-    print("bandwidth; what its multiprocessors read, at the second cache's; what its lanes load, at the first cache's; the bytes with the loads that its")
-    print("threads have under way; its loops' instructions at the schedulers' rate; its products at the tensor cores'.\n")
-    print(f"Assumed: gap {GAP_US} µs, where launches overlap (5090, H200) {OVERLAPPED_GAP_US} µs, as others gained by it, ramp {RAMP_US} µs, tail {TAIL_US} µs, latency {LATENCY_NS} ns, {ISSUED:.0%} of issue slots. Attainable GB/s: "
+    print("ramp, a tail (if it makes norms, roundings, routes, turned heads or sums of its results), and the longest of: its counted bytes at the")
+    print("attainable bandwidth; what its multiprocessors read, at the second cache's; what its lanes load, at the first cache's; what its blocks wait for")
+    print("weights, round after round (parallelism); its loops' instructions at the schedulers' rate; its products at the tensor cores'. On a 5090 and")
+    print("an H200 products ask the second cache for their first weights while the launch before ends; what that saves of ramps and tails isn't counted.\n")
+    print(f"Assumed: gap {GAP_US} µs, where launches overlap (5090, H200) {OVERLAPPED_GAP_US} µs, as others gained by it, ramp {RAMP_US} µs, tail {TAIL_US} µs, latency {LATENCY_NS} ns, of the second cache {CACHE_LATENCY_NS} ns, between two blocks {BLOCK_US} µs, {ISSUED:.0%} of issue slots. Attainable GB/s: "
           + ", ".join(f"{name} {c[1]} of {c[0]}" for name, c in CARDS.items()) + ".")
     print(f"Between two tokens the card chooses, {CHOICE_US} µs, and waits for the host, {TURN_US} µs; an answer's grammar is followed while the card works.\n")
 
