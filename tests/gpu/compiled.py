@@ -44,7 +44,7 @@ LAUNCHES = {
     "matmul_qkv": {"qkv_kernel": ("SUMS * WARP", "sizeof(Qkv<{0}>)")},
     "matmul_many": {"many_kernel": ("THREADS", "sizeof(Stage<{0}>)")},
     "matmul_gated": {"gated_kernel": ("SUMS * WARP", "sizeof(Totals<{1}>)")},
-    "matmul_mixed": {"mixed_kernel": ("MIXED_WARPS * WARP", "sizeof(Mixed)")},
+    "matmul_mixed": {"mixed_kernel": ("mixed_warps({0}) * WARP", "sizeof(Mixed)")},
     "norm": {"rms_norm_kernel": ("THREADS", "sizeof(Sums)")},
     "quantized": {"quantize_kernel": ("THREADS", "0")},
     "rope": {"rope_kernel": ("THREADS", "sizeof(Angles<HEADS>)")},

@@ -22,7 +22,7 @@ from random_gguf import SHAPES, VOCAB
 
 HERE = Path(__file__).resolve().parent
 COUNTED_VOCAB = 4096
-UNIT, SUMS, MIXED_WARPS = 128, 8, 16  # of matmul.cuh and matmul_mixed.cu
+UNIT, SUMS, MIXED_WARPS = 128, 8, 24  # of matmul.cuh, and of matmul_mixed.cu for Q4_K and Q6_K
 BASE = (1, 128, "f16")
 
 
