@@ -115,7 +115,7 @@ impl Pool {
 }
 
 /// Bytes of a cache line.
-const LINE: usize = 64;
+pub(crate) const LINE: usize = 64;
 
 impl Deref for Mapped {
     type Target = [u8];

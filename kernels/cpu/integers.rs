@@ -78,12 +78,12 @@ pub(super) trait Integers: Vector {
     unsafe fn shorts(sum: Self::Ints) -> Self::Shorts;
     /// The sums, added to those that they began with.
     unsafe fn widened(sum: Self::Ints, shorts: Self::Shorts) -> Self::Ints;
-    /// The word from which [`offset`](Self::offset) makes -32 times the sum of 16 codes that are two's complement.
+    /// Where [`APART`](Self::APART), the word from which [`offset`](Self::offset) makes -32 times the sum of 16 codes that are two's complement.
     #[inline(always)]
     unsafe fn offset_word(_: &[u8; LANES], sum: i32) -> i32 {
         -32 * sum
     }
-    /// What the sums of 16 inputs begin with that have -32 >> `shift` times the sum of their codes added.
+    /// Likewise, what the sums of 16 inputs begin with that have -32 >> `shift` times the sum of their codes added.
     #[inline(always)]
     unsafe fn offset(word: i32, shift: u32) -> Self::Shorts {
         // SAFETY: the caller knows the instruction set.

@@ -92,7 +92,8 @@ pub(super) const fn part_of_run<C: Codes>(part: usize, parts: usize) -> usize {
 
 /// How the products of one unit are made and added.
 pub(super) trait Add: Unit {
-    /// `codes` are those of the unit, and how far ahead others are asked for; `scales` are those of the chunk, opened, and the unit's first run of 32 in it.
+    /// `codes` are those of the unit, and how far ahead others are asked for; `scales` are those of the chunk, opened, and
+    /// the unit's first run of 32 in it.
     ///
     /// # Safety
     /// As for [`packed`], with `R` rows in `x`.

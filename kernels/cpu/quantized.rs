@@ -12,6 +12,7 @@ use super::isa::{Isa, Kernel};
 use super::parallel::{Disjoint, Workers};
 use super::storage::Aligned;
 use super::vector::LANES;
+pub(super) use crate::mapped::LINE;
 pub(super) use fine::Fine;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -40,9 +41,6 @@ const TOGETHER: usize = 4;
 
 /// Words beside the codes of four runs, at most.
 const WORDS: usize = 16;
-
-/// Bytes of a cache line.
-pub(super) const LINE: usize = 64;
 
 /// Adding it rounds to nearest, ties to even, and leaves the integer in the low bits.
 const ROUND: f32 = 12_582_912.0;

@@ -34,7 +34,7 @@ struct FloatWeights {
   uint32_t halves[UNIT_RUNS];
 };
 
-// Bytes of a unit in each plane: a plane's in a byte of the word. Those of a block of two units are halved.
+// Bytes of a unit in each plane (planes.rs): a plane's in a byte of the word. Those of a block of two units are halved.
 constexpr __host__ __device__ uint32_t unit_bytes(int type) {
   switch (type) {
     case Q4_0:

@@ -366,6 +366,19 @@ mod tests {
     }
 
     #[test]
+    fn blocks_ask_for_what_planes_hold() {
+        let (_, source) = include_str!("codes.cuh").split_once("unit_bytes(int type)").unwrap();
+        for kind in BlockType::ALL.into_iter().filter(|kind| kind.layout().0 > 1) {
+            let (_, case) = source.split_once(&format!("case {kind:?}:")).unwrap();
+            let (said, _) = case.split_once("return").unwrap().1.split_once(';').unwrap();
+            let said = said.split('|').map(|plane| plane.split("<<").next().unwrap().trim().parse().unwrap());
+            let group = Group::new(kind);
+            let planes = fields(kind).iter().map(|&field| group.plane_bytes(field) * UNIT / group.weights);
+            assert_eq!(said.collect::<Vec<usize>>(), planes.collect::<Vec<_>>(), "{kind:?}");
+        }
+    }
+
+    #[test]
     fn neighbours_of_one_type_lie_together() {
         let row = [0; 144 + 210];
         let part = |kind: BlockType| QuantRows::new(kind, 1, 256, &row[..kind.layout().1]).unwrap();

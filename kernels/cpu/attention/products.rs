@@ -9,9 +9,7 @@ use super::super::vector::{LANES, Vector};
 use super::CHUNK;
 use crate::BLOCK;
 use crate::kv::GROUP;
-
-/// Bytes of a cache line.
-const LINE: usize = 64;
+use crate::mapped::LINE;
 
 /// Queries that any instruction set takes at a time, at most.
 pub(super) const QUERIES: usize = 8;

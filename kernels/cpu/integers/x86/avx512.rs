@@ -21,7 +21,8 @@ fn settled(mut register: __m512i) -> __m512i {
     register
 }
 
-/// An instruction that is not taken apart: an optimiser would make two of it, for the sake of the sum before.
+/// `sum` plus the products of both halves of `a` and `b`, in one instruction: an optimiser makes two of the intrinsic, so that the
+/// products need not wait for the sum, which costs more than it saves.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vnni")]
 fn dot_pairs(mut sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
