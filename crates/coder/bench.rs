@@ -69,8 +69,8 @@ weight/tok is what one written token reads of the weights. GB/s is how fast they
 token when writing and once per chunk when reading a prompt; of memory is its share of what the same
 threads reach in a plain read just before, or of the theoretical peak of the card that has all layers. Tests take turns.
 
-With requests, tok/s is what all answers together grow by per second, from the last first token to the first end;
-first and between are the waits for the first token and between two tokens in milliseconds (50th, 95th, 99th
+With requests, tok/s is what all answers together grow by per second, once all of them grow (those of --parallel are
+made twice, and their prompts are cached then); first and between are the waits for the first token and between two tokens in milliseconds (50th, 95th, 99th
 percentile); tok/pass are answer tokens per forward pass, and guessed the part of the guessed tokens that were right.
 times compares with one request alone (tok/s), with the first request (first token) or with no guesses (tok/s).";
 

@@ -3,13 +3,13 @@
 //! Leviathan et al., "Fast Inference from Transformers via Speculative Decoding", 2023; here a guess counts only if
 //! the large model chooses the same token, so that the answer is the same, bit by bit, as without guesses.
 
+use crate::costs::Costs;
 use crate::fit::Room;
 use crate::grammar::Mask;
 use crate::kv::Cache;
 use crate::load::{self, LoadProgress, Loaded, ModelInfo, Options};
 use crate::model::{Row, Runner};
 use crate::sequence::{Rows, Sequence};
-use crate::speculation::Costs;
 use crate::{Config, Error, Result, Tokenizer};
 use coder_kernels::Pick;
 use std::collections::BTreeMap;

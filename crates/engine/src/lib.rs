@@ -14,6 +14,7 @@
 mod answer;
 mod chat;
 pub mod config;
+mod costs;
 mod device;
 mod draft;
 mod embedding;

@@ -2,7 +2,10 @@
 //!
 //! Pure logic over the block pool; it knows no device and no text. Sequences are served in the order of their
 //! priority, then of their arrival: that order is total, the first of it always gets what it needs, and so every
-//! sequence ends. What decodes goes before what reads its prompt; the rows that are left are shared evenly.
+//! sequence ends. What decodes goes before what reads its prompt. Prompts of one priority could share the rows that are
+//! left evenly; they are read one after the other, in the order in which they would end then: of those that came together
+//! none ends later and most end sooner, what is short does not wait for what is long, and what is long not for ever
+//! (after Friedman and Henderson, "Fairness and Efficiency in Web Server Protocols", 2003).
 
 use crate::kv::Cache;
 use crate::sequence::Sequence;
@@ -17,11 +20,6 @@ pub(crate) struct Capacity {
     /// Sequences.
     pub(crate) sequences: usize,
 }
-
-/// Rows that read prompts while others decode: as many as keep the wait for the next token short, and enough that
-/// weights are read for many rows at once; of longer steps, which are for weights whose reading takes longest, this part.
-const BESIDE: usize = 128;
-const PART_BESIDE: usize = 4;
 
 /// A sequence with at most this many tokens to compute decodes; one with more reads its prompt.
 const DECODING: usize = BLOCK;
@@ -42,6 +40,8 @@ pub(crate) struct Entry<A> {
     pub(crate) first: usize,
     /// Up to where it is computed after the step.
     pub(crate) reached: usize,
+    /// Rows of its prompt that would be left to read if all that read had shared evenly; below 0 when it would have ended.
+    due: i64,
 }
 
 impl<A> Entry<A> {
@@ -65,6 +65,8 @@ pub(crate) struct Scheduler<A> {
     waiting: Vec<Entry<A>>,
     /// In order.
     running: Vec<Entry<A>>,
+    /// Those that read their prompts in this step.
+    readers: Vec<usize>,
     arrivals: u64,
     preemptions: u64,
 }
@@ -72,7 +74,15 @@ pub(crate) struct Scheduler<A> {
 impl<A> Scheduler<A> {
     pub(crate) fn new(blocks: usize, capacity: Capacity) -> Self {
         let cache = Cache::new(blocks);
-        Self { cache, capacity, waiting: Vec::new(), running: Vec::new(), arrivals: 0, preemptions: 0 }
+        Self {
+            cache,
+            capacity,
+            waiting: Vec::new(),
+            running: Vec::new(),
+            readers: Vec::new(),
+            arrivals: 0,
+            preemptions: 0,
+        }
     }
 
     /// The block pool, to be looked at.
@@ -116,7 +126,7 @@ impl<A> Scheduler<A> {
         self.arrivals += 1;
         let order = (Reverse(priority), self.arrivals);
         let sequence = if apart { Sequence::apart(tokens, self.arrivals) } else { Sequence::new(tokens) };
-        self.wait(Entry { order, sequence, answer, rows: 0, logits: 0, first: 0, reached: 0 });
+        self.wait(Entry { order, sequence, answer, rows: 0, logits: 0, first: 0, reached: 0, due: 0 });
     }
 
     fn wait(&mut self, entry: Entry<A>) {
@@ -138,10 +148,11 @@ impl<A> Scheduler<A> {
     }
 
     /// Decides the next step: sets `rows` of every running sequence, and gives it the blocks for them. If anything
-    /// waits or runs, at least one row is computed.
-    pub(crate) fn plan(&mut self) {
+    /// waits or runs, at least one row is computed. Beside the rows of those that write, at least one, those that read
+    /// have as many as `beside` says of these and of what there is room for.
+    pub(crate) fn plan(&mut self, beside: impl FnOnce(usize, usize) -> usize) {
         self.admit();
-        self.share_rows();
+        self.share_rows(beside);
         let mut at = 0;
         while at < self.running.len() {
             let entry = &mut self.running[at];
@@ -188,6 +199,7 @@ impl<A> Scheduler<A> {
                 Some(0) => {
                     let mut entry = self.waiting.remove(at);
                     self.cache.admit(&mut entry.sequence);
+                    entry.due = entry.sequence.pending() as i64;
                     let at = self.running.partition_point(|other| other.order < entry.order);
                     self.running.insert(at, entry);
                 }
@@ -236,26 +248,38 @@ impl<A> Scheduler<A> {
         self.wait(entry);
     }
 
-    fn share_rows(&mut self) {
-        let is_reading = |entry: &Entry<A>| entry.sequence.pending() > DECODING;
+    fn share_rows(&mut self, beside: impl FnOnce(usize, usize) -> usize) {
+        let Self { running, readers, capacity, .. } = self;
+        readers.clear();
+        readers.extend((0..running.len()).filter(|&at| running[at].sequence.pending() > DECODING));
         // The first in the order has a row at least, whatever else decodes.
-        let kept = usize::from(self.running.first().is_some_and(is_reading));
-        let mut left = self.capacity.rows - kept;
-        let mut reading = 0;
-        for entry in &mut self.running {
+        let kept = usize::from(readers.first() == Some(&0));
+        let mut left = capacity.rows - kept;
+        for entry in running.iter_mut() {
             let pending = entry.sequence.pending();
             entry.rows = if pending <= DECODING { pending.min(left) } else { 0 };
-            reading += usize::from(pending > DECODING);
             left -= entry.rows;
         }
+        if readers.is_empty() {
+            return;
+        }
+        let writing = capacity.rows - kept - left;
         left += kept;
-        if left < self.capacity.rows {
-            left = left.min(BESIDE.max(self.capacity.rows / PART_BESIDE));
+        if writing > 0 && left > kept {
+            left = beside(writing, left).clamp(1, left);
         }
-        for entry in self.running.iter_mut().filter(|entry| is_reading(entry)) {
-            entry.rows = entry.sequence.pending().min(left.div_ceil(reading));
-            left -= entry.rows;
-            reading -= 1;
+        let share = left.div_ceil(readers.len()) as i64;
+        for &at in &*readers {
+            running[at].due -= share;
+        }
+        running[readers[0]].rows = kept;
+        left -= kept;
+        readers.sort_unstable_by_key(|&at| (running[at].order.0, running[at].due, at));
+        for &at in &*readers {
+            let entry = &mut running[at];
+            let more = (entry.sequence.pending() - entry.rows).min(left);
+            entry.rows += more;
+            left -= more;
         }
     }
 }

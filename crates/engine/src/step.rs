@@ -1,13 +1,14 @@
 //! The thread that owns runner, cache and requests: one step after another, each with rows of many sequences.
 
 use crate::answer::{Answer, Job};
+use crate::costs::Costs;
 use crate::draft::DraftModel;
 use crate::engine::Stats;
 use crate::model::{Outcome, Runner};
 use crate::prefixes::Prefixes;
 use crate::scheduler::{Capacity, Entry, Scheduler};
 use crate::sequence::Rows;
-use crate::speculation::{Costs, MOST};
+use crate::speculation::MOST;
 use crate::{Error, Result, Tokenizer};
 use coder_kernels::Batch;
 use rayon::prelude::*;
@@ -170,7 +171,8 @@ impl Stepper {
 
     /// Plans a step, runs it and deals out what came of it.
     fn step(&mut self) {
-        self.scheduler.plan();
+        let costs = &self.costs;
+        self.scheduler.plan(|writing, most| costs.best_beside(writing, most));
         for entry in self.scheduler.running_mut() {
             entry.answer.clear_drafts();
             if entry.rows > 0 {

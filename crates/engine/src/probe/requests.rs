@@ -61,8 +61,8 @@ pub struct RequestMeasurement {
     pub completion_tokens: usize,
     /// From the first request to the last answer's end.
     pub seconds: f64,
-    /// Answer tokens per second while all answers grew: from the last first token to the first end. `None` for answers
-    /// too short to tell.
+    /// Answer tokens per second while all answers grow: from the last first token to the first end, of parallel requests
+    /// when they are made once more, with their prompts cached. `None` for answers too short to tell.
     pub decode_tok_s: Option<f64>,
     /// From a request to its first token.
     pub first_token_ms: Percentiles,
@@ -126,10 +126,13 @@ pub fn requests(
         run(&engine, vec![request(&engine, 0, WARM_UP.0, WARM_UP.1)])?;
         let (mut alone, mut next) = (None, 1);
         for &parallel in &plan.parallel {
-            let prompts = (next..next + parallel).map(|i| request(&engine, i, plan.prompt, plan.generate));
+            let requests = (next..next + parallel).map(|i| request(&engine, i, plan.prompt, plan.generate));
+            let requests: Vec<_> = requests.collect();
             next += parallel;
-            let mut measured = measure(&engine, format!("parallel{parallel}"), prompts.collect())?;
-            let rate = measured.decode_tok_s;
+            let mut measured = measure(&engine, format!("parallel{parallel}"), requests.clone())?;
+            // The first ones may have ended before the last one began.
+            let rate = rate(&run(&engine, requests)?.1);
+            measured.decode_tok_s = rate;
             alone = alone.or(rate.filter(|_| parallel == 1));
             measured.speedup = rate.zip(alone).map(|(rate, alone)| rate / alone);
             add(measured);
@@ -222,9 +225,6 @@ fn measure_answers(
     let completion_tokens = sum(|a| a.summary.usage.completion_tokens);
     let first: Vec<f64> = times.iter().filter_map(|times| times.first().copied()).collect();
     let between = times.iter().flat_map(|times| times.windows(2).map(|pair| pair[1] - pair[0])).collect();
-    let all_grow = first.iter().copied().fold(0.0, f64::max);
-    let one_ends = times.iter().filter_map(|times| times.last().copied()).fold(f64::INFINITY, f64::min);
-    let meanwhile = times.iter().flatten().filter(|&&time| time > all_grow && time <= one_ends).count();
     let measurement = RequestMeasurement {
         test,
         requests: answers.len(),
@@ -232,7 +232,7 @@ fn measure_answers(
         cached_tokens: sum(|a| a.summary.usage.cached_tokens),
         completion_tokens,
         seconds,
-        decode_tok_s: (meanwhile > 0).then(|| meanwhile as f64 / (one_ends - all_grow)),
+        decode_tok_s: rate(&times),
         first_token_ms: Percentiles::of(first).ok_or(Error::Stopped)?,
         between_tokens_ms: Percentiles::of(between),
         passes,
@@ -242,6 +242,14 @@ fn measure_answers(
         speedup: None,
     };
     Ok((measurement, answers))
+}
+
+/// Tokens per second from the last first token to the first end, if any came in that time.
+fn rate(times: &[Vec<f64>]) -> Option<f64> {
+    let all_grow = times.iter().filter_map(|times| times.first().copied()).fold(0.0, f64::max);
+    let one_ends = times.iter().filter_map(|times| times.last().copied()).fold(f64::INFINITY, f64::min);
+    let meanwhile = times.iter().flatten().filter(|&&time| time > all_grow && time <= one_ends).count();
+    (meanwhile > 0).then(|| meanwhile as f64 / (one_ends - all_grow))
 }
 
 /// The answers, and the seconds after the start at which each of their tokens came.

@@ -5,7 +5,7 @@ const CAPACITY: Capacity = Capacity { rows: 64, sequences: 4 };
 
 /// Computes what was planned; gives every sequence that is computed one more token.
 fn step(scheduler: &mut Scheduler<usize>) -> Vec<(usize, usize)> {
-    scheduler.plan();
+    scheduler.plan(|_, most| most.min(128));
     let rows: Vec<_> = scheduler.running().iter().map(|entry| (entry.answer, entry.rows)).collect();
     for at in 0..scheduler.running().len() {
         let entry = &mut scheduler.running_mut()[at];
@@ -25,25 +25,89 @@ fn tokens(number: u32, len: usize) -> Vec<u32> {
 }
 
 #[test]
-fn decoding_goes_before_reading_and_readers_share_what_is_left() {
+fn decoding_goes_before_reading_and_readers_take_turns() {
     let mut scheduler = Scheduler::new(100, CAPACITY);
     scheduler.submit(0, tokens(1, 20), false, 1);
     assert_eq!(step(&mut scheduler), [(1, 20)]);
     scheduler.submit(0, tokens(2, 200), false, 2);
-    scheduler.submit(0, tokens(3, 200), false, 3);
-    assert_eq!(step(&mut scheduler), [(1, 1), (2, 32), (3, 31)]);
+    scheduler.submit(0, tokens(3, 100), false, 3);
+    // The shorter one first, what is left for the longer; one of a higher priority before both.
+    assert_eq!(step(&mut scheduler), [(1, 1), (2, 0), (3, 63)]);
+    scheduler.submit(1, tokens(4, 40), false, 4);
+    assert_eq!(step(&mut scheduler), [(4, 40), (1, 1), (2, 0), (3, 23)]);
+    assert_eq!(step(&mut scheduler), [(4, 1), (1, 1), (2, 48), (3, 14)]);
 }
 
-/// Whoever waits for the next token waits for a part of a long step at most.
+/// Beside what writes, prompts have as many rows as they are given; alone all that there are.
 #[test]
-fn beside_answers_prompts_have_a_part_of_a_long_step() {
-    for (rows, expected) in [(64, 63), (512, 128), (2048, 512)] {
-        let mut scheduler = Scheduler::new(300, Capacity { rows, ..CAPACITY });
-        scheduler.submit(0, tokens(1, 20), false, 1);
-        assert_eq!(step(&mut scheduler), [(1, 20)]);
-        scheduler.submit(0, tokens(2, 4000), false, 2);
-        assert_eq!(step(&mut scheduler), [(1, 1), (2, expected)]);
+fn beside_answers_prompts_have_what_they_are_given() {
+    let mut scheduler = Scheduler::new(300, Capacity { rows: 512, ..CAPACITY });
+    scheduler.submit(0, tokens(1, 4000), false, 1);
+    assert_eq!(step(&mut scheduler), [(1, 512)]);
+    scheduler.submit(1, tokens(2, 20), false, 2);
+    assert_eq!(step(&mut scheduler), [(2, 20), (1, 128)]);
+    for (given, rows) in [(48, 48), (0, 1), (4000, 511)] {
+        scheduler.plan(|writing, most| {
+            assert_eq!((writing, most), (1, 511));
+            given
+        });
+        assert_eq!(scheduler.running()[1].rows, rows);
     }
+}
+
+/// Steps until each prompt is read, by its number.
+fn ends(lengths: &[usize], later: impl Fn(usize) -> Option<usize>) -> Vec<usize> {
+    let mut scheduler = Scheduler::new(2000, Capacity { rows: 64, sequences: 50 });
+    for (number, len) in lengths.iter().enumerate() {
+        scheduler.submit(0, tokens(number as u32, *len), false, number);
+    }
+    let mut ends = vec![0; lengths.len()];
+    for now in 1.. {
+        assert!(now < 10_000, "{ends:?}");
+        step(&mut scheduler);
+        // Who has read its prompt goes.
+        let read = scheduler.running().iter().filter(|entry| entry.sequence.pending() == 1);
+        let read: Vec<_> = read.map(|entry| entry.answer).collect();
+        for over in scheduler.withdraw(|number| read.contains(number)) {
+            if let Some(end) = ends.get_mut(over.answer) {
+                *end = now;
+            }
+        }
+        if ends.iter().all(|end| *end > 0) {
+            break;
+        }
+        if let Some(len) = later(now) {
+            scheduler.submit(0, tokens(100 + now as u32, len), false, usize::MAX - now);
+        }
+    }
+    ends
+}
+
+#[test]
+fn prompts_end_no_later_than_if_all_were_read_together() {
+    for lengths in [&[128; 16][..], &[4000, 40, 500, 64, 2000, 100], &[40, 80, 160, 320, 640]] {
+        // Even shares of 64 rows.
+        let (mut left, mut together, mut now) = (lengths.to_vec(), vec![0; lengths.len()], 0);
+        while left.iter().any(|left| *left > 0) {
+            now += 1;
+            let (mut rows, mut readers) = (64usize, left.iter().filter(|left| **left > 0).count());
+            for (left, end) in left.iter_mut().zip(&mut together).filter(|(left, _)| **left > 0) {
+                let share = rows.div_ceil(readers).min(*left);
+                (rows, readers) = (rows - share, readers - 1);
+                *left -= share;
+                *end = now;
+            }
+        }
+        let ends = ends(lengths, |_| None);
+        assert!(ends.iter().zip(&together).all(|(end, together)| end <= together), "{ends:?} {together:?}");
+        assert!(
+            ends.iter().sum::<usize>() * 10 < together.iter().sum::<usize>() * 9,
+            "{ends:?} {together:?}"
+        );
+    }
+    // Short ones that keep coming, nearly as many as can be read, delay a long one, but not for ever.
+    let end = ends(&[2000], |_| Some(60))[0];
+    assert!((60..200).contains(&end), "{end}");
 }
 
 #[test]
@@ -54,8 +118,8 @@ fn a_common_beginning_is_computed_once() {
     }
     scheduler.submit(0, tokens(4, 40), false, 4);
     // The second and the third wait for the first; the fourth does not.
-    assert_eq!(step(&mut scheduler), [(1, 32), (4, 32)]);
-    assert_eq!(step(&mut scheduler), [(1, 42), (4, 8)]);
+    assert_eq!(step(&mut scheduler), [(1, 24), (4, 40)]);
+    assert_eq!(step(&mut scheduler), [(1, 50), (4, 1)]);
     assert_eq!(step(&mut scheduler), [(1, 1), (2, 10), (3, 10), (4, 1)]);
 }
 
@@ -128,7 +192,7 @@ fn random_operations(capacity: Capacity, count: usize) {
             }
             _ => {
                 let busy = !scheduler.is_idle();
-                scheduler.plan();
+                scheduler.plan(|_, most| random(most as u64 + 1) as usize);
                 let rows: usize = scheduler.running().iter().map(|entry| entry.rows).sum();
                 assert!(rows <= capacity.rows && (rows > 0) == busy, "{rows} rows, busy {busy}");
                 for at in 0..scheduler.running().len() {
