@@ -12,11 +12,18 @@ pub(crate) struct Costs {
 /// A row beyond the first costs this part of it, until that is known.
 const ROW: f64 = 0.1;
 
-/// Seconds that a step should take at most while tokens of answers are in it: ten tokens a second are more than one reads.
-const WAIT: f64 = 0.1;
+/// What the reading of prompts is cut into pieces for: seconds that a step should take at most, and the part of the most rows
+/// a second that were seen which it goes at nevertheless.
+struct Pieces {
+    wait: f64,
+    pace: f64,
+}
 
-/// Of the most rows a second that were seen, what reading prompts beside answers goes at nevertheless.
-const PACE: f64 = 0.5;
+/// Beside answers: ten tokens a second are more than one reads.
+const BESIDE: Pieces = Pieces { wait: 0.1, pace: 0.5 };
+
+/// While nobody writes: so that whoever comes or gives up is noticed soon.
+const ALONE: Pieces = Pieces { wait: 0.5, pace: 0.9 };
 
 /// Rows that kernels compute together; prompts are read so many at a time.
 const TOGETHER: usize = 16;
@@ -54,15 +61,16 @@ impl Costs {
         self.seen.iter().any(Option::is_some).then(|| self.expected(rows))
     }
 
-    /// How many rows that read prompts, up to `most`, a step should have beside `rows` that write.
-    pub(crate) fn best_beside(&self, rows: usize, most: usize) -> usize {
+    /// How many rows that read prompts, up to `most`, a step should have beside `writing` others.
+    pub(crate) fn best_reading(&self, writing: usize, most: usize) -> usize {
+        let Pieces { wait, pace } = if writing > 0 { BESIDE } else { ALONE };
         let rates = self.seen.iter().flatten().map(|(rows, seconds)| rows / seconds.max(f64::MIN_POSITIVE));
-        let least = PACE * rates.fold(0.0, f64::max);
+        let least = pace * rates.fold(0.0, f64::max);
         let mut best = TOGETHER.min(most);
         while best < most {
-            let is_fast = (rows + best) as f64 >= least * self.expected(rows + best);
+            let is_fast = (writing + best) as f64 >= least * self.expected(writing + best);
             let more = (best + TOGETHER).min(most);
-            if is_fast && self.expected(rows + more) > WAIT {
+            if is_fast && self.expected(writing + more) > wait {
                 break;
             }
             best = more;
@@ -178,24 +186,26 @@ mod tests {
     }
 
     #[test]
-    fn prompts_are_read_in_pieces_that_answers_can_wait_for() {
-        let beside = |rate: fn(f64) -> f64, rows| {
+    fn prompts_are_read_in_pieces_that_can_be_waited_for() {
+        let reading = |rate: fn(f64) -> f64, writing| {
             let mut costs = Costs::default();
             for rows in [1, 16, 64, 256, 512, 2048] {
                 costs.observe(rows, rate(rows as f64));
             }
-            costs.best_beside(rows, 2048)
+            costs.best_reading(writing, 2048)
         };
         // 2 ms, and 0.02 a row: all at once.
-        assert_eq!(beside(|rows| 2e-3 + 2e-5 * rows, 4), 2048);
-        // 2.5 ms a row: as many as a tenth of a second allows.
-        assert_eq!(beside(|rows| 2.5e-3 * rows, 4), 32);
-        assert_eq!(beside(|rows| 2.5e-3 * rows, 16), 16);
+        assert_eq!(reading(|rows| 2e-3 + 2e-5 * rows, 4), 2048);
+        // 2.5 ms a row: as many as a tenth of a second allows, or half a second if nobody writes.
+        assert_eq!(reading(|rows| 2.5e-3 * rows, 4), 32);
+        assert_eq!(reading(|rows| 2.5e-3 * rows, 16), 16);
+        assert_eq!(reading(|rows| 2.5e-3 * rows, 0), 192);
         // 20 ms a row: less than is computed together would not be read faster.
-        assert_eq!(beside(|rows| 2e-2 * rows, 4), 16);
+        assert_eq!(reading(|rows| 2e-2 * rows, 4), 16);
         // 0.4 s, and 1 ms a row: too long in any case, so enough that half of the rate is kept.
-        assert_eq!(beside(|rows| 0.4 + 1e-3 * rows, 4), 288);
-        assert_eq!(Costs::default().best_beside(1, 512), 16, "nothing is known");
-        assert_eq!(Costs::default().best_beside(1, 3), 3);
+        assert_eq!(reading(|rows| 0.4 + 1e-3 * rows, 4), 288);
+        assert_eq!(reading(|rows| 0.4 + 1e-3 * rows, 0), 1232);
+        assert_eq!(Costs::default().best_reading(1, 512), 16, "nothing is known");
+        assert_eq!(Costs::default().best_reading(1, 3), 3);
     }
 }

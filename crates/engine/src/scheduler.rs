@@ -148,11 +148,11 @@ impl<A> Scheduler<A> {
     }
 
     /// Decides the next step: sets `rows` of every running sequence, and gives it the blocks for them. If anything
-    /// waits or runs, at least one row is computed. Beside the rows of those that write, at least one, those that read
-    /// have as many as `beside` says of these and of what there is room for.
-    pub(crate) fn plan(&mut self, beside: impl FnOnce(usize, usize) -> usize) {
+    /// waits or runs, at least one row is computed. Those that read have as many rows as `reading` says of the rows of
+    /// those that write and of what there is room for.
+    pub(crate) fn plan(&mut self, reading: impl FnOnce(usize, usize) -> usize) {
         self.admit();
-        self.share_rows(beside);
+        self.share_rows(reading);
         let mut at = 0;
         while at < self.running.len() {
             let entry = &mut self.running[at];
@@ -248,7 +248,7 @@ impl<A> Scheduler<A> {
         self.wait(entry);
     }
 
-    fn share_rows(&mut self, beside: impl FnOnce(usize, usize) -> usize) {
+    fn share_rows(&mut self, reading: impl FnOnce(usize, usize) -> usize) {
         let Self { running, readers, capacity, .. } = self;
         readers.clear();
         readers.extend((0..running.len()).filter(|&at| running[at].sequence.pending() > DECODING));
@@ -265,8 +265,8 @@ impl<A> Scheduler<A> {
         }
         let writing = capacity.rows - kept - left;
         left += kept;
-        if writing > 0 && left > kept {
-            left = beside(writing, left).clamp(1, left);
+        if left > kept {
+            left = reading(writing, left).clamp(1, left);
         }
         let share = left.div_ceil(readers.len()) as i64;
         for &at in &*readers {

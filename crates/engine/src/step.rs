@@ -172,7 +172,7 @@ impl Stepper {
     /// Plans a step, runs it and deals out what came of it.
     fn step(&mut self) {
         let costs = &self.costs;
-        self.scheduler.plan(|writing, most| costs.best_beside(writing, most));
+        self.scheduler.plan(|writing, most| costs.best_reading(writing, most));
         for entry in self.scheduler.running_mut() {
             entry.answer.clear_drafts();
             if entry.rows > 0 {

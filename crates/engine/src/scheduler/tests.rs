@@ -38,12 +38,11 @@ fn decoding_goes_before_reading_and_readers_take_turns() {
     assert_eq!(step(&mut scheduler), [(4, 1), (1, 1), (2, 48), (3, 14)]);
 }
 
-/// Beside what writes, prompts have as many rows as they are given; alone all that there are.
 #[test]
-fn beside_answers_prompts_have_what_they_are_given() {
+fn prompts_have_as_many_rows_as_they_are_given() {
     let mut scheduler = Scheduler::new(300, Capacity { rows: 512, ..CAPACITY });
     scheduler.submit(0, tokens(1, 4000), false, 1);
-    assert_eq!(step(&mut scheduler), [(1, 512)]);
+    assert_eq!(step(&mut scheduler), [(1, 128)]);
     scheduler.submit(1, tokens(2, 20), false, 2);
     assert_eq!(step(&mut scheduler), [(2, 20), (1, 128)]);
     for (given, rows) in [(48, 48), (0, 1), (4000, 511)] {
