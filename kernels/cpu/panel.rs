@@ -27,7 +27,7 @@ pub(super) use unroll;
 
 /// Bytes ahead that streamed weights are asked for, if they are used once: what a core has under way of memory, and some
 /// more.
-pub(super) const AHEAD: usize = 4096;
+pub(super) const AHEAD: usize = 6144;
 
 /// `sums[r] += panel · x[first + r]` for `R` rows of a tile over the inputs of `panel`: whole chunks, as many inputs as
 /// `x` has. Behind them the caller reads `next`. Weights that lie `ahead` bytes further on are asked for: of each run's,
