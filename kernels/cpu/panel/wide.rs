@@ -50,6 +50,11 @@ impl Add for Wide {
                         totals[r] = V::dot_pairs(totals[r], pairs::<V>(first[r], last[r]), scales);
                     }
                 });
+            } else if R == 1 {
+                unroll!(J in [0 1 2 3] {
+                    let codes = &codes[J * C::SIZE..][..C::SIZE];
+                    totals = add_halves::<V, C, S, R, PARTS>(totals, (codes, ahead), (head, at), x, J);
+                });
             } else {
                 // A number that an optimiser does not know: it would write the loop out, and gather what is asked for.
                 for (j, codes) in codes.chunks_exact(C::SIZE).take(black_box(4)).enumerate() {
@@ -203,6 +208,10 @@ unsafe fn add_halves<V: Integers, C: Codes, S: Scales, const R: usize, const PAR
                 ask::<V, 1>(&codes[Q * BYTES..][..BYTES], ahead);
             }
             halves[Q / 4] = quad::<V, C, Wide, R>(halves[Q / 4], codes, x, run, Q);
+            if R == 1 {
+                // Asked for and used by turns, with nothing else between one read of memory and the next.
+                halves[Q / 4][0] = V::settled(halves[Q / 4][0]);
+            }
         });
         let [first, last] = halves;
         let scales = scales_of_halves::<V, S>(head, at + run);
