@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use coder_tasks::Workspace;
-use coder_tasks::workspace::{Done, Interrupted};
+use coder_tasks::workspace::{Displaced, Done, Interrupted};
 
 use crate::failure::Outcome;
 use crate::output::Output;
@@ -59,7 +59,10 @@ pub(crate) fn run(args: UndoArgs) -> Outcome {
     if args.json {
         return Ok(out.json(&history)?);
     }
-    history.iter().try_for_each(|done| out.line(&line(done)))?;
+    for done in &history {
+        out.line(&line(done))?;
+        done.displaced.iter().try_for_each(|one| out.line(&format!("      {}", displaced(one))))?;
+    }
     Ok(())
 }
 
@@ -78,7 +81,18 @@ pub(crate) fn interrupted(former: &Interrupted) -> String {
     said
 }
 
+/// Where that is which another program wrote during a task.
+pub(crate) fn displaced(displaced: &Displaced) -> String {
+    let Displaced { path, kept } = displaced;
+    format!(
+        "`{path}` was written while the task was at work; it is as before, and what stood there is in `{kept}`"
+    )
+}
+
 fn line(done: &Done) -> String {
+    if done.files.is_empty() {
+        return format!("{:>4}  {}: changed nothing", done.number, done.task_id);
+    }
     let state = match (done.undone, done.undoes) {
         (true, _) => ", undone".to_string(),
         (false, Some(number)) => format!(", took {number} back"),

@@ -130,7 +130,7 @@ impl Book {
 fn finished(begun: &Begun, workspace: &Workspace) -> Result<Option<Vec<String>>> {
     let is = |done: &workspace::Done| {
         let mine = done.number > begun.after && done.task_id == begun.id;
-        mine && done.undoes.is_none() && !done.undone
+        mine && done.undoes.is_none() && !done.undone && !done.files.is_empty()
     };
     Ok(workspace.history()?.into_iter().rev().find(is).map(|done| done.files))
 }

@@ -201,8 +201,9 @@ impl Site<'_, '_> {
             &mut |step| (self.crew.observe)(task, &Event::Step(step)),
             self.crew.cancel,
         );
-        // The old content is in the repository; the worktree's copy goes with it.
-        Ok(TaskResult { backup: None, ..result })
+        // The old content is in the repository; the worktree's copy goes with it. Nobody but the task's commands writes
+        // there.
+        Ok(TaskResult { backup: None, displaced: Vec::new(), ..result })
     }
 
     /// Runs the commands of tasks in a worktree; why one of them does not approve.

@@ -76,6 +76,8 @@ pub(super) struct Log {
     pub(super) begin: Begin,
     /// For each file that may have been written, what it may have become.
     pub(super) written: BTreeMap<String, BTreeSet<Option<String>>>,
+    /// What other programs wrote into files meanwhile: the files, and the names of the contents in the store.
+    pub(super) displaced: Vec<(String, String)>,
     /// What was changed, if the task is done.
     pub(super) commit: Option<Vec<After>>,
 }
@@ -124,7 +126,7 @@ impl Log {
     pub(super) fn read(bytes: &[u8]) -> Option<Log> {
         let mut entries = entries(bytes).into_iter();
         let Some(Entry::Begin(begin)) = entries.next() else { return None };
-        let mut log = Log { begin, written: BTreeMap::new(), commit: None };
+        let mut log = Log { begin, written: BTreeMap::new(), displaced: Vec::new(), commit: None };
         for entry in entries {
             match entry {
                 Entry::Begin(_) => break,
@@ -133,7 +135,7 @@ impl Log {
                         log.written.entry(path).or_default().insert(sha256);
                     }
                 }
-                Entry::Displaced { .. } => {}
+                Entry::Displaced { path, sha256 } => log.displaced.push((path, sha256)),
                 Entry::Commit { files } => {
                     log.commit = Some(files);
                     break;
@@ -222,6 +224,7 @@ mod tests {
     fn a_log_takes_the_lines_together() {
         let log = Log::read(&sample().iter().flat_map(line).collect::<Vec<_>>()).unwrap();
         assert_eq!(log.written["a/b.py"], BTreeSet::from([Some(sha256(b"new")), None]));
+        assert_eq!(log.displaced, [("a/b.py".to_owned(), sha256(b"mine"))]);
         assert_eq!(log.commit.as_ref().unwrap().len(), 1);
         assert_eq!(log.saved("a/b.py").unwrap().before.as_ref().unwrap().mode, 0o644);
         assert!(log.saved("c").is_none());

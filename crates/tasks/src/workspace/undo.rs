@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::Workspace;
 use super::journal::{Log, sha256};
+use super::state::State;
 use super::transaction::Target;
+use super::{Displaced, Workspace};
 use crate::{Error, Result};
 
 /// A task that is done, as the history of a workspace has it.
@@ -22,12 +23,16 @@ pub struct Done {
     pub undone: bool,
     /// The number of the task that this entry undid, if that is what it is.
     pub undoes: Option<u64>,
+    /// What other programs wrote into files meanwhile that were brought back.
+    pub displaced: Vec<Displaced>,
 }
 
 impl Workspace {
-    /// What was done in this workspace, oldest first. Tasks that changed nothing are not in it.
+    /// What was done in this workspace, oldest first. Tasks that changed nothing are not in it, unless something is kept
+    /// that another program wrote meanwhile.
     pub fn history(&self) -> Result<Vec<Done>> {
-        Ok(listed(&self.state()?.history()?))
+        let state = self.state()?;
+        Ok(listed(state, &state.history()?))
     }
 
     /// Brings the files of a task back to what they were before it: bytes, mode, and folders. `which` is
@@ -36,9 +41,11 @@ impl Workspace {
     /// A file that was changed since is an error, and then nothing is undone, unless `force` is set; what
     /// stands there is kept in any case, because this is a task of its own, which can be undone in turn.
     pub fn undo(&self, which: Option<&str>, force: bool) -> Result<Done> {
-        let history = self.state()?.history()?;
-        let known = listed(&history);
+        let state = self.state()?;
+        let history = state.history()?;
+        let known = listed(state, &history);
         let wanted = |done: &&Done| match which {
+            _ if done.files.is_empty() => false,
             None => !done.undone && done.undoes.is_none(),
             Some(which) => done.number.to_string() == which || done.task_id == which && done.undoes.is_none(),
         };
@@ -82,14 +89,19 @@ impl Workspace {
 }
 
 /// The history as a list. An entry is undone if an entry that undoes it is there and is not undone itself.
-fn listed(history: &[(u64, Log)]) -> Vec<Done> {
+fn listed(state: &State, history: &[(u64, Log)]) -> Vec<Done> {
     let mut undone: BTreeSet<u64> = BTreeSet::new();
     for (number, log) in history.iter().rev() {
-        // From the newest on: what undoes an entry is younger than it.
-        if let Some(undoes) = log.begin.undoes.filter(|_| !undone.contains(number)) {
+        // From the newest on: what undoes an entry is younger than it. One that is kept only for what others wrote came to
+        // nothing.
+        let came_to_nothing = !log.displaced.is_empty() && log.commit.iter().flatten().next().is_none();
+        let holds = !undone.contains(number) && !came_to_nothing;
+        if let Some(undoes) = log.begin.undoes.filter(|_| holds) {
             undone.insert(undoes);
         }
     }
+    let displaced =
+        |(path, sha256): &(String, String)| Displaced { path: path.clone(), kept: state.kept(sha256) };
     let done = |(number, log): &(u64, Log)| Done {
         number: *number,
         task_id: log.begin.task_id.clone(),
@@ -97,6 +109,8 @@ fn listed(history: &[(u64, Log)]) -> Vec<Done> {
         files: log.commit.iter().flatten().map(|file| file.path.clone()).collect(),
         undone: undone.contains(number),
         undoes: log.begin.undoes,
+        displaced: log.displaced.iter().map(displaced).collect(),
     };
-    history.iter().map(done).filter(|done| !done.files.is_empty()).collect()
+    let told = |done: &Done| !done.files.is_empty() || !done.displaced.is_empty();
+    history.iter().map(done).filter(told).collect()
 }

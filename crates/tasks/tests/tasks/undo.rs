@@ -103,7 +103,12 @@ fn what_somebody_writes_during_the_verification_is_kept() {
     let result = folder.run(&task, Some(&mut Scripted::new(["a = 2", "a = 3"])));
     assert_eq!(result.outcome, Outcome::Blocked);
     assert_eq!(folder.read("a.py"), "a = 1\n");
-    let store = std::path::PathBuf::from(result.backup.unwrap());
-    let kept = std::fs::read_dir(store.parent().unwrap()).unwrap();
-    assert!(kept.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).any(|bytes| bytes == b"mine\n"));
+    let told: Vec<_> =
+        result.displaced.iter().map(|one| (&*one.path, std::fs::read(&one.kept).unwrap())).collect();
+    assert_eq!(told, [("a.py", b"mine\n".to_vec()), ("a.py", b"mine\n".to_vec())]);
+    // Whoever did not see it then finds it in the history, where there is nothing to undo.
+    let workspace = folder.workspace();
+    let history = workspace.history().unwrap();
+    assert_eq!((history.len(), &history[0].displaced, history[0].files.len()), (1, &result.displaced, 0));
+    assert!(matches!(workspace.undo(None, false), Err(Error::NothingToUndo { .. })));
 }
