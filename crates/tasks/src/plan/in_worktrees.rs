@@ -147,9 +147,22 @@ impl Site<'_, '_> {
             (record.base, record.head, record.wave) = (head.clone(), head, None);
         }
         (record.stage, record.branch) = (Stage::Running, branch);
+        record.done = self.standing(record.done, &record.head)?;
         self.repository.check(&self.plan.tasks, &record.base, self.conduct.stash)?;
         journal.write(&record)?;
         Ok(record)
+    }
+
+    /// Those of the tasks done whose work is in a commit: a user may have gone back behind it.
+    fn standing(&self, done: Vec<Done>, head: &str) -> Result<Vec<Done>> {
+        let mut standing = Vec::new();
+        for done in done {
+            let holds = |commit: &String| self.repository.holds(head, commit, &done.files);
+            if done.commit.as_ref().map_or(Ok(true), holds)? {
+                standing.push(done);
+            }
+        }
+        Ok(standing)
     }
 
     /// A former run was killed while it brought the checkout to its last commit.

@@ -162,6 +162,20 @@ impl Repository {
         Ok(found)
     }
 
+    /// Whether a commit has what another one did to these files, below the working directory: that is among its
+    /// ancestors, or was brought over in some other way, such as a rebase.
+    pub(super) fn holds(&self, head: &str, commit: &str, files: &[String]) -> Result<bool> {
+        if self.git.call(["merge-base", "--is-ancestor", commit, head]).succeeds()? {
+            return Ok(true);
+        }
+        let mut call = self.git.call(["diff-tree", "-r", "--quiet", commit, head, "--"]);
+        for path in files {
+            call = call.arg(format!("{}{path}", self.prefix));
+        }
+        // It says no as well where the commit is gone.
+        call.succeeds()
+    }
+
     /// A new commit on `parent` in which these files, below the root, have this content; None removes one.
     /// `index` is a file of the caller's own. None if nothing is different.
     pub(super) fn commit(
