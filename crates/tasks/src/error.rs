@@ -352,8 +352,8 @@ pub enum Error {
         /// The files, the first few.
         files: Vec<String>,
     },
-    /// A file that a task writes has changes of the user's in the checkout, or is not known to git.
-    #[error("`{path}` {problem}, and task `{task}` writes it; commit or remove it first")]
+    /// A file that a task writes is not in the checkout as it is in the last commit.
+    #[error("`{path}` {problem}, and task `{task}` writes it; commit, remove or restore it first")]
     InTheWay {
         /// The file.
         path: String,

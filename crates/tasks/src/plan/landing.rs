@@ -46,22 +46,20 @@ impl<'a> Landing<'a> {
 
     /// Which files do not have their new content and mode.
     fn look(&self) -> Result<Vec<usize>> {
-        let mut paths = String::new();
+        let mut paths = Vec::new();
         let mut present = Vec::new();
         for difference in &self.differences {
             let there = self.workspace.snapshot(self.inside(difference)?)?.before;
             if there.is_some() {
-                paths += &difference.path;
-                paths.push('\n');
+                paths.push(difference.path.clone());
             }
             present.push(there.map(|before| before.mode & 0o100 != 0));
         }
-        let call = self.repository.git.call(["hash-object", "--stdin-paths"]).input(paths.as_bytes());
-        let hashes = call.text()?;
-        let mut hashes = hashes.lines();
+        let mut objects = self.repository.objects(&paths)?.into_iter();
         let mut left = Vec::new();
         for (at, (difference, there)) in self.differences.iter().zip(present).enumerate() {
-            let found = if there.is_some() { hashes.next() } else { None };
+            let found = if there.is_some() { objects.next() } else { None };
+            let found = found.as_deref();
             let new = difference.new.as_ref().map(|(_, object)| object.as_str());
             if found != new && found != difference.old.as_deref() {
                 return Err(Error::Changed { path: difference.path.clone() });

@@ -1,5 +1,6 @@
 //! The repository that a plan works in: where it is, what state it is in, what a commit holds.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -110,18 +111,48 @@ impl Repository {
             return Err(Error::Dirty { files: changed.into_iter().take(5).collect() });
         }
         let known = self.known(tasks, head)?;
+        let here = self.here(tasks)?;
         for (task, path) in tasks.iter().flat_map(|task| super::written(task).map(move |path| (task, path))) {
             let full = format!("{}{path}", self.prefix);
-            let problem = if changed.contains(&full) {
-                "has changes that are not committed"
-            } else if !known.contains(&full) && self.root.join(&full).symlink_metadata().is_ok() {
-                "exists but is not in the last commit"
-            } else {
-                continue;
+            let problem = match (known.get(&full), here.get(&full)) {
+                _ if changed.contains(&full) => "has changes that are not committed",
+                (None, Some(_)) => "exists but is not in the last commit",
+                // What git does not see: a sparse checkout, or files that it is told to assume unchanged.
+                (Some(_), None) => "is in the last commit but not in this checkout",
+                (Some(object), Some(Some(found))) if object != found => {
+                    "is not as the last commit has it, though git takes it for unchanged"
+                }
+                _ => continue,
             };
             return Err(Error::InTheWay { path: full, task: task.id.clone(), problem });
         }
         Ok(())
+    }
+
+    /// The files that tasks write and that exist, and what git would make of their content; None where one is no regular
+    /// file, which is the task's to complain about.
+    fn here(&self, tasks: &[Task]) -> Result<HashMap<String, Option<String>>> {
+        let mut found = HashMap::new();
+        let mut regular = Vec::new();
+        for path in tasks.iter().flat_map(super::written) {
+            let full = format!("{}{path}", self.prefix);
+            let Ok(meta) = self.root.join(&full).symlink_metadata() else { continue };
+            if meta.is_file() {
+                regular.push(full);
+            } else {
+                found.insert(full, None);
+            }
+        }
+        let objects = self.objects(&regular)?;
+        found.extend(regular.into_iter().zip(objects.into_iter().map(Some)));
+        Ok(found)
+    }
+
+    /// What git would make of the contents of files in the checkout, in their order.
+    pub(super) fn objects(&self, paths: &[String]) -> Result<Vec<String>> {
+        let listed: String = paths.iter().map(|path| format!("{path}\n")).collect();
+        let objects = self.git.call(["hash-object", "--stdin-paths"]).input(listed.as_bytes()).text()?;
+        Ok(objects.lines().map(str::to_owned).collect())
     }
 
     /// Files known to git that are not as they were committed.
@@ -134,14 +165,18 @@ impl Repository {
         Ok(listed.split('\0').filter_map(|entry| entry.get(3..)).map(str::to_owned).collect())
     }
 
-    /// Which of the files that tasks write are in a commit.
-    fn known(&self, tasks: &[Task], commit: &str) -> Result<Vec<String>> {
-        let mut call = self.git.call(["ls-tree", "-z", "-r", "--name-only", "--full-tree", commit, "--"]);
+    /// Which of the files that tasks write are in a commit, and with which object.
+    fn known(&self, tasks: &[Task], commit: &str) -> Result<HashMap<String, String>> {
+        let mut call = self.git.call(["ls-tree", "-z", "-r", "--full-tree", commit, "--"]);
         for path in tasks.iter().flat_map(super::written) {
             call = call.arg(format!("{}{path}", self.prefix));
         }
         let listed = String::from_utf8_lossy(&call.bytes()?).into_owned();
-        Ok(listed.split('\0').map(str::to_owned).collect())
+        let entry = |entry: &str| {
+            let (about, path) = entry.split_once('\t')?;
+            Some((path.to_owned(), about.rsplit_once(' ')?.1.to_owned()))
+        };
+        Ok(listed.split('\0').filter_map(entry).collect())
     }
 
     /// Where two commits differ.

@@ -157,6 +157,26 @@ fn changes_in_the_way_are_never_overwritten() {
     }
 }
 
+/// What git does not report as changed could not be landed on after all tasks were done.
+#[test]
+fn a_checkout_that_git_is_told_not_to_look_at_is_in_the_way() {
+    let sparse: &[&[&str]] = &[&["sparse-checkout", "set", "--no-cone", "/*", "!/a.txt"]];
+    let assumed: &[&[&str]] = &[&["update-index", "--assume-unchanged", "a.txt"]];
+    for (commands, problem) in [(sparse, "not in this checkout"), (assumed, "takes it for unchanged")] {
+        let repository = Repository::new(&[("a.txt", "a\n"), ("b.txt", "b\n")]);
+        commands.iter().for_each(|args| drop(repository.git(args)));
+        if repository.path("a.txt").exists() {
+            repository.write("a.txt", "mine\n");
+        }
+        assert_eq!(repository.git(&["status", "--porcelain"]), "");
+        let error = repository.run(&[whole("t", "a.txt", "new", "true")], &repository.conduct(1)).unwrap_err();
+        assert!(matches!(&error, Error::InTheWay { path, .. } if path == "a.txt"), "{error}");
+        assert!(error.to_string().contains(problem), "{error}");
+        let other = repository.run(&[insert("u", "b.txt", "new")], &repository.conduct(1)).unwrap();
+        assert!(other[0].is_complete(), "{other:#?}");
+    }
+}
+
 #[test]
 fn what_the_user_changes_meanwhile_is_kept_and_the_plan_can_land_later() {
     let repository = Repository::new(&[("a.txt", "a\n")]);
