@@ -17,6 +17,9 @@ pub(crate) struct UndoArgs {
     /// The task's id, or its number in the list [default: the last task that is not undone]
     #[arg(value_name = "TASK")]
     task: Option<String>,
+    /// The entry with this number in the list, also where a task has it as its id
+    #[arg(long, value_name = "N", conflicts_with_all = ["task", "list"])]
+    number: Option<u64>,
     /// Show what was done, and take nothing back
     #[arg(long, conflicts_with = "task")]
     list: bool,
@@ -37,9 +40,10 @@ const EXAMPLES: &str = "Examples:
   coder undo                    the last task in this folder
   coder undo --list             what was done here
   coder undo T-001              one task, by its id
-  coder undo 12                 the entry with this number; an undo is an entry too, so this can redo
+  coder undo --number 12        the entry with this number; an undo is an entry too, so this can redo
 
 All files of a task are taken back, or none. A file that was changed since is an error, unless --force is given.
+The tasks of a plan with --commit are one entry, with the plan's name; one of them is taken back with git revert.
 The last 200 tasks of a folder can be taken back, undos among them.";
 
 pub(crate) fn run(args: UndoArgs) -> Outcome {
@@ -49,7 +53,8 @@ pub(crate) fn run(args: UndoArgs) -> Outcome {
     }
     let mut out = Output::new();
     if !args.list {
-        let done = workspace.undo(args.task.as_deref(), args.force)?;
+        let which = args.number.map(|number| format!("#{number}")).or(args.task);
+        let done = workspace.undo(which.as_deref(), args.force)?;
         return match args.json {
             true => Ok(out.json(&done)?),
             false => Ok(out.line(&format!("{}: undone, {}", done.task_id, done.files.join(", ")))?),

@@ -90,13 +90,25 @@ pub enum Error {
         /// Which file.
         path: PathBuf,
     },
-    /// There is no such task to undo.
+    /// There is no such task to undo, or more than one.
     #[error("cannot undo `{task}`: {problem}")]
     NothingToUndo {
         /// The task, as it was named.
         task: String,
         /// Why not, and the remedy.
-        problem: &'static str,
+        problem: String,
+    },
+    /// A task of a plan is a commit, which is git's to take back.
+    #[error(
+        "task `{task}` is commit `{commit}`; take it back with `git revert {commit}`, or the files of its whole plan with `coder undo --number {number}`"
+    )]
+    Committed {
+        /// The task.
+        task: String,
+        /// Its commit.
+        commit: String,
+        /// The number of the plan's entry in the history.
+        number: u64,
     },
     /// A file is not as the task left it; it was left alone.
     #[error("`{path}` was changed after task `{task_id}`; undo what came later first, or use --force")]

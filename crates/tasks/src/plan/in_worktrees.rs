@@ -171,7 +171,7 @@ impl Site<'_, '_> {
         for interrupted in self.workspace.recover()? {
             (self.crew.observe)(0, &Event::Step(&Progress::Interrupted(&interrupted)));
         }
-        Landing::prepare(self.repository, self.workspace, &former.base, &former.head)?.land()?;
+        Landing::prepare(self.repository, self.workspace, &former.base, &former.head)?.land(&former)?;
         let record = Record { base: former.head.clone(), stage: Stage::Ended, ..former };
         journal.write(&record)?;
         Ok(record)
@@ -391,7 +391,7 @@ impl Work<'_, '_> {
             let landing = Landing::prepare(self.site.repository, self.site.workspace, &from, &to)?;
             self.record.stage = Stage::Landing;
             self.journal.write(&self.record)?;
-            landing.land()?;
+            landing.land(&self.record)?;
             self.record.base = to;
         }
         self.record.stage = Stage::Ended;

@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::journal::{Done, Record};
 use super::repository::{Difference, Repository, refused};
 use crate::edit::Change;
 use crate::workspace::Workspace;
@@ -80,8 +81,8 @@ impl<'a> Landing<'a> {
         })
     }
 
-    /// Files, index, branch: in this order.
-    pub(super) fn land(&self) -> Result<()> {
+    /// Files, index, branch: in this order. The record says which plan it is, and which commits.
+    pub(super) fn land(&self, record: &Record) -> Result<()> {
         let mut changes = Vec::new();
         for difference in self.left.iter().map(|at| &self.differences[*at]) {
             let content = match &difference.new {
@@ -97,7 +98,10 @@ impl<'a> Landing<'a> {
             changes.push((change, difference.is_program()));
         }
         let paths: Vec<String> = changes.iter().map(|(change, _)| change.path.clone()).collect();
-        let mut transaction = self.workspace.begin("landing", &paths)?;
+        let commit = |done: &Done| Some((done.id.clone(), done.commit.clone()?));
+        let commits = record.done.iter().filter_map(commit).collect();
+        let mut transaction = self.workspace.begin(&record.plan, &paths)?;
+        transaction.brings(commits);
         transaction.write_programs(&changes)?;
         transaction.commit()?;
         self.index()?;
@@ -240,7 +244,9 @@ mod tests {
         git("add mine.txt");
         assert!(!landing.replace_index(&copied).unwrap());
         assert!(!root.join(".git/index.lock").exists());
-        landing.land().unwrap();
+        let record =
+            serde_json::json!({ "plan": "p", "base": from, "head": to, "stage": "landing", "done": [] });
+        landing.land(&serde_json::from_value(record).unwrap()).unwrap();
         assert_eq!(git("diff --cached --name-status"), "A\tmine.txt");
         assert_eq!(git("status --porcelain"), "A  mine.txt");
         assert_eq!(git("rev-parse HEAD"), to);

@@ -41,6 +41,9 @@ pub(super) struct Begin {
     pub(super) time_ms: u64,
     /// The number of the transaction that this one undoes.
     pub(super) undoes: Option<u64>,
+    /// The tasks whose commits it brings into the checkout, by id.
+    #[serde(default)]
+    pub(super) commits: BTreeMap<String, String>,
     /// Every file that the task may change.
     pub(super) files: Vec<Saved>,
 }
@@ -179,7 +182,13 @@ mod tests {
         let saved = |path: &str, before| Saved { path: path.into(), before, new_folders: vec!["a".into()] };
         let files = vec![saved("a/b.py", Some(content)), saved("a/ä\n\".py", None)];
         vec![
-            Entry::Begin(Begin { task_id: "T-1".into(), time_ms: 1, undoes: None, files }),
+            Entry::Begin(Begin {
+                task_id: "T-1".into(),
+                time_ms: 1,
+                undoes: None,
+                commits: BTreeMap::new(),
+                files,
+            }),
             Entry::Write { files: vec![after("a/b.py", Some(b"new")), after("a/ä\n\".py", Some(b"x"))] },
             Entry::Displaced { path: "a/b.py".into(), sha256: sha256(b"mine") },
             Entry::Write { files: vec![after("a/b.py", None)] },

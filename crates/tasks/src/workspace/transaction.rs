@@ -5,7 +5,7 @@
 //! a last look at whether anybody changed the old ones, and the renames. Without the line that says
 //! "done", the next start brings everything back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -26,6 +26,8 @@ pub struct Transaction<'w> {
     task_id: String,
     /// The number of the transaction that this one undoes.
     undoes: Option<u64>,
+    /// The tasks whose commits it brings, by id.
+    commits: BTreeMap<String, String>,
     /// One for each of the task's files, in the task's order.
     base: Vec<Snapshot>,
     /// There as soon as the first change is to be written.
@@ -81,6 +83,7 @@ impl Workspace {
             workspace: self,
             task_id: task_id.to_owned(),
             undoes,
+            commits: BTreeMap::new(),
             base,
             record: None,
             placed: BTreeSet::new(),
@@ -91,6 +94,11 @@ impl Workspace {
 }
 
 impl Transaction<'_> {
+    /// Says that it brings the commits of these tasks into the checkout, before the first change is written.
+    pub(crate) fn brings(&mut self, commits: BTreeMap<String, String>) {
+        self.commits = commits;
+    }
+
     /// The task's files as they were at the beginning, in the task's order.
     pub fn base(&self) -> &[Snapshot] {
         &self.base
@@ -183,6 +191,7 @@ impl Transaction<'_> {
             task_id: self.task_id.clone(),
             time_ms: unix_ms(),
             undoes: self.undoes,
+            commits: self.commits.clone(),
             files: saved.clone(),
         };
         Ok(Record { journal: state.begin(begin)?, saved })

@@ -1,6 +1,6 @@
 //! Taking tasks back that are done.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::journal::{Log, sha256};
 use super::state::State;
@@ -23,6 +23,8 @@ pub struct Done {
     pub undone: bool,
     /// The number of the task that this entry undid, if that is what it is.
     pub undoes: Option<u64>,
+    /// The tasks whose commits it brought into the checkout, by id. They are git's to take back.
+    pub commits: BTreeMap<String, String>,
     /// What other programs wrote into files meanwhile that were brought back.
     pub displaced: Vec<Displaced>,
 }
@@ -36,24 +38,21 @@ impl Workspace {
     }
 
     /// Brings the files of a task back to what they were before it: bytes, mode, and folders. `which` is
-    /// the task's id or its number in the history; None is the last task that is not undone yet.
+    /// the task's id or its number in the history, which `#` before it makes clear; None is the last task that is not
+    /// undone yet.
     ///
     /// A file that was changed since is an error, and then nothing is undone, unless `force` is set; what
     /// stands there is kept in any case, because this is a task of its own, which can be undone in turn.
     pub fn undo(&self, which: Option<&str>, force: bool) -> Result<Done> {
         let state = self.state()?;
         let history = state.history()?;
-        let known = listed(state, &history);
-        let wanted = |done: &&Done| match which {
-            _ if done.files.is_empty() => false,
-            None => !done.undone && done.undoes.is_none(),
-            Some(which) => done.number.to_string() == which || done.task_id == which && done.undoes.is_none(),
+        let known: Vec<Done> =
+            listed(state, &history).into_iter().filter(|done| !done.files.is_empty()).collect();
+        let nothing = |problem: &str| Error::NothingToUndo {
+            task: which.unwrap_or("").to_owned(),
+            problem: problem.to_owned(),
         };
-        let mut fitting = known.iter().rev().filter(wanted);
-        // Of the same task several times, the one that is not undone yet.
-        let found = fitting.clone().find(|done| !done.undone).or_else(|| fitting.next());
-        let nothing = |problem| Error::NothingToUndo { task: which.unwrap_or("").to_owned(), problem };
-        let done = found
+        let done = find(&known, which)?
             .ok_or_else(|| nothing("no such task was done in this workspace; see `coder undo --list`"))?;
         if done.undone {
             return Err(nothing("it is undone already; see `coder undo --list`"));
@@ -88,6 +87,37 @@ impl Workspace {
     }
 }
 
+/// The entry that is meant. A word that is the id of one and the number of another means neither.
+fn find<'d>(known: &'d [Done], which: Option<&str>) -> Result<Option<&'d Done>> {
+    // Of the same task several times, the one that is not undone yet.
+    let last = |is: &dyn Fn(&Done) -> bool| {
+        let mut fitting = known.iter().rev().filter(|done| is(done));
+        fitting.clone().find(|done| !done.undone).or_else(|| fitting.next())
+    };
+    let Some(which) = which else { return Ok(last(&|done| !done.undone && done.undoes.is_none())) };
+    let numbered = |number: &str| known.iter().find(|done| done.number.to_string() == number);
+    if let Some(number) = which.strip_prefix('#') {
+        return Ok(numbered(number));
+    }
+    let named =
+        last(&|done| done.undoes.is_none() && (done.task_id == which || done.commits.contains_key(which)));
+    if let Some(Done { number, commits, .. }) = named
+        && let Some(commit) = commits.get(which)
+    {
+        return Err(Error::Committed { task: which.to_owned(), commit: commit.clone(), number: *number });
+    }
+    match (named, numbered(which)) {
+        (Some(named), Some(numbered)) if named.number != numbered.number => Err(Error::NothingToUndo {
+            task: which.to_owned(),
+            problem: format!(
+                "it is the id of the task with the number `{0}`, and the number of task `{1}`; say `--number {0}` or `--number {which}`",
+                named.number, numbered.task_id
+            ),
+        }),
+        (named, numbered) => Ok(named.or(numbered)),
+    }
+}
+
 /// The history as a list. An entry is undone if an entry that undoes it is there and is not undone itself.
 fn listed(state: &State, history: &[(u64, Log)]) -> Vec<Done> {
     let mut undone: BTreeSet<u64> = BTreeSet::new();
@@ -109,6 +139,7 @@ fn listed(state: &State, history: &[(u64, Log)]) -> Vec<Done> {
         files: log.commit.iter().flatten().map(|file| file.path.clone()).collect(),
         undone: undone.contains(number),
         undoes: log.begin.undoes,
+        commits: log.begin.commits.clone(),
         displaced: log.displaced.iter().map(displaced).collect(),
     };
     let told = |done: &Done| !done.files.is_empty() || !done.displaced.is_empty();

@@ -169,7 +169,8 @@ fn a_checkout_that_git_is_told_not_to_look_at_is_in_the_way() {
             repository.write("a.txt", "mine\n");
         }
         assert_eq!(repository.git(&["status", "--porcelain"]), "");
-        let error = repository.run(&[whole("t", "a.txt", "new", "true")], &repository.conduct(1)).unwrap_err();
+        let error =
+            repository.run(&[whole("t", "a.txt", "new", "true")], &repository.conduct(1)).unwrap_err();
         assert!(matches!(&error, Error::InTheWay { path, .. } if path == "a.txt"), "{error}");
         assert!(error.to_string().contains(problem), "{error}");
         let other = repository.run(&[insert("u", "b.txt", "new")], &repository.conduct(1)).unwrap();
@@ -203,6 +204,24 @@ fn what_the_user_changes_meanwhile_is_kept_and_the_plan_can_land_later() {
     assert!(results[0].resumed && results[0].is_complete());
     assert_eq!(repository.read("a.txt"), "new\na\n");
     repository.assert_clean("refs/heads/main");
+}
+
+/// Files without their commits would be half an undo.
+#[test]
+fn a_task_that_is_a_commit_is_gits_to_take_back() {
+    let repository = Repository::new(&[("a.txt", "a\n")]);
+    let tasks = [insert("1", "a.txt", "new"), whole("2", "b.txt", "b", "true")];
+    let results = repository.run(&tasks, &repository.conduct(1)).unwrap();
+    let workspace = coder_tasks::Workspace::open(&repository.root(), &repository.state()).unwrap();
+    for (id, result) in [("1", &results[0]), ("2", &results[1])] {
+        let error = workspace.undo(Some(id), false).unwrap_err();
+        let is = matches!(&error, Error::Committed { commit, .. } if Some(commit) == result.commit.as_ref());
+        assert!(is, "{error}");
+    }
+    assert_eq!(repository.git(&["status", "--porcelain"]), "");
+    // The plan as a whole has its own name.
+    assert_eq!(workspace.undo(Some("#1"), false).unwrap().task_id, "plan");
+    assert_eq!(repository.git(&["status", "--porcelain"]), " M a.txt\n D b.txt");
 }
 
 #[test]

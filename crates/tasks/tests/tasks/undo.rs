@@ -42,6 +42,22 @@ fn the_last_or_any_task_is_taken_back() {
     assert!(!workspace.history().unwrap()[2].undone);
 }
 
+#[test]
+fn an_id_that_is_the_number_of_another_task_means_neither() {
+    let folder = Folder::new(&[]);
+    for id in ["3", "1", "2", "four"] {
+        done(&folder, id, &format!("{id}.py"), "x = 1");
+    }
+    let workspace = folder.workspace();
+    let error = workspace.undo(Some("3"), false).unwrap_err();
+    let both = "it is the id of the task with the number `1`, and the number of task `2`";
+    assert!(matches!(&error, Error::NothingToUndo { problem, .. } if problem.starts_with(both)), "{error}");
+    assert_eq!(folder.tree(), ["1.py", "2.py", "3.py", "four.py"]);
+    assert_eq!(workspace.undo(Some("#3"), false).unwrap().task_id, "2");
+    assert_eq!(workspace.undo(Some("4"), false).unwrap().task_id, "four");
+    assert_eq!(folder.tree(), ["1.py", "3.py"]);
+}
+
 /// Covers S1-55.
 #[test]
 fn what_was_changed_since_is_not_taken_back_unless_forced() {
