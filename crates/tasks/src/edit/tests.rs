@@ -195,8 +195,11 @@ fn several_files_are_told_apart() {
     let whole = "src/a.py\n```python\nA\n```\nand\n```python src/new.py\nN\n```\n";
     let named = ReplyShape { files: files.iter().map(|file| file.path.to_owned()).collect(), ..shape() };
     let changes = read(whole, &Form::Whole, &named, &files).unwrap();
-    assert_eq!(changes[0], Change { path: "src/a.py".into(), content: Some("A\n".into()) });
-    assert_eq!(changes[1], Change { path: "src/new.py".into(), content: Some("N\n".into()) });
+    assert_eq!(changes[0], Change { path: "src/a.py".into(), content: Some("A\n".into()), moved_from: None });
+    assert_eq!(
+        changes[1],
+        Change { path: "src/new.py".into(), content: Some("N\n".into()), moved_from: None }
+    );
 }
 
 #[test]

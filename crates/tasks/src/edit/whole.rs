@@ -73,7 +73,11 @@ pub(super) fn read(reply: &str, shape: &ReplyShape, files: &[Base<'_>]) -> Resul
         if content.is_some_and(|old| is_prose(reply, path, old)) {
             return Err(Error::NoEdit);
         }
-        Ok(Change { path: path.to_owned(), content: Some(Style::of(content).apply(&draft.content)) })
+        Ok(Change {
+            path: path.to_owned(),
+            content: Some(Style::of(content).apply(&draft.content)),
+            moved_from: None,
+        })
     };
     drafts.into_iter().map(change).collect()
 }

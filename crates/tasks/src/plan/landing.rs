@@ -94,7 +94,7 @@ impl<'a> Landing<'a> {
                 }
                 None => None,
             };
-            let change = Change { path: self.inside(difference)?.to_owned(), content };
+            let change = Change { path: self.inside(difference)?.to_owned(), content, moved_from: None };
             changes.push((change, difference.is_program()));
         }
         let paths: Vec<String> = changes.iter().map(|(change, _)| change.path.clone()).collect();

@@ -24,6 +24,7 @@ fn changes() -> Vec<Change> {
     let change = |path: &str, content: Option<&str>| Change {
         path: path.to_owned(),
         content: content.map(str::to_owned),
+        moved_from: None,
     };
     vec![
         change("a.py", Some("a = 2\r\n")),
@@ -296,7 +297,7 @@ fn what_another_program_writes_at_any_moment_is_not_lost() {
 fn done(workspace: &Workspace, number: usize) {
     let content = Some(format!("a = {number}\n"));
     let mut transaction = workspace.begin(&format!("T-{number}"), &["a.py".to_owned()]).unwrap();
-    transaction.write(&[Change { path: "a.py".to_owned(), content }]).unwrap();
+    transaction.write(&[Change { path: "a.py".to_owned(), content, moved_from: None }]).unwrap();
     transaction.commit().unwrap();
 }
 
@@ -381,7 +382,11 @@ fn the_state_of_a_folder_that_is_gone_goes_unless_something_is_unfinished() {
         workspace.recover().unwrap();
         dies_after(steps);
         let _ = workspace.begin("T-1", &["b.py".to_owned()]).and_then(|mut transaction| {
-            transaction.write(&[Change { path: "b.py".to_owned(), content: Some("b\n".to_owned()) }])?;
+            transaction.write(&[Change {
+                path: "b.py".to_owned(),
+                content: Some("b\n".to_owned()),
+                moved_from: None,
+            }])?;
             transaction.commit()
         });
         lives();

@@ -117,7 +117,10 @@ impl Transaction<'_> {
     /// one cannot be written, none is; what another program changed meanwhile is left alone.
     pub fn write(&mut self, changes: &[Change]) -> Result<()> {
         let target = |change: &Change| {
-            let before = self.snapshot(&change.path)?.before.as_ref();
+            let mut before = self.snapshot(&change.path)?.before.as_ref();
+            if let (None, Some(from)) = (before, &change.moved_from) {
+                before = self.snapshot(from)?.before.as_ref();
+            }
             let (path, text) = (change.path.clone(), change.content.clone());
             Ok(Target { path, text, mode: before.map(|before| before.mode) })
         };
