@@ -352,6 +352,16 @@ fn checked_files<'a>(file: &str, given: impl IntoIterator<Item = (String, &'a st
     Ok(files)
 }
 
+/// A word about a status that says that there is nothing to do: what a plan does is for its batches to say.
+fn finished_status(status: Option<&str>) -> Option<String> {
+    let done = ["done", "complete", "completed", "closed", "finished", "cancelled"];
+    let status =
+        status.map(str::trim).filter(|status| done.iter().any(|word| status.eq_ignore_ascii_case(word)))?;
+    Some(format!(
+        "its status is `{status}`, and it is done all the same; tick it in `batches.md`, or leave it out"
+    ))
+}
+
 /// A word about each file that other programs run or trust, though the task may change it.
 fn guarded_files(files: &[String]) -> impl Iterator<Item = String> {
     files.iter().filter_map(|file| Some(format!("`{file}` is {}; check the change", path::guarded(file)?)))

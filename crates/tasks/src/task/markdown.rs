@@ -5,7 +5,7 @@ mod front;
 use super::{Code, Criterion, EGRESS, Eligibility, Format, PHASES, POLICIES, Place, Task};
 use super::{
     bad, checked_category, checked_command, checked_count, checked_files, checked_id, checked_path,
-    guarded_files, one_of, stem,
+    finished_status, guarded_files, one_of, stem,
 };
 use crate::Result;
 use crate::command::Command;
@@ -42,6 +42,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
     };
     let mut warnings = front.unknown;
     warnings.extend(sections.warnings);
+    warnings.extend(finished_status(front.status.as_deref()));
     warnings.extend(guarded_files(&files));
     Ok(Task {
         source: file.to_owned(),
