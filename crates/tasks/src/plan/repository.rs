@@ -111,12 +111,15 @@ impl Repository {
             return Err(Error::Dirty { files: changed.into_iter().take(5).collect() });
         }
         let known = self.known(tasks, head)?;
-        let here = self.here(tasks)?;
+        let (here, ignored) = (self.here(tasks)?, self.ignored(tasks));
         for (task, path) in tasks.iter().flat_map(|task| super::written(task).map(move |path| (task, path))) {
             let full = format!("{}{path}", self.prefix);
             let problem = match (known.get(&full), here.get(&full)) {
                 _ if changed.contains(&full) => "has changes that are not committed",
                 (None, Some(_)) => "exists but is not in the last commit",
+                (None, None) if ignored.contains(&full) => {
+                    "is new and ignored by git, so it cannot be committed"
+                }
                 // What git does not see: a sparse checkout, or files that it is told to assume unchanged.
                 (Some(_), None) => "is in the last commit but not in this checkout",
                 (Some(object), Some(Some(found))) if object != found => {
@@ -155,14 +158,36 @@ impl Repository {
         Ok(objects.lines().map(str::to_owned).collect())
     }
 
-    /// Files known to git that are not as they were committed.
+    /// Files known to git that are not as they were committed, as far as git can tell without running filters that the
+    /// repository itself names: what these would make of a file, nobody knows.
     fn changed(&self) -> Result<Vec<String>> {
         let listed = self
             .git
             .call(["status", "--porcelain=v1", "-z", "--untracked-files=no", "--no-renames"])
             .bytes()?;
         let listed = String::from_utf8_lossy(&listed).into_owned();
-        Ok(listed.split('\0').filter_map(|entry| entry.get(3..)).map(str::to_owned).collect())
+        let entries = listed.split('\0').filter_map(|entry| Some((entry.get(..3)?, entry.get(3..)?)));
+        let (unstaged, mut changed): (Vec<_>, Vec<_>) = entries.partition(|(status, _)| *status == " M ");
+        if !unstaged.is_empty() {
+            let paths: String = unstaged.iter().map(|(_, path)| format!("{path}\0")).collect();
+            let call = self.git.call(["check-attr", "-z", "--stdin", "filter"]).input(paths.as_bytes());
+            // Path, attribute, value.
+            let said = String::from_utf8_lossy(&call.bytes()?).into_owned();
+            let filters = said.split('\0').skip(2).step_by(3);
+            let known = unstaged.into_iter().zip(filters).filter(|(_, filter)| !self.git.disarms(filter));
+            changed.extend(known.map(|(entry, _)| entry));
+        }
+        Ok(changed.into_iter().map(|(_, path)| path.to_owned()).collect())
+    }
+
+    /// Which of the files that tasks write git is told to ignore.
+    fn ignored(&self, tasks: &[Task]) -> Vec<String> {
+        let paths: String =
+            tasks.iter().flat_map(super::written).map(|path| format!("{}{path}\0", self.prefix)).collect();
+        // It says no where there is none.
+        let said = self.git.call(["check-ignore", "-z", "--stdin"]).input(paths.as_bytes()).bytes();
+        let said = String::from_utf8_lossy(&said.unwrap_or_default()).into_owned();
+        said.split('\0').map(str::to_owned).collect()
     }
 
     /// Which of the files that tasks write are in a commit, and with which object.
