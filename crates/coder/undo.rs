@@ -71,9 +71,9 @@ pub(crate) fn run(args: UndoArgs) -> Outcome {
     Ok(())
 }
 
-/// What became of a run that was killed.
+/// What became of a run that was killed, or that could not take back what it did.
 pub(crate) fn interrupted(former: &Interrupted) -> String {
-    let mut said = format!("note: a former run of `{}` was killed", former.task_id);
+    let mut said = format!("note: a former run of `{}` did not come to its end", former.task_id);
     if !former.files.is_empty() {
         said += &format!("; as before it: `{}`", former.files.join("`, `"));
     }

@@ -91,9 +91,9 @@ pub enum Error {
         path: PathBuf,
     },
     /// There is no such task to undo, or more than one.
-    #[error("cannot undo `{task}`: {problem}")]
+    #[error("{}{problem}", if task.is_empty() { String::new() } else { format!("cannot undo `{task}`: ") })]
     NothingToUndo {
-        /// The task, as it was named.
+        /// The task, as it was named; empty for the last one.
         task: String,
         /// Why not, and the remedy.
         problem: String,

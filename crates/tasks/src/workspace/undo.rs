@@ -52,8 +52,12 @@ impl Workspace {
             task: which.unwrap_or("").to_owned(),
             problem: problem.to_owned(),
         };
-        let done = find(&known, which)?
-            .ok_or_else(|| nothing("no such task was done in this workspace; see `coder undo --list`"))?;
+        let done = find(&known, which)?.ok_or_else(|| {
+            nothing(match which {
+                Some(_) => "no such task was done in this workspace; see `coder undo --list`",
+                None => "nothing that was done in this workspace is left to undo; see `coder undo --list`",
+            })
+        })?;
         if done.undone {
             return Err(nothing("it is undone already; see `coder undo --list`"));
         }
