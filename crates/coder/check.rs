@@ -112,6 +112,7 @@ impl PolicyArgs {
 
 impl CheckArgs {
     fn judged(&self, tables: &Tables) -> Outcome<Vec<(Task, Judgement)>> {
+        passed_over(&self.tasks)?;
         let mut judged = Vec::new();
         for path in &self.tasks {
             for task in Task::load_all(path)? {
@@ -124,6 +125,22 @@ impl CheckArgs {
             _ => Ok(judged),
         }
     }
+}
+
+/// Says what in folders of tasks is none, lest it be taken for one.
+pub(crate) fn passed_over(paths: &[PathBuf]) -> Outcome {
+    for path in paths {
+        let name = |file: &PathBuf| format!("`{}`", file.file_name().unwrap_or_default().display());
+        let names: Vec<_> = Task::list(path)?.passed_over.iter().map(name).collect();
+        if !names.is_empty() {
+            let names = names.join(", ");
+            eprintln!(
+                "note: {}: not tasks, and passed over: {names}; a task names a file to modify",
+                path.display()
+            );
+        }
+    }
+    Ok(())
 }
 
 /// What `coder run` does about tasks that are not for a local model.

@@ -77,6 +77,9 @@ impl Live {
                 let word = finished.result.outcome.as_str();
                 let before = if finished.resumed { ", in a former run" } else { "" };
                 let over = self.ended(id);
+                for displaced in &finished.result.displaced {
+                    self.line(&format!("note: {id}: {}", undo::displaced(displaced)));
+                }
                 if self.bars.is_none() && self.several {
                     self.line(&format!("{id}: {word}{before} ({over} of {})", self.tasks));
                 }

@@ -148,6 +148,7 @@ mod tests {
             cost_usd: 0.0,
             seconds: 1.0,
             backup: None,
+            displaced: Vec::new(),
             verified,
             review: None,
             handover: None,

@@ -1,6 +1,5 @@
 //! `coder rm`: models that are not wanted any more.
 
-use std::fs;
 use std::io::{self, BufRead, IsTerminal};
 
 use clap::Args;
@@ -63,9 +62,18 @@ pub(crate) fn run(args: RmArgs) -> Outcome {
         freed += done.bytes;
     }
     for (path, bytes) in partial {
-        fs::remove_file(&path).map_err(|error| Failure::new(format!("`{}`: {error}", path.display())))?;
+        match cache.remove_partial(&path) {
+            Err(coder_hub::Error::InUse { name }) => {
+                eprintln!("note: `{}` stays: `{name}` is being fetched", path.display());
+                continue;
+            }
+            done => done.map_err(Failure::new)?,
+        }
         removed.push(path.display().to_string());
         freed += bytes;
+    }
+    if removed.is_empty() {
+        return Err(Failure::new("nothing was removed"));
     }
     let mut out = Output::new();
     if args.json {

@@ -246,7 +246,9 @@ impl RunArgs {
 
     /// All tasks, read before the first one is begun.
     fn plan(&self) -> Outcome<Plan> {
-        let plan = Plan::load(&self.paths())?;
+        let paths = self.paths();
+        let plan = Plan::load(&paths)?;
+        check::passed_over(&paths)?;
         for task in &plan.tasks {
             task.warnings.iter().for_each(|warning| eprintln!("note: {}: {warning}", task.source));
         }

@@ -113,7 +113,7 @@ pub(crate) fn run(args: StatsArgs) -> Outcome {
     let now = now();
     let config = config::user()?;
     let tier = args.tier.as_deref().map(|name| tier(name, &config)).transpose()?;
-    let from = args.since.as_deref().map(|text| since(text, now)).transpose().map_err(Failure::new)?;
+    let from = args.since.as_deref().map(|text| since(text, now)).transpose().map_err(Failure::usage)?;
     let path = args.ledger.path(&args.state);
     let ledger = path.as_deref().map_or(Ok(None), Ledger::look)?;
     let from = from.unwrap_or(i64::MIN);
@@ -216,7 +216,7 @@ fn given_prices(args: &StatsArgs, config: &Config) -> Outcome<Prices> {
     ] {
         if let Some(number) = given {
             if !(number.is_finite() && number >= 0.0) {
-                return Err(Failure::new(format!("{name} must be 0 or more")));
+                return Err(Failure::usage(format!("{name} must be 0 or more")));
             }
             *field = Some(number);
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use coder_tasks::Workspace;
-use coder_tasks::workspace::{Done, Interrupted};
+use coder_tasks::workspace::{Displaced, Done, Interrupted};
 
 use crate::failure::Outcome;
 use crate::output::Output;
@@ -17,6 +17,9 @@ pub(crate) struct UndoArgs {
     /// The task's id, or its number in the list [default: the last task that is not undone]
     #[arg(value_name = "TASK")]
     task: Option<String>,
+    /// The entry with this number in the list, also where a task has it as its id
+    #[arg(long, value_name = "N", conflicts_with_all = ["task", "list"])]
+    number: Option<u64>,
     /// Show what was done, and take nothing back
     #[arg(long, conflicts_with = "task")]
     list: bool,
@@ -37,9 +40,10 @@ const EXAMPLES: &str = "Examples:
   coder undo                    the last task in this folder
   coder undo --list             what was done here
   coder undo T-001              one task, by its id
-  coder undo 12                 the entry with this number; an undo is an entry too, so this can redo
+  coder undo --number 12        the entry with this number; an undo is an entry too, so this can redo
 
 All files of a task are taken back, or none. A file that was changed since is an error, unless --force is given.
+The tasks of a plan with --commit are one entry, with the plan's name; one of them is taken back with git revert.
 The last 200 tasks of a folder can be taken back, undos among them.";
 
 pub(crate) fn run(args: UndoArgs) -> Outcome {
@@ -49,7 +53,8 @@ pub(crate) fn run(args: UndoArgs) -> Outcome {
     }
     let mut out = Output::new();
     if !args.list {
-        let done = workspace.undo(args.task.as_deref(), args.force)?;
+        let which = args.number.map(|number| format!("#{number}")).or(args.task);
+        let done = workspace.undo(which.as_deref(), args.force)?;
         return match args.json {
             true => Ok(out.json(&done)?),
             false => Ok(out.line(&format!("{}: undone, {}", done.task_id, done.files.join(", ")))?),
@@ -59,13 +64,16 @@ pub(crate) fn run(args: UndoArgs) -> Outcome {
     if args.json {
         return Ok(out.json(&history)?);
     }
-    history.iter().try_for_each(|done| out.line(&line(done)))?;
+    for done in &history {
+        out.line(&line(done))?;
+        done.displaced.iter().try_for_each(|one| out.line(&format!("      {}", displaced(one))))?;
+    }
     Ok(())
 }
 
-/// What became of a run that was killed.
+/// What became of a run that was killed, or that could not take back what it did.
 pub(crate) fn interrupted(former: &Interrupted) -> String {
-    let mut said = format!("note: a former run of `{}` was killed", former.task_id);
+    let mut said = format!("note: a former run of `{}` did not come to its end", former.task_id);
     if !former.files.is_empty() {
         said += &format!("; as before it: `{}`", former.files.join("`, `"));
     }
@@ -78,7 +86,18 @@ pub(crate) fn interrupted(former: &Interrupted) -> String {
     said
 }
 
+/// Where that is which another program wrote during a task.
+pub(crate) fn displaced(displaced: &Displaced) -> String {
+    let Displaced { path, kept } = displaced;
+    format!(
+        "`{path}` was written while the task was at work; it is as before, and what stood there is in `{kept}`"
+    )
+}
+
 fn line(done: &Done) -> String {
+    if done.files.is_empty() {
+        return format!("{:>4}  {}: changed nothing", done.number, done.task_id);
+    }
     let state = match (done.undone, done.undoes) {
         (true, _) => ", undone".to_string(),
         (false, Some(number)) => format!(", took {number} back"),

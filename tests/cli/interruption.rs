@@ -77,7 +77,8 @@ fn killed_at_any_moment_the_file_is_old_or_new() {
         // The next start, whatever it is for.
         let next = coder(&["undo", "--list", "--json", "--working-dir", root]).output().unwrap();
         assert!(next.status.success(), "round {round}: {}", stderr(&next));
-        taken_back += usize::from(stderr(&next).contains("was killed; as before it: `notes.txt`"));
+        taken_back +=
+            usize::from(stderr(&next).contains("did not come to its end; as before it: `notes.txt`"));
         assert_eq!(files(folder.path()), ["notes.txt", "task.md"], "round {round}");
         let found = fs::read_to_string(&notes).unwrap();
         let kept = found == new;
@@ -115,7 +116,7 @@ fn undo_takes_a_task_back() {
     );
     let nothing = undo(&[]);
     assert_eq!(nothing.status.code(), Some(1));
-    assert!(stderr(&nothing).contains("no such task"), "{}", stderr(&nothing));
+    assert!(stderr(&nothing).contains("error: nothing that was done"), "{}", stderr(&nothing));
     // In a state folder of one's own there is another history.
     let own = tempfile::tempdir().unwrap();
     assert_eq!(stdout(&undo(&["--list", "--state-dir", text(own.path())])), "");

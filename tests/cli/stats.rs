@@ -291,3 +291,11 @@ fn context_is_audited() {
     assert!(stdout(&exceeded).contains("exceeded"), "{}", stdout(&exceeded));
     assert_eq!(place.coder(&["tokenize", "--audit", ".claude", "--budget", "0"]).status.code(), Some(2));
 }
+
+#[test]
+fn values_that_make_no_sense_are_bad_usage() {
+    let place = Place::new();
+    for arguments in [["stats", "--since", "foo"], ["stats", "--watts=-1", "--json"]] {
+        assert_eq!(place.coder(&arguments).status.code(), Some(2), "{arguments:?}");
+    }
+}

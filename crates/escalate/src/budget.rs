@@ -95,10 +95,14 @@ impl fmt::Display for Refused {
             Limit::Day => "day_usd".to_owned(),
             Limit::Rung(rung) => format!("rungs.\"{rung}\""),
         };
+        let remedy = match &self.limit {
+            Limit::Run => "raise it with --budget or in coder.toml",
+            Limit::Day | Limit::Rung(_) => "raise it in coder.toml",
+        };
         let Refused { left_usd, needed_usd, .. } = self;
         write!(
             f,
-            "a request can cost up to ${needed_usd:.4}, and ${left_usd:.4} are left of `budget.{key}`; raise it in coder.toml"
+            "a request can cost up to ${needed_usd:.4}, and ${left_usd:.4} are left of `budget.{key}`; {remedy}"
         )
     }
 }

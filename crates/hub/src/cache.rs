@@ -118,7 +118,8 @@ impl Cache {
         let mut removed = Removed::default();
         for (file, path) in model.files.iter().zip(&model.paths) {
             let Some(blob) = contents(&folder, path) else { continue };
-            let _held = self.hold(&folder, &blob, model)?;
+            let name = blob.file_name().unwrap_or_default().to_string_lossy();
+            let _held = self.hold(&folder, &name, &model.repo)?;
             let bytes = blob.symlink_metadata().map_or(0, |data| data.len());
             for snapshot in entries(&folder.join("snapshots")) {
                 let link = snapshot.join(file);
@@ -145,6 +146,25 @@ impl Cache {
         Ok(removed)
     }
 
+    /// Removes a file that was begun and not finished, one of [`partial`](Self::partial).
+    ///
+    /// # Errors
+    /// [`Error::InUse`] while it is being fetched, [`Error::Io`].
+    pub fn remove_partial(&self, path: &Path) -> Result<()> {
+        let folder = path.ancestors().nth(2).unwrap_or(path);
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        let blob = path.file_stem().unwrap_or_default().to_string_lossy();
+        // A folder that no repository has is nobody's to fetch into.
+        let _held = match repo_of(&name) {
+            Some(repo) => self.hold(folder, &blob, &repo)?,
+            None => None,
+        };
+        match fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.map_err(|source| Error::Io { path: path.to_owned(), source }),
+        }
+    }
+
     /// The folder of a repository.
     pub fn repository(&self, repo: &RepoId) -> PathBuf {
         self.folder.join(format!("{PREFIX}{}", repo.as_str().replace('/', "--")))
@@ -157,12 +177,11 @@ impl Cache {
     }
 
     /// Nobody fetches the content while the result lives. Without the right to write locks there is nobody who could.
-    fn hold(&self, repository: &Path, blob: &Path, model: &Installed) -> Result<Option<File>> {
-        let name = blob.file_name().unwrap_or_default().to_string_lossy();
-        let Ok(lock) = File::open(self.lock_of(repository, &name)) else { return Ok(None) };
+    fn hold(&self, repository: &Path, blob: &str, repo: &RepoId) -> Result<Option<File>> {
+        let Ok(lock) = File::open(self.lock_of(repository, blob)) else { return Ok(None) };
         match lock.try_lock() {
             Ok(()) => Ok(Some(lock)),
-            Err(fs::TryLockError::WouldBlock) => Err(Error::InUse { name: model.repo.to_string() }),
+            Err(fs::TryLockError::WouldBlock) => Err(Error::InUse { name: repo.to_string() }),
             Err(fs::TryLockError::Error(_)) => Ok(None),
         }
     }
@@ -355,6 +374,27 @@ mod tests {
         assert_eq!(cache.models().len(), 1);
         cache.remove(&find("copy/n-Q8_0.gguf")).unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_download_in_progress_is_not_removed() {
+        let (folder, cache) = repository(&[(TWO, "m-Q8_0.gguf", "aa")]);
+        let blobs = folder.path().join("models--a--b/blobs");
+        let [busy, idle] = ["bb", "cc"].map(|name| blobs.join(format!("{name}.incomplete")));
+        let locks = folder.path().join(".locks/models--a--b");
+        fs::create_dir_all(&locks).unwrap();
+        for (path, name) in [(&busy, "bb"), (&idle, "cc")] {
+            fs::write(path, "half").unwrap();
+            fs::write(locks.join(format!("{name}.lock")), "").unwrap();
+        }
+        let lock = File::open(locks.join("bb.lock")).unwrap();
+        lock.lock().unwrap();
+        assert!(matches!(cache.remove_partial(&busy), Err(Error::InUse { name }) if name == "a/b"));
+        cache.remove_partial(&idle).unwrap();
+        assert!(busy.exists() && !idle.exists());
+        lock.unlock().unwrap();
+        cache.remove_partial(&busy).unwrap();
+        assert_eq!(cache.partial(), []);
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub struct Change {
     pub path: String,
     /// The new content, every byte of it; None deletes the file.
     pub content: Option<String>,
+    /// The file that it was before, if it was moved: its permissions are those of the new one.
+    pub moved_from: Option<String>,
 }
 
 /// A file that a reply may change.

@@ -90,13 +90,25 @@ pub enum Error {
         /// Which file.
         path: PathBuf,
     },
-    /// There is no such task to undo.
-    #[error("cannot undo `{task}`: {problem}")]
+    /// There is no such task to undo, or more than one.
+    #[error("{}{problem}", if task.is_empty() { String::new() } else { format!("cannot undo `{task}`: ") })]
     NothingToUndo {
-        /// The task, as it was named.
+        /// The task, as it was named; empty for the last one.
         task: String,
         /// Why not, and the remedy.
-        problem: &'static str,
+        problem: String,
+    },
+    /// A task of a plan is a commit, which is git's to take back.
+    #[error(
+        "task `{task}` is commit `{commit}`; take it back with `git revert {commit}`, or the files of its whole plan with `coder undo --number {number}`"
+    )]
+    Committed {
+        /// The task.
+        task: String,
+        /// Its commit.
+        commit: String,
+        /// The number of the plan's entry in the history.
+        number: u64,
     },
     /// A file is not as the task left it; it was left alone.
     #[error("`{path}` was changed after task `{task_id}`; undo what came later first, or use --force")]
@@ -352,8 +364,8 @@ pub enum Error {
         /// The files, the first few.
         files: Vec<String>,
     },
-    /// A file that a task writes has changes of the user's in the checkout, or is not known to git.
-    #[error("`{path}` {problem}, and task `{task}` writes it; commit or remove it first")]
+    /// A file that a task writes is not in the checkout as it is in the last commit.
+    #[error("`{path}` {problem}, and task `{task}` writes it; commit, remove or restore it first")]
     InTheWay {
         /// The file.
         path: String,

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::policy::{FailureClass, Outcome};
 use crate::stages::{Stage, StageOutcome};
 use crate::verify::Verification;
+use crate::workspace::Displaced;
 
 pub use calendar::{date, since, timestamp, week};
 pub use counts::{Counts, Quality, TierCounts, tokens};
@@ -210,6 +211,8 @@ pub struct TaskResult {
     /// Where the old content lies, of the first file that had one; null if nothing was written, or no
     /// file existed before.
     pub backup: Option<String>,
+    /// What other programs wrote into files while the task was at work that were brought back, and where it is kept.
+    pub displaced: Vec<Displaced>,
     /// Whether a command approved the change.
     pub verified: bool,
     /// What a review came to, of a change that a model made and that is complete: "approved", or "unreviewed"; null where

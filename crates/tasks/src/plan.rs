@@ -60,12 +60,13 @@ impl Plan {
                     problem: problem.to_owned(),
                 });
             }
-            let file = path.join(BATCHES);
-            match path.is_dir() && file.is_file() {
-                true => batches.extend(batches::parse(&file.display().to_string(), &read(&file)?, &found)?),
+            match batches_in(path)? {
+                Some(file) => {
+                    batches.extend(batches::parse(&file.display().to_string(), &read(&file)?, &found)?);
+                }
                 // Without a file of batches, what came before does not hold it up.
-                false if !batches.is_empty() => batches.push(batches::Batch::of(&found)),
-                false => {}
+                None if !batches.is_empty() => batches.push(batches::Batch::of(&found)),
+                None => {}
             }
             tasks.extend(found);
         }
@@ -103,6 +104,30 @@ fn written(task: &Task) -> impl Iterator<Item = &String> {
 /// Whether a file divides a plan into batches; it is no task then, whatever it holds.
 pub(crate) fn is_batches(file: &Path) -> bool {
     file.file_name().is_some_and(|name| name.eq_ignore_ascii_case(BATCHES))
+}
+
+/// The file of batches in a folder, however its name is written.
+fn batches_in(folder: &Path) -> Result<Option<PathBuf>> {
+    if !folder.is_dir() {
+        return Ok(None);
+    }
+    let io = |source| Error::Io { path: folder.to_owned(), source };
+    let mut found: Vec<PathBuf> = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(io)? {
+        let file = entry.map_err(io)?.path();
+        if is_batches(&file) && file.is_file() {
+            found.push(file);
+        }
+    }
+    found.sort();
+    match found.as_slice() {
+        [first, second, ..] => Err(Error::BadTask {
+            file: second.display().to_string(),
+            at: "file".to_owned(),
+            problem: format!("`{}` says the order too; keep one of them", first.display()),
+        }),
+        _ => Ok(found.pop()),
+    }
 }
 
 fn read(file: &Path) -> Result<String> {

@@ -24,7 +24,7 @@ use crate::prompt::{Feedback, Templates};
 use crate::stages::{Stage, StageOutcome, Stages};
 use crate::task::Task;
 use crate::verify::{Approvals, Limits, Sandbox, Verification};
-use crate::workspace::{Interrupted, Snapshot, Workspace};
+use crate::workspace::{Displaced, Interrupted, Snapshot, Workspace};
 use crate::writer::Writers;
 use crate::{Error, Result};
 
@@ -201,7 +201,7 @@ pub fn run_task(
         }
         None => None,
     };
-    let Left { files, backup, problem } = run.left;
+    let Left { files, backup, displaced, problem } = run.left;
     if let Some(problem) = problem {
         outcome = Outcome::Refused;
         error = format!("{error}; {problem}");
@@ -226,6 +226,7 @@ pub fn run_task(
         cost_usd: run.history.iter().map(Record::total_usd).sum(),
         seconds: started.elapsed().as_secs_f64(),
         backup,
+        displaced,
         verified: complete && last.is_some_and(|record| record.verdict == Verdict::Verified),
         review: last.filter(|_| complete).and_then(|record| settings.reviewed(record)),
         handover,
@@ -263,6 +264,8 @@ struct Left {
     files: Vec<String>,
     /// Where the old content lies.
     backup: Option<String>,
+    /// What others wrote meanwhile.
+    displaced: Vec<Displaced>,
     /// Why the files may not be as they were, though the run is not complete.
     problem: Option<Error>,
 }
@@ -294,9 +297,12 @@ impl Run<'_> {
         let kept = self.task.files.iter().find_map(|file| transaction.backup(file));
         self.left.backup = kept.map(|path| path.display().to_string());
         if matches!(ended, Ok(Outcome::Complete)) {
+            self.left.displaced = transaction.displaced().to_vec();
             self.left.files = transaction.commit()?;
         } else {
-            self.left.problem = transaction.abort().err();
+            let restored = transaction.restore();
+            self.left.displaced = transaction.displaced().to_vec();
+            self.left.problem = restored.and_then(|()| transaction.abort()).err();
         }
         ended
     }

@@ -3,16 +3,19 @@
 //! Owns what a task file may say and every complaint about it. Does not look at the files that the task
 //! names; that is the workspace's.
 
+mod folder;
 mod json;
 mod markdown;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::command::Command;
 use crate::policy::Category;
 use crate::{Error, Result, path};
+
+pub use folder::Listing;
 
 /// The largest task file in bytes. Source files worth a task are far smaller.
 pub const MAX_TASK_BYTES: u64 = 1 << 20;
@@ -263,29 +266,6 @@ impl Task {
             warnings: Vec::new(),
         }
     }
-
-    /// The task files that a path means: the file itself, or the tasks of a folder (not of folders in
-    /// it), sorted by name. In a folder, files that are not tasks are passed over.
-    pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
-        let io = |source| Error::Io { path: path.to_owned(), source };
-        if !std::fs::metadata(path).map_err(io)?.is_dir() {
-            return Ok(vec![path.to_owned()]);
-        }
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir(path).map_err(io)? {
-            let file = entry.map_err(io)?.path();
-            if looks_like_task(&file) {
-                found.push(file);
-            }
-        }
-        found.sort();
-        Ok(found)
-    }
-
-    /// Reads every task of a file or folder; the first bad one is an error.
-    pub fn load_all(path: &Path) -> Result<Vec<Task>> {
-        Task::files(path)?.iter().map(|file| Task::load(file)).collect()
-    }
 }
 
 fn is_json(label: &str, text: &str) -> bool {
@@ -294,25 +274,6 @@ fn is_json(label: &str, text: &str) -> bool {
         "json" => true,
         "md" | "markdown" => false,
         _ => text.trim_start().starts_with('{'),
-    }
-}
-
-/// Whether a file of a folder is meant as a task. A broken task still is one, so that its error is seen.
-fn looks_like_task(file: &Path) -> bool {
-    let ending = file.extension().and_then(|ending| ending.to_str()).unwrap_or("").to_ascii_lowercase();
-    let known = matches!(ending.as_str(), "json" | "md" | "markdown");
-    let small = std::fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_TASK_BYTES);
-    if !known || !small || crate::plan::is_batches(file) {
-        return false;
-    }
-    let Ok(bytes) = std::fs::read(file) else { return false };
-    let text = String::from_utf8_lossy(&bytes);
-    match ending.as_str() {
-        "json" => text.contains("\"task_id\"") || text.contains("\"output_file\""),
-        _ => text.lines().any(|line| {
-            let line = line.trim_end().to_ascii_lowercase();
-            line.starts_with("# task:") || line == "## file to modify"
-        }),
     }
 }
 
@@ -389,6 +350,16 @@ fn checked_files<'a>(file: &str, given: impl IntoIterator<Item = (String, &'a st
         }
     }
     Ok(files)
+}
+
+/// A word about a status that says that there is nothing to do: what a plan does is for its batches to say.
+fn finished_status(status: Option<&str>) -> Option<String> {
+    let done = ["done", "complete", "completed", "closed", "finished", "cancelled"];
+    let status =
+        status.map(str::trim).filter(|status| done.iter().any(|word| status.eq_ignore_ascii_case(word)))?;
+    Some(format!(
+        "its status is `{status}`, and it is done all the same; tick it in `batches.md`, or leave it out"
+    ))
 }
 
 /// A word about each file that other programs run or trust, though the task may change it.

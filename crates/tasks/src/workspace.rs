@@ -29,7 +29,7 @@ pub(crate) use prune::prune_folders;
 pub use recover::Interrupted;
 pub use state::default_state;
 pub(crate) use state::{Held, hold};
-pub use transaction::Transaction;
+pub use transaction::{Displaced, Transaction};
 pub use undo::Done;
 
 use state::State;
@@ -130,11 +130,6 @@ impl Workspace {
             found => found.map(|(before, _)| before),
         };
         Ok(Snapshot { path, before })
-    }
-
-    /// Keeps a content that is about to be replaced in the store, for whoever misses it.
-    pub(crate) fn set_aside(&self, content: &[u8]) -> Result<()> {
-        self.state()?.save(content).map(drop)
     }
 
     /// Writes down what a person needs to go on with a task, in place of what was written about it before.

@@ -53,7 +53,7 @@ pub(super) fn read(lines: &[&str], marker: usize, files: &[Base<'_>]) -> Result<
         }
         let content = text.splice(splices)?;
         if file.content != Some(content.as_str()) {
-            changes.push(Change { path: file.path.to_owned(), content: Some(content) });
+            changes.push(Change { path: file.path.to_owned(), content: Some(content), moved_from: None });
         }
     }
     if changes.is_empty() { Err(Error::NothingChanged) } else { Ok(changes) }

@@ -1,6 +1,6 @@
 //! Replies that give several files, each whole.
 
-use super::whole::{Draft, blocks};
+use super::whole::{Draft, blocks, is_patch_file};
 use crate::{Error, Result, path};
 
 /// Reads a reply that holds one fenced block for each file that changes, with the file's path in the
@@ -20,6 +20,9 @@ pub fn parse_files(reply: &str, files: &[String]) -> Result<Vec<Draft>> {
         }
         if drafts.iter().any(|other| other.path.as_deref() == Some(path.as_str())) {
             return Err(Error::SameFile { path });
+        }
+        if block.is_patch(&lines) && !is_patch_file(&path) {
+            return Err(block.is_no_file());
         }
         drafts.push(Draft { path: Some(path), content: draft.content });
     }
@@ -44,6 +47,14 @@ mod tests {
         let draft = |path: &str, content: &str| Draft { path: Some(path.into()), content: content.into() };
         assert_eq!(read(reply).unwrap(), [draft("src/a.py", "x = 1\n"), draft("b.rs", "let x;\n")]);
         assert_eq!(read("```rust b.rs\n```").unwrap(), [draft("b.rs", "")]);
+    }
+
+    #[test]
+    fn a_patch_is_no_file() {
+        let reply = "```diff b.rs\n-let x;\n+let y;\n```\n";
+        assert!(matches!(read(reply), Err(Error::BadEdit { line: 1, .. })));
+        let patches = ["x/a.patch".to_owned()];
+        assert_eq!(parse_files("```diff x/a.patch\n-x\n+y\n```\n", &patches).unwrap()[0].content, "-x\n+y\n");
     }
 
     #[test]

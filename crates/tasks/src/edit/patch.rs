@@ -91,6 +91,7 @@ pub(super) fn read(lines: &[&str], files: &[Base<'_>]) -> Result<Vec<Change>> {
     let begin = lines.iter().position(|line| line.trim_end() == BEGIN).ok_or(Error::NoEdit)?;
     let sections = parse(lines, begin, files)?;
     let mut contents: Vec<Option<Option<String>>> = vec![None; files.len()];
+    let mut origins: Vec<Option<&str>> = vec![None; files.len()];
     for section in &sections {
         let base = files[section.file].content;
         if contents[section.file].is_some() || section.moved.is_some_and(|to| contents[to].is_some()) {
@@ -115,16 +116,21 @@ pub(super) fn read(lines: &[&str], files: &[Base<'_>]) -> Result<Vec<Change>> {
             Some(to) => {
                 contents[section.file] = Some(None);
                 contents[to] = Some(content);
+                origins[to] = Some(files[section.file].path);
             }
             None => contents[section.file] = Some(content),
         }
     }
     let changes: Vec<Change> = files
         .iter()
-        .zip(contents)
-        .filter_map(|(file, content)| Some((file, content?)))
-        .filter(|(file, content)| file.content != content.as_deref())
-        .map(|(file, content)| Change { path: file.path.to_owned(), content })
+        .zip(contents.into_iter().zip(origins))
+        .filter_map(|(file, (content, origin))| Some((file, content?, origin)))
+        .filter(|(file, content, _)| file.content != content.as_deref())
+        .map(|(file, content, origin)| Change {
+            path: file.path.to_owned(),
+            content,
+            moved_from: origin.map(str::to_owned),
+        })
         .collect();
     if changes.is_empty() { Err(Error::NothingChanged) } else { Ok(changes) }
 }

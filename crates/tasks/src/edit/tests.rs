@@ -24,6 +24,33 @@ fn patch(body: &str) -> String {
 }
 
 /// Covers S0-11.
+/// Where no grammar looks at the file and no command runs, nothing else would refuse them.
+#[test]
+fn a_patch_or_a_refusal_does_not_become_the_file() {
+    let shape = |language: &str| ReplyShape { files: vec![], fence: "```".into(), language: language.into() };
+    let old = "int a;\nint c;\n";
+    let whole = |reply: &str, path: &str, language: &str| {
+        let base = Base { path, content: Some(old) };
+        super::read(reply, &Form::Whole, &shape(language), &[base])
+    };
+    let patch = "```diff\n-int a;\n+int b;\n```";
+    assert!(matches!(whole(patch, "a.c", "c"), Err(Error::BadEdit { line: 1, .. })));
+    assert!(matches!(
+        whole("Here:\n```patch\n-int a;\n```", "a.c", "c"),
+        Err(Error::BadEdit { line: 2, .. })
+    ));
+    let sorry = "I am sorry, but I cannot help with that request.";
+    assert!(matches!(whole(sorry, "a.c", "c"), Err(Error::NoEdit)));
+    for (reply, path, language) in [
+        (patch, "a.diff", ""),
+        ("```c\nint b;\n```", "a.c", "c"),
+        ("int b;\nint c;\n", "a.c", "c"),
+        ("x = 1\n", "a.py", "python"),
+    ] {
+        assert_eq!(whole(reply, path, language).unwrap().len(), 1, "{reply}");
+    }
+}
+
 #[test]
 fn blocks_replace_the_lines_they_name() {
     let old = "import os\n\ndef f():\n    return 1\n\ndef g():\n    return 1\n";
@@ -168,8 +195,11 @@ fn several_files_are_told_apart() {
     let whole = "src/a.py\n```python\nA\n```\nand\n```python src/new.py\nN\n```\n";
     let named = ReplyShape { files: files.iter().map(|file| file.path.to_owned()).collect(), ..shape() };
     let changes = read(whole, &Form::Whole, &named, &files).unwrap();
-    assert_eq!(changes[0], Change { path: "src/a.py".into(), content: Some("A\n".into()) });
-    assert_eq!(changes[1], Change { path: "src/new.py".into(), content: Some("N\n".into()) });
+    assert_eq!(changes[0], Change { path: "src/a.py".into(), content: Some("A\n".into()), moved_from: None });
+    assert_eq!(
+        changes[1],
+        Change { path: "src/new.py".into(), content: Some("N\n".into()), moved_from: None }
+    );
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! The whole content of a file: raw, or in a fenced block.
 
+use std::collections::HashSet;
+
 use super::lines::Style;
 use super::{Base, Change, target};
 use crate::prompt::ReplyShape;
+use crate::syntax::Language;
 use crate::{Error, Result, path};
 
 /// The content of a file as a reply gives it.
@@ -58,15 +61,60 @@ pub fn parse(reply: &str, shape: &ReplyShape) -> Result<Draft> {
 /// What whole files in a reply make of the files.
 pub(super) fn read(reply: &str, shape: &ReplyShape, files: &[Base<'_>]) -> Result<Vec<Change>> {
     let drafts = match shape.files.as_slice() {
-        [] => vec![parse(reply, shape)?],
+        [] => {
+            no_patch(reply, shape, files)?;
+            vec![parse(reply, shape)?]
+        }
         named => super::parse_files(reply, named)?,
     };
     let change = |draft: Draft| {
         let file = draft.path.as_deref().map_or(Ok(0), |path| target::resolve(path, files))?;
         let Base { path, content } = files.get(file).copied().ok_or(Error::NoEdit)?;
-        Ok(Change { path: path.to_owned(), content: Some(Style::of(content).apply(&draft.content)) })
+        if content.is_some_and(|old| is_prose(reply, path, old)) {
+            return Err(Error::NoEdit);
+        }
+        Ok(Change {
+            path: path.to_owned(),
+            content: Some(Style::of(content).apply(&draft.content)),
+            moved_from: None,
+        })
     };
     drafts.into_iter().map(change).collect()
+}
+
+/// Whether a reply is words beside the matter, such as a refusal, as far as that can be told of raw text: the file has
+/// lines, none of them is in the reply, and there is no grammar to say that it is no such file.
+fn is_prose(reply: &str, path: &str, old: &str) -> bool {
+    let fenced = reply.lines().any(|line| fence_length(line).is_some());
+    let old = inked(old);
+    !fenced && Language::of(path).is_none() && !old.is_empty() && old.is_disjoint(&inked(reply))
+}
+
+/// The lines of a text that hold something, without the blanks around it.
+fn inked(text: &str) -> HashSet<&str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect()
+}
+
+/// Refuses a patch in the place of the one file, unless that is one. The blocks of a Markdown file are its own.
+fn no_patch(reply: &str, shape: &ReplyShape, files: &[Base<'_>]) -> Result<()> {
+    if shape.language == "markdown" || files.iter().any(|file| is_patch_file(file.path)) {
+        return Ok(());
+    }
+    let lines: Vec<&str> = reply.split_inclusive('\n').collect();
+    match blocks(&lines)?.as_slice() {
+        [block] if block.is_patch(&lines) => Err(block.is_no_file()),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a file is a patch itself.
+pub(super) fn is_patch_file(path: &str) -> bool {
+    path.rsplit_once('.').is_some_and(|(_, ending)| is_patch(ending))
+}
+
+/// Whether a word is what patches are called.
+fn is_patch(word: &str) -> bool {
+    matches!(word, "diff" | "patch")
 }
 
 /// Lines of the fences, as indices.
@@ -76,6 +124,20 @@ pub(super) struct Block {
 }
 
 impl Block {
+    /// Whether the fence says that this is a patch, which is then not a file's content.
+    pub(super) fn is_patch(&self, lines: &[&str]) -> bool {
+        let info = lines[self.open].trim_start_matches('`').trim();
+        is_patch(&info.split([' ', ':']).next().unwrap_or("").to_ascii_lowercase())
+    }
+
+    /// What is to be said of a patch in the place of a file.
+    pub(super) fn is_no_file(&self) -> Error {
+        Error::BadEdit {
+            line: self.open + 1,
+            problem: "the block is a patch, not the file; write the whole file",
+        }
+    }
+
     pub(super) fn draft(&self, lines: &[&str]) -> Draft {
         let before = self.open.checked_sub(1).map(|at| lines[at]);
         let path = path_in_fence(lines[self.open]).or_else(|| before.and_then(path_in_line));

@@ -150,6 +150,7 @@ pub(super) fn not_done(task: &Task, outcome: Outcome, error: String) -> TaskResu
         cost_usd: 0.0,
         seconds: 0.0,
         backup: None,
+        displaced: Vec::new(),
         verified: false,
         review: None,
         handover: None,

@@ -76,6 +76,12 @@ impl Git {
         self.held = Some(file);
     }
 
+    /// Whether a filter is one of the repository's own, which is not run.
+    pub(super) fn disarms(&self, filter: &str) -> bool {
+        let keys = ["clean", "process"].map(|last| OsString::from(format!("filter.{filter}.{last}")));
+        self.settings.iter().any(|(key, _)| keys.contains(key))
+    }
+
     /// A command.
     pub(super) fn call<const N: usize>(&self, args: [&str; N]) -> Call<'_> {
         Call { git: self, args: args.map(OsString::from).into(), variables: Vec::new(), input: None }

@@ -36,7 +36,7 @@ pub(super) fn run(plan: &Plan, folder: &Path, conduct: &Conduct, crew: &Crew<'_>
             crew.cancel,
         );
         let finished = Finished::new(result, None);
-        book.end(spec, &finished)?;
+        book.end(spec, &finished, &workspace)?;
         board.enter(task, finished, crew);
     }
     book.close()?;
@@ -78,24 +78,25 @@ impl Book {
             && !conduct.restart
             && let Some(former) = former.filter(|former| former.base.is_empty())
         {
-            record.done = former.done;
             // What a killed task left half done is taken back first.
             let interrupted = workspace.recover()?;
             for interrupted in &interrupted {
                 (crew.observe)(0, &Event::Step(&Progress::Interrupted(interrupted)));
             }
+            let history = workspace.history()?;
+            record.done.extend(former.done.into_iter().filter(|done| stands(done, &history)));
             let cut_off = |id: &String| interrupted.iter().any(|interrupted| interrupted.task_id == *id);
             let begun = former.begun.filter(|begun| !cut_off(&begun.id)).and_then(|begun| {
                 let spec = plan.tasks.iter().find(|task| task.id == begun.id)?;
                 Some((spec, begun))
             });
             if let Some((spec, begun)) = begun
-                && let Some(files) = finished(&begun, workspace)?
+                && let Some(workspace::Done { number, files, .. }) = entry(&begun, workspace)?
             {
                 // The task was complete; only the entry was missing.
                 let mut result = not_done(spec, Outcome::Complete, String::new());
                 (result.attempts, result.verified, result.files) = (1, spec.command.is_some(), files);
-                record.done.push(Done::new(spec, &result, None));
+                record.done.push(Done { number: Some(number), ..Done::new(spec, &result, None) });
             }
         }
         journal.write(&record)?;
@@ -109,12 +110,14 @@ impl Book {
         journal.write(&self.record)
     }
 
-    fn end(&mut self, task: &Task, finished: &Finished) -> Result<()> {
+    fn end(&mut self, task: &Task, finished: &Finished, workspace: &Workspace) -> Result<()> {
         let Some(journal) = &self.journal else { return Ok(()) };
+        let begun = self.record.begun.take();
         if finished.is_complete() {
-            self.record.done.push(Done::new(task, &finished.result, None));
+            let entry = begun.map_or(Ok(None), |begun| entry(&begun, workspace))?;
+            let number = entry.map(|entry| entry.number);
+            self.record.done.push(Done { number, ..Done::new(task, &finished.result, None) });
         }
-        self.record.begun = None;
         journal.write(&self.record)
     }
 
@@ -126,11 +129,20 @@ impl Book {
     }
 }
 
-/// The files that a task changed whose run was killed, if it was done by then.
-fn finished(begun: &Begun, workspace: &Workspace) -> Result<Option<Vec<String>>> {
+/// What the history has of a task that was begun: its entry, if it is done and changed something.
+fn entry(begun: &Begun, workspace: &Workspace) -> Result<Option<workspace::Done>> {
     let is = |done: &workspace::Done| {
         let mine = done.number > begun.after && done.task_id == begun.id;
-        mine && done.undoes.is_none() && !done.undone
+        mine && done.undoes.is_none() && !done.undone && !done.files.is_empty()
     };
-    Ok(workspace.history()?.into_iter().rev().find(is).map(|done| done.files))
+    Ok(workspace.history()?.into_iter().rev().find(is))
+}
+
+/// Whether what a task did was not undone since. The history forgets its first entries, which nobody can undo then.
+fn stands(done: &Done, history: &[workspace::Done]) -> bool {
+    let Some(number) = done.number else { return true };
+    match history.iter().find(|entry| entry.number == number) {
+        Some(entry) => !entry.undone,
+        None => history.first().is_some_and(|first| number < first.number),
+    }
 }

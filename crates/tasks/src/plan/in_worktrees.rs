@@ -147,9 +147,22 @@ impl Site<'_, '_> {
             (record.base, record.head, record.wave) = (head.clone(), head, None);
         }
         (record.stage, record.branch) = (Stage::Running, branch);
+        record.done = self.standing(record.done, &record.head)?;
         self.repository.check(&self.plan.tasks, &record.base, self.conduct.stash)?;
         journal.write(&record)?;
         Ok(record)
+    }
+
+    /// Those of the tasks done whose work is in a commit: a user may have gone back behind it.
+    fn standing(&self, done: Vec<Done>, head: &str) -> Result<Vec<Done>> {
+        let mut standing = Vec::new();
+        for done in done {
+            let holds = |commit: &String| self.repository.holds(head, commit, &done.files);
+            if done.commit.as_ref().map_or(Ok(true), holds)? {
+                standing.push(done);
+            }
+        }
+        Ok(standing)
     }
 
     /// A former run was killed while it brought the checkout to its last commit.
@@ -158,7 +171,7 @@ impl Site<'_, '_> {
         for interrupted in self.workspace.recover()? {
             (self.crew.observe)(0, &Event::Step(&Progress::Interrupted(&interrupted)));
         }
-        Landing::prepare(self.repository, self.workspace, &former.base, &former.head)?.land()?;
+        Landing::prepare(self.repository, self.workspace, &former.base, &former.head)?.land(&former)?;
         let record = Record { base: former.head.clone(), stage: Stage::Ended, ..former };
         journal.write(&record)?;
         Ok(record)
@@ -201,8 +214,9 @@ impl Site<'_, '_> {
             &mut |step| (self.crew.observe)(task, &Event::Step(step)),
             self.crew.cancel,
         );
-        // The old content is in the repository; the worktree's copy goes with it.
-        Ok(TaskResult { backup: None, ..result })
+        // The old content is in the repository; the worktree's copy goes with it. Nobody but the task's commands writes
+        // there.
+        Ok(TaskResult { backup: None, displaced: Vec::new(), ..result })
     }
 
     /// Runs the commands of tasks in a worktree; why one of them does not approve.
@@ -377,7 +391,7 @@ impl Work<'_, '_> {
             let landing = Landing::prepare(self.site.repository, self.site.workspace, &from, &to)?;
             self.record.stage = Stage::Landing;
             self.journal.write(&self.record)?;
-            landing.land()?;
+            landing.land(&self.record)?;
             self.record.base = to;
         }
         self.record.stage = Stage::Ended;

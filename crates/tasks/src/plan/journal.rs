@@ -61,6 +61,9 @@ pub(super) struct Done {
     /// Of the task as it was then: a task that says something else now is another one.
     pub(super) digest: String,
     pub(super) commit: Option<String>,
+    /// In place: the number of its entry in the workspace's history, if it changed something.
+    #[serde(default)]
+    pub(super) number: Option<u64>,
     pub(super) files: Vec<String>,
     pub(super) attempts: usize,
     pub(super) tier: Option<String>,
@@ -153,6 +156,7 @@ impl Done {
             id: task.id.clone(),
             digest: digest(task),
             commit,
+            number: None,
             files: result.files.clone(),
             attempts: result.attempts,
             tier: result.tier.clone(),

@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::journal::{Done, Record};
 use super::repository::{Difference, Repository, refused};
 use crate::edit::Change;
 use crate::workspace::Workspace;
@@ -46,22 +47,20 @@ impl<'a> Landing<'a> {
 
     /// Which files do not have their new content and mode.
     fn look(&self) -> Result<Vec<usize>> {
-        let mut paths = String::new();
+        let mut paths = Vec::new();
         let mut present = Vec::new();
         for difference in &self.differences {
             let there = self.workspace.snapshot(self.inside(difference)?)?.before;
             if there.is_some() {
-                paths += &difference.path;
-                paths.push('\n');
+                paths.push(difference.path.clone());
             }
             present.push(there.map(|before| before.mode & 0o100 != 0));
         }
-        let call = self.repository.git.call(["hash-object", "--stdin-paths"]).input(paths.as_bytes());
-        let hashes = call.text()?;
-        let mut hashes = hashes.lines();
+        let mut objects = self.repository.objects(&paths)?.into_iter();
         let mut left = Vec::new();
         for (at, (difference, there)) in self.differences.iter().zip(present).enumerate() {
-            let found = if there.is_some() { hashes.next() } else { None };
+            let found = if there.is_some() { objects.next() } else { None };
+            let found = found.as_deref();
             let new = difference.new.as_ref().map(|(_, object)| object.as_str());
             if found != new && found != difference.old.as_deref() {
                 return Err(Error::Changed { path: difference.path.clone() });
@@ -82,8 +81,8 @@ impl<'a> Landing<'a> {
         })
     }
 
-    /// Files, index, branch: in this order.
-    pub(super) fn land(&self) -> Result<()> {
+    /// Files, index, branch: in this order. The record says which plan it is, and which commits.
+    pub(super) fn land(&self, record: &Record) -> Result<()> {
         let mut changes = Vec::new();
         for difference in self.left.iter().map(|at| &self.differences[*at]) {
             let content = match &difference.new {
@@ -95,11 +94,14 @@ impl<'a> Landing<'a> {
                 }
                 None => None,
             };
-            let change = Change { path: self.inside(difference)?.to_owned(), content };
+            let change = Change { path: self.inside(difference)?.to_owned(), content, moved_from: None };
             changes.push((change, difference.is_program()));
         }
         let paths: Vec<String> = changes.iter().map(|(change, _)| change.path.clone()).collect();
-        let mut transaction = self.workspace.begin("landing", &paths)?;
+        let commit = |done: &Done| Some((done.id.clone(), done.commit.clone()?));
+        let commits = record.done.iter().filter_map(commit).collect();
+        let mut transaction = self.workspace.begin(&record.plan, &paths)?;
+        transaction.brings(commits);
         transaction.write_programs(&changes)?;
         transaction.commit()?;
         self.index()?;
@@ -112,14 +114,27 @@ impl<'a> Landing<'a> {
     }
 
     /// Gives the entries of the changed files to the index, and leaves the others as they are, also what the
-    /// user has staged.
+    /// user has staged, up to the moment at which the index is replaced.
     fn index(&self) -> Result<()> {
+        for _ in 0..TRIES {
+            let copied = self.copy_index()?;
+            if self.replace_index(&copied)? {
+                return Ok(());
+            }
+        }
+        Err(busy())
+    }
+
+    /// Makes the finished index, and says what it was made from.
+    fn copy_index(&self) -> Result<Vec<u8>> {
         let folder = &self.repository.git_dir;
-        let [index, lock, copy] = ["index", "index.lock", COPY].map(|name| folder.join(name));
+        let [index, copy] = ["index", COPY].map(|name| folder.join(name));
         let io = |source| Error::Io { path: index.clone(), source };
         clear(folder)?;
+        let mut copied = Vec::new();
         if index.exists() {
             fs::copy(&index, &copy).map_err(io)?;
+            copied = fs::read(&copy).map_err(io)?;
         }
         let mut entries = String::new();
         for difference in &self.differences {
@@ -134,21 +149,43 @@ impl<'a> Landing<'a> {
         // So that the next `git status` need not read the files; it may say no, about other files.
         git.call(["update-index", "-q", "--refresh"]).variable("GIT_INDEX_FILE", &copy).succeeds()?;
         fs::File::open(&copy).and_then(|file| file.sync_all()).map_err(io)?;
+        Ok(copied)
+    }
+
+    /// Puts the finished index in its place; false if another program changed the index since it was copied.
+    fn replace_index(&self, copied: &[u8]) -> Result<bool> {
+        let folder = &self.repository.git_dir;
+        let [index, lock, copy] = ["index", "index.lock", COPY].map(|name| folder.join(name));
+        let io = |source| Error::Io { path: index.clone(), source };
         match fs::hard_link(&copy, &lock) {
             Ok(()) => {}
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
                 let _ = fs::remove_file(&copy);
-                return Err(refused(
-                    "update-index",
-                    "another git is at work here (`index.lock`); use --resume later",
-                ));
+                return Err(busy());
             }
             Err(error) => return Err(io(error)),
         }
+        // From here on no other git changes it.
+        let now = match fs::read(&index) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            read => read.map_err(io)?,
+        };
+        if now != copied {
+            fs::remove_file(&lock).map_err(io)?;
+            return Ok(false);
+        }
         fs::rename(&lock, &index).map_err(io)?;
         fs::remove_file(&copy).map_err(io)?;
-        fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
+        fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
+        Ok(true)
     }
+}
+
+/// How often the index is made anew because somebody else changed it. A person's commands are slower than that.
+const TRIES: usize = 8;
+
+fn busy() -> Error {
+    refused("update-index", "another git is at work here (`index.lock`); use --resume later")
 }
 
 /// The finished index before it has its name.
@@ -169,4 +206,49 @@ pub(super) fn clear(git_dir: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// A user stages a file between the copy of the index and its replacement.
+    #[test]
+    fn what_is_staged_at_the_same_moment_stays_staged() {
+        let (folder, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let root = folder.path().canonicalize().unwrap();
+        let git = |line: &str| {
+            let mut command = Command::new("git");
+            command.args(["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]);
+            let output = command.args(line.split(' ')).current_dir(&root).output().unwrap();
+            assert!(output.status.success(), "git {line}: {}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+        };
+        git("init --quiet .");
+        let write = |name: &str, text: &str| fs::write(root.join(name), text).unwrap();
+        write("a.txt", "a\n");
+        git("add a.txt");
+        git("commit --quiet --message first");
+        let from = git("rev-parse HEAD");
+        write("a.txt", "b\n");
+        git("commit --quiet --all --message second");
+        let to = git("rev-parse HEAD");
+        git(&format!("reset --quiet --hard {from}"));
+        let repository = Repository::open(&root).unwrap().unwrap();
+        let workspace = Workspace::open(&root, state.path()).unwrap();
+        let landing = Landing::prepare(&repository, &workspace, &from, &to).unwrap();
+        let copied = landing.copy_index().unwrap();
+        write("mine.txt", "mine\n");
+        git("add mine.txt");
+        assert!(!landing.replace_index(&copied).unwrap());
+        assert!(!root.join(".git/index.lock").exists());
+        let record =
+            serde_json::json!({ "plan": "p", "base": from, "head": to, "stage": "landing", "done": [] });
+        landing.land(&serde_json::from_value(record).unwrap()).unwrap();
+        assert_eq!(git("diff --cached --name-status"), "A\tmine.txt");
+        assert_eq!(git("status --porcelain"), "A  mine.txt");
+        assert_eq!(git("rev-parse HEAD"), to);
+    }
 }

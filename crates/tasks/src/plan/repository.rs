@@ -1,5 +1,6 @@
 //! The repository that a plan works in: where it is, what state it is in, what a commit holds.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -110,38 +111,97 @@ impl Repository {
             return Err(Error::Dirty { files: changed.into_iter().take(5).collect() });
         }
         let known = self.known(tasks, head)?;
+        let (here, ignored) = (self.here(tasks)?, self.ignored(tasks));
         for (task, path) in tasks.iter().flat_map(|task| super::written(task).map(move |path| (task, path))) {
             let full = format!("{}{path}", self.prefix);
-            let problem = if changed.contains(&full) {
-                "has changes that are not committed"
-            } else if !known.contains(&full) && self.root.join(&full).symlink_metadata().is_ok() {
-                "exists but is not in the last commit"
-            } else {
-                continue;
+            let problem = match (known.get(&full), here.get(&full)) {
+                _ if changed.contains(&full) => "has changes that are not committed",
+                (None, Some(_)) => "exists but is not in the last commit",
+                (None, None) if ignored.contains(&full) => {
+                    "is new and ignored by git, so it cannot be committed"
+                }
+                // What git does not see: a sparse checkout, or files that it is told to assume unchanged.
+                (Some(_), None) => "is in the last commit but not in this checkout",
+                (Some(object), Some(Some(found))) if object != found => {
+                    "is not as the last commit has it, though git takes it for unchanged"
+                }
+                _ => continue,
             };
             return Err(Error::InTheWay { path: full, task: task.id.clone(), problem });
         }
         Ok(())
     }
 
-    /// Files known to git that are not as they were committed.
+    /// The files that tasks write and that exist, and what git would make of their content; None where one is no regular
+    /// file, which is the task's to complain about.
+    fn here(&self, tasks: &[Task]) -> Result<HashMap<String, Option<String>>> {
+        let mut found = HashMap::new();
+        let mut regular = Vec::new();
+        for path in tasks.iter().flat_map(super::written) {
+            let full = format!("{}{path}", self.prefix);
+            let Ok(meta) = self.root.join(&full).symlink_metadata() else { continue };
+            if meta.is_file() {
+                regular.push(full);
+            } else {
+                found.insert(full, None);
+            }
+        }
+        let objects = self.objects(&regular)?;
+        found.extend(regular.into_iter().zip(objects.into_iter().map(Some)));
+        Ok(found)
+    }
+
+    /// What git would make of the contents of files in the checkout, in their order.
+    pub(super) fn objects(&self, paths: &[String]) -> Result<Vec<String>> {
+        let listed: String = paths.iter().map(|path| format!("{path}\n")).collect();
+        let objects = self.git.call(["hash-object", "--stdin-paths"]).input(listed.as_bytes()).text()?;
+        Ok(objects.lines().map(str::to_owned).collect())
+    }
+
+    /// Files known to git that are not as they were committed, as far as git can tell without running filters that the
+    /// repository itself names: what these would make of a file, nobody knows.
     fn changed(&self) -> Result<Vec<String>> {
         let listed = self
             .git
             .call(["status", "--porcelain=v1", "-z", "--untracked-files=no", "--no-renames"])
             .bytes()?;
         let listed = String::from_utf8_lossy(&listed).into_owned();
-        Ok(listed.split('\0').filter_map(|entry| entry.get(3..)).map(str::to_owned).collect())
+        let entries = listed.split('\0').filter_map(|entry| Some((entry.get(..3)?, entry.get(3..)?)));
+        let (unstaged, mut changed): (Vec<_>, Vec<_>) = entries.partition(|(status, _)| *status == " M ");
+        if !unstaged.is_empty() {
+            let paths: String = unstaged.iter().map(|(_, path)| format!("{path}\0")).collect();
+            let call = self.git.call(["check-attr", "-z", "--stdin", "filter"]).input(paths.as_bytes());
+            // Path, attribute, value.
+            let said = String::from_utf8_lossy(&call.bytes()?).into_owned();
+            let filters = said.split('\0').skip(2).step_by(3);
+            let known = unstaged.into_iter().zip(filters).filter(|(_, filter)| !self.git.disarms(filter));
+            changed.extend(known.map(|(entry, _)| entry));
+        }
+        Ok(changed.into_iter().map(|(_, path)| path.to_owned()).collect())
     }
 
-    /// Which of the files that tasks write are in a commit.
-    fn known(&self, tasks: &[Task], commit: &str) -> Result<Vec<String>> {
-        let mut call = self.git.call(["ls-tree", "-z", "-r", "--name-only", "--full-tree", commit, "--"]);
+    /// Which of the files that tasks write git is told to ignore.
+    fn ignored(&self, tasks: &[Task]) -> Vec<String> {
+        let paths: String =
+            tasks.iter().flat_map(super::written).map(|path| format!("{}{path}\0", self.prefix)).collect();
+        // It says no where there is none.
+        let said = self.git.call(["check-ignore", "-z", "--stdin"]).input(paths.as_bytes()).bytes();
+        let said = String::from_utf8_lossy(&said.unwrap_or_default()).into_owned();
+        said.split('\0').map(str::to_owned).collect()
+    }
+
+    /// Which of the files that tasks write are in a commit, and with which object.
+    fn known(&self, tasks: &[Task], commit: &str) -> Result<HashMap<String, String>> {
+        let mut call = self.git.call(["ls-tree", "-z", "-r", "--full-tree", commit, "--"]);
         for path in tasks.iter().flat_map(super::written) {
             call = call.arg(format!("{}{path}", self.prefix));
         }
         let listed = String::from_utf8_lossy(&call.bytes()?).into_owned();
-        Ok(listed.split('\0').map(str::to_owned).collect())
+        let entry = |entry: &str| {
+            let (about, path) = entry.split_once('\t')?;
+            Some((path.to_owned(), about.rsplit_once(' ')?.1.to_owned()))
+        };
+        Ok(listed.split('\0').filter_map(entry).collect())
     }
 
     /// Where two commits differ.
@@ -160,6 +220,20 @@ impl Repository {
             });
         }
         Ok(found)
+    }
+
+    /// Whether a commit has what another one did to these files, below the working directory: that is among its
+    /// ancestors, or was brought over in some other way, such as a rebase.
+    pub(super) fn holds(&self, head: &str, commit: &str, files: &[String]) -> Result<bool> {
+        if self.git.call(["merge-base", "--is-ancestor", commit, head]).succeeds()? {
+            return Ok(true);
+        }
+        let mut call = self.git.call(["diff-tree", "-r", "--quiet", commit, head, "--"]);
+        for path in files {
+            call = call.arg(format!("{}{path}", self.prefix));
+        }
+        // It says no as well where the commit is gone.
+        call.succeeds()
     }
 
     /// A new commit on `parent` in which these files, below the root, have this content; None removes one.

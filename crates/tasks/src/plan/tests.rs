@@ -15,6 +15,18 @@ fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     folder
 }
 
+#[test]
+fn batches_are_found_however_their_name_is_written() {
+    let order = "## Batch 1\n- b\n\n## Batch 2\n- a\n";
+    let (a, b) = (file("a"), file("b"));
+    let folder = folder(&[("a.md", &a), ("b.md", &b), ("Batches.MD", order)]);
+    let plan = Plan::load(&[folder.path().to_owned()]).unwrap();
+    assert_eq!(ids(&plan), [["b"], ["a"]]);
+    std::fs::write(folder.path().join("batches.md"), order).unwrap();
+    let error = Plan::load(&[folder.path().to_owned()]).unwrap_err().to_string();
+    assert!(error.contains("Batches.MD` says the order too"), "{error}");
+}
+
 /// A task file that is called after its number and writes a file of its own.
 fn file(name: &str) -> String {
     format!("# Task: Do {name}\n\n## File\n{name}.py\n")

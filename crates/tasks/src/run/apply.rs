@@ -27,7 +27,7 @@ impl Run<'_> {
         for (stage, command) in [(Stage::Lint, &self.task.lint), (Stage::Test, &self.task.command)] {
             let Some(command) = command else { continue };
             let untouched = transaction.untouched();
-            let ran = self.judge(stage, command);
+            let ran = self.judge(stage, command, transaction);
             transaction.claim(untouched);
             let ran = ran?;
             if !ran.passed() {
@@ -52,13 +52,18 @@ impl Run<'_> {
     }
 
     /// Runs a command, and undoes what it did to files that judge the task.
-    fn judge(&mut self, stage: Stage, command: &Command) -> Result<Verification> {
+    fn judge(
+        &mut self,
+        stage: Stage,
+        command: &Command,
+        transaction: &mut Transaction<'_>,
+    ) -> Result<Verification> {
         (self.observe)(&Progress::Verifying(&command.line));
         let Settings { sandbox, verify: limits, .. } = self.settings;
         let root = self.workspace.path();
         let guarded = Guarded::take(root, &self.task.files, &command.argv)?;
         let ran = verify::run(&command.argv, root, sandbox, limits, self.cancel);
-        let meddled = guarded.restore(&|content| self.workspace.set_aside(content))?;
+        let meddled = guarded.restore(&mut |path, content| transaction.set_aside(path, content))?;
         let mut verification = ran?;
         if !meddled.is_empty() {
             verification.exit = Exit::Meddled(meddled);

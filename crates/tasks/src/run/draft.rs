@@ -35,8 +35,11 @@ impl Run<'_> {
         (self.observe)(&Progress::Mechanical);
         let snapshot = transaction.snapshot(&self.task.file)?.clone();
         let record = Record { by: By::Rule, ..Record::default() };
-        let change =
-            |content: &str| Change { path: snapshot.path.clone(), content: Some(content.to_owned()) };
+        let change = |content: &str| Change {
+            path: snapshot.path.clone(),
+            content: Some(content.to_owned()),
+            moved_from: None,
+        };
         if let (Place::Line(line), Some(text), Some(_)) = (code.place, snapshot.text(), &self.task.command)
             && edit::stands(text, &code.text, line)
             && let Ok(verification) = self.apply(transaction, &[change(text)])?
@@ -197,7 +200,7 @@ impl Run<'_> {
         let changes = self
             .stages
             .pass(Stage::Parse, || edit::read(text, &prompt.form, &prompt.reply, &super::bases(base)))?;
-        let check = |Change { path, content }: &Change| {
+        let check = |Change { path, content, .. }: &Change| {
             let old = base.iter().find(|snapshot| snapshot.path == *path).and_then(Snapshot::text);
             // A file that is deleted in so many words has lost nothing by accident.
             content.as_deref().map_or(Ok(()), |content| edit::check(old, content, &guard))

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{
     EGRESS, Eligibility, Format, PHASES, POLICIES, Task, bad, checked_category, checked_command,
-    checked_count, checked_files, checked_id, checked_path, guarded_files,
+    checked_count, checked_files, checked_id, checked_path, finished_status, guarded_files,
 };
 use crate::Result;
 use crate::command::Command;
@@ -42,6 +42,8 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
         None => None,
     };
     let mut warnings = fields.unknown();
+    let status = fields.text("status")?;
+    warnings.extend(finished_status(status.as_deref()));
     warnings.extend(guarded_files(&files));
     Ok(Task {
         source: file.to_owned(),
@@ -57,7 +59,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
         lint: fields.command("lint_command")?,
         code: None,
         done_when: Vec::new(),
-        status: fields.text("status")?,
+        status,
         model: fields.text("model")?,
         local_model: fields.text("local_model")?,
         complexity: fields.text("complexity")?,

@@ -5,7 +5,7 @@ mod front;
 use super::{Code, Criterion, EGRESS, Eligibility, Format, PHASES, POLICIES, Place, Task};
 use super::{
     bad, checked_category, checked_command, checked_count, checked_files, checked_id, checked_path,
-    guarded_files, one_of, stem,
+    finished_status, guarded_files, one_of, stem,
 };
 use crate::Result;
 use crate::command::Command;
@@ -42,6 +42,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
     };
     let mut warnings = front.unknown;
     warnings.extend(sections.warnings);
+    warnings.extend(finished_status(front.status.as_deref()));
     warnings.extend(guarded_files(&files));
     Ok(Task {
         source: file.to_owned(),
@@ -73,12 +74,43 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
     })
 }
 
+/// Whether a text is meant as a task: it has the title of one, a heading that names files to write, or a field in its
+/// frontmatter that other programs do not have in theirs. Every task that can be run has one of these.
+pub(super) fn is_meant(text: &str) -> bool {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut fence: Option<Fence> = None;
+    front::is_meant(&lines)
+        || lines.iter().any(|line| {
+            match &fence {
+                Some(open) if open.is_closed_by(line) => fence = None,
+                Some(_) => {}
+                None => fence = Fence::open(line),
+            }
+            let heading = line.strip_prefix("## ").map(name_of);
+            let names_files = |name: String| ONE_FILE.contains(&&*name) || SEVERAL_FILES.contains(&&*name);
+            let title = line.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("# task:"));
+            fence.is_none() && (title || heading.is_some_and(names_files))
+        })
+}
+
+/// The headings over the one file to write.
+const ONE_FILE: [&str; 5] = ["file to modify", "file to create", "file to write", "output file", "file"];
+
+/// The headings over a list of them.
+const SEVERAL_FILES: [&str; 4] = ["files to modify", "files to create", "files to write", "output files"];
+
+/// A heading in lower case, with single spaces, without a final colon.
+fn name_of(heading: &str) -> String {
+    let words = heading.split_whitespace().collect::<Vec<_>>().join(" ");
+    words.trim_end_matches([':', '#']).trim().to_lowercase()
+}
+
 /// One "## " section: its heading and its lines, with their places.
 struct Section<'a> {
     /// Line of the heading, 1-based.
     line: usize,
     heading: &'a str,
-    /// Lower case, single spaces, without a final colon.
+    /// As [`name_of`] gives it.
     name: String,
     /// Line numbers, 1-based, and lines.
     lines: Vec<(usize, &'a str)>,
@@ -113,8 +145,7 @@ impl<'a> Sections<'a> {
                     Some(if task { title[5..].trim() } else { title }.to_owned()).filter(|t| !t.is_empty());
             } else if let Some(heading) = line.strip_prefix("## ").filter(|_| !inside) {
                 let heading = heading.trim();
-                let words = heading.split_whitespace().collect::<Vec<_>>().join(" ");
-                let name = words.trim_end_matches([':', '#']).trim().to_lowercase();
+                let name = name_of(heading);
                 made.sections.push(Section { line: number, heading, name, lines: Vec::new() });
             } else if let Some(section) = made.sections.last_mut() {
                 section.lines.push((number, line));
@@ -147,11 +178,9 @@ impl<'a> Sections<'a> {
     /// The files to write: the one of "File to modify", then the list of "Files to modify". The
     /// frontmatter's fields count where there is neither section.
     fn files(&mut self, front: &front::Front) -> Result<Vec<String>> {
-        const ONE: [&str; 5] = ["file to modify", "file to create", "file to write", "output file", "file"];
-        const SEVERAL: [&str; 4] = ["files to modify", "files to create", "files to write", "output files"];
         let at = |line: usize| format!("line {line}");
         let mut given: Vec<(String, &str)> = Vec::new();
-        for (names, several) in [(ONE.as_slice(), false), (SEVERAL.as_slice(), true)] {
+        for (names, several) in [(ONE_FILE.as_slice(), false), (SEVERAL_FILES.as_slice(), true)] {
             let Some(section) = self.take(|name| names.contains(&name))? else { continue };
             let paths: Vec<_> = section.lines.iter().filter(|(_, line)| !line.trim().is_empty()).collect();
             match paths.as_slice() {

@@ -73,8 +73,9 @@ impl Guarded {
     }
 
     /// Brings back what has changed, and says what it was. What was made anew is removed where other
-    /// programs would run it. A person may have saved it at the same time, so `keep` is given every content that goes.
-    pub fn restore(&self, keep: &dyn Fn(&[u8]) -> Result<()>) -> Result<Vec<String>> {
+    /// programs would run it. A person may have saved it at the same time, so `keep` is given every path and content
+    /// that goes.
+    pub fn restore(&self, keep: &mut dyn FnMut(&str, &[u8]) -> Result<()>) -> Result<Vec<String>> {
         let mut changed = Vec::new();
         if !self.had_git && self.root.join(".git").symlink_metadata().is_ok() {
             self.remove(".git")?;
@@ -214,10 +215,10 @@ impl Guarded {
         }
     }
 
-    fn keep(&self, path: &str, keep: &dyn Fn(&[u8]) -> Result<()>) -> Result<()> {
+    fn keep(&self, path: &str, keep: &mut dyn FnMut(&str, &[u8]) -> Result<()>) -> Result<()> {
         let mut budget = MAX_KEPT;
         match self.look(path, &mut budget)? {
-            Some(Kept::File { content: Some(content), .. }) => keep(&content),
+            Some(Kept::File { content: Some(content), .. }) => keep(path, &content),
             _ => Ok(()),
         }
     }
@@ -297,7 +298,7 @@ mod tests {
         }
         let argv = ["sh".to_owned(), "check.sh".to_owned()];
         let take = || Guarded::take(root, &["tests/own.py".to_owned()], &argv).unwrap();
-        assert_eq!(take().restore(&|_| Ok(())).unwrap(), Vec::<String>::new());
+        assert_eq!(take().restore(&mut |_, _| Ok(())).unwrap(), Vec::<String>::new());
         let guarded = take();
         for path in ["tests/own.py", "src/a.py", "check.sh", ".git/config", ".git/hooks/x", "conftest.py"] {
             std::fs::write(root.join(path), "new").unwrap();
@@ -305,14 +306,15 @@ mod tests {
         // The folder of the tests is now somewhere else.
         std::fs::rename(root.join("tests"), root.join("old")).unwrap();
         std::os::unix::fs::symlink(outside.path(), root.join("tests")).unwrap();
-        let kept = std::cell::Cell::new(0);
-        let keep = |content: &[u8]| {
+        let mut kept = Vec::new();
+        let mut keep = |path: &str, content: &[u8]| {
             assert_eq!(content, b"new");
-            kept.set(kept.get() + 1);
+            kept.push(path.to_owned());
             Ok(())
         };
-        let changed = guarded.restore(&keep).unwrap();
-        assert_eq!(kept.get(), 4);
+        let changed = guarded.restore(&mut keep).unwrap();
+        kept.sort();
+        assert_eq!(kept, [".git/config", ".git/hooks/x", "check.sh", "conftest.py"]);
         assert_eq!(
             changed,
             [".git/config", ".git/hooks/x", "check.sh", "conftest.py", "tests/a.py", "tests/b.py"]
@@ -323,7 +325,7 @@ mod tests {
         }
         assert_eq!(std::fs::read_to_string(root.join("src/a.py")).unwrap(), "new");
         assert!(!root.join("conftest.py").exists() && !root.join(".git/hooks/x").exists());
-        assert_eq!(guarded.restore(&keep).unwrap(), Vec::<String>::new());
+        assert_eq!(guarded.restore(&mut |_, _| Ok(())).unwrap(), Vec::<String>::new());
     }
 
     #[test]
@@ -339,7 +341,7 @@ mod tests {
         };
         allow(0);
         let guarded = Guarded::take(dir.path(), &[], &[]);
-        let changed = guarded.and_then(|guarded| guarded.restore(&|_| Ok(())));
+        let changed = guarded.and_then(|guarded| guarded.restore(&mut |_, _| Ok(())));
         allow(0o700);
         assert_eq!(changed.unwrap(), Vec::<String>::new());
     }
@@ -350,7 +352,7 @@ mod tests {
         let guarded = Guarded::take(dir.path(), &[], &[]).unwrap();
         std::fs::create_dir_all(dir.path().join(".git/hooks")).unwrap();
         std::fs::write(dir.path().join(".git/hooks/pre-commit"), "x").unwrap();
-        assert_eq!(guarded.restore(&|_| Ok(())).unwrap(), [".git"]);
+        assert_eq!(guarded.restore(&mut |_, _| Ok(())).unwrap(), [".git"]);
         assert!(!dir.path().join(".git").exists());
     }
 }

@@ -41,6 +41,9 @@ pub(super) struct Begin {
     pub(super) time_ms: u64,
     /// The number of the transaction that this one undoes.
     pub(super) undoes: Option<u64>,
+    /// The tasks whose commits it brings into the checkout, by id.
+    #[serde(default)]
+    pub(super) commits: BTreeMap<String, String>,
     /// Every file that the task may change.
     pub(super) files: Vec<Saved>,
 }
@@ -76,6 +79,8 @@ pub(super) struct Log {
     pub(super) begin: Begin,
     /// For each file that may have been written, what it may have become.
     pub(super) written: BTreeMap<String, BTreeSet<Option<String>>>,
+    /// What other programs wrote into files meanwhile: the files, and the names of the contents in the store.
+    pub(super) displaced: Vec<(String, String)>,
     /// What was changed, if the task is done.
     pub(super) commit: Option<Vec<After>>,
 }
@@ -124,7 +129,7 @@ impl Log {
     pub(super) fn read(bytes: &[u8]) -> Option<Log> {
         let mut entries = entries(bytes).into_iter();
         let Some(Entry::Begin(begin)) = entries.next() else { return None };
-        let mut log = Log { begin, written: BTreeMap::new(), commit: None };
+        let mut log = Log { begin, written: BTreeMap::new(), displaced: Vec::new(), commit: None };
         for entry in entries {
             match entry {
                 Entry::Begin(_) => break,
@@ -133,7 +138,7 @@ impl Log {
                         log.written.entry(path).or_default().insert(sha256);
                     }
                 }
-                Entry::Displaced { .. } => {}
+                Entry::Displaced { path, sha256 } => log.displaced.push((path, sha256)),
                 Entry::Commit { files } => {
                     log.commit = Some(files);
                     break;
@@ -177,7 +182,13 @@ mod tests {
         let saved = |path: &str, before| Saved { path: path.into(), before, new_folders: vec!["a".into()] };
         let files = vec![saved("a/b.py", Some(content)), saved("a/ä\n\".py", None)];
         vec![
-            Entry::Begin(Begin { task_id: "T-1".into(), time_ms: 1, undoes: None, files }),
+            Entry::Begin(Begin {
+                task_id: "T-1".into(),
+                time_ms: 1,
+                undoes: None,
+                commits: BTreeMap::new(),
+                files,
+            }),
             Entry::Write { files: vec![after("a/b.py", Some(b"new")), after("a/ä\n\".py", Some(b"x"))] },
             Entry::Displaced { path: "a/b.py".into(), sha256: sha256(b"mine") },
             Entry::Write { files: vec![after("a/b.py", None)] },
@@ -222,6 +233,7 @@ mod tests {
     fn a_log_takes_the_lines_together() {
         let log = Log::read(&sample().iter().flat_map(line).collect::<Vec<_>>()).unwrap();
         assert_eq!(log.written["a/b.py"], BTreeSet::from([Some(sha256(b"new")), None]));
+        assert_eq!(log.displaced, [("a/b.py".to_owned(), sha256(b"mine"))]);
         assert_eq!(log.commit.as_ref().unwrap().len(), 1);
         assert_eq!(log.saved("a/b.py").unwrap().before.as_ref().unwrap().mode, 0o644);
         assert!(log.saved("c").is_none());

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{AtFlags, FlockOperation};
 
 use super::fault::step;
-use super::journal::contents;
+use super::journal::{Log, contents};
 use super::replace::{lock, sync};
 use super::state::{OPEN, State};
 use crate::Result;
@@ -36,11 +36,15 @@ impl State {
         }
         let (mut doomed, mut removed, mut needed) = (Vec::new(), old, BTreeSet::new());
         for (number, open) in numbers {
-            let named = contents(&self.bytes(number, open)?);
+            let bytes = self.bytes(number, open)?;
+            let named = contents(&bytes);
             if !open && excess > 0 {
                 excess -= 1;
                 doomed.push(number);
-                removed.extend(named);
+                // What another program wrote is nobody's old content: it goes by its age alone.
+                let displaced = Log::read(&bytes).map(|log| log.displaced).unwrap_or_default();
+                let is_displaced = |name: &String| displaced.iter().any(|(_, other)| other == name);
+                removed.extend(named.into_iter().filter(|name| !is_displaced(name)));
             } else {
                 needed.extend(named);
             }

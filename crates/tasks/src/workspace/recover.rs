@@ -66,7 +66,7 @@ impl Workspace {
             }
             self.remove_folders(&saved.new_folders)?;
         }
-        if left.is_empty() {
+        if left.is_empty() && log.displaced.is_empty() {
             state.forget(number)?;
         } else {
             self.keep_the_rest(state, number, bytes, &left)?;
@@ -82,7 +82,8 @@ impl Workspace {
         Ok((!log.written.is_empty()).then_some(interrupted))
     }
 
-    /// Makes the files that were left a part of the history, so that they can be undone on request.
+    /// Makes the files that were left a part of the history, so that they can be undone on request; and with them the
+    /// names of what other programs wrote.
     fn keep_the_rest(
         &self,
         state: &State,

@@ -106,6 +106,11 @@ impl State {
         self.path.join("objects").join(name)
     }
 
+    /// The same, for people.
+    pub(super) fn kept(&self, name: &str) -> String {
+        self.content_path(name).display().to_string()
+    }
+
     /// Begins a journal; its first line is on the disk when this returns.
     pub(super) fn begin(&self, begin: Begin) -> Result<Journal> {
         let first = self.numbers()?.last().map_or(1, |(number, _)| number + 1);

@@ -24,6 +24,7 @@ fn changes() -> Vec<Change> {
     let change = |path: &str, content: Option<&str>| Change {
         path: path.to_owned(),
         content: content.map(str::to_owned),
+        moved_from: None,
     };
     vec![
         change("a.py", Some("a = 2\r\n")),
@@ -296,7 +297,7 @@ fn what_another_program_writes_at_any_moment_is_not_lost() {
 fn done(workspace: &Workspace, number: usize) {
     let content = Some(format!("a = {number}\n"));
     let mut transaction = workspace.begin(&format!("T-{number}"), &["a.py".to_owned()]).unwrap();
-    transaction.write(&[Change { path: "a.py".to_owned(), content }]).unwrap();
+    transaction.write(&[Change { path: "a.py".to_owned(), content, moved_from: None }]).unwrap();
     transaction.commit().unwrap();
 }
 
@@ -350,6 +351,27 @@ fn contents_that_no_task_names_stay_for_a_while() {
     assert_eq!(workspace.undo(None, false).unwrap().task_id, "T-1");
 }
 
+/// A task that came to nothing, during which another program wrote into its file.
+#[test]
+fn what_another_program_wrote_is_told_and_outlives_the_tasks_after_it() {
+    let bench = Bench::new();
+    let workspace = bench.workspace();
+    let mut transaction = workspace.begin("T-0", &["a.py".to_owned()]).unwrap();
+    transaction.write(&changes()[..1]).unwrap();
+    std::fs::write(bench.folder.path().join("a.py"), "mine\n").unwrap();
+    transaction.restore().unwrap();
+    let [displaced] = transaction.displaced() else { panic!("{:?}", transaction.displaced()) };
+    let displaced = vec![displaced.clone()];
+    transaction.abort().unwrap();
+    assert_eq!(bench.tree(), old());
+    assert_eq!(workspace.history().unwrap()[0].displaced, displaced);
+    (1..=prune::KEPT).for_each(|number| done(&workspace, number));
+    drop(workspace);
+    let workspace = bench.workspace();
+    assert_eq!(workspace.history().unwrap()[0].task_id, "T-1");
+    assert_eq!(std::fs::read_to_string(&displaced[0].kept).unwrap(), "mine\n");
+}
+
 #[test]
 fn the_state_of_a_folder_that_is_gone_goes_unless_something_is_unfinished() {
     let bench = Bench::new();
@@ -360,7 +382,11 @@ fn the_state_of_a_folder_that_is_gone_goes_unless_something_is_unfinished() {
         workspace.recover().unwrap();
         dies_after(steps);
         let _ = workspace.begin("T-1", &["b.py".to_owned()]).and_then(|mut transaction| {
-            transaction.write(&[Change { path: "b.py".to_owned(), content: Some("b\n".to_owned()) }])?;
+            transaction.write(&[Change {
+                path: "b.py".to_owned(),
+                content: Some("b\n".to_owned()),
+                moved_from: None,
+            }])?;
             transaction.commit()
         });
         lives();

@@ -5,7 +5,9 @@
 //! a last look at whether anybody changed the old ones, and the renames. Without the line that says
 //! "done", the next start brings everything back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
 
 use super::journal::{After, Begin, Content, Entry, Saved, sha256};
 use super::replace::{Staged, Stood, remove_folder, stage, take_away};
@@ -24,6 +26,8 @@ pub struct Transaction<'w> {
     task_id: String,
     /// The number of the transaction that this one undoes.
     undoes: Option<u64>,
+    /// The tasks whose commits it brings, by id.
+    commits: BTreeMap<String, String>,
     /// One for each of the task's files, in the task's order.
     base: Vec<Snapshot>,
     /// There as soon as the first change is to be written.
@@ -32,6 +36,17 @@ pub struct Transaction<'w> {
     placed: BTreeSet<String>,
     /// Checksums of every content that was written.
     written: BTreeSet<String>,
+    displaced: Vec<Displaced>,
+}
+
+/// What another program wrote into a file while a task was at work, and where it is kept now that the file is as it
+/// was before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Displaced {
+    /// The file.
+    pub path: String,
+    /// The file that holds the content, in the state folder.
+    pub kept: String,
 }
 
 #[derive(Debug)]
@@ -68,15 +83,22 @@ impl Workspace {
             workspace: self,
             task_id: task_id.to_owned(),
             undoes,
+            commits: BTreeMap::new(),
             base,
             record: None,
             placed: BTreeSet::new(),
             written: BTreeSet::new(),
+            displaced: Vec::new(),
         })
     }
 }
 
 impl Transaction<'_> {
+    /// Says that it brings the commits of these tasks into the checkout, before the first change is written.
+    pub(crate) fn brings(&mut self, commits: BTreeMap<String, String>) {
+        self.commits = commits;
+    }
+
     /// The task's files as they were at the beginning, in the task's order.
     pub fn base(&self) -> &[Snapshot] {
         &self.base
@@ -95,7 +117,10 @@ impl Transaction<'_> {
     /// one cannot be written, none is; what another program changed meanwhile is left alone.
     pub fn write(&mut self, changes: &[Change]) -> Result<()> {
         let target = |change: &Change| {
-            let before = self.snapshot(&change.path)?.before.as_ref();
+            let mut before = self.snapshot(&change.path)?.before.as_ref();
+            if let (None, Some(from)) = (before, &change.moved_from) {
+                before = self.snapshot(from)?.before.as_ref();
+            }
             let (path, text) = (change.path.clone(), change.content.clone());
             Ok(Target { path, text, mode: before.map(|before| before.mode) })
         };
@@ -169,6 +194,7 @@ impl Transaction<'_> {
             task_id: self.task_id.clone(),
             time_ms: unix_ms(),
             undoes: self.undoes,
+            commits: self.commits.clone(),
             files: saved.clone(),
         };
         Ok(Record { journal: state.begin(begin)?, saved })
@@ -248,7 +274,8 @@ impl Transaction<'_> {
     }
 
     /// Brings every file back to its state at the beginning: bytes and mode, or no file and none of the
-    /// folders made for it. What somebody else wrote into it meanwhile is kept in the store.
+    /// folders made for it. What somebody else wrote into it meanwhile is kept in the store, and is among
+    /// [`displaced`](Transaction::displaced).
     pub fn restore(&mut self) -> Result<()> {
         let Some(record) = &mut self.record else { return Ok(()) };
         let state = self.workspace.state()?;
@@ -258,7 +285,8 @@ impl Transaction<'_> {
                 if self.placed.contains(&saved.path) {
                     let ours = |sha256: &str| self.written.contains(sha256) || saved.is(sha256);
                     for sha256 in self.workspace.bring_back(state, saved, ours)? {
-                        let path = saved.path.clone();
+                        let (path, kept) = (saved.path.clone(), state.kept(&sha256));
+                        self.displaced.push(Displaced { path: path.clone(), kept });
                         state.append(&mut record.journal, &Entry::Displaced { path, sha256 })?;
                     }
                     self.placed.remove(&saved.path);
@@ -269,6 +297,23 @@ impl Transaction<'_> {
             first = first.and(one());
         }
         first
+    }
+
+    /// Keeps what another program may have written into a file that is not the task's, and that is about to be brought
+    /// back.
+    pub fn set_aside(&mut self, path: &str, content: &[u8]) -> Result<()> {
+        let state = self.workspace.state()?;
+        let (path, sha256) = (path.to_owned(), state.save(content)?);
+        self.displaced.push(Displaced { path: path.clone(), kept: state.kept(&sha256) });
+        match &mut self.record {
+            Some(record) => state.append(&mut record.journal, &Entry::Displaced { path, sha256 }),
+            None => Ok(()),
+        }
+    }
+
+    /// What others wrote into files that were brought back since the beginning.
+    pub fn displaced(&self) -> &[Displaced] {
+        &self.displaced
     }
 
     /// Ends the task with its files as they are now, also where its command changed them; those that are
@@ -303,10 +348,14 @@ impl Transaction<'_> {
 
     fn take_back(&mut self) -> Result<()> {
         self.restore()?;
-        match self.record.take() {
-            Some(record) => self.workspace.state()?.forget(record.journal.number()),
-            None => Ok(()),
+        let Some(mut record) = self.record.take() else { return Ok(()) };
+        let (state, number) = (self.workspace.state()?, record.journal.number());
+        if self.displaced.is_empty() {
+            return state.forget(number);
         }
+        // A task that changed nothing: its journal says where that lies which others wrote.
+        state.append(&mut record.journal, &Entry::Commit { files: Vec::new() })?;
+        state.keep(number)
     }
 
     /// Where the old content of a file is kept; None if it did not exist, or nothing was to be written.

@@ -112,6 +112,50 @@ fn a_task_at_work_when_the_run_was_killed_is_done_once() {
     assert_eq!(read("b.txt"), "mine\n");
 }
 
+#[test]
+fn what_was_undone_since_is_done_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let repository = Repository::new(&[]);
+    let in_place = Conduct { commit: false, resume: true, ..repository.conduct(1) };
+    let tasks = [whole("a", "a.txt", "a", "true"), whole("b", "b.txt", "b", "true")];
+    let resumed = || {
+        let results = repository.run_in(folder.path(), &tasks, &in_place, &|_| {}).unwrap();
+        assert!(results.iter().all(Finished::is_complete), "{results:#?}");
+        assert!(folder.path().join("a.txt").exists() && folder.path().join("b.txt").exists());
+        results.iter().map(|result| result.resumed).collect::<Vec<_>>()
+    };
+    let undo = |which| {
+        let workspace = coder_tasks::Workspace::open(folder.path(), &repository.state()).unwrap();
+        workspace.undo(which, false).unwrap();
+    };
+    assert_eq!(resumed(), [false, false]);
+    undo(None);
+    assert_eq!(resumed(), [true, false]);
+    undo(Some("a"));
+    undo(Some("b"));
+    assert_eq!(resumed(), [false, false]);
+}
+
+#[test]
+fn a_commit_that_the_branch_has_no_more_is_made_again() {
+    let repository = Repository::new(&[("a.txt", "a\n")]);
+    let tasks = [insert("a", "a.txt", "new"), whole("b", "b.txt", "b", "true")];
+    repository.run(&tasks, &repository.conduct(1)).unwrap();
+    let resume = Conduct { resume: true, ..repository.conduct(1) };
+    // The same work in other commits is the same work.
+    repository.git(&["commit", "--quiet", "--amend", "--message", "in other words"]);
+    let results = repository.run(&tasks, &resume).unwrap();
+    assert!(results.iter().all(|result| result.resumed && result.is_complete()), "{results:#?}");
+    for (back, resumed) in [("HEAD~1", [true, false]), ("HEAD~2", [false, false])] {
+        repository.git(&["reset", "--quiet", "--hard", back]);
+        let results = repository.run(&tasks, &resume).unwrap();
+        assert!(results.iter().all(Finished::is_complete), "{results:#?}");
+        assert_eq!(results.iter().map(|result| result.resumed).collect::<Vec<_>>(), resumed);
+        assert_eq!((repository.read("a.txt"), repository.read("b.txt")), ("new\na\n".into(), "b\n".into()));
+    }
+    assert_eq!(repository.git(&["status", "--porcelain"]), "");
+}
+
 /// A plan may be killed after its last step; who then goes on with it must not do it twice.
 #[test]
 fn a_complete_plan_is_not_done_twice() {

@@ -157,6 +157,65 @@ fn changes_in_the_way_are_never_overwritten() {
     }
 }
 
+/// What git does not report as changed could not be landed on after all tasks were done.
+#[test]
+fn a_checkout_that_git_is_told_not_to_look_at_is_in_the_way() {
+    let sparse: &[&[&str]] = &[&["sparse-checkout", "set", "--no-cone", "/*", "!/a.txt"]];
+    let assumed: &[&[&str]] = &[&["update-index", "--assume-unchanged", "a.txt"]];
+    for (commands, problem) in [(sparse, "not in this checkout"), (assumed, "takes it for unchanged")] {
+        let repository = Repository::new(&[("a.txt", "a\n"), ("b.txt", "b\n")]);
+        commands.iter().for_each(|args| drop(repository.git(args)));
+        if repository.path("a.txt").exists() {
+            repository.write("a.txt", "mine\n");
+        }
+        assert_eq!(repository.git(&["status", "--porcelain"]), "");
+        let error =
+            repository.run(&[whole("t", "a.txt", "new", "true")], &repository.conduct(1)).unwrap_err();
+        assert!(matches!(&error, Error::InTheWay { path, .. } if path == "a.txt"), "{error}");
+        assert!(error.to_string().contains(problem), "{error}");
+        let other = repository.run(&[insert("u", "b.txt", "new")], &repository.conduct(1)).unwrap();
+        assert!(other[0].is_complete(), "{other:#?}");
+    }
+}
+
+#[test]
+fn what_git_ignores_is_not_committed() {
+    let repository = Repository::new(&[(".gitignore", "/gen/\n")]);
+    let error = repository.run(&[whole("t", "gen/a.txt", "a", "true")], &repository.conduct(1)).unwrap_err();
+    assert!(matches!(&error, Error::InTheWay { path, .. } if path == "gen/a.txt"), "{error}");
+    assert!(error.to_string().contains("ignored by git"), "{error}");
+    // A file that is committed all the same is as any other.
+    repository.write("gen/a.txt", "a\n");
+    repository.git(&["add", "--force", "gen/a.txt"]);
+    repository.git(&["commit", "--quiet", "--message", "all the same"]);
+    let results = repository.run(&[insert("t", "gen/a.txt", "new")], &repository.conduct(1)).unwrap();
+    assert!(results[0].is_complete(), "{results:#?}");
+}
+
+/// The filter is not run, and without it the content is not that of the commit.
+#[test]
+fn files_with_a_filter_of_the_repository_do_not_count_as_changed() {
+    let repository = Repository::new(&[("a.txt", "a\n")]);
+    repository.git(&["config", "filter.upper.clean", "tr a-z A-Z"]);
+    repository.write(".gitattributes", "*.low filter=upper\n");
+    repository.write("b.low", "b\n");
+    repository.git(&["add", "--all"]);
+    repository.git(&["commit", "--quiet", "--message", "filtered"]);
+    assert_eq!(repository.git(&["show", "HEAD:b.low"]), "B");
+    // Touched, so that git looks at the content again.
+    let file = std::fs::File::options().write(true).open(repository.path("b.low")).unwrap();
+    file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000)).unwrap();
+    let results = repository.run(&[insert("t", "a.txt", "new")], &repository.conduct(1)).unwrap();
+    assert!(results[0].is_complete(), "{results:#?}");
+    assert_eq!(
+        (repository.read("b.low").as_str(), repository.git(&["status", "--porcelain"])),
+        ("b\n", String::new())
+    );
+    repository.write("a.txt", "mine\n");
+    let error = repository.run(&[insert("u", "a.txt", "newer")], &repository.conduct(1)).unwrap_err();
+    assert!(matches!(&error, Error::Dirty { files } if *files == ["a.txt"]), "{error}");
+}
+
 #[test]
 fn what_the_user_changes_meanwhile_is_kept_and_the_plan_can_land_later() {
     let repository = Repository::new(&[("a.txt", "a\n")]);
@@ -183,6 +242,24 @@ fn what_the_user_changes_meanwhile_is_kept_and_the_plan_can_land_later() {
     assert!(results[0].resumed && results[0].is_complete());
     assert_eq!(repository.read("a.txt"), "new\na\n");
     repository.assert_clean("refs/heads/main");
+}
+
+/// Files without their commits would be half an undo.
+#[test]
+fn a_task_that_is_a_commit_is_gits_to_take_back() {
+    let repository = Repository::new(&[("a.txt", "a\n")]);
+    let tasks = [insert("1", "a.txt", "new"), whole("2", "b.txt", "b", "true")];
+    let results = repository.run(&tasks, &repository.conduct(1)).unwrap();
+    let workspace = coder_tasks::Workspace::open(&repository.root(), &repository.state()).unwrap();
+    for (id, result) in [("1", &results[0]), ("2", &results[1])] {
+        let error = workspace.undo(Some(id), false).unwrap_err();
+        let is = matches!(&error, Error::Committed { commit, .. } if Some(commit) == result.commit.as_ref());
+        assert!(is, "{error}");
+    }
+    assert_eq!(repository.git(&["status", "--porcelain"]), "");
+    // The plan as a whole has its own name.
+    assert_eq!(workspace.undo(Some("#1"), false).unwrap().task_id, "plan");
+    assert_eq!(repository.git(&["status", "--porcelain"]), " M a.txt\n D b.txt");
 }
 
 #[test]

@@ -163,6 +163,40 @@ fn deep_and_large_files_are_errors() {
     assert!(matches!(Task::parse("a.md", &large), Err(Error::TooLarge { .. })));
 }
 
+/// Every form that can be run when it is named is found in a folder too.
+#[test]
+fn a_task_in_a_folder_is_not_passed_over() {
+    let task = |body: &str| format!("{body}\n\n## Verification\nRun: true\n");
+    let large = format!("# Task: A\n\n## File\na.py\n{}", "x".repeat(MAX_TASK_BYTES as usize));
+    let fenced = "# How to write tasks\n\n```\n# Task: A\n\n## File to modify\na.py\n```\n";
+    let folder = crate::scripted::Folder::new(&[
+        ("a.md", &task("# Write c\n\n## Files to modify\n- c.py\n- d.py")),
+        ("b.md", &task("---\noutput_file: c.py\n---\n# Write c")),
+        ("c.md", &task("\u{feff}# Task: Write c\n\n## Output file:\nc.py")),
+        ("d.md", &task("# Write c\n\n##  FILE to  Create:\nc.py")),
+        ("e.json", "{\"output_files\": [\"c.py\"], \"task_id\": \"e\", \"description\": \"c\"}"),
+        ("notes.md", "---\ntags: [a]\nmodel: opus\n---\n# Notes\n\n## Context\nnone\n"),
+        ("format.md", fenced),
+        ("Readme.MD", "# What this is\n"),
+    ]);
+    let found = Task::list(&folder.path("")).unwrap();
+    assert_eq!(found.tasks, ["a.md", "b.md", "c.md", "d.md", "e.json"].map(|name| folder.path(name)));
+    assert_eq!(found.passed_over, ["format.md", "notes.md"].map(|name| folder.path(name)));
+    assert_eq!(Task::load_all(&folder.path("")).unwrap().len(), 5);
+    let broken = |name: &str, bytes: &[u8]| {
+        std::fs::write(folder.path(name), bytes).unwrap();
+        let error = Task::load_all(&folder.path("")).unwrap_err();
+        std::fs::remove_file(folder.path(name)).unwrap();
+        error
+    };
+    assert!(matches!(broken("large.md", large.as_bytes()), Error::TooLarge { .. }));
+    let wide = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    assert!(matches!(
+        broken("wide.md", &wide("\u{feff}# Task: A\n\n## File\na.py\n")),
+        Error::NotText { .. }
+    ));
+}
+
 #[test]
 fn a_folder_gives_its_tasks_in_order() {
     let folder = crate::scripted::Folder::new(&[
@@ -173,6 +207,8 @@ fn a_folder_gives_its_tasks_in_order() {
         ("notes.txt", "# Task: no\n"),
         ("sub/c.json", r#"{"task_id":"c","description":"c","output_file":"c.py"}"#),
     ]);
+    let passed_over = Task::list(&folder.path("")).unwrap().passed_over;
+    assert_eq!(passed_over, [folder.path("package.json")]);
     let tasks = Task::load_all(&folder.path("")).unwrap();
     assert_eq!(tasks.iter().map(|task| task.id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!(tasks[0].code.as_ref().unwrap().place, Place::Line(1));

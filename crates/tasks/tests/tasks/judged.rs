@@ -65,6 +65,12 @@ fn a_command_that_edits_its_own_test_is_refused_and_the_tree_restored() {
     assert_eq!(folder.read("tests/test_a.py"), test);
     assert_eq!(folder.read("check.sh"), "exit 0\n");
     assert_eq!(folder.read("a.py"), "x = 1\n");
+    // It may have been a person who saved them at this moment.
+    let kept = |path: &str| {
+        let one = result.displaced.iter().find(|one| one.path == path).unwrap();
+        std::fs::read_to_string(&one.kept).unwrap()
+    };
+    assert_eq!((kept("tests/test_a.py"), kept("tests/test_b.py")), ("pass\n".into(), "x\n".into()));
     assert_eq!(folder.tree(), ["a.py", "check.sh", "tests", "tests/test_a.py"]);
     // A test that the task is to write is the task's.
     let own = crate::scripted::task("tests/test_a.py", Some("true"));

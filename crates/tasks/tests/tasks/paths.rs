@@ -4,11 +4,11 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use crate::scripted::{Folder, Scripted, only, task};
-use coder_tasks::edit::Change;
-use coder_tasks::{Error, Outcome, Workspace};
+use coder_tasks::edit::{Base, Change};
+use coder_tasks::{Error, Form, Outcome, ReplyShape, Workspace};
 
 fn to(path: &str, content: &str) -> Change {
-    Change { path: path.to_owned(), content: Some(content.to_owned()) }
+    Change { path: path.to_owned(), content: Some(content.to_owned()), moved_from: None }
 }
 
 fn names(paths: &[&str]) -> Vec<String> {
@@ -29,6 +29,25 @@ fn refused(workspace: &Workspace, path: &str, reason: &str) {
             "{path:?}: {error}"
         );
     }
+}
+
+#[test]
+fn a_file_that_is_moved_keeps_its_permissions() {
+    let folder = Folder::new(&[("run.sh", "#!/bin/sh\n")]);
+    std::fs::set_permissions(folder.path("run.sh"), std::fs::Permissions::from_mode(0o751)).unwrap();
+    let patch = "*** Begin Patch\n*** Update File: run.sh\n*** Move to: bin/run.sh\n*** End Patch\n";
+    let files = ["run.sh", "bin/run.sh"];
+    let base = [("run.sh", Some("#!/bin/sh\n")), ("bin/run.sh", None)];
+    let base = base.map(|(path, content)| Base { path, content });
+    let shape =
+        ReplyShape { files: files.map(str::to_owned).to_vec(), fence: "```".into(), language: "".into() };
+    let changes = coder_tasks::edit::read(patch, &Form::Patch, &shape, &base).unwrap();
+    let workspace = folder.workspace();
+    let mut transaction = workspace.begin("T", &files.map(str::to_owned)).unwrap();
+    transaction.write(&changes).unwrap();
+    transaction.commit().unwrap();
+    assert_eq!(folder.path("bin/run.sh").metadata().unwrap().permissions().mode() & 0o777, 0o751);
+    assert_eq!(folder.tree(), ["bin", "bin/run.sh"]);
 }
 
 #[test]

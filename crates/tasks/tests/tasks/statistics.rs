@@ -435,6 +435,7 @@ fn write(ledger: &Ledger, entries: &[Entry]) {
                 cost_usd: 0.0,
                 seconds: end.seconds,
                 backup: None,
+                displaced: Vec::new(),
                 verified: end.verified,
                 history,
                 review: None,

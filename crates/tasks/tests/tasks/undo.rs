@@ -33,13 +33,29 @@ fn the_last_or_any_task_is_taken_back() {
     assert_eq!(workspace.undo(None, false).unwrap().task_id, "T-2");
     assert_eq!(folder.read("b.py"), "b = 1\n");
     let error = workspace.undo(None, false).unwrap_err().to_string();
-    assert!(error.contains("no such task"), "{error}");
+    assert!(error.starts_with("nothing that was done"), "{error}");
     let error = workspace.undo(Some("T-2"), false).unwrap_err().to_string();
     assert!(error.contains("undone already"), "{error}");
     // An undo is a task too: number 5 took T-3 back.
     assert_eq!(workspace.undo(Some("5"), false).unwrap().undoes, Some(3));
     assert_eq!(folder.read("new/c.py"), "c = 2\n");
     assert!(!workspace.history().unwrap()[2].undone);
+}
+
+#[test]
+fn an_id_that_is_the_number_of_another_task_means_neither() {
+    let folder = Folder::new(&[]);
+    for id in ["3", "1", "2", "four"] {
+        done(&folder, id, &format!("{id}.py"), "x = 1");
+    }
+    let workspace = folder.workspace();
+    let error = workspace.undo(Some("3"), false).unwrap_err();
+    let both = "it is the id of the task with the number `1`, and the number of task `2`";
+    assert!(matches!(&error, Error::NothingToUndo { problem, .. } if problem.starts_with(both)), "{error}");
+    assert_eq!(folder.tree(), ["1.py", "2.py", "3.py", "four.py"]);
+    assert_eq!(workspace.undo(Some("#3"), false).unwrap().task_id, "2");
+    assert_eq!(workspace.undo(Some("4"), false).unwrap().task_id, "four");
+    assert_eq!(folder.tree(), ["1.py", "3.py"]);
 }
 
 /// Covers S1-55.
@@ -103,7 +119,12 @@ fn what_somebody_writes_during_the_verification_is_kept() {
     let result = folder.run(&task, Some(&mut Scripted::new(["a = 2", "a = 3"])));
     assert_eq!(result.outcome, Outcome::Blocked);
     assert_eq!(folder.read("a.py"), "a = 1\n");
-    let store = std::path::PathBuf::from(result.backup.unwrap());
-    let kept = std::fs::read_dir(store.parent().unwrap()).unwrap();
-    assert!(kept.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).any(|bytes| bytes == b"mine\n"));
+    let told: Vec<_> =
+        result.displaced.iter().map(|one| (&*one.path, std::fs::read(&one.kept).unwrap())).collect();
+    assert_eq!(told, [("a.py", b"mine\n".to_vec()), ("a.py", b"mine\n".to_vec())]);
+    // Whoever did not see it then finds it in the history, where there is nothing to undo.
+    let workspace = folder.workspace();
+    let history = workspace.history().unwrap();
+    assert_eq!((history.len(), &history[0].displaced, history[0].files.len()), (1, &result.displaced, 0));
+    assert!(matches!(workspace.undo(None, false), Err(Error::NothingToUndo { .. })));
 }

@@ -61,6 +61,17 @@ fn depends_on(yaml: &str) -> Result<Vec<String>, serde_saphyr::Error> {
 /// Other names of the task's id.
 const KNOWN: [&str; 2] = ["name", "id"];
 
+/// Fields that frontmatter of other programs has as well.
+const COMMON: [&str; 4] = ["status", "model", "tags", "category"];
+
+/// Whether a frontmatter is that of a task, also where it is no valid YAML.
+pub(super) fn is_meant(lines: &[&str]) -> bool {
+    let fields = lines.iter().skip(1).take_while(|line| !matches!(line.trim_end(), "---" | "..."));
+    let mut names = fields.filter_map(|line| line.split_once(':')).map(|(name, _)| name.trim_end());
+    let is_a_tasks = |name: &str| crate::task::FIELDS.contains(&name) && !COMMON.contains(&name);
+    lines.first().is_some_and(|line| line.trim_end() == "---") && names.any(is_a_tasks)
+}
+
 /// The frontmatter, and how many lines it takes.
 pub(super) fn split(file: &str, lines: &[&str]) -> Result<(Front, usize)> {
     if lines.first().is_none_or(|line| line.trim_end() != "---") {

@@ -132,6 +132,16 @@ fn several_files_are_a_list() {
 }
 
 #[test]
+fn a_status_that_is_not_heeded_is_told() {
+    let warnings = |status: &str| {
+        let text = format!("---\nstatus: {status}\n---\n# Task: A\n\n## File\na.py\n");
+        Task::parse("a.md", &text).unwrap().warnings
+    };
+    assert!(warnings("open").is_empty());
+    assert!(warnings("Done")[0].starts_with("its status is `Done`"), "{:?}", warnings("Done"));
+}
+
+#[test]
 fn complaints_name_file_line_and_remedy() {
     let cases = [
         ("---\nname: a\n", "`x.md`: line 1: the frontmatter has no end"),
