@@ -43,6 +43,14 @@ pub struct FimTokens {
     pub middle: u32,
 }
 
+/// What of a folder says how it is tokenized.
+pub(crate) const FILES: [&str; 4] =
+    ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"];
+
+/// Larger texts, in bytes, are encoded one at a time: the library takes more than a hundred bytes for each of theirs
+/// meanwhile, of which a machine has perhaps enough for one.
+const LARGE: usize = 1 << 20;
+
 /// A vocabulary and its rules.
 pub struct Tokenizer {
     core: Arc<Core>,
