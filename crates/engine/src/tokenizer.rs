@@ -11,7 +11,7 @@ mod trie;
 mod vocab;
 
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use llguidance::toktrie::TokEnv;
 use tokenizers::models::bpe::BPE;
@@ -62,6 +62,8 @@ pub struct Tokenizer {
     add_eos: bool,
     /// Chat templates by name; the usual one is called `default`.
     templates: Vec<(String, String)>,
+    /// Held while a large text is encoded.
+    large: Mutex<()>,
     trie: OnceLock<Result<TokEnv, String>>,
     compiler: OnceLock<Result<Compiler, String>>,
 }
@@ -111,6 +113,8 @@ impl Tokenizer {
             SpecialTokens::Parse => &self.core.added,
             SpecialTokens::Plain => &none,
         };
+        // Nothing is left half done under this lock.
+        let _turn = (text.len() > LARGE).then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner));
         self.core.encode(text, added, self.core.normalizer.as_ref())
     }
 
