@@ -202,7 +202,9 @@ async fn guard(State(server): State<Server>, request: Request, next: Next) -> Re
         && request.headers().contains_key("access-control-request-method");
     let origin = request.headers().get(header::ORIGIN).cloned();
     let counted = request.extensions().get::<MatchedPath>().cloned();
-    let mut response = match access.check(request.headers(), authority, preflight || page::is_open(&path)) {
+    let checked = access.check(request.headers(), authority, preflight || page::is_open(&path));
+    let is_foreign = matches!(checked, Err(Error::Foreign { .. }));
+    let mut response = match checked {
         Err(error) => error.into_response(),
         Ok(()) if preflight => StatusCode::NO_CONTENT.into_response(),
         Ok(()) => next.run(request).await,
@@ -215,7 +217,9 @@ async fn guard(State(server): State<Server>, request: Request, next: Next) -> Re
             tracing::error!(reason, "failed");
         }
         response = dialect.error(&error);
-    } else if let Some(origin) = origin {
+    }
+    // A page that may ask may read why it got no answer.
+    if let Some(origin) = origin.filter(|_| !is_foreign) {
         allow(&mut response, origin);
     }
     let counted = counted.as_ref().map_or("other", MatchedPath::as_str);
@@ -228,6 +232,7 @@ fn allow(response: &mut Response, origin: HeaderValue) {
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("*, authorization"));
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("retry-after"));
     headers.insert(header::VARY, HeaderValue::from_static("origin"));
 }
 
