@@ -157,6 +157,11 @@ fn models_have_all_their_names() {
     );
     assert_eq!(SERVER.get("/v1/models/qwen2.5-coder:32b").json()["id"], "qwen2.5-coder:32b");
     assert_eq!(SERVER.get("/v1/models/a/b").status, 404);
+    // A name that is answered is known, also one of many and that of a role.
+    assert_eq!(SERVER.get("/v1/models/claude-x").json()["id"], "claude-x");
+    assert_eq!(SERVER.get("/v1/models/local").json()["id"], "local");
+    let no_text = SERVER.get("/v1/models/%FF");
+    assert_eq!((no_text.status, &no_text.json()["error"]["param"]), (400, &json!("model")));
     for name in ["free", "qwen2.5-coder:32b", "claude-opus-5-5"] {
         let reply = SERVER.post(CHAT, &with(ask("Classify: crash"), json!({ "model": name })));
         assert_eq!(reply.json()["model"], "coder-tiny");
