@@ -296,9 +296,9 @@ impl Pump {
             {
                 Reason::Context
             }
-            Finish::Length | Finish::Deadline => Reason::Length,
+            Finish::Length | Finish::Deadline | Finish::Cancelled => Reason::Length,
             Finish::Stop if self.calls.as_ref().is_some_and(|calls| calls.calls().1 > 0) => Reason::Calls,
-            Finish::Stop | Finish::Cancelled => Reason::Stop,
+            Finish::Stop => Reason::Stop,
         }
     }
 

@@ -109,8 +109,13 @@ impl Texts {
 /// What is sent with a stream.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct StreamOptions {
-    #[serde(default)]
-    pub(crate) include_usage: bool,
+    include_usage: Option<bool>,
+}
+
+impl StreamOptions {
+    pub(crate) fn include_usage(&self) -> bool {
+        self.include_usage.unwrap_or(false)
+    }
 }
 
 /// The form of an answer: OpenAI's, llama.cpp's variants of it, and grammars by the words of OpenAI's custom tools.

@@ -265,7 +265,8 @@ fn bad_requests_name_the_field() {
     }
     let missing = SERVER.post(CHAT, &json!({ "model": "free" }));
     assert_eq!(missing.json()["error"]["message"], "`messages`: is missing");
-    let known = json!({ "user": "u", "metadata": {}, "store": true, "service_tier": "auto", "made_up": [1], "stop": null, "seed": null });
+    let known = json!({ "user": "u", "metadata": {}, "store": true, "service_tier": "auto", "made_up": [1], "stop": null, "seed": null,
+        "stream_options": { "include_usage": null } });
     assert_eq!(SERVER.post(CHAT, &with(ask("Classify: x"), known)).status, 200);
 }
 
