@@ -177,7 +177,7 @@ fn refused(at: usize, error: EngineError) -> Error {
             let field = format!("input[{at}]");
             Error::Request { problem: format!("`{field}`: {problem}"), field: Some(field) }
         }
-        other => other.into(),
+        other => Error::from(other).renamed(&[("messages", &format!("input[{at}]"))]),
     }
 }
 

@@ -284,6 +284,10 @@ fn a_prompt_that_is_too_long_is_refused_with_both_numbers() {
     let numbers: Vec<usize> =
         message.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
     assert!(numbers.len() == 2 && numbers[1] > 20_000 && numbers[0] < numbers[1], "{message}");
+    assert_eq!(error["param"], "messages");
+    let raw = SERVER.post("/v1/completions", &json!({ "prompt": "word ".repeat(20_000) })).json();
+    assert_eq!(raw["error"]["param"], "prompt");
+    assert!(raw["error"]["message"].as_str().expect("text").contains("shorten `prompt`"), "{raw}");
 }
 
 #[test]
