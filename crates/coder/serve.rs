@@ -302,6 +302,8 @@ fn read_key(path: &Path) -> Outcome<String> {
 fn log(form: LogForm) {
     let builder = tracing_subscriber::fmt();
     let builder = builder.with_max_level(LevelFilter::INFO).with_writer(io::stderr).with_target(false);
+    // A log that cannot be written would be told of on standard error, which is this log, by a panic.
+    let builder = builder.log_internal_errors(false);
     match form {
         LogForm::Text => builder.with_ansi(false).init(),
         LogForm::Json => builder.json().init(),

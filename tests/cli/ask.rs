@@ -18,6 +18,20 @@ fn an_unknown_argument_is_named() {
     }
 }
 
+/// A full disk takes no words, and costs no answer.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_answer_needs_no_standard_error() {
+    for args in [&["ask", "--user", "x", "--max-tokens", "1"][..], &["models", "--all"], &["ask", "--regex"]]
+    {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_coder"));
+        command.env("HF_HOME", "/nonexistent").stdin(std::process::Stdio::null());
+        let status = command.args(args).stdout(std::process::Stdio::null()).stderr(full).status().unwrap();
+        assert_eq!(status.code(), output(args).status.code(), "{args:?}");
+    }
+}
+
 /// Covers S2-22.
 #[test]
 fn something_must_be_asked() {

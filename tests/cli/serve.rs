@@ -108,6 +108,26 @@ fn it_serves_until_it_is_told_to_end() {
     );
 }
 
+/// Whoever reads the log may go away; the clients stay.
+#[test]
+fn a_log_that_cannot_be_written_ends_no_answer() {
+    let mut serving = serve(&[], None);
+    // An end of a pipe that nobody reads, in its place.
+    serving.log = {
+        let mut other = Command::new("true").stderr(Stdio::piped()).spawn().unwrap();
+        other.wait().unwrap();
+        BufReader::new(other.stderr.take().unwrap())
+    };
+    for _ in 0..2 {
+        let body = r#"{"max_tokens": 2, "messages": [{"role": "user", "content": "x"}]}"#;
+        let answer = serving.ask("POST /v1/chat/completions", body);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(serving.ask("GET /nothing", "").starts_with("HTTP/1.1 404"));
+    }
+    serving.signal("-TERM");
+    assert_eq!(serving.end().0, Some(0));
+}
+
 #[test]
 fn elsewhere_than_on_loopback_a_key_is_needed() {
     let serving = serve(&["--host", "0.0.0.0"], None);
