@@ -168,20 +168,28 @@ pub(crate) fn run(args: ServeArgs) -> Outcome {
     });
     // The engine's threads compute; these two only pass on what they say.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    // How long open models are waited for, at the end.
+    let mut patience = Duration::ZERO;
     let outcome = runtime.block_on(async {
         let address = (args.listen.host, args.listen.port);
         let listener = TcpListener::bind(address).await.map_err(|error| {
             Failure::new(format!("`{}:{}`: {error}; choose another --port", address.0, address.1))
         })?;
-        server.models().open(&args.first()?).await.map_err(Failure::new)?;
-        eprintln!("listening on http://{}", listener.local_addr()?);
-        let end = async move {
+        let mut end = Box::pin(async move {
             // An error means that nobody can stop it any more, so it is stopped.
             let _ = stopped.wait_for(|stop| *stop).await;
-        };
+        });
+        let first = args.first()?;
+        tokio::select! {
+            opened = server.models().open(&first) => opened.map_err(Failure::new)?,
+            // Nobody has asked for anything yet.
+            () = &mut end => return Ok(()),
+        }
+        patience = Duration::from_secs(5);
+        eprintln!("listening on http://{}", listener.local_addr()?);
         coder_serve::serve(listener, server, end).await.map_err(Failure::new)
     });
-    runtime.shutdown_timeout(Duration::from_secs(5));
+    runtime.shutdown_timeout(patience);
     outcome
 }
 

@@ -16,12 +16,17 @@ pub(crate) struct Serving {
 }
 
 fn serve(args: &[&str], key: Option<&str>) -> Serving {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_coder"));
-    command.args(["serve", "--port", "0"]).args(args).env_remove("CODER_API_KEY");
+    let mut command = command(args);
     if let Some(key) = key {
         command.env("CODER_API_KEY", key);
     }
     started(command)
+}
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_coder"));
+    command.args(["serve", "--port", "0"]).args(args).env_remove("CODER_API_KEY");
+    command
 }
 
 /// A server of this command, once it listens.
@@ -126,6 +131,23 @@ fn a_log_that_cannot_be_written_ends_no_answer() {
     }
     serving.signal("-TERM");
     assert_eq!(serving.end().0, Some(0));
+}
+
+#[cfg(unix)]
+#[test]
+fn it_ends_while_it_loads() {
+    let folder = folder(&[]);
+    let pipe = text(folder.path().join("template"));
+    assert!(Command::new("mkfifo").arg(pipe).status().unwrap().success());
+    let mut command = command(&["--chat-template", pipe]);
+    let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    // It is there once the server reads, which waits for what is never written.
+    let writer = std::fs::File::options().write(true).open(pipe).unwrap();
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!((child.wait().unwrap().code(), said.as_str()), (Some(0), ""));
+    drop(writer);
 }
 
 #[test]
