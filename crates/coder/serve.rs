@@ -253,7 +253,10 @@ impl ListenArgs {
     fn access(&self) -> Outcome<Access> {
         let mut key = match &self.api_key_file {
             Some(path) => Some(read_key(path)?),
-            None => env::var("CODER_API_KEY").ok().filter(|key| !key.is_empty()),
+            None => {
+                let key = env::var_os("CODER_API_KEY").filter(|key| !key.is_empty());
+                key.map(|key| usable("CODER_API_KEY", key.as_encoded_bytes())).transpose()?
+            }
         };
         if key.is_none() && !self.host.is_loopback() {
             let random = Access::random_key().map_err(Failure::new)?;
@@ -299,11 +302,18 @@ fn read_key(path: &Path) -> Outcome<String> {
             return Err(failure(&format!("others can read it (mode {:o}); chmod 600", mode & 0o777)));
         }
     }
-    let text = fs::read_to_string(path).map_err(|error| failure(&error))?;
-    match text.trim() {
-        "" => Err(failure(&"it holds no key")),
-        key => Ok(key.to_owned()),
+    match fs::read(path).map_err(|error| failure(&error))?.trim_ascii() {
+        b"" => Err(failure(&"it holds no key")),
+        key => usable(&path.display().to_string(), key),
     }
+}
+
+/// A key that a request can have: nothing else can be sent in a header by all clients.
+fn usable(place: &str, key: &[u8]) -> Outcome<String> {
+    let is_usable = |key: &&str| key.bytes().all(|byte| byte.is_ascii_graphic());
+    let key = str::from_utf8(key).ok().filter(is_usable);
+    let problem = || format!("`{place}`: a key has visible ASCII characters only; choose another one");
+    key.map(str::to_owned).ok_or_else(|| Failure::usage(problem()))
 }
 
 /// What happens, to standard error.
@@ -376,5 +386,10 @@ mod tests {
         assert_eq!(read_key(&path).unwrap(), "sk-1");
         fs::write(&path, "\n").unwrap();
         assert!(read_key(&path).is_err());
+        // What no client could send.
+        for key in [&b"sk-\xff"[..], "klíč".as_bytes(), b"two words"] {
+            fs::write(&path, key).unwrap();
+            assert!(read_key(&path).unwrap_err().reason().contains("visible ASCII"));
+        }
     }
 }

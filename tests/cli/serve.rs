@@ -150,6 +150,18 @@ fn it_ends_while_it_loads() {
     drop(writer);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_key_that_nobody_can_send_is_refused() {
+    use std::os::unix::ffi::OsStrExt;
+    for key in [&b"sk-\xff"[..], "klíč".as_bytes(), b"two words"] {
+        let key = std::ffi::OsStr::from_bytes(key);
+        let output = coder(&["serve", "--port", "0"]).env("CODER_API_KEY", key).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains("visible ASCII"), "{}", stderr(&output));
+    }
+}
+
 #[test]
 fn elsewhere_than_on_loopback_a_key_is_needed() {
     let serving = serve(&["--host", "0.0.0.0"], None);
