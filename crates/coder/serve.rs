@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::args::{OpenArgs, bytes};
+use crate::args::{OpenArgs, at_least_one, bytes};
 use crate::board::Figures;
 use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
@@ -93,10 +93,10 @@ struct LimitArgs {
     #[arg(long, value_name = "N", default_value_t = 64)]
     queue: usize,
     /// Tokens that an answer may have, whatever the request says [default: as the context allows]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     max_tokens: Option<usize>,
     /// How long an answer may take before it is cut
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30m")]
+    #[arg(long, value_name = "TIME", value_parser = some_time, default_value = "30m")]
     max_time: Duration,
     /// How long open answers may go on after SIGTERM or Ctrl-C; a second one ends at once
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s")]
@@ -343,6 +343,12 @@ fn own_name(model: &str) -> String {
     named::find(model).map_or_else(|| model.to_owned(), |found| found.name())
 }
 
+/// A time in which something can be done.
+fn some_time(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if time.is_zero() { Err("must be more than no time".to_owned()) } else { Ok(time) }
+}
+
 /// A time such as `30s`, `5m`, `1h`.
 fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
@@ -370,6 +376,7 @@ mod tests {
         for bad in ["", "m", "-1s", "1d", "1e300h"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
+        assert!(duration("0").is_ok() && some_time("0s").is_err() && some_time("1ms").is_ok());
     }
 
     #[cfg(unix)]

@@ -32,6 +32,21 @@ fn an_answer_needs_no_standard_error() {
     }
 }
 
+#[test]
+fn numbers_that_cannot_be_are_told_by_their_options() {
+    for (args, named) in [
+        (&["ask", "--user", "x", "--max-tokens", "0"][..], "--max-tokens"),
+        (&["ask", "--user", "x", "--temperature", "-1"], "temperature"),
+        (&["bench", "-n", "18446744073709551615"], "context"),
+        (&["bench", "--shared-prefix", "18446744073709551615"], "context"),
+        (&["bench", "--parallel", "18446744073709551615"], "parallel"),
+    ] {
+        let output = output(args);
+        assert!([Some(1), Some(2)].contains(&output.status.code()), "{args:?}");
+        assert!(stderr(&output).contains(named), "{args:?}: {}", stderr(&output));
+    }
+}
+
 /// Covers S2-22.
 #[test]
 fn something_must_be_asked() {

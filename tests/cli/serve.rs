@@ -242,4 +242,15 @@ fn what_cannot_be_served_is_said_at_once() {
     assert_eq!(nobody.status.code(), Some(1));
     assert!(stderr(&nobody).contains("no model `nobody`"), "{}", stderr(&nobody));
     assert_eq!(coder(&["serve", "--alias", "x"]).output().unwrap().status.code(), Some(2));
+    for nothing in [["--max-tokens", "0"], ["--max-time", "0"], ["--threads", "20000"]] {
+        let output = output(&[&["serve"], &nothing[..]].concat());
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains(nothing[0]), "{}", stderr(&output));
+    }
+    let most = usize::MAX.to_string();
+    for (option, name) in [("--cache", "cache"), ("--parallel", "parallel")] {
+        let output = output(&["serve", "--log", "none", option, &most]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains(name) && stderr(&output).contains(&most), "{}", stderr(&output));
+    }
 }

@@ -75,7 +75,11 @@ struct Shared {
 
 impl Server {
     /// Answers with `models`.
-    pub fn new(models: Models, access: Access, limits: Limits) -> Self {
+    pub fn new(models: Models, access: Access, mut limits: Limits) -> Self {
+        // More than that cannot be counted.
+        for limit in [&mut limits.open, &mut limits.connections] {
+            *limit = (*limit).min(Semaphore::MAX_PERMITS);
+        }
         let open = Arc::new(Semaphore::new(limits.open));
         let (metrics, board, elsewhere) = (Metrics::new(), Board::new(), OnceLock::new());
         Self(Arc::new(Shared { models, access, limits, temperature: 0.2, metrics, board, open, elsewhere }))

@@ -107,11 +107,15 @@ pub fn requests(
     }
     let most = plan.parallel.iter().copied().max().unwrap_or(1);
     let mut options = options.clone();
-    let prefix = plan.shared_prefix.map_or(0, |prefix| prefix + TAIL + plan.generate);
-    let each = (plan.prompt + plan.generate).max(prefix).max(WARM_UP.0 + WARM_UP.1);
+    // What is too much is told when the model is opened.
+    let prefix =
+        plan.shared_prefix.map_or(0, |prefix| prefix.saturating_add(TAIL).saturating_add(plan.generate));
+    let own = plan.prompt.saturating_add(plan.generate);
+    let each = own.max(prefix).max(WARM_UP.0 + WARM_UP.1);
     options.context = Some(options.context.unwrap_or(0).max(each));
     // So that nobody waits for blocks: that is not what is measured.
-    options.cache = Some(most * (plan.prompt + plan.generate + 64) + options.context.unwrap_or(0));
+    options.cache =
+        Some(most.saturating_mul(own.saturating_add(64)).saturating_add(options.context.unwrap_or(0)));
     (options.parallel, options.queue) = (options.parallel.max(most), options.queue.max(most));
     let mut measurements: Vec<RequestMeasurement> = Vec::new();
     let mut add = |measurement: RequestMeasurement| {
