@@ -81,6 +81,23 @@ fn user_comes_before_file_before_standard_input() {
     assert!(prompt(&["--user", short, "--system", "You are terse."], "") > alone(short));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_file_may_be_a_pipe_and_must_be_there_to_be_completed() {
+    let piped = |command: &str| {
+        let script = format!("\"$CODER\" {command} --max-tokens 1 --file <(printf %s 'def f')");
+        let mut bash = assert_cmd::Command::new("bash");
+        bash.args(["-c", &script]).env("CODER", env!("CARGO_BIN_EXE_coder")).output().unwrap()
+    };
+    for command in ["ask", "complete"] {
+        let output = piped(command);
+        assert!(output.status.success(), "{command}: {}", stderr(&output));
+    }
+    let missing = coder(&["complete", "--file", "nope.md"]).write_stdin("something else").output().unwrap();
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(stderr(&missing).starts_with("error: `nope.md`: "), "{}", stderr(&missing));
+}
+
 /// Covers S2-18, S2-26: a classification is one of its classes.
 #[test]
 fn an_answer_follows_its_regular_expression() {
