@@ -159,7 +159,7 @@ fn models_have_all_their_names() {
     assert_eq!(SERVER.get("/v1/models/a/b").status, 404);
     // A name that is answered is known, also one of many and that of a role.
     assert_eq!(SERVER.get("/v1/models/claude-x").json()["id"], "claude-x");
-    assert_eq!(SERVER.get("/v1/models/local").json()["id"], "local");
+    assert_eq!(SERVER.get("/v1/models/primary").json()["id"], "primary");
     let no_text = SERVER.get("/v1/models/%FF");
     assert_eq!((no_text.status, &no_text.json()["error"]["param"]), (400, &json!("model")));
     for name in ["free", "qwen2.5-coder:32b", "claude-opus-5-5"] {
