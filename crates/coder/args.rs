@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use coder_engine::{Device, Grammar, Isa, KvType, Limit, Options, Request, SamplerOptions};
+use coder_engine::{Device, Grammar, Isa, KvType, Limit, MOST_THREADS, Options, Request, SamplerOptions};
 use serde_json::Value;
 
 use crate::failure::{Failure, Outcome};
@@ -47,7 +47,7 @@ pub(crate) struct OpenArgs {
     #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = kv_type)]
     pub(crate) kv: KvType,
     /// Threads that compute [default: the cores that this process may use]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MOST_THREADS as i64))]
     pub(crate) threads: Option<u16>,
     /// Instruction set, for comparisons: portable, avx2, avxvnni, avx512, amx, as far as this machine has it [default: the best]
     #[arg(long, value_name = "NAME")]
@@ -129,6 +129,15 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     }
 }
 
+/// A number of things of which there must be one.
+pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".to_string()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 pub(crate) fn kv_type(text: &str) -> Result<KvType, String> {
     match text {
         "f16" => Ok(KvType::F16),
@@ -143,7 +152,7 @@ pub(crate) fn kv_type(text: &str) -> Result<KvType, String> {
 #[command(next_help_heading = "Sampling")]
 pub(crate) struct SamplingArgs {
     /// 0 takes the most probable token; 1 samples as the model says
-    #[arg(long, default_value_t = 0.2)]
+    #[arg(long, default_value_t = 0.2, allow_negative_numbers = true)]
     pub(crate) temperature: f32,
     /// Sample only from the K most probable tokens
     #[arg(long, value_name = "K")]
@@ -170,7 +179,7 @@ pub(crate) struct SamplingArgs {
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
     /// Tokens that the answer may have, for which there must be room [default: up to 4096, as the context allows]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     max_tokens: Option<usize>,
 }
 

@@ -118,7 +118,7 @@ pub(crate) fn input(text: Option<&str>, file: Option<&Path>) -> Outcome<Option<S
     if let Some(text) = text.filter(|text| !text.is_empty()) {
         return Ok(Some(text.to_string()));
     }
-    if let Some(path) = file.filter(|path| path.is_file()) {
+    if let Some(path) = file.filter(|path| path.exists()) {
         return read_text(path).map(Some);
     }
     let mut stdin = io::stdin();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::args::{GrammarArgs, ModelArgs, SamplingArgs};
+use crate::args::{GrammarArgs, ModelArgs, SamplingArgs, read_text};
 use crate::ask::{self, ShownArgs};
 use crate::failure::{Failure, Outcome};
 
@@ -43,7 +43,13 @@ pub(crate) fn run(args: CompleteArgs) -> Outcome {
             Ok(engine.fim(prefix, suffix)?)
         });
     }
-    let text = ask::input(prompt.as_deref(), file.as_deref())?
+    let prompt = prompt.filter(|text| !text.is_empty());
+    let text = match file.filter(|_| prompt.is_none()) {
+        // Not what is piped in, if the name is wrong.
+        Some(path) => Some(read_text(&path)?),
+        None => ask::input(prompt.as_deref(), None)?,
+    };
+    let text = text
         .filter(|text| !text.is_empty())
         .ok_or_else(|| Failure::exact("Error: provide --prompt, --file, or pipe stdin"))?;
     ask::answer(&model, &sampling, &grammar, &shown, false, |engine| Ok(engine.prompt(&text)?))

@@ -45,7 +45,9 @@ pub(crate) fn run(args: LogitsArgs) -> Outcome {
     let write = || {
         let mut file = BufWriter::new(File::create(&args.out)?);
         npy::write(&mut file, logits.rows, logits.vocab, &logits.values)?;
-        file.into_inner().map_err(|error| error.into_error())?.sync_all()
+        let file = file.into_inner().map_err(|error| error.into_error())?;
+        // Nothing of a pipe or a device can be kept.
+        if file.metadata()?.is_file() { file.sync_all() } else { Ok(()) }
     };
     write().map_err(|error| Failure::new(format!("`{}`: {error}", args.out.display())))
 }

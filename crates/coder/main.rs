@@ -4,6 +4,10 @@
 //! It is the only crate that knows all the others.
 #![forbid(unsafe_code)]
 
+// Before the others, whose macros these are.
+#[macro_use]
+mod stderr;
+
 mod answer;
 mod args;
 mod ask;

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::args::{OpenArgs, bytes};
+use crate::args::{OpenArgs, at_least_one, bytes};
 use crate::board::Figures;
 use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
@@ -93,10 +93,10 @@ struct LimitArgs {
     #[arg(long, value_name = "N", default_value_t = 64)]
     queue: usize,
     /// Tokens that an answer may have, whatever the request says [default: as the context allows]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     max_tokens: Option<usize>,
     /// How long an answer may take before it is cut
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30m")]
+    #[arg(long, value_name = "TIME", value_parser = some_time, default_value = "30m")]
     max_time: Duration,
     /// How long open answers may go on after SIGTERM or Ctrl-C; a second one ends at once
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s")]
@@ -168,20 +168,28 @@ pub(crate) fn run(args: ServeArgs) -> Outcome {
     });
     // The engine's threads compute; these two only pass on what they say.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    // How long open models are waited for, at the end.
+    let mut patience = Duration::ZERO;
     let outcome = runtime.block_on(async {
         let address = (args.listen.host, args.listen.port);
         let listener = TcpListener::bind(address).await.map_err(|error| {
             Failure::new(format!("`{}:{}`: {error}; choose another --port", address.0, address.1))
         })?;
-        server.models().open(&args.first()?).await.map_err(Failure::new)?;
-        eprintln!("listening on http://{}", listener.local_addr()?);
-        let end = async move {
+        let mut end = Box::pin(async move {
             // An error means that nobody can stop it any more, so it is stopped.
             let _ = stopped.wait_for(|stop| *stop).await;
-        };
+        });
+        let first = args.first()?;
+        tokio::select! {
+            opened = server.models().open(&first) => opened.map_err(Failure::new)?,
+            // Nobody has asked for anything yet.
+            () = &mut end => return Ok(()),
+        }
+        patience = Duration::from_secs(5);
+        eprintln!("listening on http://{}", listener.local_addr()?);
         coder_serve::serve(listener, server, end).await.map_err(Failure::new)
     });
-    runtime.shutdown_timeout(Duration::from_secs(5));
+    runtime.shutdown_timeout(patience);
     outcome
 }
 
@@ -245,7 +253,10 @@ impl ListenArgs {
     fn access(&self) -> Outcome<Access> {
         let mut key = match &self.api_key_file {
             Some(path) => Some(read_key(path)?),
-            None => env::var("CODER_API_KEY").ok().filter(|key| !key.is_empty()),
+            None => {
+                let key = env::var_os("CODER_API_KEY").filter(|key| !key.is_empty());
+                key.map(|key| usable("CODER_API_KEY", key.as_encoded_bytes())).transpose()?
+            }
         };
         if key.is_none() && !self.host.is_loopback() {
             let random = Access::random_key().map_err(Failure::new)?;
@@ -291,17 +302,26 @@ fn read_key(path: &Path) -> Outcome<String> {
             return Err(failure(&format!("others can read it (mode {:o}); chmod 600", mode & 0o777)));
         }
     }
-    let text = fs::read_to_string(path).map_err(|error| failure(&error))?;
-    match text.trim() {
-        "" => Err(failure(&"it holds no key")),
-        key => Ok(key.to_owned()),
+    match fs::read(path).map_err(|error| failure(&error))?.trim_ascii() {
+        b"" => Err(failure(&"it holds no key")),
+        key => usable(&path.display().to_string(), key),
     }
+}
+
+/// A key that a request can have: nothing else can be sent in a header by all clients.
+fn usable(place: &str, key: &[u8]) -> Outcome<String> {
+    let is_usable = |key: &&str| key.bytes().all(|byte| byte.is_ascii_graphic());
+    let key = str::from_utf8(key).ok().filter(is_usable);
+    let problem = || format!("`{place}`: a key has visible ASCII characters only; choose another one");
+    key.map(str::to_owned).ok_or_else(|| Failure::usage(problem()))
 }
 
 /// What happens, to standard error.
 fn log(form: LogForm) {
     let builder = tracing_subscriber::fmt();
     let builder = builder.with_max_level(LevelFilter::INFO).with_writer(io::stderr).with_target(false);
+    // A log that cannot be written would be told of on standard error, which is this log, by a panic.
+    let builder = builder.log_internal_errors(false);
     match form {
         LogForm::Text => builder.with_ansi(false).init(),
         LogForm::Json => builder.json().init(),
@@ -321,6 +341,12 @@ fn alias(text: &str) -> Result<(String, String), String> {
 /// A model may be named as it was given to --model.
 fn own_name(model: &str) -> String {
     named::find(model).map_or_else(|| model.to_owned(), |found| found.name())
+}
+
+/// A time in which something can be done.
+fn some_time(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if time.is_zero() { Err("must be more than no time".to_owned()) } else { Ok(time) }
 }
 
 /// A time such as `30s`, `5m`, `1h`.
@@ -350,6 +376,7 @@ mod tests {
         for bad in ["", "m", "-1s", "1d", "1e300h"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
+        assert!(duration("0").is_ok() && some_time("0s").is_err() && some_time("1ms").is_ok());
     }
 
     #[cfg(unix)]
@@ -366,5 +393,10 @@ mod tests {
         assert_eq!(read_key(&path).unwrap(), "sk-1");
         fs::write(&path, "\n").unwrap();
         assert!(read_key(&path).is_err());
+        // What no client could send.
+        for key in [&b"sk-\xff"[..], "klíč".as_bytes(), b"two words"] {
+            fs::write(&path, key).unwrap();
+            assert!(read_key(&path).unwrap_err().reason().contains("visible ASCII"));
+        }
     }
 }

@@ -18,6 +18,35 @@ fn an_unknown_argument_is_named() {
     }
 }
 
+/// A full disk takes no words, and costs no answer.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_answer_needs_no_standard_error() {
+    for args in [&["ask", "--user", "x", "--max-tokens", "1"][..], &["models", "--all"], &["ask", "--regex"]]
+    {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_coder"));
+        command.env("HF_HOME", "/nonexistent").stdin(std::process::Stdio::null());
+        let status = command.args(args).stdout(std::process::Stdio::null()).stderr(full).status().unwrap();
+        assert_eq!(status.code(), output(args).status.code(), "{args:?}");
+    }
+}
+
+#[test]
+fn numbers_that_cannot_be_are_told_by_their_options() {
+    for (args, named) in [
+        (&["ask", "--user", "x", "--max-tokens", "0"][..], "--max-tokens"),
+        (&["ask", "--user", "x", "--temperature", "-1"], "temperature"),
+        (&["bench", "-n", "18446744073709551615"], "context"),
+        (&["bench", "--shared-prefix", "18446744073709551615"], "context"),
+        (&["bench", "--parallel", "18446744073709551615"], "parallel"),
+    ] {
+        let output = output(args);
+        assert!([Some(1), Some(2)].contains(&output.status.code()), "{args:?}");
+        assert!(stderr(&output).contains(named), "{args:?}: {}", stderr(&output));
+    }
+}
+
 /// Covers S2-22.
 #[test]
 fn something_must_be_asked() {
@@ -50,6 +79,23 @@ fn user_comes_before_file_before_standard_input() {
     assert_eq!(prompt(&["--file", "/nonexistent"], piped), alone(piped));
     assert_eq!(prompt(&[], piped), alone(piped));
     assert!(prompt(&["--user", short, "--system", "You are terse."], "") > alone(short));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_may_be_a_pipe_and_must_be_there_to_be_completed() {
+    let piped = |command: &str| {
+        let script = format!("\"$CODER\" {command} --max-tokens 1 --file <(printf %s 'def f')");
+        let mut bash = assert_cmd::Command::new("bash");
+        bash.args(["-c", &script]).env("CODER", env!("CARGO_BIN_EXE_coder")).output().unwrap()
+    };
+    for command in ["ask", "complete"] {
+        let output = piped(command);
+        assert!(output.status.success(), "{command}: {}", stderr(&output));
+    }
+    let missing = coder(&["complete", "--file", "nope.md"]).write_stdin("something else").output().unwrap();
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(stderr(&missing).starts_with("error: `nope.md`: "), "{}", stderr(&missing));
 }
 
 /// Covers S2-18, S2-26: a classification is one of its classes.

@@ -16,12 +16,17 @@ pub(crate) struct Serving {
 }
 
 fn serve(args: &[&str], key: Option<&str>) -> Serving {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_coder"));
-    command.args(["serve", "--port", "0"]).args(args).env_remove("CODER_API_KEY");
+    let mut command = command(args);
     if let Some(key) = key {
         command.env("CODER_API_KEY", key);
     }
     started(command)
+}
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_coder"));
+    command.args(["serve", "--port", "0"]).args(args).env_remove("CODER_API_KEY");
+    command
 }
 
 /// A server of this command, once it listens.
@@ -108,6 +113,55 @@ fn it_serves_until_it_is_told_to_end() {
     );
 }
 
+/// Whoever reads the log may go away; the clients stay.
+#[test]
+fn a_log_that_cannot_be_written_ends_no_answer() {
+    let mut serving = serve(&[], None);
+    // An end of a pipe that nobody reads, in its place.
+    serving.log = {
+        let mut other = Command::new("true").stderr(Stdio::piped()).spawn().unwrap();
+        other.wait().unwrap();
+        BufReader::new(other.stderr.take().unwrap())
+    };
+    for _ in 0..2 {
+        let body = r#"{"max_tokens": 2, "messages": [{"role": "user", "content": "x"}]}"#;
+        let answer = serving.ask("POST /v1/chat/completions", body);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(serving.ask("GET /nothing", "").starts_with("HTTP/1.1 404"));
+    }
+    serving.signal("-TERM");
+    assert_eq!(serving.end().0, Some(0));
+}
+
+#[cfg(unix)]
+#[test]
+fn it_ends_while_it_loads() {
+    let folder = folder(&[]);
+    let pipe = text(folder.path().join("template"));
+    assert!(Command::new("mkfifo").arg(pipe).status().unwrap().success());
+    let mut command = command(&["--chat-template", pipe]);
+    let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    // It is there once the server reads, which waits for what is never written.
+    let writer = std::fs::File::options().write(true).open(pipe).unwrap();
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!((child.wait().unwrap().code(), said.as_str()), (Some(0), ""));
+    drop(writer);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_key_that_nobody_can_send_is_refused() {
+    use std::os::unix::ffi::OsStrExt;
+    for key in [&b"sk-\xff"[..], "klíč".as_bytes(), b"two words"] {
+        let key = std::ffi::OsStr::from_bytes(key);
+        let output = coder(&["serve", "--port", "0"]).env("CODER_API_KEY", key).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains("visible ASCII"), "{}", stderr(&output));
+    }
+}
+
 #[test]
 fn elsewhere_than_on_loopback_a_key_is_needed() {
     let serving = serve(&["--host", "0.0.0.0"], None);
@@ -188,4 +242,15 @@ fn what_cannot_be_served_is_said_at_once() {
     assert_eq!(nobody.status.code(), Some(1));
     assert!(stderr(&nobody).contains("no model `nobody`"), "{}", stderr(&nobody));
     assert_eq!(coder(&["serve", "--alias", "x"]).output().unwrap().status.code(), Some(2));
+    for nothing in [["--max-tokens", "0"], ["--max-time", "0"], ["--threads", "20000"]] {
+        let output = output(&[&["serve"], &nothing[..]].concat());
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains(nothing[0]), "{}", stderr(&output));
+    }
+    let most = usize::MAX.to_string();
+    for (option, name) in [("--cache", "cache"), ("--parallel", "parallel")] {
+        let output = output(&["serve", "--log", "none", option, &most]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains(name) && stderr(&output).contains(&most), "{}", stderr(&output));
+    }
 }

@@ -398,6 +398,7 @@ impl Answer {
             }
             let finish = match self.append(sequence, sampled, false) {
                 None => self.append_forced(sequence)?,
+                Some(Finish::Length) if self.is_whole() => Some(Finish::Stop),
                 some => some,
             };
             if finish.is_some() {
@@ -411,23 +412,31 @@ impl Answer {
         !self.job.ignore_end && self.tokenizer.is_end(token)
     }
 
+    /// Whether the grammar lets nothing follow: the answer is not cut, however few tokens it may have.
+    fn is_whole(&self) -> bool {
+        self.job.matcher.as_ref().is_some_and(Matcher::must_end)
+    }
+
     /// Appends the tokens that the grammar allows as the only ones, or notices that it allows none.
     fn append_forced(&mut self, sequence: &mut Sequence) -> Result<Option<Finish>> {
-        let Some(matcher) = &mut self.job.matcher else { return Ok(None) };
-        if matcher.must_end() {
+        if self.is_whole() {
             return Ok(Some(Finish::Stop));
         }
-        for token in matcher.forced()? {
-            if self.ends(token) {
-                return Ok(Some(Finish::Stop));
-            }
+        let Some(matcher) = &mut self.job.matcher else { return Ok(None) };
+        let mut tokens = matcher.forced()?;
+        let end = tokens.iter().position(|&token| self.ends(token));
+        let is_whole = end.is_some() || self.is_whole();
+        tokens.truncate(end.unwrap_or(tokens.len()));
+        let last = tokens.len().saturating_sub(1);
+        for (i, token) in tokens.into_iter().enumerate() {
             let forced = Sampled { token, logprob: 0.0, top: Vec::new() };
-            if let Some(finish) = self.append(sequence, forced, true) {
-                return Ok(Some(finish));
+            match self.append(sequence, forced, true) {
+                None => {}
+                Some(Finish::Length) if is_whole && i == last => {}
+                some => return Ok(some),
             }
         }
-        let stopped = self.job.matcher.as_ref().is_some_and(|m| m.must_end());
-        Ok(stopped.then_some(Finish::Stop))
+        Ok(is_whole.then_some(Finish::Stop))
     }
 
     /// Appends a token of the answer and tells the listener; gives the reason if the answer ends here.

@@ -53,6 +53,11 @@ impl Gguf {
         &self.parts[0].path
     }
 
+    /// All files of it, that one first.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        self.parts.iter().map(|part| part.path.as_path())
+    }
+
     /// The version of the format, 2 or 3.
     pub fn version(&self) -> u32 {
         self.parts[0].version

@@ -203,14 +203,30 @@ impl Cache {
 
     /// Takes back the blocks of a sequence and keeps what is computed in them for one that begins like it.
     pub(crate) fn retire(&mut self, sequence: &mut Sequence) {
-        for i in sequence.known..sequence.announced {
-            self.no_longer_coming(sequence.key(i));
-        }
         let (whole, computed) = (sequence.known, sequence.computed());
         if whole * BLOCK < computed {
             let (parent, tokens) =
                 (sequence.parent(whole), sequence.tokens()[whole * BLOCK..computed].to_vec());
             self.remember(sequence.blocks()[whole], Content { parent, key: None, tokens });
+        }
+        self.take_back(sequence);
+    }
+
+    /// Takes back the blocks of a sequence that has ended. Nothing is kept of one that none can begin like, so that what
+    /// others left is not lost for it.
+    pub(crate) fn end(&mut self, sequence: &mut Sequence) {
+        if !sequence.is_apart() {
+            return self.retire(sequence);
+        }
+        for &block in sequence.blocks() {
+            self.forget(block);
+        }
+        self.take_back(sequence);
+    }
+
+    fn take_back(&mut self, sequence: &mut Sequence) {
+        for i in sequence.known..sequence.announced {
+            self.no_longer_coming(sequence.key(i));
         }
         // The end is forgotten before the beginning, which more sequences have.
         for block in sequence.release().into_iter().rev() {

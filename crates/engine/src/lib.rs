@@ -51,7 +51,7 @@ pub use engine::{Canceller, Completion, Engine, Generation, Stats};
 pub use error::{Error, Result};
 pub use gguf::Gguf;
 pub use grammar::{EditFile, EditGrammar, Grammar, Mask, Matcher};
-pub use load::{LoadProgress, ModelInfo, Options, Source, TextModel, available_memory};
+pub use load::{LoadProgress, MOST_THREADS, ModelInfo, Options, Source, TextModel, available_memory};
 pub use prefixes::PrefixCache;
 pub use quantize::{FileType, QuantizeOptions, QuantizeProgress, QuantizeReport, quantize};
 pub use request::{Event, Finish, Limit, Request, Summary, Timings, Token, Usage};

@@ -40,6 +40,15 @@ impl Source {
     }
 }
 
+/// Threads that may be asked for: more than any machine has use for, and few enough to be begun.
+pub const MOST_THREADS: usize = 1024;
+
+/// Answers that may grow at the same time.
+const MOST_PARALLEL: usize = 1 << 16;
+
+/// Tokens that a cache may have: they are numbered with 32 bits.
+const MOST_CACHED: usize = 1 << 31;
+
 /// Rows of one step.
 const CHUNK: usize = 512;
 
@@ -134,7 +143,7 @@ impl Options {
     /// What a model of these dimensions is opened with, as far as it takes memory.
     ///
     /// # Errors
-    /// [`Error::Request`] for a context or a chunk that cannot be.
+    /// [`Error::Request`] for numbers that cannot be.
     pub fn room(&self, config: &Config) -> Result<Room> {
         let context = self.context.unwrap_or(config.context.min(DEFAULT_CONTEXT));
         if context == 0 || context > config.context {
@@ -153,6 +162,15 @@ impl Options {
             let problem =
                 format!("`{cache}` tokens are less than the context of `{context}`; one request must fit");
             return Err(Error::Request { field: "cache", problem });
+        }
+        for (field, value, most) in [
+            ("parallel", self.parallel, MOST_PARALLEL),
+            ("cache", cache, MOST_CACHED),
+            ("threads", self.threads.unwrap_or(1), MOST_THREADS),
+        ] {
+            if value > most {
+                return Err(Error::Request { field, problem: format!("`{value}` is more than `{most}`") });
+            }
         }
         let rows = self.chunk.unwrap_or(CHUNK).min(context);
         let rows_on_card = match (self.chunk, &config.moe) {

@@ -112,12 +112,20 @@ impl Prefixes {
         Self { file, identity, damaged: false }
     }
 
-    /// Fills an empty cache with what the file holds. Gives what a person should know, if it is not all used.
+    /// Fills an empty cache with what the file holds. Gives what a person should know, if it is not all used or if nothing
+    /// will be kept.
     ///
     /// # Errors
     /// [`Error::Request`] for a file that is something else or another user's, which is not to be replaced, and for a size
     /// without room for a block; those of reading, and of the device.
     pub(crate) fn load(&mut self, cache: &mut Cache, runner: &mut dyn Runner) -> Result<Option<String>> {
+        let unused = self.read(cache, runner)?;
+        // Told now and not when all work is done: then nobody listens any more.
+        let unkept = self.partial().err().map(|error| format!("{error}; what is computed will not be kept"));
+        Ok(unused.into_iter().chain(unkept).reduce(|one, other| format!("{one}\n{other}")))
+    }
+
+    fn read(&mut self, cache: &mut Cache, runner: &mut dyn Runner) -> Result<Option<String>> {
         let bytes = runner.block_bytes();
         if self.room(bytes) == 0 {
             let least = HEADER + SUM + NAME + bytes + SUM;
@@ -248,6 +256,16 @@ impl Prefixes {
         Ok(blocks)
     }
 
+    /// A file beside ours, to be written and to replace it.
+    fn partial(&self) -> Result<NamedTempFile> {
+        let path = &self.file.path;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let name = format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy());
+        remove_abandoned(folder, &name);
+        let file = tempfile::Builder::new().prefix(&name).suffix(PARTIAL).tempfile_in(folder);
+        file.map_err(|source| Error::Io { path: path.clone(), source })
+    }
+
     /// Blocks of `bytes` that the file may have.
     fn room(&self, bytes: usize) -> usize {
         let room = self.file.bytes.saturating_sub((HEADER + SUM) as u64) / (NAME + bytes + SUM) as u64;
@@ -318,12 +336,7 @@ struct Output<'a> {
 
 impl<'a> Output<'a> {
     fn new(prefixes: &'a Prefixes, bytes: usize) -> Result<Self> {
-        let path = &prefixes.file.path;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let name = format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy());
-        remove_abandoned(folder, &name);
-        let file = tempfile::Builder::new().prefix(&name).suffix(PARTIAL).tempfile_in(folder);
-        let file = file.map_err(|source| Error::Io { path: path.clone(), source })?;
+        let file = prefixes.partial()?;
         let mut output =
             Self { prefixes, out: BufWriter::new(file), blocks: 0, record: vec![0; NAME + bytes + SUM] };
         // The header says how many blocks follow; its place is kept until that is known.

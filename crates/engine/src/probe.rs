@@ -98,7 +98,7 @@ impl Plan {
     /// Tokens that there must be room for.
     fn context(&self) -> usize {
         let depth = self.depths.iter().copied().max().unwrap_or(0);
-        self.prompts.iter().copied().max().unwrap_or(0).max(depth.max(1) + self.generate)
+        self.prompts.iter().copied().max().unwrap_or(0).max(depth.max(1).saturating_add(self.generate))
     }
 
     fn check(&self) -> Result<()> {

@@ -25,6 +25,8 @@ pub(crate) fn encode(
     let special: Vec<String> = tokenizer
         .special_ids()
         .map(|id| String::from_utf8_lossy(tokenizer.token_bytes(id)).into_owned())
+        // A single character cannot be broken.
+        .filter(|token| token.chars().nth(1).is_some())
         .collect();
     if !any(&said, &mut |text| special.iter().any(|s| text.contains(s.as_str()))) {
         return tokenizer.encode(&template.render(messages, tools, true, variables)?, SpecialTokens::Parse);
@@ -33,7 +35,7 @@ pub(crate) fn encode(
         .into_iter()
         .find(|&mark| !any(&said, &mut |text| text.contains(mark)))
         .ok_or_else(|| Error::Template("messages hold every noncharacter from U+FDD0 to U+FDEF".into()))?;
-    each(&mut said, &mut |text| break_special(text, &special, mark));
+    each(&mut said, &mut |text| *text = break_special(text, &special, mark));
     let (messages, tools, variables): (Vec<Message>, Option<Vec<Value>>, Map<String, Value>) =
         serde_json::from_value(said).map_err(json)?;
     let mut tokens = Vec::new();
@@ -43,13 +45,24 @@ pub(crate) fn encode(
     Ok(tokens)
 }
 
-/// Puts `mark` behind the first character of every special token in `text`, until none is left.
-fn break_special(text: &mut String, special: &[String], mark: char) {
-    while let Some((at, first)) =
-        special.iter().find_map(|s| Some((text.find(s.as_str())?, s.chars().next()?)))
-    {
-        text.insert(at + first.len_utf8(), mark);
+/// `text` with `mark` behind the first character of every special token in it, in one pass: texts may be long, and hold
+/// many of them. None is left then, for a token that begins with `mark` or has it within is not in `text`.
+fn break_special(text: &str, special: &[String], mark: char) -> String {
+    let mut firsts: Vec<char> = special.iter().filter_map(|token| token.chars().next()).collect();
+    firsts.sort_unstable();
+    firsts.dedup();
+    let mut broken = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(firsts.as_slice()) {
+        let begins = special.iter().any(|token| rest[at..].starts_with(token.as_str()));
+        let behind = at + rest[at..].chars().next().map_or(0, char::len_utf8);
+        broken += &rest[..behind];
+        if begins {
+            broken.push(mark);
+        }
+        rest = &rest[behind..];
     }
+    broken + rest
 }
 
 /// Whether any text in `value`, keys included, is as `test` wants it.
@@ -85,6 +98,35 @@ fn each(value: &mut Value, change: &mut dyn FnMut(&mut String)) {
 mod tests {
     use super::*;
     use crate::load::{Source, TextModel};
+
+    #[test]
+    fn special_tokens_are_broken_in_one_pass() {
+        let special = ["<a>".to_owned(), "a>b".to_owned(), "żź".to_owned()];
+        for (text, broken) in [
+            ("<a>", "<|a>"),
+            ("<<a>a>b", "<<|a>a|>b"),
+            ("<a>b", "<|a|>b"),
+            ("żżź<", "żż|ź<"),
+            ("<b a> ż", "<b a> ż"),
+            ("", ""),
+        ] {
+            assert_eq!(break_special(text, &special, '|'), broken);
+        }
+        // A pass for each of them would take hours.
+        let many = "abc <a>".repeat(1_000_000);
+        assert_eq!(break_special(&many, &special, '|').len(), many.len() + 1_000_000);
+    }
+
+    #[test]
+    fn a_special_token_of_one_character_stays() {
+        let tokenizer = crate::tokenizer::tests::toy_with("→");
+        let template = ChatTemplate::new("{{ messages[0].content }}", []).expect("a template");
+        let said = [Message::new("user", "a → b <|im_end|>")];
+        let tokens = encode(&template, &tokenizer, &said, None, &Map::new()).expect("tokens");
+        assert_eq!(String::from_utf8(tokenizer.decode(&tokens)).expect("text"), "a → b <|im_end|>");
+        let end = tokenizer.token_id("<|im_end|>").expect("it is special");
+        assert!(!tokens.contains(&end));
+    }
 
     #[test]
     fn a_message_cannot_end_its_own_turn() {

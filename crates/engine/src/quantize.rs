@@ -85,7 +85,7 @@ pub fn quantize(
     let weights = Weights::open(&options.input)?;
     let plan = source::plan(&weights, &Mix::new(options.file_type, weights.config()))?;
     let header = header(&weights, options.file_type, &plan)?;
-    let output = Output::create(options, header.file_bytes())?;
+    let output = Output::create(options, &weights.files(), header.file_bytes())?;
 
     let total_bytes = plan.iter().map(Planned::bytes).sum();
     let mut done_bytes = 0;

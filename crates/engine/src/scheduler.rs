@@ -141,7 +141,7 @@ impl<A> Scheduler<A> {
         let mut running: Vec<Entry<A>> =
             self.running.extract_if(.., |entry| is_over(&mut entry.answer)).collect();
         for entry in &mut running {
-            self.cache.retire(&mut entry.sequence);
+            self.cache.end(&mut entry.sequence);
         }
         over.extend(running);
         over

@@ -47,6 +47,11 @@ impl Sequence {
         Self { root, ..Self::new(tokens) }
     }
 
+    /// Whether no other sequence shares anything with it.
+    pub(crate) fn is_apart(&self) -> bool {
+        self.root != ROOT
+    }
+
     pub(crate) fn tokens(&self) -> &[u32] {
         &self.tokens
     }

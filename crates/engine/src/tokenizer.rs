@@ -11,7 +11,7 @@ mod trie;
 mod vocab;
 
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use llguidance::toktrie::TokEnv;
 use tokenizers::models::bpe::BPE;
@@ -43,6 +43,14 @@ pub struct FimTokens {
     pub middle: u32,
 }
 
+/// What of a folder says how it is tokenized.
+pub(crate) const FILES: [&str; 4] =
+    ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"];
+
+/// Larger texts, in bytes, are encoded one at a time: the library takes more than a hundred bytes for each of theirs
+/// meanwhile, of which a machine has perhaps enough for one.
+const LARGE: usize = 1 << 20;
+
 /// A vocabulary and its rules.
 pub struct Tokenizer {
     core: Arc<Core>,
@@ -54,6 +62,8 @@ pub struct Tokenizer {
     add_eos: bool,
     /// Chat templates by name; the usual one is called `default`.
     templates: Vec<(String, String)>,
+    /// Held while a large text is encoded.
+    large: Mutex<()>,
     trie: OnceLock<Result<TokEnv, String>>,
     compiler: OnceLock<Result<Compiler, String>>,
 }
@@ -103,6 +113,8 @@ impl Tokenizer {
             SpecialTokens::Parse => &self.core.added,
             SpecialTokens::Plain => &none,
         };
+        // Nothing is left half done under this lock.
+        let _turn = (text.len() > LARGE).then(|| self.large.lock().unwrap_or_else(PoisonError::into_inner));
         self.core.encode(text, added, self.core.normalizer.as_ref())
     }
 

@@ -88,6 +88,17 @@ impl Weights {
         &self.path
     }
 
+    /// The files that the weights are read from, and what a folder has beside them that says what they are.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        match &self.source {
+            Source::Gguf(gguf) => gguf.files().map(Path::to_owned).collect(),
+            Source::Folder(folder) => {
+                let beside = crate::tokenizer::FILES.iter().chain(&["config.json"]);
+                folder.files().chain(beside.map(|name| self.path.join(name))).collect()
+            }
+        }
+    }
+
     /// Bytes of all weights.
     pub fn bytes(&self) -> usize {
         match &self.source {

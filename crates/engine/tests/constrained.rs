@@ -86,6 +86,27 @@ fn a_regex_and_a_lark_grammar_hold() {
 }
 
 #[test]
+fn an_answer_that_is_whole_with_its_last_token_is_not_cut() {
+    let engine = Engine::open(&Options::new(common::bundled())).expect("a model");
+    let ask = |regex: &str, most| {
+        let request = engine.prompt("x").expect("tokens").limit(Limit::UpTo(most));
+        let request = request.grammar(Grammar::Regex(regex.into()));
+        let answer = engine.generate(request).expect("a generation").finish().expect("a completion");
+        (answer.text, answer.summary.usage.completion_tokens, answer.summary.finish)
+    };
+    // The last token is chosen, or the only one there is.
+    for regex in ["[0-9]{3}", "BUG|FEAT|TASK", "[0-9]abc", "abc"] {
+        let (text, tokens, finish) = ask(regex, 64);
+        assert_eq!(finish, Finish::Stop, "{regex}");
+        assert_eq!(ask(regex, tokens), (text, tokens, Finish::Stop), "{regex}");
+        if tokens > 1 {
+            assert_eq!(ask(regex, tokens - 1).2, Finish::Length, "{regex}");
+        }
+    }
+    assert_eq!(ask("[0-9]{3,}", 3).2, Finish::Length);
+}
+
+#[test]
 fn a_grammar_that_does_not_compile_is_an_error_before_the_first_token() {
     let engine = Engine::open(&Options::new(common::bundled())).expect("a model");
     for grammar in [

@@ -235,9 +235,10 @@ fn the_file_is_no_larger_than_asked_for_and_keeps_what_was_used_last() {
     options.prefix_cache = Some(PrefixCache { path: path.clone(), bytes: (HEADER + record - 1) as u64 });
     let refused = Engine::open(&options).expect_err("no room").to_string();
     assert!(refused.contains(&format!("give at least `{}`", HEADER + record)), "{refused}");
-    // A folder that is not there: said when asked to save, and answers do not depend on it.
+    // A folder that is not there: said at once and when asked to save, and answers do not depend on it.
     options.prefix_cache = Some(PrefixCache::new(folder.path().join("no/such/cache")));
     let engine = open(&options);
+    assert!(engine.info().notice.as_ref().is_some_and(|notice| notice.contains("will not be kept")));
     assert_eq!(ask(&engine, &[1]), [0]);
     assert!(matches!(engine.save_prefixes(), Err(Error::Io { .. })));
 }

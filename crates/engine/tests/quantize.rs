@@ -262,6 +262,11 @@ fn parts_are_joined() {
         tensors.iter().for_each(|t| writer.write(t.data()).expect("data"));
         writer.finish().expect("a whole file");
     }
+    let parts = [1, 2].map(|no| folder.path().join(format!("m-0000{no}-of-00002.gguf")));
+    for (input, output) in [(&parts[0], &parts[1]), (&parts[1], &parts[0])] {
+        let over_a_part = QuantizeOptions { replace: true, ..options(input, output, FileType::Q8_0) };
+        assert!(matches!(refused(&over_a_part), Error::Request { field: "output", .. }));
+    }
     let [one, two] = ["one.gguf", "two.gguf"].map(|name| folder.path().join(name));
     made(&whole, &one, FileType::Q4_K_M);
     made(&folder.path().join("m-00002-of-00002.gguf"), &two, FileType::Q4_K_M);
@@ -339,6 +344,11 @@ fn a_folder_becomes_the_same_model() {
     for moe in [false, true] {
         let folder = tempfile::tempdir().expect("a temporary folder");
         checkpoint(folder.path(), &vocabulary, moe);
+        for name in ["model.safetensors", "config.json", "tokenizer.json"] {
+            let itself = options(folder.path(), &folder.path().join(name), FileType::F32);
+            let error = refused(&QuantizeOptions { replace: true, ..itself });
+            assert!(matches!(error, Error::Request { field: "output", .. }), "{name}: {error}");
+        }
         let output = folder.path().join("f32.gguf");
         made(folder.path(), &output, FileType::F32);
         let tokens = common::tokens();

@@ -129,7 +129,7 @@ impl Answers {
     /// [`Error::Busy`], [`Error::NoModel`], and all that is wrong with the request.
     pub(crate) async fn begin(server: &Server, model: Option<&str>, ask: Ask) -> Result<Self> {
         ask.check()?;
-        let grammar_field = ask.grammar_field;
+        let names = [(FORM, ask.grammar_field), ("messages", ask.prompt.field())];
         let permit = server.admit()?;
         let lease = server.models().lease(model).await?;
         let model = lease.name().to_owned();
@@ -154,7 +154,7 @@ impl Answers {
             Ok::<_, Error>((prompt_tokens, cancel))
         });
         let begun = begun.await.map_err(|error| Error::Failed(error.to_string()))?;
-        let (prompt_tokens, cancel) = begun.map_err(|error| error.renamed(&[(FORM, grammar_field)]))?;
+        let (prompt_tokens, cancel) = begun.map_err(|error| error.renamed(&names))?;
         Ok(Self { prompt_tokens, model, events, _cancel: cancel })
     }
 
@@ -296,9 +296,9 @@ impl Pump {
             {
                 Reason::Context
             }
-            Finish::Length | Finish::Deadline => Reason::Length,
+            Finish::Length | Finish::Deadline | Finish::Cancelled => Reason::Length,
             Finish::Stop if self.calls.as_ref().is_some_and(|calls| calls.calls().1 > 0) => Reason::Calls,
-            Finish::Stop | Finish::Cancelled => Reason::Stop,
+            Finish::Stop => Reason::Stop,
         }
     }
 

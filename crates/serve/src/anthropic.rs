@@ -34,7 +34,8 @@ pub(crate) async fn messages(
     let body: Body = fields.get()?;
     let (model, streams) = (named.unwrap_or_else(|| body.model.clone()), body.stream.unwrap_or(false));
     let ask = body.into_ask(&server)?;
-    let answers = Answers::begin(&server, Some(&model), ask).await?;
+    let begun = Answers::begin(&server, Some(&model), ask).await;
+    let answers = begun.map_err(|error| error.renamed(&[("stop", "stop_sequences")]))?;
     let id = format!("msg_{:016x}{:08x}", random(), random() as u32);
     if streams { Ok(send(answers, &id)) } else { whole(answers, &id).await }
 }

@@ -49,6 +49,16 @@ pub(crate) enum Prompt {
     },
 }
 
+impl Prompt {
+    /// The field that it comes from, where nothing else is said.
+    pub(crate) fn field(&self) -> &'static str {
+        match self {
+            Self::Chat(_) => "messages",
+            Self::Text(_) | Self::Tokens(_) | Self::Fim { .. } => "prompt",
+        }
+    }
+}
+
 /// A conversation.
 #[derive(Debug, Default)]
 pub(crate) struct Chat {

@@ -46,7 +46,7 @@ impl Dialect {
                 let (kind, code) = openai(error);
                 let field = match error {
                     Error::Request { field, .. } => field.as_deref(),
-                    Error::TooLong { .. } => Some("messages"),
+                    Error::TooLong { field, .. } => Some(field.as_str()),
                     Error::NoModel { .. } => Some("model"),
                     _ => None,
                 };
@@ -55,7 +55,7 @@ impl Dialect {
             Self::Anthropic => {
                 let message = match error {
                     // Clients know these words, and make the conversation shorter.
-                    Error::TooLong { prompt, context } => {
+                    Error::TooLong { prompt, context, .. } => {
                         format!("prompt is too long: {prompt} tokens > {context} maximum")
                     }
                     other => other.to_string(),

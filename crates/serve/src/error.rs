@@ -15,14 +15,16 @@ pub enum Error {
     },
     /// Prompt and answer do not fit. Nothing is ever truncated.
     #[error(
-        "this model's maximum context length is {context} tokens, but the prompt has {prompt}; shorten the messages, \
-         or start the server with a larger context"
+        "this model's maximum context length is {context} tokens, but the prompt has {prompt}; shorten `{field}`, or \
+         start the server with a larger context"
     )]
     TooLong {
         /// Tokens of the prompt.
         prompt: usize,
         /// Tokens of prompt and answer that there is room for.
         context: usize,
+        /// The field that the prompt comes from.
+        field: String,
     },
     /// No model has this name.
     #[error("no model `{name}`; there are {}", known.join(", "))]
@@ -119,13 +121,20 @@ impl Error {
 
     /// The same with the names that fields have in the API of whoever asks.
     pub(crate) fn renamed(self, names: &[(&str, &str)]) -> Self {
-        let Self::Request { field: Some(field), problem } = self else { return self };
-        match names.iter().find(|(name, _)| *name == field) {
-            Some((name, new)) => Self::Request {
-                problem: problem.replace(&format!("`{name}"), &format!("`{new}")),
-                field: Some((*new).to_owned()),
+        let new_name = |field: &str| names.iter().find(|(name, _)| *name == field).map(|(_, new)| *new);
+        match self {
+            Self::Request { field: Some(field), problem } => match new_name(&field) {
+                Some(new) => Self::Request {
+                    problem: problem.replace(&format!("`{field}"), &format!("`{new}")),
+                    field: Some(new.to_owned()),
+                },
+                None => Self::Request { field: Some(field), problem },
             },
-            None => Self::Request { field: Some(field), problem },
+            Self::TooLong { prompt, context, field } => {
+                let field = new_name(&field).map_or(field, str::to_owned);
+                Self::TooLong { prompt, context, field }
+            }
+            other => other,
         }
     }
 
@@ -185,7 +194,9 @@ impl From<coder_engine::Error> for Error {
     fn from(error: coder_engine::Error) -> Self {
         use coder_engine::Error as Engine;
         match error {
-            Engine::ContextTooLong { prompt, context, .. } => Self::TooLong { prompt, context },
+            Engine::ContextTooLong { prompt, context, .. } => {
+                Self::TooLong { prompt, context, field: "messages".to_owned() }
+            }
             Engine::Request { field, ref problem } => {
                 Self::Request { field: Some(field.to_owned()), problem: format!("`{field}`: {problem}") }
             }

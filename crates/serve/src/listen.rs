@@ -71,12 +71,12 @@ async fn accept(
             }
             // The client was gone before it was taken.
             Err(error) if is_one_connections(&error) => {}
-            // No descriptors are left: those of others come back.
-            Err(error) if error.raw_os_error() == Some(24) => {
+            Err(error) if is_the_listeners(&error) => return Err(error),
+            // Descriptors or memory are short, or the network is: that passes, and those who are served stay.
+            Err(error) => {
                 tracing::warn!(%error, "no connection can be taken");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-            Err(error) => return Err(error),
         }
     }
 }
@@ -84,4 +84,30 @@ async fn accept(
 fn is_one_connections(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// Whether there will be no connection any more.
+fn is_the_listeners(error: &io::Error) -> bool {
+    /// EBADF, EINVAL, ENOTSOCK.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    const BROKEN: [i32; 3] = [9, 22, 88];
+    #[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
+    const BROKEN: [i32; 3] = [9, 22, 38];
+    /// WSAEBADF, WSAEINVAL, WSAENOTSOCK.
+    #[cfg(windows)]
+    const BROKEN: [i32; 3] = [10_009, 10_022, 10_038];
+    error.raw_os_error().is_some_and(|code| BROKEN.contains(&code))
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_broken_listener_ends_the_server() {
+        let is_the_end = |code| is_the_listeners(&io::Error::from_raw_os_error(code));
+        assert!([9, 22, 88].into_iter().all(is_the_end));
+        // EPERM, ENOMEM, ENFILE, EMFILE, EPROTO, EOPNOTSUPP, ENETDOWN, ECONNABORTED, ENOBUFS, ETIMEDOUT, EHOSTUNREACH
+        assert!(![1, 12, 23, 24, 71, 95, 100, 103, 105, 110, 113].into_iter().any(is_the_end));
+    }
 }

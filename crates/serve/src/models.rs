@@ -140,13 +140,22 @@ impl Models {
 
     /// All names: models first, then other names for them that stand for one name alone.
     pub(crate) fn list(&self) -> Vec<Listed> {
-        let listed = |name: &str, at: usize| {
-            let Entry { name: model, bytes, .. } = &self.0.entries[at];
-            Listed { name: name.to_owned(), model: model.clone(), bytes: *bytes }
-        };
-        let own = self.0.entries.iter().enumerate().map(|(at, entry)| listed(&entry.name, at));
+        let own = self.0.entries.iter().enumerate().map(|(at, entry)| self.listed(&entry.name, at));
         let others = self.0.aliases.iter().filter(|(alias, _)| !alias.ends_with('*'));
-        own.chain(others.map(|(alias, at)| listed(alias, *at))).collect()
+        own.chain(others.map(|(alias, at)| self.listed(alias, *at))).collect()
+    }
+
+    /// The model that answers to `name`, which need not be in the list.
+    ///
+    /// # Errors
+    /// [`Error::NoModel`].
+    pub(crate) fn find(&self, name: &str) -> Result<Listed> {
+        Ok(self.listed(name, self.resolve(Some(name))?))
+    }
+
+    fn listed(&self, name: &str, at: usize) -> Listed {
+        let Entry { name: model, bytes, .. } = &self.0.entries[at];
+        Listed { name: name.to_owned(), model: model.clone(), bytes: *bytes }
     }
 
     /// Engines that are open, with their models' names. Whoever holds one keeps it open.

@@ -7,6 +7,7 @@ pub(crate) mod embeddings;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use coder_engine::{Grammar, SamplerOptions, Usage};
@@ -32,14 +33,14 @@ pub(crate) async fn models(State(server): State<Server>, dialect: Dialect) -> Re
 pub(crate) async fn model(
     State(server): State<Server>,
     dialect: Dialect,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
 ) -> Result<Response> {
-    let known = server.models().list();
-    match known.iter().find(|listed| listed.name == name) {
-        Some(listed) if dialect == Dialect::Anthropic => Ok(json_response(&anthropic::about(listed))),
-        Some(listed) => Ok(json_response(&about(listed))),
-        None => Err(Error::NoModel { name, known: known.into_iter().map(|listed| listed.name).collect() }),
-    }
+    let Path(name) = name.map_err(|rejected| Error::request("model", rejected.body_text()))?;
+    let listed = server.models().find(&name)?;
+    Ok(json_response(&match dialect {
+        Dialect::OpenAi => about(&listed),
+        Dialect::Anthropic => anthropic::about(&listed),
+    }))
 }
 
 fn about(listed: &Listed) -> Value {
@@ -108,8 +109,13 @@ impl Texts {
 /// What is sent with a stream.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct StreamOptions {
-    #[serde(default)]
-    pub(crate) include_usage: bool,
+    include_usage: Option<bool>,
+}
+
+impl StreamOptions {
+    pub(crate) fn include_usage(&self) -> bool {
+        self.include_usage.unwrap_or(false)
+    }
 }
 
 /// The form of an answer: OpenAI's, llama.cpp's variants of it, and grammars by the words of OpenAI's custom tools.

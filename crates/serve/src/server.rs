@@ -75,7 +75,11 @@ struct Shared {
 
 impl Server {
     /// Answers with `models`.
-    pub fn new(models: Models, access: Access, limits: Limits) -> Self {
+    pub fn new(models: Models, access: Access, mut limits: Limits) -> Self {
+        // More than that cannot be counted.
+        for limit in [&mut limits.open, &mut limits.connections] {
+            *limit = (*limit).min(Semaphore::MAX_PERMITS);
+        }
         let open = Arc::new(Semaphore::new(limits.open));
         let (metrics, board, elsewhere) = (Metrics::new(), Board::new(), OnceLock::new());
         Self(Arc::new(Shared { models, access, limits, temperature: 0.2, metrics, board, open, elsewhere }))
@@ -202,7 +206,9 @@ async fn guard(State(server): State<Server>, request: Request, next: Next) -> Re
         && request.headers().contains_key("access-control-request-method");
     let origin = request.headers().get(header::ORIGIN).cloned();
     let counted = request.extensions().get::<MatchedPath>().cloned();
-    let mut response = match access.check(request.headers(), authority, preflight || page::is_open(&path)) {
+    let checked = access.check(request.headers(), authority, preflight || page::is_open(&path));
+    let is_foreign = matches!(checked, Err(Error::Foreign { .. }));
+    let mut response = match checked {
         Err(error) => error.into_response(),
         Ok(()) if preflight => StatusCode::NO_CONTENT.into_response(),
         Ok(()) => next.run(request).await,
@@ -215,7 +221,9 @@ async fn guard(State(server): State<Server>, request: Request, next: Next) -> Re
             tracing::error!(reason, "failed");
         }
         response = dialect.error(&error);
-    } else if let Some(origin) = origin {
+    }
+    // A page that may ask may read why it got no answer.
+    if let Some(origin) = origin.filter(|_| !is_foreign) {
         allow(&mut response, origin);
     }
     let counted = counted.as_ref().map_or("other", MatchedPath::as_str);
@@ -228,6 +236,7 @@ fn allow(response: &mut Response, origin: HeaderValue) {
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("*, authorization"));
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("retry-after"));
     headers.insert(header::VARY, HeaderValue::from_static("origin"));
 }
 

@@ -34,7 +34,13 @@ impl GuidedMatcher {
             // llguidance warns where it would only approximate.
             return Err(failed(warnings.join("; ")));
         }
-        matcher.mask()?;
+        match matcher.mask() {
+            // llguidance's word for it.
+            Err(Error::Grammar(reason)) if reason.starts_with("NoExtensionBias") => {
+                return Err(failed("it matches no text at all; give each rule an end"));
+            }
+            first => first.map(drop)?,
+        }
         Ok(matcher)
     }
 

@@ -158,6 +158,9 @@ fn what_does_not_compile_is_an_error_with_its_reason() {
         assert!(!reason(&lark(text)).is_empty(), "{text}");
     }
     assert!(!reason(&regex("[a&&b]")).is_empty(), "matches nothing");
+    for endless in [Grammar::Gbnf("root ::= root".into()), schema(json!({ "$ref": "#" }))] {
+        assert!(reason(&endless).contains("matches no text"), "{}", reason(&endless));
+    }
 }
 
 #[test]

@@ -105,14 +105,7 @@ pub fn requests(
         let problem = "numbers of requests and tokens must be at least 1".to_owned();
         return Err(Error::Request { field: "bench", problem });
     }
-    let most = plan.parallel.iter().copied().max().unwrap_or(1);
-    let mut options = options.clone();
-    let prefix = plan.shared_prefix.map_or(0, |prefix| prefix + TAIL + plan.generate);
-    let each = (plan.prompt + plan.generate).max(prefix).max(WARM_UP.0 + WARM_UP.1);
-    options.context = Some(options.context.unwrap_or(0).max(each));
-    // So that nobody waits for blocks: that is not what is measured.
-    options.cache = Some(most * (plan.prompt + plan.generate + 64) + options.context.unwrap_or(0));
-    (options.parallel, options.queue) = (options.parallel.max(most), options.queue.max(most));
+    let options = with_room(options.clone(), plan);
     let mut measurements: Vec<RequestMeasurement> = Vec::new();
     let mut add = |measurement: RequestMeasurement| {
         done(&measurement);
@@ -166,6 +159,20 @@ pub fn requests(
         Some(info) => Ok(RequestReport { info, measurements }),
         None => Err(Error::Request { field: "bench", problem: "there must be something to measure".into() }),
     }
+}
+
+/// Room for all requests of `plan`. What is too much is told when the model is opened.
+fn with_room(mut options: Options, plan: &RequestPlan) -> Options {
+    let most = plan.parallel.iter().copied().max().unwrap_or(1);
+    let own = plan.prompt.saturating_add(plan.generate);
+    let behind = TAIL.saturating_add(plan.generate);
+    let prefix = plan.shared_prefix.map_or(0, |prefix| prefix.saturating_add(behind));
+    let context = options.context.unwrap_or(0).max(own).max(prefix).max(WARM_UP.0 + WARM_UP.1);
+    options.context = Some(context);
+    // So that nobody waits for blocks: that is not what is measured.
+    options.cache = Some(most.saturating_mul(own.saturating_add(64)).saturating_add(context));
+    (options.parallel, options.queue) = (options.parallel.max(most), options.queue.max(most));
+    options
 }
 
 /// Tokens per second of `sequences` answers of `generate` tokens each that grow side by side, each with a prompt of its

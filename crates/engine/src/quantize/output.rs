@@ -20,10 +20,10 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Begins the file of `options`, which will have `bytes` bytes.
-    pub(super) fn create(options: &QuantizeOptions, bytes: u64) -> Result<Self> {
+    /// Begins the file of `options`, which will have `bytes` bytes and is read from `inputs`.
+    pub(super) fn create(options: &QuantizeOptions, inputs: &[PathBuf], bytes: u64) -> Result<Self> {
         let path = &options.output;
-        check_name(options)?;
+        check_name(options, inputs)?;
         let folder = folder_of(path);
         check_room(path, folder, bytes)?;
         let mut builder = tempfile::Builder::new();
@@ -66,12 +66,11 @@ impl Write for Output {
     }
 }
 
-/// Refuses a name that is taken, and the input's own in any case.
-fn check_name(options: &QuantizeOptions) -> Result<()> {
+/// Refuses a name that is taken, and those of the inputs in any case.
+fn check_name(options: &QuantizeOptions, inputs: &[PathBuf]) -> Result<()> {
     let path = &options.output;
-    let real = |path: &Path| fs::canonicalize(path).ok();
-    if real(path).is_some_and(|path| real(&options.input) == Some(path)) || path.is_dir() {
-        let problem = format!("`{}` is the input or a folder; name a new file", path.display());
+    if inputs.iter().any(|input| is_same(path, input)) || path.is_dir() {
+        let problem = format!("`{}` is part of the input or a folder; name a new file", path.display());
         return Err(Error::Request { field: "output", problem });
     }
     if path.file_name().is_none() {
@@ -81,6 +80,18 @@ fn check_name(options: &QuantizeOptions) -> Result<()> {
         return Err(Error::Exists { path: path.clone() });
     }
     Ok(())
+}
+
+/// Whether both are there and the same file, whatever it is called.
+fn is_same(a: &Path, b: &Path) -> bool {
+    #[cfg(unix)]
+    let identity = |path: &Path| {
+        use std::os::unix::fs::MetadataExt;
+        fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
+    };
+    #[cfg(not(unix))]
+    let identity = |path: &Path| fs::canonicalize(path).ok();
+    identity(a).is_some_and(|a| identity(b) == Some(a))
 }
 
 /// Refuses a file that the disk has no room for, where the system tells.

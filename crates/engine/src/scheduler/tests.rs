@@ -228,6 +228,28 @@ fn random_operations(capacity: Capacity, count: usize) {
     assert!(submitted > 200 && scheduler.preemptions() > 100);
 }
 
+#[test]
+fn what_none_can_begin_like_takes_nothing_from_what_others_left() {
+    let mut scheduler = Scheduler::new(8, CAPACITY);
+    let mut read = |tokens: Vec<u32>, apart| {
+        scheduler.submit(0, tokens, apart, 0);
+        scheduler.plan(|_, most| most);
+        let cached = scheduler.running()[0].sequence.computed();
+        let reached = cached + scheduler.running()[0].rows;
+        scheduler.computed(0, reached);
+        scheduler.withdraw(|_| true);
+        check(scheduler.cache(), []);
+        assert_nothing_coming(scheduler.cache());
+        cached
+    };
+    assert_eq!(read(tokens(1, 40), false), 0);
+    for number in 2..10 {
+        assert_eq!(read(tokens(number, 60), true), 0);
+    }
+    assert_eq!(read(tokens(1, 40), false), 39);
+    assert_eq!(scheduler.cache().filled(), 40usize.div_ceil(BLOCK));
+}
+
 /// Whoever loses its blocks loses them to one of a higher priority that runs from then on, and no one waits for what
 /// all of a lower priority together have.
 #[test]

@@ -17,6 +17,14 @@ pub(crate) fn toy() -> Tokenizer {
     Tokenizer::from_vocab(toy_parts()).unwrap()
 }
 
+/// The same with one more special token, the last.
+pub(crate) fn toy_with(special: &str) -> Tokenizer {
+    let mut parts = toy_parts();
+    parts.tokens.push(special.to_owned());
+    parts.token_types.push(3);
+    Tokenizer::from_vocab(parts).unwrap()
+}
+
 fn toy_parts() -> VocabParts {
     let mut characters: Vec<(u8, char)> = Alphabet::new().characters().collect();
     characters.sort_unstable();

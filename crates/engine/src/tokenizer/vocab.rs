@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tokenizers::models::bpe::BPE;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -264,6 +264,7 @@ pub(super) fn finish(plan: Plan) -> Result<Tokenizer> {
         add_bos: plan.add_bos,
         add_eos: plan.add_eos,
         templates: plan.templates,
+        large: Mutex::new(()),
         trie: OnceLock::new(),
         compiler: OnceLock::new(),
     })

@@ -50,6 +50,12 @@ impl Folder {
         Ok(folder)
     }
 
+    /// The files of the weights, and their index.
+    pub(super) fn files(&self) -> impl Iterator<Item = PathBuf> {
+        let shards = self.shards.iter().map(|shard| shard.path.clone());
+        shards.chain([self.path.join(INDEX)])
+    }
+
     /// Bytes of all tensors.
     pub(super) fn bytes(&self) -> usize {
         self.shards.iter().map(|s| s.header.data_len()).sum()
@@ -151,6 +157,7 @@ impl Folder {
 /// One safetensors file.
 #[derive(Debug)]
 struct Shard {
+    path: PathBuf,
     bytes: Mapped,
     header: Metadata,
     /// Where the data begins.
@@ -177,7 +184,7 @@ impl Shard {
             let (claimed, found) = (header.data_len(), bytes.len() - data);
             return Err(fail(format!("describes {claimed} bytes of data, the file has {found}")));
         }
-        Ok(Self { bytes, header, data })
+        Ok(Self { path, bytes, header, data })
     }
 
     fn tensor(&self, name: &str) -> Option<(&TensorInfo, &[u8])> {

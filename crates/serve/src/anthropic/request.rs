@@ -1,7 +1,8 @@
 //! What clients of the API of Anthropic send.
 
 use coder_engine::{Grammar, Message, SamplerOptions, ToolChoice};
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use super::offer::{Named, Offer};
@@ -66,11 +67,25 @@ enum Role {
     System,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "expected text or a list of blocks, each with a `type` that is known")]
+#[derive(Debug)]
 enum Content {
     Text(String),
     Blocks(Vec<Block>),
+}
+
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::String(text) => Ok(Self::Text(text)),
+            Value::Array(blocks) => {
+                let of = |(at, block)| {
+                    Block::of(block).map_err(|error| D::Error::custom(format!("block {at}: {error}")))
+                };
+                Ok(Self::Blocks(blocks.into_iter().enumerate().map(of).collect::<Result<_, _>>()?))
+            }
+            _ => Err(D::Error::custom("expected text or a list of blocks")),
+        }
+    }
 }
 
 /// A block of content. What it says about caching is for a cache that has to be asked.
@@ -103,14 +118,11 @@ enum Block {
     ToolRemoval {
         tool: Named,
     },
-    #[serde(untagged)]
-    Other(Other),
-}
-
-#[derive(Debug, Deserialize)]
-struct Other {
-    #[serde(rename = "type")]
-    kind: String,
+    /// One of another type, by its name.
+    #[serde(skip)]
+    Other(String),
+    #[serde(other)]
+    Unknown,
 }
 
 #[derive(Debug, Deserialize)]
@@ -147,12 +159,16 @@ impl Body {
             top_k: self.top_k.unwrap_or(default.top_k),
             ..default
         };
-        let format = self.output_config.and_then(|config| config.format).or(self.output_format);
+        let (format, grammar_field) = match self.output_config.and_then(|config| config.format) {
+            None => (self.output_format, "output_format"),
+            format => (format, "output_config.format"),
+        };
         Ok(Ask {
             max_tokens: Some(self.max_tokens),
             sampler,
             stop: self.stop_sequences.unwrap_or_default(),
             grammar: format.map(|Format::JsonSchema { schema }| Grammar::JsonSchema(schema)),
+            grammar_field,
             ..Ask::new(Prompt::Chat(chat))
         })
     }
@@ -272,11 +288,20 @@ impl Content {
 }
 
 impl Block {
+    /// The block that `value` is. One of a type that is known has all its fields.
+    fn of(value: Value) -> serde_json::Result<Self> {
+        let kind = value.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
+        match serde_json::from_value(value)? {
+            Self::Unknown => Ok(Self::Other(kind)),
+            known => Ok(known),
+        }
+    }
+
     /// The text of a block of a tool's result. A picture in it is no fault of who asks, and a refusal would end the
     /// conversation for good; so the model is told that there is one.
     fn into_result(self, field: &str, offer: &mut Offer) -> Result<String> {
         match self {
-            Self::Other(Other { kind }) if kind == "image" || kind == "document" => {
+            Self::Other(kind) if kind == "image" || kind == "document" => {
                 Ok(format!("[{kind}: this model cannot see it]"))
             }
             block => block.into_text(field, offer),
@@ -293,7 +318,8 @@ impl Block {
             Self::RedactedThinking {} => "redacted_thinking",
             Self::ToolUse { .. } => "tool_use",
             Self::ToolResult { .. } => "tool_result",
-            Self::Other(Other { ref kind }) => kind,
+            Self::Other(ref kind) => kind,
+            Self::Unknown => "unknown",
         };
         let kind: String = kind.chars().take(100).collect();
         let problem = format!("`{field}`: a block of type `{kind}` is not supported here; `text` is");

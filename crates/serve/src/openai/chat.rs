@@ -120,7 +120,7 @@ pub(crate) async fn complete(
     };
     let body: Body = fields.get()?;
     let (model, streams) = (named.or_else(|| body.model.clone()), body.stream.unwrap_or(false));
-    let include_usage = body.stream_options.as_ref().is_some_and(|options| options.include_usage);
+    let include_usage = body.stream_options.as_ref().is_some_and(StreamOptions::include_usage);
     let shown = Shown { logprobs: body.logprobs.unwrap_or(false) };
     let ask = body.into_ask(fields.get::<Sampling>()?.options(&server)?)?;
     let count = ask.count;

@@ -51,7 +51,7 @@ enum Given {
 pub(crate) async fn complete(State(server): State<Server>, fields: Fields) -> Result<Response> {
     let body: Body = fields.get()?;
     let (model, streams) = (body.model.clone(), body.stream.unwrap_or(false));
-    let include_usage = body.stream_options.as_ref().is_some_and(|options| options.include_usage);
+    let include_usage = body.stream_options.as_ref().is_some_and(StreamOptions::include_usage);
     let shown = body.logprobs.is_some();
     let ask = body.into_ask(fields.get::<Sampling>()?.options(&server)?)?;
     let count = ask.count;

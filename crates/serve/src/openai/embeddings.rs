@@ -28,8 +28,7 @@ struct Body {
     model: Option<String>,
     input: Input,
     dimensions: Option<usize>,
-    #[serde(default)]
-    encoding_format: Encoding,
+    encoding_format: Option<Encoding>,
 }
 
 /// One text or several, as text or tokens.
@@ -59,12 +58,12 @@ enum Encoding {
 pub(crate) async fn embed(State(server): State<Server>, fields: Fields) -> Result<Response> {
     let Body { model, input, dimensions, encoding_format } = fields.get()?;
     let texts = input.into_texts()?;
-    let model = model.unwrap_or_else(|| EMBED.to_owned());
+    let encoding_format = encoding_format.unwrap_or_default();
     let going = Going::default();
     let held = going.0.clone();
     let deadline = server.limits().answer_time.and_then(|time| Instant::now().checked_add(time));
     let (name, columns, found) = server
-        .with_model(Some(model.clone()), move |lease| {
+        .with_model(Some(model.as_deref().unwrap_or(EMBED).to_owned()), move |lease| {
             let columns = width(dimensions, lease.engine.info().hidden)?;
             Ok((lease.name().to_owned(), columns, vectors(&lease.engine, texts, deadline, &held)?))
         })
@@ -82,6 +81,7 @@ pub(crate) async fn embed(State(server): State<Server>, fields: Fields) -> Resul
     server.metrics().read(&name, tokens);
     tracing::info!(model = name, prompt_tokens = tokens, texts = data.len(), "embedded");
     let usage = json!({ "prompt_tokens": tokens, "total_tokens": tokens });
+    let model = model.unwrap_or(name);
     Ok(json_response(&json!({ "object": "list", "data": data, "model": model, "usage": usage })))
 }
 
@@ -177,7 +177,7 @@ fn refused(at: usize, error: EngineError) -> Error {
             let field = format!("input[{at}]");
             Error::Request { problem: format!("`{field}`: {problem}"), field: Some(field) }
         }
-        other => other.into(),
+        other => Error::from(other).renamed(&[("messages", &format!("input[{at}]"))]),
     }
 }
 

@@ -137,6 +137,25 @@ fn errors_are_anthropics() {
         assert_eq!((reply.status, &reply.json()["type"]), (400, &json!("error")), "{fields}: {}", reply.body);
         assert_eq!(reply.json()["error"]["type"], "invalid_request_error");
     }
+    // What is wrong is told, under the names of this API.
+    for (fields, said) in [
+        (
+            json!({ "messages": [{ "role": "user", "content": [{ "type": "text" }] }] }),
+            "`messages[0].content`: block 0: missing field `text`",
+        ),
+        (
+            json!({ "messages": [{ "role": "user", "content": [{ "type": "audio" }] }] }),
+            "a block of type `audio` is not supported here; `text` is",
+        ),
+        (json!({ "stop_sequences": vec!["x"; 65] }), "`stop_sequences`: up to"),
+        (
+            json!({ "output_config": { "format": { "type": "json_schema", "schema": { "type": "none" } } } }),
+            "`output_config.format`: ",
+        ),
+    ] {
+        let reply = SERVER.post(MESSAGES, &with(ask("x"), fields));
+        assert!(reply.status == 400 && reply.body.contains(said), "{}", reply.body);
+    }
     let reply = SERVER.post(MESSAGES, &with(ask("x"), json!({ "model": "gpt-4" })));
     assert_eq!(
         (reply.status, reply.body.as_str()),

@@ -96,6 +96,9 @@ fn what_cannot_be_embedded_is_a_400_that_names_it() {
     }
     let reply = SERVER.post("/v1/embeddings", &json!({ "input": long }));
     assert_eq!((reply.status, &reply.json()["error"]["code"]), (400, &json!("context_length_exceeded")));
+    assert_eq!(reply.json()["error"]["param"], "input[0]");
+    let unnamed = SERVER.post("/v1/embeddings", &json!({ "input": "x", "encoding_format": null })).json();
+    assert_eq!(unnamed["model"], "coder-tiny");
     assert_eq!(SERVER.post("/v1/embeddings", &json!({ "input": "x", "model": "no-such" })).status, 404);
 }
 

@@ -157,6 +157,11 @@ fn models_have_all_their_names() {
     );
     assert_eq!(SERVER.get("/v1/models/qwen2.5-coder:32b").json()["id"], "qwen2.5-coder:32b");
     assert_eq!(SERVER.get("/v1/models/a/b").status, 404);
+    // A name that is answered is known, also one of many and that of a role.
+    assert_eq!(SERVER.get("/v1/models/claude-x").json()["id"], "claude-x");
+    assert_eq!(SERVER.get("/v1/models/primary").json()["id"], "primary");
+    let no_text = SERVER.get("/v1/models/%FF");
+    assert_eq!((no_text.status, &no_text.json()["error"]["param"]), (400, &json!("model")));
     for name in ["free", "qwen2.5-coder:32b", "claude-opus-5-5"] {
         let reply = SERVER.post(CHAT, &with(ask("Classify: crash"), json!({ "model": name })));
         assert_eq!(reply.json()["model"], "coder-tiny");
@@ -260,7 +265,8 @@ fn bad_requests_name_the_field() {
     }
     let missing = SERVER.post(CHAT, &json!({ "model": "free" }));
     assert_eq!(missing.json()["error"]["message"], "`messages`: is missing");
-    let known = json!({ "user": "u", "metadata": {}, "store": true, "service_tier": "auto", "made_up": [1], "stop": null, "seed": null });
+    let known = json!({ "user": "u", "metadata": {}, "store": true, "service_tier": "auto", "made_up": [1], "stop": null, "seed": null,
+        "stream_options": { "include_usage": null } });
     assert_eq!(SERVER.post(CHAT, &with(ask("Classify: x"), known)).status, 200);
 }
 
@@ -278,6 +284,10 @@ fn a_prompt_that_is_too_long_is_refused_with_both_numbers() {
     let numbers: Vec<usize> =
         message.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
     assert!(numbers.len() == 2 && numbers[1] > 20_000 && numbers[0] < numbers[1], "{message}");
+    assert_eq!(error["param"], "messages");
+    let raw = SERVER.post("/v1/completions", &json!({ "prompt": "word ".repeat(20_000) })).json();
+    assert_eq!(raw["error"]["param"], "prompt");
+    assert!(raw["error"]["message"].as_str().expect("text").contains("shorten `prompt`"), "{raw}");
 }
 
 #[test]

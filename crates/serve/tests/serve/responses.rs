@@ -286,4 +286,5 @@ fn what_cannot_be_had_is_refused_by_name() {
     }
     let long = SERVER.post(RESPONSES, &ask("word ".repeat(20_000), json!({})));
     assert_eq!((long.status, &long.json()["error"]["code"]), (400, &json!("context_length_exceeded")));
+    assert_eq!(long.json()["error"]["param"], "input");
 }

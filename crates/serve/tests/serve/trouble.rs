@@ -70,6 +70,17 @@ fn with_a_key_nothing_goes_without_it() {
         (read.status, read.header("access-control-allow-origin")),
         (200, Some("http://localhost:3000"))
     );
+    // The page may read why it was refused, and when to come again.
+    for (path, key, status) in [("/v1/models", "sk-2", 401), ("/v1/models/none", "sk-1", 404)] {
+        let refused = running.send("GET", path, &[page, ("x-api-key", key)], b"");
+        assert_eq!(
+            (refused.status, refused.header("access-control-allow-origin")),
+            (status, Some("http://localhost:3000"))
+        );
+        assert_eq!(refused.header("access-control-expose-headers"), Some("retry-after"));
+    }
+    let foreign = get(&[("origin", "http://evil.example"), ("x-api-key", "sk-1")]);
+    assert_eq!((foreign.status, foreign.header("access-control-allow-origin")), (403, None));
 }
 
 #[test]
