@@ -15,6 +15,7 @@ mod confine;
 mod environment;
 #[cfg(target_os = "linux")]
 mod filter;
+mod git;
 mod guarded;
 mod launch;
 mod leash;

@@ -3,10 +3,13 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::places;
+use super::{git, places};
 
 /// Where the launcher is found inside.
 const LAUNCHER: &str = "/run/coder-launcher";
+
+/// How many nested repositories are mounted: each makes the next mount slower. All are looked at afterwards.
+const MAX_NESTED: usize = 256;
 
 /// What to mount.
 pub(super) struct View<'a> {
@@ -75,9 +78,14 @@ pub(super) fn arguments(view: &View<'_>) -> Vec<OsString> {
     for socket in places::sockets().iter().filter(|socket| !is_replaced(socket)) {
         made.mount("--ro-bind", Path::new("/dev/null"), socket);
     }
-    // Programs of the user run what lies in these, after the command and outside of its sandbox.
-    for name in [".git", ".coder"] {
-        let path = view.dir.join(name);
+    // Programs of the user run what lies in these, after the command or beside it, and outside of its sandbox.
+    // Repositories that builds and tests make are theirs to write and to remove.
+    let homes = git::homes(view.dir).unwrap_or_default().into_iter();
+    let nested =
+        homes.filter(|home| home.ends_with(".git") && !git::is_made(home) && home != Path::new(".git"));
+    let nested = nested.map(|home| view.dir.join(home)).filter(|home| !home.is_symlink());
+    let own = [".git", ".coder"].map(|name| view.dir.join(name));
+    for path in own.into_iter().chain(nested.take(MAX_NESTED)) {
         made.mount("--ro-bind-try", &path, &path);
     }
     made.add(["--remount-ro", "/run", "--chdir"]);
