@@ -55,8 +55,8 @@ pub(crate) struct RunArgs {
     /// The same as --attempts 1
     #[arg(long, conflicts_with = "attempts")]
     no_retry: bool,
-    /// Seconds that a task's command may run
-    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    /// Seconds that a task's command may run, up to a day
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
     /// Tokens that a reply may have, for which there must be room [default: up to 4096]
     #[arg(long, value_name = "N")]
