@@ -84,31 +84,32 @@ impl Guarded {
     /// programs would run it. A person may have saved it at the same time, so `keep` is given every content that goes.
     pub fn restore(&self, keep: &dyn Fn(&[u8]) -> Result<()>) -> Result<Vec<String>> {
         let mut changed = BTreeSet::new();
+        // What cannot be brought back keeps nothing else from it.
+        let mut failed = Ok(());
         for name in TRUSTED.into_iter().filter(|name| !self.had.contains(name)).map(Path::new) {
             if self.root.join(name).symlink_metadata().is_ok() && !self.is_own(name) {
-                self.keep(name, keep)?;
-                self.remove(name)?;
+                failed = failed.and(self.keep(name, keep).and_then(|()| self.remove(name)));
                 changed.insert(name.display().to_string());
             }
         }
-        self.remove_new(keep, &mut changed)?;
+        failed = failed.and(self.remove_new(keep, &mut changed));
         for (path, (role, kept)) in &self.kept {
             if self.look(path, &mut 0)?.is_some_and(|now| now.is_like(kept)) || self.may_change(path, role) {
                 continue;
             }
-            self.keep(path, keep)?;
-            self.bring_back(path, kept)?;
+            failed = failed.and(self.keep(path, keep).and_then(|()| self.bring_back(path, kept)));
             changed.insert(path.display().to_string());
         }
         if !changed.is_empty() {
             // What was brought back may lead to further places, such as a configuration to hooks.
-            self.remove_new(keep, &mut changed)?;
+            failed = failed.and(self.remove_new(keep, &mut changed));
         }
-        Ok(changed.into_iter().collect())
+        failed.map(|()| changed.into_iter().collect())
     }
 
     /// Removes what other programs would run and was not there.
     fn remove_new(&self, keep: &dyn Fn(&[u8]) -> Result<()>, changed: &mut BTreeSet<String>) -> Result<()> {
+        let mut failed = Ok(());
         for (path, role) in self.paths(&git::homes(&self.root)?)? {
             let may_be = match &role {
                 Role::Judges => !path.to_str().is_some_and(is_test_name),
@@ -116,12 +117,11 @@ impl Guarded {
                 Role::Git(_) => self.may_change(&path, &role),
             };
             if !may_be && !self.kept.contains_key(&path) {
-                self.keep(&path, keep)?;
-                self.remove(&path)?;
+                failed = failed.and(self.keep(&path, keep).and_then(|()| self.remove(&path)));
                 changed.insert(path.display().to_string());
             }
         }
-        Ok(())
+        failed
     }
 
     /// Whether a file of git's may be as it is now although it was not. It may if its repository went with its whole
@@ -232,6 +232,7 @@ impl Guarded {
     fn bring_back(&self, path: &Path, kept: &Kept) -> Result<()> {
         let full = self.root.join(path);
         let io = |source| Error::Io { path: full.clone(), source };
+        self.unlock_way(path);
         let mut folder = self.root.clone();
         for name in path.parent().into_iter().flat_map(Path::components) {
             folder.push(name);
@@ -256,6 +257,21 @@ impl Guarded {
         }
     }
 
+    /// Lets the user work in the folders of a path, which a command may have closed.
+    fn unlock_way(&self, path: &Path) {
+        let mut folder = self.root.clone();
+        for name in path.parent().into_iter().flat_map(Path::components) {
+            folder.push(name);
+            if let Ok(meta) = folder.symlink_metadata()
+                && meta.is_dir()
+                && meta.mode() & 0o700 != 0o700
+            {
+                let open = std::fs::Permissions::from_mode(meta.mode() & 0o7777 | 0o700);
+                let _ = std::fs::set_permissions(&folder, open);
+            }
+        }
+    }
+
     fn keep(&self, path: &Path, keep: &dyn Fn(&[u8]) -> Result<()>) -> Result<()> {
         let mut budget = MAX_KEPT;
         match self.look(path, &mut budget)? {
@@ -266,12 +282,25 @@ impl Guarded {
 
     fn remove(&self, path: &Path) -> Result<()> {
         let full = self.root.join(path);
+        self.unlock_way(path);
         let removed = match full.symlink_metadata() {
-            Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(&full),
+            Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(&full).or_else(|_| {
+                unlock(&full);
+                std::fs::remove_dir_all(&full)
+            }),
             Ok(_) => std::fs::remove_file(&full),
             Err(_) => Ok(()),
         };
         removed.map_err(|source| Error::Io { path: full, source })
+    }
+}
+
+/// Lets the user work in a folder and those in it. If it fails, what is done there says so.
+fn unlock(path: &Path) {
+    let Ok(meta) = path.symlink_metadata() else { return };
+    if meta.is_dir() {
+        let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(meta.mode() & 0o7777 | 0o700));
+        std::fs::read_dir(path).into_iter().flatten().flatten().for_each(|entry| unlock(&entry.path()));
     }
 }
 
@@ -373,6 +402,31 @@ mod tests {
         assert_eq!(std::fs::read_to_string(root.join("src/a.py")).unwrap(), "new");
         assert!(!root.join("conftest.py").exists() && !root.join(".git/hooks/x").exists());
         assert_eq!(guarded.restore(&keep).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_was_closed_is_brought_back_with_the_rest() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for folder in ["a/tests", "sub/.git/hooks"] {
+            std::fs::create_dir_all(path(folder)).unwrap();
+        }
+        let files = ["a/tests/a.py", "sub/.git/config"];
+        files.iter().for_each(|file| std::fs::write(path(file), "old").unwrap());
+        let guarded = Guarded::take(dir.path(), &[], &[]).unwrap();
+        std::fs::remove_file(path(files[0])).unwrap();
+        std::fs::write(path(files[1]), "new").unwrap();
+        std::fs::create_dir_all(path(".coder/x")).unwrap();
+        for folder in ["a/tests", "sub/.git", ".coder/x", ".coder"] {
+            std::fs::set_permissions(path(folder), std::fs::Permissions::from_mode(0o500)).unwrap();
+        }
+        // A content that cannot be kept is an error, and does not keep the others from being brought back.
+        let keep = |_: &[u8]| Err(Error::NotText { path: String::new() });
+        assert!(guarded.restore(&keep).is_err());
+        assert_eq!(std::fs::read_to_string(path(files[0])).unwrap(), "old");
+        assert_eq!(guarded.restore(&|_| Ok(())).unwrap(), ["sub/.git/config"]);
+        files.iter().for_each(|file| assert_eq!(std::fs::read_to_string(path(file)).unwrap(), "old"));
+        assert!(!path(".coder").exists());
     }
 
     #[test]
