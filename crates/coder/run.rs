@@ -293,7 +293,7 @@ impl RunArgs {
         let attempts = if self.no_retry { 1 } else { self.attempts };
         let mut settings = Settings {
             policy: Policy { attempts, seed: self.seed, ..Policy::default() },
-            sandbox: self.sandbox.open()?,
+            sandbox: self.sandbox.open(&self.secrets(rungs.config)?)?,
             approvals: crate::sandbox::approvals(),
             edit_format: self.edit_format.into(),
             ..Settings::default()
@@ -318,6 +318,13 @@ impl RunArgs {
             Ok((task.id.as_str(), Prepared { settings: settings.clone(), judgement }))
         };
         plan.tasks.iter().map(&mut of).collect()
+    }
+
+    /// Where this program itself keeps what no command may see.
+    fn secrets(&self, config: &Config) -> Outcome<Vec<PathBuf>> {
+        let keys = config.endpoints.values().filter_map(|endpoint| endpoint.key_file.clone());
+        let folders = [Some(self.state.folder()?), config::folder(), crate::state::state_folder()];
+        Ok(keys.chain(folders.into_iter().flatten()).chain(crate::sandbox::tokens()).collect())
     }
 
     /// How tasks are shown to a model.

@@ -17,6 +17,8 @@ pub(super) struct View<'a> {
     pub(super) dir: &'a Path,
     /// Further folders that may be written.
     pub(super) writable: &'a [PathBuf],
+    /// Further secrets to hide.
+    pub(super) hidden: &'a [PathBuf],
     /// The private folder: `tmp` and `shm` in it are for the command, `empty` stands for what is hidden.
     pub(super) private: &'a Path,
     /// The program that becomes the command.
@@ -60,19 +62,29 @@ pub(super) fn arguments(view: &View<'_>) -> Vec<OsString> {
     }
     let writable: Vec<&Path> =
         view.writable.iter().map(PathBuf::as_path).chain(std::iter::once(view.dir)).collect();
+    // What lies in a folder that is replaced anyway is not there to be hidden.
+    let secrets: Vec<PathBuf> =
+        places::secrets(&writable, view.hidden).into_iter().filter(|secret| !is_replaced(secret)).collect();
+    let (around, others): (Vec<_>, Vec<_>) =
+        secrets.iter().partition(|secret| writable.iter().any(|path| path.starts_with(secret)));
+    // Of a folder of secrets with something to write in it, only that is left, and the way to it.
+    for secret in &around {
+        made.add(["--tmpfs"]);
+        made.0.push(secret.into());
+    }
     for path in &writable {
         made.mount("--bind", path, path);
     }
     // After those, because the work tree may be a home folder.
     let empty = view.private.join("empty");
-    for secret in places::secrets(&writable) {
-        // What lies in a folder that is replaced anyway is not there to be hidden.
-        if is_replaced(&secret) {
+    for secret in others {
+        // Within another one, it is gone with that.
+        if around.iter().any(|around| secret.starts_with(around)) && !within(&writable, secret) {
             continue;
         }
         match secret.is_dir() {
-            true => made.mount("--ro-bind", &empty, &secret),
-            false => made.mount("--ro-bind", Path::new("/dev/null"), &secret),
+            true => made.mount("--ro-bind", &empty, secret),
+            false => made.mount("--ro-bind", Path::new("/dev/null"), secret),
         }
     }
     for socket in places::sockets().iter().filter(|socket| !is_replaced(socket)) {
@@ -88,10 +100,18 @@ pub(super) fn arguments(view: &View<'_>) -> Vec<OsString> {
     for path in own.into_iter().chain(nested.take(MAX_NESTED)) {
         made.mount("--ro-bind-try", &path, &path);
     }
+    for secret in around {
+        made.add(["--remount-ro"]);
+        made.0.push(secret.into());
+    }
     made.add(["--remount-ro", "/run", "--chdir"]);
     made.0.extend([view.dir.into(), "--".into(), LAUNCHER.into()]);
     made.0.extend(view.arguments.iter().map(OsString::from));
     made.0
+}
+
+fn within(folders: &[&Path], path: &Path) -> bool {
+    folders.iter().any(|folder| path.starts_with(folder))
 }
 
 /// Whether another folder stands in the place of the one with this path.
