@@ -34,7 +34,7 @@ fn a_key_is_in_one_place() {
     let place = |sources: &[Source<'_>]| {
         let config = read(sources);
         let (_, endpoint) =
-            config.endpoints.iter().find(|(name, _)| name.to_string() == "anthropic").unwrap();
+            config.endpoints.iter().find(|(name, _)| *name == "anthropic").unwrap();
         (endpoint.key_env.clone(), endpoint.key_file.as_ref().map(|path| path.display().to_string()))
     };
     assert_eq!(place(&[file]), (None, Some("/keys/a".to_owned())));
