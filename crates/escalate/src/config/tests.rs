@@ -33,8 +33,7 @@ fn a_key_is_in_one_place() {
     let variable = own("b", "[endpoints.anthropic]\nkey_env = \"ANTHROPIC_API_KEY\"");
     let place = |sources: &[Source<'_>]| {
         let config = read(sources);
-        let (_, endpoint) =
-            config.endpoints.iter().find(|(name, _)| *name == "anthropic").unwrap();
+        let (_, endpoint) = config.endpoints.iter().find(|(name, _)| *name == "anthropic").unwrap();
         (endpoint.key_env.clone(), endpoint.key_file.as_ref().map(|path| path.display().to_string()))
     };
     assert_eq!(place(&[file]), (None, Some("/keys/a".to_owned())));
