@@ -8,6 +8,9 @@ use coder_tasks::verify::{Exit, Guarded, Sandbox};
 
 use crate::support::{Ground, limits, sandboxes};
 
+/// Above this folder git looks for no repository: a test whose own is broken must not work in that of the checkout.
+const CEILING: &str = "GIT_CEILING_DIRECTORIES";
+
 /// Runs a script as a task's command is run, and gives what it had to be told.
 fn judged(ground: &Ground, sandbox: &Sandbox, script: &str) -> (Exit, Vec<String>) {
     let argv = ["sh", "-c", script].map(str::to_owned);
@@ -21,6 +24,7 @@ fn git(folder: &Path, line: &str) {
     let identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "protocol.file.allow=always"];
     let mut git = Command::new("git");
     git.args(identity).args(line.split(' ')).current_dir(folder).env("GIT_CONFIG_NOSYSTEM", "1");
+    git.env(CEILING, env!("CARGO_TARGET_TMPDIR"));
     let done = git.output().unwrap();
     assert!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr));
 }
@@ -57,7 +61,12 @@ fn assert_found(prepare: &dyn Fn(&Ground), script: &str, folders: &[&str]) {
             for line in [&["status"][..], &["commit", "--quiet", "--allow-empty", "-m", "b"]] {
                 let identity = ["-c", "user.name=a", "-c", "user.email=a@b"];
                 let folder = ground.tree().join(folder);
-                let _ = Command::new("git").args(identity).args(line).current_dir(folder).output();
+                let _ = Command::new("git")
+                    .args(identity)
+                    .args(line)
+                    .current_dir(folder)
+                    .env(CEILING, env!("CARGO_TARGET_TMPDIR"))
+                    .output();
             }
         }
         ground.assert_untouched(&format!("{name}: {script}: {exit:?}, {changed:?}"));
