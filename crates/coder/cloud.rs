@@ -435,7 +435,7 @@ fn class(fault: &coder_escalate::Fault) -> FailureClass {
     }
 }
 
-fn policy(task: coder_tasks::task::Egress) -> Policy {
+pub(crate) fn policy(task: coder_tasks::task::Egress) -> Policy {
     match task {
         coder_tasks::task::Egress::Never => Policy::Never,
         coder_tasks::task::Egress::Ask => Policy::Ask,

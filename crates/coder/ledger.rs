@@ -118,6 +118,16 @@ impl Recorder {
         sending: &Sending<'_>,
         limit: &DayLimit,
     ) -> Result<(), String> {
+        // A limit that forgets what was spent is none.
+        if sending.most_usd > 0.0
+            && let Some(aside) = self.attempt(|ledger, _| Ok(ledger.put_aside_since(limit.since))).flatten()
+        {
+            return Err(format!(
+                "the ledger was damaged today, so what the day has cost already is not known; nothing that costs is sent until \
+                 tomorrow, or until you move `{}` away",
+                aside.display()
+            ));
+        }
         let row = task.and_then(|task| self.rows().get(task).copied());
         let written = self.attempt(|ledger, session| ledger.sending(session, row, sending, limit, now()));
         match written {

@@ -55,8 +55,8 @@ pub(crate) struct RunArgs {
     /// The same as --attempts 1
     #[arg(long, conflicts_with = "attempts")]
     no_retry: bool,
-    /// Seconds that a task's command may run
-    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    /// Seconds that a task's command may run, up to a day
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
     /// Tokens that a reply may have, for which there must be room [default: up to 4096]
     #[arg(long, value_name = "N")]
@@ -295,7 +295,7 @@ impl RunArgs {
         let attempts = if self.no_retry { 1 } else { self.attempts };
         let mut settings = Settings {
             policy: Policy { attempts, seed: self.seed, ..Policy::default() },
-            sandbox: self.sandbox.open()?,
+            sandbox: self.sandbox.open(&self.secrets(rungs.config)?)?,
             approvals: crate::sandbox::approvals(),
             edit_format: self.edit_format.into(),
             ..Settings::default()
@@ -320,6 +320,13 @@ impl RunArgs {
             Ok((task.id.as_str(), Prepared { settings: settings.clone(), judgement }))
         };
         plan.tasks.iter().map(&mut of).collect()
+    }
+
+    /// Where this program itself keeps what no command may see.
+    fn secrets(&self, config: &Config) -> Outcome<Vec<PathBuf>> {
+        let keys = config.endpoints.values().filter_map(|endpoint| endpoint.key_file.clone());
+        let folders = [Some(self.state.folder()?), config::folder(), crate::state::state_folder()];
+        Ok(keys.chain(folders.into_iter().flatten()).chain(crate::sandbox::tokens()).collect())
     }
 
     /// How tasks are shown to a model.

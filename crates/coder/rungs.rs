@@ -8,6 +8,8 @@ use coder_tasks::ledger::LOCAL;
 use coder_tasks::policy::{Judgement, Ladders, Route};
 use coder_tasks::run::ReviewRule;
 
+use crate::cloud::policy;
+
 /// What may leave this machine, and what it may cost.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Models elsewhere (see coder config)")]
@@ -83,25 +85,34 @@ pub(crate) struct Rungs<'a> {
 impl Rungs<'_> {
     /// Whether a rung may be asked at all. One on this machine always may.
     pub(crate) fn may_ask(&self, name: &RungName) -> bool {
+        self.may_send(name, Policy::Allow)
+    }
+
+    /// The same for a task, which may forbid it.
+    fn may_ask_for(&self, task: &Task, name: &RungName) -> bool {
+        self.may_send(name, task.egress.map_or(Policy::Allow, policy))
+    }
+
+    fn may_send(&self, name: &RungName, policy: Policy) -> bool {
         let Some(rung) = self.config.rungs.get(name) else { return false };
         let Reach::Endpoint { endpoint, .. } = &rung.reach else { return true };
         let rules = &self.config.egress;
         let here = self.config.endpoints.get(endpoint).and_then(|found| Address::of(found).ok());
         let stays = here.is_some_and(|address| address.loopback) && !rules.forwards.contains(endpoint);
-        stays || rules.policy != Policy::Never
+        stays || rules.policy.min(policy) != Policy::Never
     }
 
     /// Who does a task, and who after that.
     pub(crate) fn ladders(&self, task: &Task, judgement: &Judgement) -> Ladders {
         let first = self.first(task, judgement);
-        if !self.may_ask(&first) {
+        if !self.may_ask_for(task, &first) {
             // Asking for it says why not, and nobody else was meant.
             return Ladders::only(&self.tier(&first));
         }
         let all = &self.config.ladders;
         let own = all.types.get(&task_type(judgement));
         let allowed = |rungs: &[RungName]| -> Vec<String> {
-            rungs.iter().filter(|rung| self.may_ask(rung)).map(|rung| self.tier(rung)).collect()
+            rungs.iter().filter(|rung| self.may_ask_for(task, rung)).map(|rung| self.tier(rung)).collect()
         };
         let tiers = |rungs: &[RungName]| rungs.iter().map(|rung| self.tier(rung)).collect::<Vec<_>>();
         Ladders {
@@ -134,7 +145,7 @@ impl Rungs<'_> {
             (judgement.route == Route::Cloud).then(|| self.config.rung(&judgement.model).ok()).flatten();
         let wanted = routed.or_else(|| judged.map(|(name, _)| name));
         // Unlike a model that the task names, these only say who would be best.
-        wanted.filter(|name| self.may_ask(name)).unwrap_or_else(local)
+        wanted.filter(|name| self.may_ask_for(task, name)).unwrap_or_else(local)
     }
 
     /// Who reviews, if anybody does.

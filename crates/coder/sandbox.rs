@@ -29,8 +29,9 @@ pub(crate) struct SandboxArgs {
 }
 
 impl SandboxArgs {
-    /// The sandbox; one that is not there is no error here, because a task may have no command.
-    pub(crate) fn open(&self) -> Outcome<Sandbox> {
+    /// The sandbox, in which these secrets are hidden as well; one that is not there is no error here, because a task may
+    /// have no command.
+    pub(crate) fn open(&self, secrets: &[PathBuf]) -> Outcome<Sandbox> {
         if self.no_sandbox {
             return Ok(Sandbox::off());
         }
@@ -40,6 +41,9 @@ impl SandboxArgs {
             let full = full.map_err(|error| Failure::new(format!("`{}`: {error}", folder.display())))?;
             sandbox.writable.push(full);
         }
+        // What is not there yet is hidden where it will be.
+        let full = |path: &PathBuf| std::path::absolute(path);
+        sandbox.hidden = secrets.iter().map(full).collect::<Result<_, _>>()?;
         sandbox.variables = self.sandbox_env.clone();
         Ok(sandbox)
     }
@@ -80,6 +84,14 @@ fn is_yes(question: &str) -> Outcome<bool> {
 /// The lines for a shell that were approved, in the user's state folder.
 pub(crate) fn approvals() -> Approvals {
     state_folder().map_or_else(Approvals::default, |folder| Approvals::open(folder.join("approved")))
+}
+
+/// Files that variables name as those with tokens of Hugging Face.
+pub(crate) fn tokens() -> Vec<PathBuf> {
+    let named = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let home =
+        named("HF_HOME").into_iter().flat_map(|home| ["token", "stored_tokens"].map(|name| home.join(name)));
+    named("HF_TOKEN_PATH").into_iter().chain(home).collect()
 }
 
 /// The word after which this program is the launcher of a sandbox.

@@ -79,6 +79,46 @@ fn a_budget_holds_across_processes() {
     assert!(result["history"].to_string().contains("--no-ledger"), "{result}");
 }
 
+/// A task that forbids it climbs to nobody elsewhere, and who is asked for all the same says who forbids it.
+#[test]
+fn a_task_that_sends_nothing_says_so_itself() {
+    let server = Server::start(|_| Answer::Say(fenced("a quokka"), 10, 10));
+    let more = format!("egress.forwards = [\"fake\"]\negress.policy = \"allow\"\n{REVIEW_OFF}");
+    let spec = |front: &str| {
+        format!(
+            "---\nname: sea\negress: never\n{front}---\n# Task: Sea\n\n## Objective\nWrite a text about the sea\n\n\
+             ## File to modify\nout.txt\n\n## Verification\nRun: grep -q quokka out.txt\n"
+        )
+    };
+    let user = User::new(&server, &more, &[("task.md", &spec("")), ("named.md", &spec("model: opus\n"))]);
+    let (_, result, _) = user.run(&["task.md", "--attempts", "1"]);
+    let history = result["history"].as_array().unwrap();
+    assert!(history.iter().all(|attempt| attempt["tier"] == "local"), "{result}");
+    let (_, result, _) = user.run(&["named.md"]);
+    assert!(result["error"].as_str().unwrap().contains("the task says `egress: never`"), "{result}");
+    assert!(server.asked().is_empty());
+}
+
+/// Covers S0-34: where what was spent was forgotten, the day's limit has no room.
+#[test]
+fn a_damaged_ledger_is_no_new_budget() {
+    let server = Server::start(|_| Answer::Say(fenced("a quokka"), 1000, 100));
+    let user = User::new(&server, REVIEW_OFF, &[("task.json", &task("quokka"))]);
+    let ledger = user.state.path().join("coder/ledger.db");
+    std::fs::create_dir_all(ledger.parent().unwrap()).unwrap();
+    std::fs::write(&ledger, "no database, and long enough for a header of one hundred bytes; ".repeat(4))
+        .unwrap();
+    for _ in 0..2 {
+        let (code, result, _) = user.run(&["task.json", "--attempts", "1"]);
+        assert_eq!((code, server.asked().len()), (Some(1), 0), "{result}");
+        assert!(result["history"].to_string().contains("damaged today"), "{result}");
+    }
+    let aside = std::fs::read_dir(ledger.parent().unwrap()).unwrap().flatten().map(|entry| entry.path());
+    let aside = aside.filter(|path| path.display().to_string().contains(".damaged-"));
+    aside.for_each(|path| std::fs::remove_file(path).unwrap());
+    assert_eq!(user.run(&["task.json", "--attempts", "1"]).0, Some(0));
+}
+
 /// Covers S1-54, S4-33: secrets in context, in the file itself and in test output never leave, unless they are listed.
 #[test]
 fn secrets_do_not_leave() {

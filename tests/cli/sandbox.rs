@@ -51,6 +51,51 @@ fn a_command_writes_in_the_working_directory_only() {
     assert!(done, "{said}");
 }
 
+/// What the program knows to be a secret from its configuration and its environment, no command can read.
+#[test]
+fn secrets_of_the_program_are_hidden() {
+    // Not among other temporary files, in whose place a command sees a folder of its own.
+    let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let key = place.path().join("keys/anthropic");
+    for file in ["keys/anthropic", "hf/token", "state/ledger", "config/coder/other.toml", "plain"] {
+        let file = place.path().join(file);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, "hunter2\n").unwrap();
+    }
+    let config = format!("[endpoints.anthropic]\nkey_file = {:?}\n", key.display().to_string());
+    std::fs::write(place.path().join("config/coder/coder.toml"), config).unwrap();
+    let reads = |file: &str, more: &[&str]| {
+        let task = task(&format!("Run: grep -q hunter2 {}", place.path().join(file).display()));
+        let state = place.path().join("state");
+        let args = ["run", "task.md", "--no-ledger", "--attempts", "0", "--state-dir", text(&state)];
+        let mut command = coder(&[&args, more].concat());
+        command.current_dir(&task).env("XDG_CONFIG_HOME", place.path().join("config"));
+        let output = command.env("HF_HOME", place.path().join("hf")).output().unwrap();
+        (output.status.success(), stdout(&output) + &stderr(&output))
+    };
+    let (done, said) = reads("plain", &[]);
+    assert!(done, "{said}");
+    for file in ["keys/anthropic", "hf/token", "state/ledger", "config/coder/other.toml"] {
+        let (done, said) = reads(file, &[]);
+        assert!(!done && said.contains("blocked"), "{file}: {said}");
+    }
+    let (done, said) = reads("keys/anthropic", &["--no-sandbox"]);
+    assert!(done, "{said}");
+}
+
+#[test]
+fn a_time_limit_that_is_none_is_refused() {
+    let state = tempfile::tempdir().unwrap();
+    let task = task("Run: true");
+    for seconds in ["0", "86401", "18446744073709551615"] {
+        let args = ["run", "task.md", "--timeout", seconds];
+        let output = coder(&args).current_dir(&task).env("XDG_STATE_HOME", state.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{seconds}: {}", stderr(&output));
+    }
+    let (done, said) = run(&task, state.path(), &["--timeout", "86400"]);
+    assert!(done, "{said}");
+}
+
 /// Covers S0-02.
 #[test]
 fn a_line_for_a_shell_is_approved_once() {

@@ -161,6 +161,8 @@ pub enum Refusal {
     Policy {
         /// Where it would have gone.
         host: String,
+        /// Whether only the task says so, and not the configuration.
+        of_task: bool,
     },
     /// A file in it is never sent.
     File {
@@ -179,7 +181,10 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refusal::Policy { host } => write!(
+            Refusal::Policy { host, of_task: true } => {
+                write!(f, "nothing is sent to `{host}`, because the task says `egress: never`")
+            }
+            Refusal::Policy { host, of_task: false } => write!(
                 f,
                 "nothing is sent to `{host}`, because the policy is `never`; `egress = \"ask\"` in your own coder.toml \
                  changes that"
@@ -266,7 +271,8 @@ impl Egress {
         }
         let policy = self.policy.min(task);
         if policy == Policy::Never {
-            return Decision::Refused(Refusal::Policy { host });
+            let of_task = self.policy != Policy::Never;
+            return Decision::Refused(Refusal::Policy { host, of_task });
         }
         for Shown { path, .. } in files {
             if let Some(pattern) = self.denied.pattern(path) {

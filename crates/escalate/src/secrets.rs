@@ -52,6 +52,12 @@ struct Hit {
     secret: Vec<u8>,
 }
 
+impl Hit {
+    fn end(&self) -> usize {
+        self.at + self.secret.len()
+    }
+}
+
 impl Scanner {
     /// A scanner with everything that it knows.
     pub fn new() -> Scanner {
@@ -109,12 +115,21 @@ impl Scanner {
     fn look(&self, view: &[u8], line: usize, found: &mut Found<'_>) {
         let mut hits = self.formats.hits(view);
         hits.extend(format::private_keys(view));
-        // A value of a known form is that, whatever it is assigned to.
+        hits.sort_by_key(|hit| hit.at);
+        // Where the forms before and at each end, the last of them.
+        let ends: Vec<usize> = hits
+            .iter()
+            .scan(0, |last: &mut usize, hit| {
+                *last = hit.end().max(*last);
+                Some(*last)
+            })
+            .collect();
+        // A value of a known form is that, whatever it is assigned to. It says nothing about the same text elsewhere,
+        // which may be a part of another secret.
+        let known = hits.len();
         for hit in self.names.hits(view) {
-            if !hits
-                .iter()
-                .any(|other| holds(&other.secret, &hit.secret) || holds(&hit.secret, &other.secret))
-            {
+            let before = hits[..known].partition_point(|form| form.at < hit.end());
+            if before == 0 || ends[before - 1] <= hit.at {
                 hits.push(hit);
             }
         }
@@ -161,10 +176,6 @@ pub(crate) fn fingerprint(secret: &[u8]) -> String {
 
 fn newlines(text: &[u8]) -> usize {
     text.iter().filter(|byte| **byte == b'\n').count()
-}
-
-fn holds(text: &[u8], part: &[u8]) -> bool {
-    !part.is_empty() && text.windows(part.len()).any(|window| window == part)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod confine;
 mod environment;
 #[cfg(target_os = "linux")]
 mod filter;
+mod git;
 mod guarded;
 mod launch;
 mod leash;
@@ -246,7 +247,7 @@ impl Watch {
     }
 
     fn run(mut self, program: &str, limits: &Limits, cancel: &AtomicBool) -> Result<(Exit, Capture)> {
-        let deadline = Instant::now() + limits.time;
+        let deadline = after(limits.time);
         let stopped = loop {
             if cancel.load(Ordering::Relaxed) {
                 break Some(Exit::Cancelled);
@@ -264,7 +265,7 @@ impl Watch {
         };
         if stopped.is_some() {
             self.leash.terminate();
-            let patience = Instant::now() + limits.grace;
+            let patience = after(limits.grace);
             while !self.ended && Instant::now() < patience {
                 self.next_event(patience);
             }
@@ -302,6 +303,12 @@ impl Watch {
             Err(RecvTimeoutError::Disconnected) => (self.open, self.ended) = (false, true),
         }
     }
+}
+
+/// When so much time will have passed; of more than clocks can tell, a time that nobody lives to see.
+fn after(time: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(time).unwrap_or_else(|| now + Duration::from_secs(u32::MAX.into()))
 }
 
 fn read(mut reader: PipeReader, output: &SyncSender<Event>) {

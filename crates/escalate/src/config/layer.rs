@@ -83,11 +83,13 @@ impl Layer {
         self.origins.extend(over.origins);
     }
 
-    /// A key belongs to an address, a price to a model, and a rung has one way to be reached: who changes the one does not
+    /// A key belongs to an address and is in one place, a price to a model, and a rung has one way to be reached: who changes the one does not
     /// inherit the other.
     fn forget_what_belonged(&mut self, over: &Layer) {
         for (kind, changes, belonged) in [
             ("endpoints", "url", &["key_env", "key_file", "private"][..]),
+            ("endpoints", "key_file", &["key_env"][..]),
+            ("endpoints", "key_env", &["key_file"][..]),
             ("rungs", "model", &["price", "context", "engine"][..]),
             ("rungs", "endpoint", &["price", "context", "engine"][..]),
             ("rungs", "engine", &["price", "context", "endpoint", "model"][..]),

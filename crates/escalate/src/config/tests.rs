@@ -27,6 +27,21 @@ fn names(ladder: &[RungName]) -> Vec<&str> {
     ladder.iter().map(RungName::as_str).collect()
 }
 
+#[test]
+fn a_key_is_in_one_place() {
+    let file = own("a", "[endpoints.anthropic]\nkey_file = \"/keys/a\"");
+    let variable = own("b", "[endpoints.anthropic]\nkey_env = \"ANTHROPIC_API_KEY\"");
+    let place = |sources: &[Source<'_>]| {
+        let config = read(sources);
+        let (_, endpoint) = config.endpoints.iter().find(|(name, _)| *name == "anthropic").unwrap();
+        (endpoint.key_env.clone(), endpoint.key_file.as_ref().map(|path| path.display().to_string()))
+    };
+    assert_eq!(place(&[file]), (None, Some("/keys/a".to_owned())));
+    assert_eq!(place(&[file, variable]), (Some("ANTHROPIC_API_KEY".to_owned()), None));
+    let both = "[endpoints.anthropic]\nkey_file = \"/keys/a\"\nkey_env = \"K\"";
+    assert!(error(&[own("a", both)]).contains("keep one"));
+}
+
 const USER: &str = r#"
 egress = "allow"
 

@@ -58,7 +58,12 @@ fn the_stricter_policy_counts() {
             let is = match decision {
                 Decision::Cleared(Clearance { leaves: true, .. }) => "cleared",
                 Decision::AskFirst(_) => "ask",
-                Decision::Refused(Refusal::Policy { .. }) => "refused",
+                Decision::Refused(ref refusal @ Refusal::Policy { .. }) => {
+                    // Who forbids it is who can allow it.
+                    let of_task = refusal.to_string().contains("the task says `egress: never`");
+                    assert_eq!(of_task, own != "never", "{own} {task:?}: {refusal}");
+                    "refused"
+                }
                 _ => "wrong",
             };
             assert_eq!(is, wanted, "{own} {task:?} {endpoint}");

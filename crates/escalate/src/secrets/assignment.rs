@@ -73,7 +73,7 @@ const ABOUT: [&str; 44] = [
     "address",
 ];
 
-/// Beginnings of names of what may be known to everybody.
+/// First words of names of what may be known to everybody.
 const PUBLIC: [&str; 14] = [
     "public",
     "pub",
@@ -147,14 +147,16 @@ fn says(name: &[u8]) -> Option<Says> {
     }
     let lower = String::from_utf8_lossy(name).to_ascii_lowercase();
     let word = lower.trim_matches(['_', '-']);
-    let last = word.rsplit(['_', '-']).next().unwrap_or(word);
+    let mut parts = word.rsplit(['_', '-']);
+    let last = parts.next().unwrap_or(word);
+    let of_secrets = last == "keys" && matches!(parts.next(), Some("api" | "secret" | "access"));
     let about = ABOUT.contains(&last)
-        || ["tokenizer", "tokenize", "tokens", "keyword", "keywords", "keys", "keyboard", "author", "authors", "authority", "passwordless"].contains(&last)
+        || ["tokenizer", "tokenize", "tokens", "keyword", "keywords", "keys", "keyboard", "author", "authors", "authority", "passwordless"].contains(&last) && !of_secrets
         // The same in the middle of a name that humps divide.
         || ["Type", "Url", "Name", "Id", "Path", "File", "Length", "Size", "Count", "Prefix", "Header", "Field", "Label", "Error", "Message", "Endpoint"]
             .iter()
             .any(|end| name.ends_with(end.as_bytes()));
-    if about || PUBLIC.iter().any(|begin| word.starts_with(begin)) {
+    if about || begins_with(name, &["public"]) && !lower.contains("passw") {
         return None;
     }
     let has = |parts: &[&str]| parts.iter().any(|part| lower.contains(part));
@@ -178,8 +180,22 @@ fn says(name: &[u8]) -> Option<Says> {
     ]) {
         Some(Says::Secret)
     } else {
-        Some(Says::Maybe)
+        Some(Says::Maybe).filter(|_| !begins_with(name, &PUBLIC))
     }
+}
+
+/// Whether the first word of a name is one of these: `pub_key`, `pubKey` and `pubkey` begin with `pub`, `PUBNUB_KEY` does not.
+fn begins_with(name: &[u8], words: &[&str]) -> bool {
+    let begin = name.iter().take_while(|byte| b"_-".contains(byte)).count();
+    let name = &name[begin..];
+    words.iter().any(|word| {
+        let Some((first, rest)) = name.split_at_checked(word.len()) else { return false };
+        let hump = first.ends_with(&first[first.len() - 1..].to_ascii_lowercase())
+            && rest.first().is_some_and(u8::is_ascii_uppercase);
+        let ends = rest.is_empty() || rest.starts_with(b"_") || rest.starts_with(b"-") || hump;
+        first.eq_ignore_ascii_case(word.as_bytes())
+            && (ends || rest.get(..3).is_some_and(|next| next.eq_ignore_ascii_case(b"key")))
+    })
 }
 
 /// The values that are assigned to the name, how they are written and where: more than one where a call has several.
@@ -284,9 +300,12 @@ fn is_secret(says: Says, writing: Writing, name: &[u8], value: &[u8]) -> bool {
         return false;
     }
     let one_word = !value.iter().any(u8::is_ascii_whitespace);
-    let is_code = value.windows(2).any(|pair| pair == b"::" || pair == b"()" || pair == b"//")
+    // Slashes are signs of base64 as well; of a path, `is_made` sees that it is words.
+    let base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=".contains(byte);
+    let is_base64 = says != Says::Password && value.len() >= 16 && value.iter().all(base64);
+    let is_code = value.windows(2).any(|pair| pair == b"::" || pair == b"()" || pair == b"//" && !is_base64)
         || value.iter().any(|byte| b"{}<>".contains(byte))
-        || b"/.\\".contains(&value[0]);
+        || b"/.\\".contains(&value[0]) && !(is_base64 && says == Says::Secret);
     if !one_word || is_code || !value.is_ascii() {
         return false;
     }

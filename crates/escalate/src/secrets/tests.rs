@@ -156,6 +156,71 @@ fn what_is_no_secret_is_not_found() {
 }
 
 #[test]
+fn one_secret_hides_no_other() {
+    let scanner = Scanner::new();
+    let text = "test_password = \"Zk9!xq3\"\nprod_password = \"RealProdZk9!xq3#77\"\n";
+    for text in [text.to_owned(), text.lines().rev().collect::<Vec<_>>().join("\n")] {
+        let found = scanner.text("x", text.as_bytes());
+        for secret in ["Zk9!xq3", "RealProdZk9!xq3#77"] {
+            let wanted = fingerprint(secret.as_bytes());
+            assert!(found.iter().any(|finding| finding.fingerprint == wanted), "{text}: {found:?}");
+        }
+    }
+    // A token that stands alone and in a longer value is a part of two secrets.
+    let token = format!("ghp_{}", drawn(ALL, 36, 3));
+    let text = format!("{token}\npassword = \"My0wn-{token}\"\nclient_secret = \"{token}\"\n");
+    let found = scanner.text("x", text.as_bytes());
+    assert!(found.iter().any(|finding| finding.fingerprint == fingerprint(token.as_bytes())), "{found:?}");
+}
+
+/// Secrets of many lines are found in time that grows with their number.
+#[test]
+fn many_secrets_are_found_in_one_pass() {
+    let lines = (0..12_000).map(|n| format!("password_{n} = \"{}\"\n", drawn(ALL, 12, n)));
+    let text = lines.collect::<String>();
+    let found = Scanner::new().text("x", text.as_bytes());
+    assert!(found.len() > 10_000, "{}", found.len());
+}
+
+#[test]
+fn names_that_begin_with_common_words_name_secrets() {
+    let scanner = Scanner::new();
+    let (all, base64) = (drawn(ALL, 40, 50), drawn(BASE64, 37, 51));
+    for text in [
+        format!("MINIO_SECRET_KEY={all}"),
+        "CACHE_PASSWORD=T7!kd93mQz".to_owned(),
+        format!("PUBNUB_SECRET_KEY={all}"),
+        "PRIMARY_DB_PASSWORD=T7!kd93mQz".to_owned(),
+        format!("INDEXER_API_TOKEN={all}"),
+        format!("MAXIO_API_TOKEN={all}"),
+        format!("SHORTCUT_API_TOKEN={all}"),
+        format!("HOTJAR_KEY={all}"),
+        format!("primary_access_key = \"{all}\""),
+        format!("minio_secret_key: \"{all}\""),
+        "cachePassword = \"T7!kd93mQz\"".to_owned(),
+        format!("API_KEYS={all}"),
+        format!("access_keys = \"{all}\""),
+        format!("AWS_SECRET_ACCESS_KEY=/{base64}x9"),
+        format!("aws_secret_access_key = /{base64}x9"),
+        format!("AWS_SECRET_ACCESS_KEY={base64}//9"),
+        format!("AccountKey={base64}//9{base64}=="),
+    ] {
+        assert!(!scanner.text("x", text.as_bytes()).is_empty(), "{text}");
+    }
+    for text in [
+        format!("pub_key = \"{all}\"\npubkey = \"{all}\"\ncacheKey = \"{all}\"\nSORT_KEY={all}"),
+        "<assemblyIdentity name=\"a\" publicKeyToken=\"b77a5c561934e089\" />".to_owned(),
+        "max_tokens = 4096000\nnum_keys = 12000000000\nidempotency_keys = \"a\"".to_owned(),
+        "SECRET_FILE=/run/secrets/database2\ntoken_dir = /var/lib/tokens2/current".to_owned(),
+        "secret_key = /etc/service2/keys/production".to_owned(),
+        "api_token = value // the 2nd argument of Service".to_owned(),
+    ] {
+        let found = scanner.text("x", text.as_bytes());
+        assert!(found.is_empty(), "{text}\n{found:?}");
+    }
+}
+
+#[test]
 fn a_finding_names_the_place_and_not_the_secret() {
     let secret = format!("ghp_{}", drawn(ALL, 36, 3));
     let text = format!("one\ntwo {secret}\n");

@@ -97,6 +97,23 @@ impl Ledger {
         &self.path
     }
 
+    /// A damaged ledger that was put aside since then. What was spent since then is not known, if there is one.
+    pub fn put_aside_since(&self, since: Millis) -> Option<PathBuf> {
+        let name = self.path.file_name()?.to_string_lossy().into_owned();
+        let is_since = |aside: &str| {
+            let when = aside.strip_prefix(&name)?.strip_prefix(DAMAGED)?;
+            let is_log = ["-wal", "-shm"].iter().any(|end| when.ends_with(end));
+            let digits = when.split('-').next()?;
+            Some(!is_log && digits.parse::<Millis>().ok()? >= since)
+        };
+        let entries = std::fs::read_dir(self.path.parent()?).ok()?.flatten().map(|entry| entry.path());
+        let mut found: Vec<PathBuf> = entries
+            .filter(|path| path.file_name().and_then(|name| is_since(&name.to_string_lossy())) == Some(true))
+            .collect();
+        found.sort();
+        found.into_iter().next()
+    }
+
     /// A run of the program begins: which version of it, and in which folder.
     pub fn session(&self, program: &str, folder: &Path, now: Millis) -> Result<SessionId> {
         self.write(|all| {
@@ -316,12 +333,15 @@ pub(super) fn finite(number: f64) -> f64 {
     if number.is_finite() { number } else { 0.0 }
 }
 
+/// What a damaged ledger's name goes on with; behind it stands when it was put aside.
+const DAMAGED: &str = ".damaged-";
+
 /// Gives a damaged ledger and what belongs to it a name that nothing has. Its log may hold rows that are nowhere
 /// else, so it goes along under the matching name.
 fn put_aside(path: &Path, now: Millis) -> Result<PathBuf> {
     let mut names = (0..).map(|tried| match tried {
-        0 => with_suffix(path, &format!(".damaged-{now}")),
-        _ => with_suffix(path, &format!(".damaged-{now}-{tried}")),
+        0 => with_suffix(path, &format!("{DAMAGED}{now}")),
+        _ => with_suffix(path, &format!("{DAMAGED}{now}-{tried}")),
     });
     let is_free = |name: &PathBuf| ["", "-wal", "-shm"].iter().all(|end| !with_suffix(name, end).exists());
     // There are more names than files.

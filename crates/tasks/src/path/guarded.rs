@@ -15,7 +15,7 @@ pub fn guarded(path: &str) -> Option<&'static str> {
     let starts = |beginnings: &[&str]| beginnings.iter().any(|beginning| name.starts_with(beginning));
     let hook = parts.last() == Some(&"hooks") && HOOKS.contains(&name);
     if hook || within(&[".githooks", ".husky"]) || HOOK_FILES.contains(&name) {
-        return Some("a hook, which git runs");
+        return Some(HOOK);
     }
     let github = path.contains(".github/workflows/") || path.contains(".github/actions/");
     if github || within(CI_FOLDERS) || CI.contains(&name) || name.starts_with(".woodpecker") {
@@ -33,6 +33,9 @@ pub fn guarded(path: &str) -> Option<&'static str> {
     }
     None
 }
+
+/// What [`guarded`] calls a hook.
+pub(crate) const HOOK: &str = "a hook, which git runs";
 
 /// Whether a file is likely to hold secrets, by its name. `path` is in plain form.
 pub fn is_secret(path: &str) -> bool {

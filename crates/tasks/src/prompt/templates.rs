@@ -77,6 +77,10 @@ const PLAN: &str = include_str!("../../templates/plan.md");
 /// The largest template in bytes.
 const MAX_BYTES: u64 = 64 << 10;
 
+/// What one rendering may take: an instruction takes one, and so do 64 bytes that are made. A template comes with the
+/// project; without this it could go on, and grow, for ever.
+const FUEL: u64 = 1_000_000;
+
 /// The templates of a run: built in, or a user's in their place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Templates {
@@ -220,6 +224,7 @@ fn empty() -> Environment<'static> {
     }
     made.set_auto_escape_callback(|_| AutoEscape::None);
     made.set_undefined_behavior(UndefinedBehavior::Strict);
+    made.set_fuel(Some(FUEL));
     // The templates are part of the program; a test renders each.
     let _ = made.add_template("prompt.md", BASE);
     let _ = made.add_template("retry.md", RETRY);

@@ -210,6 +210,27 @@ fn files_stand_in_for_built_in_templates() {
 }
 
 #[test]
+fn hostile_templates_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let task = sample("Add a --json flag", "a.js");
+    let round = "{% for i in range(100000) %}";
+    let loops = format!("{round}{round}x{{% endfor %}}{{% endfor %}}");
+    let wide = format!("{round}{}{{% endfor %}}", "x".repeat(60_000));
+    for text in [
+        loops.clone(),
+        wide.clone(),
+        format!("{{% set x %}}{wide}{{% endset %}}"),
+        format!("{{% set n = namespace(x='x') %}}{round}{{% set n.x = n.x ~ n.x %}}{{% endfor %}}"),
+        format!("{{% extends \"prompt.md\" %}}{{% block guidance %}}{loops}{{% endblock %}}"),
+    ] {
+        std::fs::write(folder.path().join("code.md"), text).unwrap();
+        let templates = Templates::load(folder.path()).unwrap();
+        let error = Prompt::by(&templates, &task, &[], &[]).unwrap_err().to_string();
+        assert!(error.starts_with("prompt template: ") && error.contains("fuel"), "{error}");
+    }
+}
+
+#[test]
 fn tables_of_ones_own_choose_the_template() {
     use crate::policy::{BUILT_IN, Tables};
     let task = Task::of_text("Polish the knobs", Some("a.py"));

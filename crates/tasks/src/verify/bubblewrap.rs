@@ -3,10 +3,13 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::places;
+use super::{git, places};
 
 /// Where the launcher is found inside.
 const LAUNCHER: &str = "/run/coder-launcher";
+
+/// How many nested repositories are mounted: each makes the next mount slower. All are looked at afterwards.
+const MAX_NESTED: usize = 256;
 
 /// What to mount.
 pub(super) struct View<'a> {
@@ -14,6 +17,8 @@ pub(super) struct View<'a> {
     pub(super) dir: &'a Path,
     /// Further folders that may be written.
     pub(super) writable: &'a [PathBuf],
+    /// Further secrets to hide.
+    pub(super) hidden: &'a [PathBuf],
     /// The private folder: `tmp` and `shm` in it are for the command, `empty` stands for what is hidden.
     pub(super) private: &'a Path,
     /// The program that becomes the command.
@@ -57,33 +62,56 @@ pub(super) fn arguments(view: &View<'_>) -> Vec<OsString> {
     }
     let writable: Vec<&Path> =
         view.writable.iter().map(PathBuf::as_path).chain(std::iter::once(view.dir)).collect();
+    // What lies in a folder that is replaced anyway is not there to be hidden.
+    let secrets: Vec<PathBuf> =
+        places::secrets(&writable, view.hidden).into_iter().filter(|secret| !is_replaced(secret)).collect();
+    let (around, others): (Vec<_>, Vec<_>) =
+        secrets.iter().partition(|secret| writable.iter().any(|path| path.starts_with(secret)));
+    // Of a folder of secrets with something to write in it, only that is left, and the way to it.
+    for secret in &around {
+        made.add(["--tmpfs"]);
+        made.0.push(secret.into());
+    }
     for path in &writable {
         made.mount("--bind", path, path);
     }
     // After those, because the work tree may be a home folder.
     let empty = view.private.join("empty");
-    for secret in places::secrets(&writable) {
-        // What lies in a folder that is replaced anyway is not there to be hidden.
-        if is_replaced(&secret) {
+    for secret in others {
+        // Within another one, it is gone with that.
+        if around.iter().any(|around| secret.starts_with(around)) && !within(&writable, secret) {
             continue;
         }
         match secret.is_dir() {
-            true => made.mount("--ro-bind", &empty, &secret),
-            false => made.mount("--ro-bind", Path::new("/dev/null"), &secret),
+            true => made.mount("--ro-bind", &empty, secret),
+            false => made.mount("--ro-bind", Path::new("/dev/null"), secret),
         }
     }
     for socket in places::sockets().iter().filter(|socket| !is_replaced(socket)) {
         made.mount("--ro-bind", Path::new("/dev/null"), socket);
     }
-    // Programs of the user run what lies in these, after the command and outside of its sandbox.
-    for name in [".git", ".coder"] {
-        let path = view.dir.join(name);
+    // Programs of the user run what lies in these, after the command or beside it, and outside of its sandbox.
+    // Repositories that builds and tests make are theirs to write and to remove.
+    let homes = git::homes(view.dir).unwrap_or_default().into_iter();
+    let nested =
+        homes.filter(|home| home.ends_with(".git") && !git::is_made(home) && home != Path::new(".git"));
+    let nested = nested.map(|home| view.dir.join(home)).filter(|home| !home.is_symlink());
+    let own = [".git", ".coder"].map(|name| view.dir.join(name));
+    for path in own.into_iter().chain(nested.take(MAX_NESTED)) {
         made.mount("--ro-bind-try", &path, &path);
+    }
+    for secret in around {
+        made.add(["--remount-ro"]);
+        made.0.push(secret.into());
     }
     made.add(["--remount-ro", "/run", "--chdir"]);
     made.0.extend([view.dir.into(), "--".into(), LAUNCHER.into()]);
     made.0.extend(view.arguments.iter().map(OsString::from));
     made.0
+}
+
+fn within(folders: &[&Path], path: &Path) -> bool {
+    folders.iter().any(|folder| path.starts_with(folder))
 }
 
 /// Whether another folder stands in the place of the one with this path.

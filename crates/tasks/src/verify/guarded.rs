@@ -1,16 +1,17 @@
 //! Files that a command must leave as they are: the tests that judge a task, unless the task is to write
-//! them, and what git would run. Each is hashed before and after; what has changed is brought back.
+//! them, and what git and this program would run. Each is hashed before and after; what has changed is brought back.
 //!
 //! Nothing of a command runs any more when its files are looked at, so paths are walked by name; links
 //! are never followed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::git;
 use crate::{Error, Result, language};
 
 /// The state of the guarded files of a work tree.
@@ -21,8 +22,28 @@ pub struct Guarded {
     own: Vec<String>,
     /// Files that the command names.
     named: Vec<String>,
-    kept: BTreeMap<String, Kept>,
-    had_git: bool,
+    kept: BTreeMap<PathBuf, (Role, Kept)>,
+    /// The repositories that were there.
+    homes: BTreeSet<PathBuf>,
+    /// Those of [`TRUSTED`] that were there.
+    had: Vec<&'static str>,
+}
+
+/// What other programs believe that find them at the root of a work tree; made anew, they are removed whole.
+const TRUSTED: [&str; 3] = [".git", ".coder", "coder.toml"];
+
+/// Where this program looks for a project's templates of prompts.
+const TEMPLATES: &str = ".coder/templates";
+
+/// Why a file is guarded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Role {
+    /// It judges the task: a test, or a file that the command names.
+    Judges,
+    /// Programs of the user run or believe it.
+    Trusted,
+    /// Git runs or believes it, in the repository with this home.
+    Git(PathBuf),
 }
 
 /// What a path held.
@@ -32,24 +53,11 @@ enum Kept {
     Link(PathBuf),
 }
 
+/// Takes the path and the content of a file that goes.
+type Keep<'a> = dyn FnMut(&str, &[u8]) -> Result<()> + 'a;
+
 /// How many bytes are kept to be brought back; of more, the change is told but stays.
 const MAX_KEPT: usize = 64 << 20;
-
-/// Folders that hold what is made or installed, not written.
-const PASSED_OVER: [&str; 12] = [
-    ".git",
-    ".coder",
-    "target",
-    "node_modules",
-    ".venv",
-    "venv",
-    "__pycache__",
-    ".tox",
-    ".mypy_cache",
-    ".pytest_cache",
-    "dist",
-    "build",
-];
 
 impl Guarded {
     /// Takes note of the files. `own` are those that the task may change; `argv` is the command, whose
@@ -61,90 +69,127 @@ impl Guarded {
             own: own.to_vec(),
             named,
             kept: BTreeMap::new(),
-            had_git: root.join(".git").symlink_metadata().is_ok(),
+            homes: BTreeSet::new(),
+            had: TRUSTED.into_iter().filter(|name| root.join(name).symlink_metadata().is_ok()).collect(),
         };
         let mut budget = MAX_KEPT;
-        for path in guarded.paths()? {
+        let homes = git::homes(root)?;
+        for (path, role) in guarded.paths(&homes)? {
             if let Some(kept) = guarded.look(&path, &mut budget)? {
-                guarded.kept.insert(path, kept);
+                guarded.kept.insert(path, (role, kept));
             }
         }
+        guarded.homes.extend(homes);
         Ok(guarded)
     }
 
     /// Brings back what has changed, and says what it was. What was made anew is removed where other
     /// programs would run it. A person may have saved it at the same time, so `keep` is given every path and content
     /// that goes.
-    pub fn restore(&self, keep: &mut dyn FnMut(&str, &[u8]) -> Result<()>) -> Result<Vec<String>> {
-        let mut changed = Vec::new();
-        if !self.had_git && self.root.join(".git").symlink_metadata().is_ok() {
-            self.remove(".git")?;
-            changed.push(".git".to_owned());
-        }
-        for path in self.paths()? {
-            if !self.kept.contains_key(&path) && (is_test_name(&path) || is_of_git(&path)) {
-                self.keep(&path, keep)?;
-                self.remove(&path)?;
-                changed.push(path);
+    pub fn restore(&self, keep: &mut Keep<'_>) -> Result<Vec<String>> {
+        let mut changed = BTreeSet::new();
+        // What cannot be brought back keeps nothing else from it.
+        let mut failed = Ok(());
+        for name in TRUSTED.into_iter().filter(|name| !self.had.contains(name)).map(Path::new) {
+            if self.root.join(name).symlink_metadata().is_ok() && !self.is_own(name) {
+                failed = failed.and(self.keep(name, keep).and_then(|()| self.remove(name)));
+                changed.insert(name.display().to_string());
             }
         }
-        for (path, kept) in &self.kept {
-            if self.look(path, &mut 0)?.is_some_and(|now| now.is_like(kept)) {
+        failed = failed.and(self.remove_new(keep, &mut changed));
+        for (path, (role, kept)) in &self.kept {
+            if self.look(path, &mut 0)?.is_some_and(|now| now.is_like(kept)) || self.may_change(path, role) {
                 continue;
             }
-            self.keep(path, keep)?;
-            self.bring_back(path, kept)?;
-            changed.push(path.clone());
+            failed = failed.and(self.keep(path, keep).and_then(|()| self.bring_back(path, kept)));
+            changed.insert(path.display().to_string());
         }
-        changed.sort();
-        Ok(changed)
+        if !changed.is_empty() {
+            // What was brought back may lead to further places, such as a configuration to hooks.
+            failed = failed.and(self.remove_new(keep, &mut changed));
+        }
+        failed.map(|()| changed.into_iter().collect())
+    }
+
+    /// Removes what other programs would run and was not there.
+    fn remove_new(&self, keep: &mut Keep<'_>, changed: &mut BTreeSet<String>) -> Result<()> {
+        let mut failed = Ok(());
+        for (path, role) in self.paths(&git::homes(&self.root)?)? {
+            let may_be = match &role {
+                Role::Judges => !path.to_str().is_some_and(is_test_name),
+                Role::Trusted => false,
+                Role::Git(_) => self.may_change(&path, &role),
+            };
+            if !may_be && !self.kept.contains_key(&path) {
+                failed = failed.and(self.keep(&path, keep).and_then(|()| self.remove(&path)));
+                changed.insert(path.display().to_string());
+            }
+        }
+        failed
+    }
+
+    /// Whether a file of git's may be as it is now although it was not. It may if its repository went with its whole
+    /// folder; and where the command made the repository, tests make such, or another run of this program
+    /// has it for a worktree, it may as long as there is nothing in it that git would run.
+    fn may_change(&self, path: &Path, role: &Role) -> bool {
+        let Role::Git(home) = role else { return false };
+        let gone = |path: &Path| self.root.join(path).symlink_metadata().is_err();
+        let free = git::is_made(home) || !self.homes.contains(home);
+        let folder = home.parent().filter(|_| home.ends_with(".git")).unwrap_or(home);
+        gone(folder) || free && (gone(home) || git::is_harmless(&self.root, path))
     }
 
     /// The guarded paths that exist.
-    fn paths(&self) -> Result<Vec<String>> {
-        let mut found = Vec::new();
-        self.walk("", &mut |path| {
-            if !self.own.contains(&path) && (is_test(&path) || self.named.contains(&path)) {
-                found.push(path);
+    fn paths(&self, homes: &[PathBuf]) -> Result<BTreeMap<PathBuf, Role>> {
+        let mut found = BTreeMap::new();
+        self.walk(Path::new(""), &mut |path| {
+            let Some(name) = path.to_str() else { return };
+            if is_hook(name) {
+                found.insert(path, Role::Trusted);
+            } else if is_test(name) || self.named.iter().any(|named| named == name) {
+                found.insert(path, Role::Judges);
             }
         })?;
-        let mut git: Vec<String> = vec![".git/config".to_owned(), ".git/info/attributes".to_owned()];
-        git.extend(self.names(".git/hooks")?.into_iter().map(|name| format!(".git/hooks/{name}")));
-        found.extend(git.into_iter().filter(|path| self.root.join(path).symlink_metadata().is_ok()));
+        let (hooks, mut trusted) = git::named(&self.root, homes);
+        trusted.push("coder.toml".into());
+        for folder in hooks.into_iter().chain([TEMPLATES.into()]) {
+            trusted.extend(
+                folder.ancestors().filter(|part| self.root.join(part).is_symlink()).map(Path::to_owned),
+            );
+            self.walk(&folder, &mut |path| match path.parent() == Some(&folder) && is_run(&path) {
+                true => trusted.push(path),
+                // Hooks may need it; without a change of theirs, what is new there is nothing to them.
+                false if folder != Path::new("") => drop(found.insert(path, Role::Judges)),
+                false => {}
+            })?;
+        }
+        trusted.retain(|path| self.root.join(path).symlink_metadata().is_ok());
+        found.extend(trusted.into_iter().map(|path| (path, Role::Trusted)));
+        found.retain(|path, _| !self.is_own(path));
+        for part in homes.iter().map(|home| git::parts(&self.root, home)) {
+            found.extend(part?.into_iter().map(|part| (part.path, Role::Git(part.home))));
+        }
         Ok(found)
     }
 
-    fn walk(&self, folder: &str, visit: &mut dyn FnMut(String)) -> Result<()> {
-        for name in self.names(folder)? {
-            let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
-            match self.root.join(&path).symlink_metadata() {
-                Ok(meta) if meta.is_dir() && !PASSED_OVER.contains(&name.as_str()) => {
-                    self.walk(&path, visit)?
-                }
-                Ok(meta) if !meta.is_dir() => visit(path),
-                _ => {}
+    fn is_own(&self, path: &Path) -> bool {
+        self.own.iter().any(|own| path == Path::new(own))
+    }
+
+    fn walk(&self, folder: &Path, visit: &mut dyn FnMut(PathBuf)) -> Result<()> {
+        for (name, kind) in git::entries(&self.root.join(folder))? {
+            let path = folder.join(&name);
+            match kind.is_dir() {
+                true if git::MADE.iter().any(|made| name == *made) => {}
+                true => self.walk(&path, visit)?,
+                false => visit(path),
             }
         }
         Ok(())
     }
 
-    /// The names in a folder; a name that is no text cannot be that of a file that a task knows.
-    fn names(&self, folder: &str) -> Result<Vec<String>> {
-        let path = self.root.join(folder);
-        match path.symlink_metadata() {
-            Ok(meta) if meta.is_dir() => {}
-            _ => return Ok(Vec::new()),
-        }
-        let entries = match std::fs::read_dir(&path) {
-            // What may not even be listed, such as a database's folder, a command of the same user cannot change.
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(Vec::new()),
-            entries => entries.map_err(|source| Error::Io { path, source })?,
-        };
-        Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
-    }
-
     /// What a path holds now; of content, as much as the budget allows is kept.
-    fn look(&self, path: &str, budget: &mut usize) -> Result<Option<Kept>> {
+    fn look(&self, path: &Path, budget: &mut usize) -> Result<Option<Kept>> {
         let full = self.root.join(path);
         let io = |source| Error::Io { path: full.clone(), source };
         let Ok(meta) = full.symlink_metadata() else { return Ok(None) };
@@ -181,18 +226,19 @@ impl Guarded {
     }
 
     /// Whether a folder of a path is a link by now.
-    fn is_through_link(&self, path: &str) -> bool {
-        let folders = Path::new(path).parent().into_iter().flat_map(Path::ancestors);
+    fn is_through_link(&self, path: &Path) -> bool {
+        let folders = path.parent().into_iter().flat_map(Path::ancestors);
         folders
             .into_iter()
             .any(|folder| self.root.join(folder).is_symlink() && !folder.as_os_str().is_empty())
     }
 
-    fn bring_back(&self, path: &str, kept: &Kept) -> Result<()> {
+    fn bring_back(&self, path: &Path, kept: &Kept) -> Result<()> {
         let full = self.root.join(path);
         let io = |source| Error::Io { path: full.clone(), source };
+        self.unlock_way(path);
         let mut folder = self.root.clone();
-        for name in Path::new(path).parent().into_iter().flat_map(Path::components) {
+        for name in path.parent().into_iter().flat_map(Path::components) {
             folder.push(name);
             if !folder.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
                 let _ = std::fs::remove_file(&folder);
@@ -215,22 +261,50 @@ impl Guarded {
         }
     }
 
-    fn keep(&self, path: &str, keep: &mut dyn FnMut(&str, &[u8]) -> Result<()>) -> Result<()> {
+    /// Lets the user work in the folders of a path, which a command may have closed.
+    fn unlock_way(&self, path: &Path) {
+        let mut folder = self.root.clone();
+        for name in path.parent().into_iter().flat_map(Path::components) {
+            folder.push(name);
+            if let Ok(meta) = folder.symlink_metadata()
+                && meta.is_dir()
+                && meta.mode() & 0o700 != 0o700
+            {
+                let open = std::fs::Permissions::from_mode(meta.mode() & 0o7777 | 0o700);
+                let _ = std::fs::set_permissions(&folder, open);
+            }
+        }
+    }
+
+    fn keep(&self, path: &Path, keep: &mut Keep<'_>) -> Result<()> {
         let mut budget = MAX_KEPT;
         match self.look(path, &mut budget)? {
-            Some(Kept::File { content: Some(content), .. }) => keep(path, &content),
+            Some(Kept::File { content: Some(content), .. }) => keep(&path.to_string_lossy(), &content),
             _ => Ok(()),
         }
     }
 
-    fn remove(&self, path: &str) -> Result<()> {
+    fn remove(&self, path: &Path) -> Result<()> {
         let full = self.root.join(path);
+        self.unlock_way(path);
         let removed = match full.symlink_metadata() {
-            Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(&full),
+            Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(&full).or_else(|_| {
+                unlock(&full);
+                std::fs::remove_dir_all(&full)
+            }),
             Ok(_) => std::fs::remove_file(&full),
             Err(_) => Ok(()),
         };
         removed.map_err(|source| Error::Io { path: full, source })
+    }
+}
+
+/// Lets the user work in a folder and those in it. If it fails, what is done there says so.
+fn unlock(path: &Path) {
+    let Ok(meta) = path.symlink_metadata() else { return };
+    if meta.is_dir() {
+        let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(meta.mode() & 0o7777 | 0o700));
+        std::fs::read_dir(path).into_iter().flatten().flatten().for_each(|entry| unlock(&entry.path()));
     }
 }
 
@@ -264,8 +338,15 @@ fn is_test_name(path: &str) -> bool {
             .any(|start| name.starts_with(start))
 }
 
-fn is_of_git(path: &str) -> bool {
-    path.starts_with(".git/")
+/// Whether a file is a hook of git's or of a program that manages these.
+fn is_hook(path: &str) -> bool {
+    crate::path::guarded(path) == Some(crate::path::HOOK)
+}
+
+/// Whether a file is run or read because of its name, in a folder of hooks or of templates.
+fn is_run(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.starts_with(TEMPLATES) || is_hook(&format!("hooks/{name}"))
 }
 
 #[cfg(test)]
@@ -326,6 +407,31 @@ mod tests {
         assert_eq!(std::fs::read_to_string(root.join("src/a.py")).unwrap(), "new");
         assert!(!root.join("conftest.py").exists() && !root.join(".git/hooks/x").exists());
         assert_eq!(guarded.restore(&mut |_, _| Ok(())).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_was_closed_is_brought_back_with_the_rest() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for folder in ["a/tests", "sub/.git/hooks"] {
+            std::fs::create_dir_all(path(folder)).unwrap();
+        }
+        let files = ["a/tests/a.py", "sub/.git/config"];
+        files.iter().for_each(|file| std::fs::write(path(file), "old").unwrap());
+        let guarded = Guarded::take(dir.path(), &[], &[]).unwrap();
+        std::fs::remove_file(path(files[0])).unwrap();
+        std::fs::write(path(files[1]), "new").unwrap();
+        std::fs::create_dir_all(path(".coder/x")).unwrap();
+        for folder in ["a/tests", "sub/.git", ".coder/x", ".coder"] {
+            std::fs::set_permissions(path(folder), std::fs::Permissions::from_mode(0o500)).unwrap();
+        }
+        // A content that cannot be kept is an error, and does not keep the others from being brought back.
+        let mut keep = |_: &str, _: &[u8]| Err(Error::NotText { path: String::new() });
+        assert!(guarded.restore(&mut keep).is_err());
+        assert_eq!(std::fs::read_to_string(path(files[0])).unwrap(), "old");
+        assert_eq!(guarded.restore(&mut |_, _| Ok(())).unwrap(), ["sub/.git/config"]);
+        files.iter().for_each(|file| assert_eq!(std::fs::read_to_string(path(file)).unwrap(), "old"));
+        assert!(!path(".coder").exists());
     }
 
     #[test]

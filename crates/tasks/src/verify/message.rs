@@ -3,7 +3,9 @@
 //! All of it goes over one socket in each direction, as lines of JSON: arguments and variables can be read
 //! by others, and the socket's end tells each side that the other one is gone.
 
+use std::ffi::OsString;
 use std::io::Read;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
@@ -17,9 +19,14 @@ pub(super) struct Plan {
     /// The command.
     pub(super) argv: Vec<String>,
     /// The work tree: where it runs, and what it may write.
+    #[serde(with = "path")]
     pub(super) dir: PathBuf,
     /// Further folders that it may write.
+    #[serde(with = "paths")]
     pub(super) writable: Vec<PathBuf>,
+    /// Further secrets, which it may not see.
+    #[serde(with = "paths")]
+    pub(super) hidden: Vec<PathBuf>,
     /// Arguments that make this program the launcher again.
     pub(super) launcher: Vec<String>,
     /// How it is confined.
@@ -53,7 +60,9 @@ pub(super) struct Confinement {
 /// What a command may touch; everything else is closed to it.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Places {
+    #[serde(with = "paths")]
     pub(super) readable: Vec<PathBuf>,
+    #[serde(with = "paths")]
     pub(super) writable: Vec<PathBuf>,
     /// Devices that hold nothing, such as `/dev/null`.
     pub(super) devices: Vec<PathBuf>,
@@ -86,6 +95,54 @@ pub(super) enum Report {
     NotStarted(String),
     /// The sandbox itself could not be set up.
     NoSandbox(String),
+}
+
+/// A path in JSON, which knows only text: the bytes where it is none.
+#[derive(Deserialize, Serialize)]
+#[serde(untagged)]
+enum Name {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl From<&PathBuf> for Name {
+    fn from(path: &PathBuf) -> Name {
+        let bytes = path.as_os_str().as_bytes();
+        path.to_str().map_or_else(|| Name::Bytes(bytes.to_vec()), |text| Name::Text(text.to_owned()))
+    }
+}
+
+impl From<Name> for PathBuf {
+    fn from(name: Name) -> PathBuf {
+        match name {
+            Name::Text(text) => text.into(),
+            Name::Bytes(bytes) => OsString::from_vec(bytes).into(),
+        }
+    }
+}
+
+mod path {
+    use super::{Deserialize, Name, PathBuf, Serialize};
+
+    pub(super) fn serialize<S: serde::Serializer>(path: &PathBuf, to: S) -> Result<S::Ok, S::Error> {
+        Name::from(path).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
+        Ok(Name::deserialize(from)?.into())
+    }
+}
+
+mod paths {
+    use super::{Deserialize, Name, PathBuf};
+
+    pub(super) fn serialize<S: serde::Serializer>(paths: &[PathBuf], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(paths.iter().map(Name::from))
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<PathBuf>, D::Error> {
+        Ok(Vec::<Name>::deserialize(from)?.into_iter().map(PathBuf::from).collect())
+    }
 }
 
 /// Asks the supervisor to end the command, but to let it clean up.

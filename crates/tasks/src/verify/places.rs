@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::message::Places;
 
 /// Files and folders of the home folder that are hidden.
-const SECRETS: [&str; 37] = [
+const SECRETS: [&str; 48] = [
     ".ssh",
     ".gnupg",
     ".aws",
@@ -34,11 +34,21 @@ const SECRETS: [&str; 37] = [
     ".python_history",
     ".node_repl_history",
     ".psql_history",
+    ".gem/credentials",
+    ".composer/auth.json",
+    ".s3cfg",
+    ".boto",
+    ".gemini",
+    ".m2/settings-security.xml",
     ".cargo/credentials",
     ".cargo/credentials.toml",
     ".config/gcloud",
     ".config/gh",
     ".config/git/credentials",
+    ".config/github-copilot",
+    ".config/glab-cli",
+    ".config/hub",
+    ".config/op",
     ".config/containers",
     ".config/rclone",
     ".config/chromium",
@@ -46,6 +56,7 @@ const SECRETS: [&str; 37] = [
     ".config/coder",
     ".cache/huggingface/token",
     ".local/share/keyrings",
+    ".local/share/opencode/auth.json",
     ".local/state/coder",
 ];
 
@@ -62,8 +73,9 @@ pub(super) const RUNTIME: [&str; 2] = ["/run/current-system", "/run/wrappers"];
 /// Devices that hold nothing and lead nowhere.
 pub(super) const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
 
-/// The secrets that exist, apart from those that hold what the command is to write.
-pub(super) fn secrets(writable: &[&Path]) -> Vec<PathBuf> {
+/// The secrets that exist, those that the program knows of among them, apart from what the command is to write. A
+/// folder of secrets may hold that.
+pub(super) fn secrets(writable: &[&Path], known: &[PathBuf]) -> Vec<PathBuf> {
     let mut homes: Vec<PathBuf> = std::env::var_os("HOME").map(PathBuf::from).into_iter().collect();
     homes.push("/root".into());
     // A folder that cannot be listed cannot be read by the command either.
@@ -72,10 +84,11 @@ pub(super) fn secrets(writable: &[&Path]) -> Vec<PathBuf> {
     homes.sort();
     homes.dedup();
     let within = homes.iter().flat_map(|home| SECRETS.map(|secret| home.join(secret)));
-    let mut found: Vec<PathBuf> = within.chain(SYSTEM_SECRETS.map(PathBuf::from)).collect();
+    let mut found: Vec<PathBuf> =
+        within.chain(SYSTEM_SECRETS.map(PathBuf::from)).chain(known.iter().cloned()).collect();
     // A link would be followed to where the secret lies; that place is what must be hidden.
     found = found.iter().filter_map(|path| path.canonicalize().ok()).collect();
-    found.retain(|path| !writable.iter().any(|writable| writable.starts_with(path)));
+    found.retain(|path| !writable.contains(&path.as_path()));
     found.sort();
     found.dedup();
     found
@@ -94,9 +107,9 @@ pub(super) fn sockets() -> Vec<PathBuf> {
 }
 
 /// What Landlock is to open: it knows no exceptions, so a folder with something hidden in it is opened
-/// entry by entry.
-pub(super) fn for_landlock(writable: &[&Path]) -> Places {
-    let mut hidden = secrets(writable);
+/// entry by entry. What may be written is opened by itself, also where it lies in something hidden.
+pub(super) fn for_landlock(writable: &[&Path], known: &[PathBuf]) -> Places {
+    let mut hidden = secrets(writable, known);
     hidden.extend(TEMPORARY.map(PathBuf::from));
     hidden.push("/dev".into());
     let mut readable = Vec::new();
@@ -147,8 +160,9 @@ mod tests {
 
     #[test]
     fn what_is_to_be_written_is_not_hidden() {
-        let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into()));
-        let tree = home.join(".claude/tasks/tree");
-        assert!(!secrets(&[&tree]).contains(&home.join(".claude")));
+        let dir = tempfile::tempdir().unwrap();
+        let known = [dir.path().canonicalize().unwrap()];
+        assert!(!secrets(&[&known[0]], &known).contains(&known[0]));
+        assert!(secrets(&[&known[0].join("plans/tree")], &known).contains(&known[0]));
     }
 }

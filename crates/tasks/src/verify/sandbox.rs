@@ -18,6 +18,8 @@ pub struct Sandbox {
     pub isolation: Isolation,
     /// Folders that commands may write besides the work tree.
     pub writable: Vec<PathBuf>,
+    /// Files and folders that hold secrets, besides those that are known everywhere.
+    pub hidden: Vec<PathBuf>,
     /// Variables that commands see besides those that tools need.
     pub variables: Vec<String>,
 }

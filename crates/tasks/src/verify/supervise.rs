@@ -103,8 +103,15 @@ fn start(plan: &Plan, private: &Path) -> Result<Running, String> {
         Means::Bubblewrap(program) => {
             let superuser = rustix::process::geteuid().is_root();
             let (dir, writable) = (plan.dir.as_path(), plan.writable.as_slice());
-            let view =
-                bubblewrap::View { dir, writable, private, launcher: &own, arguments: &arguments, superuser };
+            let view = bubblewrap::View {
+                dir,
+                writable,
+                hidden: &plan.hidden,
+                private,
+                launcher: &own,
+                arguments: &arguments,
+                superuser,
+            };
             let mut command = Command::new(program);
             command.args(bubblewrap::arguments(&view));
             (command, PathBuf::from("/tmp"), None)
@@ -112,7 +119,7 @@ fn start(plan: &Plan, private: &Path) -> Result<Running, String> {
         Means::Landlock => {
             let mut writable = writable;
             writable.extend([plan.dir.as_path(), &temporary]);
-            let mut opened = places::for_landlock(&writable);
+            let mut opened = places::for_landlock(&writable, &plan.hidden);
             opened.readable.push(own.clone());
             let mut command = Command::new(&own);
             command.args(&arguments);
@@ -252,8 +259,10 @@ fn report(said: &[Step], status: Option<WaitStatus>, means: &Means) -> Report {
     }
     match status.terminating_signal() {
         Some(signal) => Report::Signal(signal),
-        // So bubblewrap says that the command was killed, as shells do.
-        None if code > 128 && matches!(means, Means::Bubblewrap(_)) => Report::Signal(code - 128),
+        // So bubblewrap says that the command was killed, as shells do. What is more than the largest signal is none; what is less may be a status of the command's own.
+        None if (129..=192).contains(&code) && matches!(means, Means::Bubblewrap(_)) => {
+            Report::Signal(code - 128)
+        }
         None => Report::Code(code),
     }
 }

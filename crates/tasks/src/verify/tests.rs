@@ -94,6 +94,15 @@ fn names_of_secrets_are_known() {
 
 /// Covers S1-34.
 #[test]
+fn a_limit_that_no_clock_can_tell_is_none() {
+    let limits = Limits { time: Duration::MAX, grace: Duration::MAX, ..Limits::default() };
+    let argv = ["true".to_owned()];
+    let folder = tempfile::tempdir().unwrap();
+    let done = run(&argv, folder.path(), &Sandbox::off(), &limits, &AtomicBool::new(false)).unwrap();
+    assert!(done.passed(), "{done:?}");
+}
+
+#[test]
 fn without_a_sandbox_nothing_runs() {
     let dir = tempfile::tempdir().unwrap();
     let argv = ["touch", "ran"].map(str::to_owned);

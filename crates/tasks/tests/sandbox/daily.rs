@@ -25,6 +25,38 @@ fn a_sandbox_changes_nothing_for_an_ordinary_command() {
     }
 }
 
+#[test]
+fn statuses_that_are_no_signals_are_told_as_they_are() {
+    for (name, sandbox) in sandboxes() {
+        let ground = Ground::new();
+        for status in [126, 128, 193, 254, 255] {
+            let done = ground.sh(sandbox, &format!("exit {status}"), &limits());
+            assert_exit(&done, Exit::Code(status), name);
+        }
+    }
+}
+
+#[test]
+fn a_folder_whose_name_is_no_text_is_one() {
+    use std::os::unix::ffi::OsStrExt;
+    for (name, sandbox) in sandboxes() {
+        let ground = Ground::new();
+        let odd = ground.tree().join(std::ffi::OsStr::from_bytes(b"a\xffb"));
+        std::fs::create_dir(&odd).unwrap();
+        let done = run_in(&odd, sandbox, &["sh", "-c", "echo x > made"], &limits());
+        assert_exit(&done, Exit::Code(0), name);
+        assert!(odd.join("made").exists(), "{name}");
+        // Nor is one that is hidden a reason to wait for ever.
+        let mut knowing = sandbox.clone();
+        let secret = ground.outside().join(std::ffi::OsStr::from_bytes(b"secret\xff"));
+        std::fs::write(&secret, "hunter2").unwrap();
+        knowing.hidden.push(secret);
+        let done = ground.sh(&knowing, "cat ../outside/secret* || true", &limits());
+        assert_exit(&done, Exit::Code(0), name);
+        assert!(!done.output.contains("hunter2"), "{name}: {}", done.output);
+    }
+}
+
 /// Covers S1-34.
 #[test]
 fn cargo_builds_and_tests_offline() {

@@ -9,5 +9,6 @@ mod daily;
 mod escape;
 mod excess;
 mod killed;
+mod planted;
 mod secrets;
 mod support;

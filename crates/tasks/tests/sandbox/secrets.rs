@@ -4,7 +4,7 @@ use std::process::Command;
 
 use coder_tasks::verify::Exit;
 
-use crate::support::{Ground, assert_exit, limits, sandboxes};
+use crate::support::{Ground, assert_exit, limits, run_in, sandboxes};
 
 /// Says that this process is the one with secrets in its environment.
 const HOLDER: &str = "CODER_TEST_HOLDER";
@@ -31,6 +31,30 @@ fn holder() {
         assert!(ground.sh(&named, "env", &limits()).output.contains("hunter2"), "{name}");
         let done = ground.sh(sandbox, "cat \"$HOME/plain\"", &limits());
         assert_exit(&done, Exit::Code(0), name);
+        // A worktree of a plan, in a folder that is hidden, sees and writes itself alone.
+        let home = std::path::PathBuf::from(std::env::var_os("HOME").unwrap());
+        let tree = home.join(".local/state/coder/plans/tree");
+        std::fs::create_dir_all(&tree).unwrap();
+        std::fs::write(home.join(".local/state/coder/ledger.db"), "hunter2").unwrap();
+        let script = "echo x > made; cat made ../../ledger.db; echo x > ../beside; exit 5";
+        let done = run_in(&tree, sandbox, &["sh", "-c", script], &limits());
+        assert_exit(&done, Exit::Code(5), name);
+        assert!(
+            done.output.starts_with("x\n") && !done.output.contains("hunter2"),
+            "{name}: {}",
+            done.output
+        );
+        assert!(tree.join("made").exists() && !tree.join("../beside").exists(), "{name}");
+        // What the program itself knows to be a secret.
+        std::fs::create_dir_all(home.join("state")).unwrap();
+        for path in ["key", "state/ledger"] {
+            std::fs::write(home.join(path), "hunter2").unwrap();
+        }
+        let mut knowing = sandbox.clone();
+        knowing.hidden = ["key", "state", "not there"].map(|path| home.join(path)).into();
+        let done = ground.sh(&knowing, "cat \"$HOME/key\" \"$HOME/state/ledger\"; exit 6", &limits());
+        assert_exit(&done, Exit::Code(6), name);
+        assert!(!done.output.contains("hunter2"), "{name}: {}", done.output);
     }
 }
 

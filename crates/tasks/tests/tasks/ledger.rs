@@ -243,6 +243,9 @@ fn a_damaged_ledger_is_kept_and_another_is_begun() {
     });
     let [aside] = &asides[..] else { panic!("one of four puts it aside: {asides:?}") };
     assert!(aside.ends_with("ledger.db.damaged-77"));
+    // What the day has cost is not known then.
+    let since = |time| Ledger::open(&path).unwrap().put_aside_since(time);
+    assert_eq!((since(77), since(78)), (Some(aside.clone()), None));
     assert_eq!(std::fs::read_to_string(aside).unwrap(), garbage);
     begin(&Ledger::open(&path).unwrap(), "T-001");
     // The second one of the same moment does not take the place of the first.
