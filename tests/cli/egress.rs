@@ -93,7 +93,7 @@ fn a_task_that_sends_nothing_says_so_itself() {
     let user = User::new(&server, &more, &[("task.md", &spec("")), ("named.md", &spec("model: opus\n"))]);
     let (_, result, _) = user.run(&["task.md", "--attempts", "1"]);
     let history = result["history"].as_array().unwrap();
-    assert!(history.iter().all(|attempt| attempt["tier"] == "local"), "{result}");
+    assert!(history.iter().all(|attempt| attempt["draft"]["tier"] == "local"), "{result}");
     let (_, result, _) = user.run(&["named.md"]);
     assert!(result["error"].as_str().unwrap().contains("the task says `egress: never`"), "{result}");
     assert!(server.asked().is_empty());

@@ -83,8 +83,8 @@ impl Layer {
         self.origins.extend(over.origins);
     }
 
-    /// A key belongs to an address and is in one place, a price to a model, and a rung has one way to be reached: who changes the one does not
-    /// inherit the other.
+    /// A key belongs to an address and is in one place, a price to a model, and a rung has one way to be reached: who
+    /// changes the one does not inherit the other.
     fn forget_what_belonged(&mut self, over: &Layer) {
         for (kind, changes, belonged) in [
             ("endpoints", "url", &["key_env", "key_file", "private"][..]),

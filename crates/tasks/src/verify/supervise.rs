@@ -259,7 +259,8 @@ fn report(said: &[Step], status: Option<WaitStatus>, means: &Means) -> Report {
     }
     match status.terminating_signal() {
         Some(signal) => Report::Signal(signal),
-        // So bubblewrap says that the command was killed, as shells do. What is more than the largest signal is none; what is less may be a status of the command's own.
+        // So bubblewrap says that the command was killed, as shells do. What is more than the largest signal is none; what
+        // is less may be a status of the command's own.
         None if (129..=192).contains(&code) && matches!(means, Means::Bubblewrap(_)) => {
             Report::Signal(code - 128)
         }
