@@ -94,7 +94,7 @@ class Server:
 
     def measure(self, number, places, args):
         """Asks as many requests at once; all over again, with other prompts, if an answer is cut off at its beginning."""
-        for attempt in range(4):
+        for attempt in range(10):
             first = (number * 10 + attempt) * 1000
             found = self.attempt(range(first, first + places), args)
             if found:
