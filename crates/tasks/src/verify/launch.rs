@@ -1,5 +1,6 @@
 //! What the launcher does: the entry point of the processes that stand between a program and a command.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 /// Supervises a command, becomes one, or tries what a command must not be able to do, as the arguments
@@ -16,7 +17,8 @@ pub fn launch(arguments: &[String]) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            // Whoever would be told may be gone.
+            let _ = writeln!(std::io::stderr(), "error: {error}");
             ExitCode::FAILURE
         }
     }
