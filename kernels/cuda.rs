@@ -100,8 +100,8 @@ impl Cuda {
     /// Opens a card.
     ///
     /// # Errors
-    /// [`Error::NoDriver`], [`Error::DriverTooOld`], [`Error::NoDevice`], [`Error::DeviceTooOld`], or what the
-    /// driver says.
+    /// [`NoDriver`](crate::Error::NoDriver), [`DriverTooOld`](crate::Error::DriverTooOld),
+    /// [`NoDevice`](crate::Error::NoDevice), [`DeviceTooOld`](crate::Error::DeviceTooOld), or what the driver says.
     pub fn open(library: Library, options: &Options) -> Result<Self> {
         let device = Arc::new(Device::open(library, options.index, options.memory_bytes)?);
         let inputs = inputs::Inputs::new(&device, options.rows, options.blocks)?;

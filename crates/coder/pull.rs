@@ -27,7 +27,7 @@ use progress::Download;
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct PullArgs {
-    /// NAME:TAG of the catalog (coder models --all), with -QUANT behind it for another quantization; or OWNER/REPO[:QUANT]
+    /// NAME:TAG of the catalog (coder models --all), with -QUANT behind it for another quantization; or `OWNER/REPO[:QUANT]`
     /// for any repository with GGUF files, also with hf.co/ before it
     #[arg(value_name = "NAME", required = true, value_parser = crate::names::Names, hide_possible_values = true)]
     names: Vec<String>,

@@ -18,7 +18,7 @@ use crate::published::QUANTIZATIONS;
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ShowArgs {
-    /// The model: a name, a path, or OWNER/REPO[:QUANT]; it need not be here if it is in the catalog
+    /// The model: a name, a path, or `OWNER/REPO[:QUANT]`; it need not be here if it is in the catalog
     #[arg(value_name = "NAME", value_parser = crate::names::Names, hide_possible_values = true)]
     name: String,
     /// Print one JSON object
