@@ -35,6 +35,21 @@ fn what_is_not_what_was_promised_is_removed() {
     assert_eq!(home.hub.contents(), [0]);
 }
 
+/// Where nobody listens, nothing is waited for before anything is done.
+#[test]
+fn a_hub_that_is_not_there_is_told_at_once() {
+    let mut hub = Hub::good(&one());
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    hub.url = format!("http://{}", free.local_addr().unwrap());
+    drop(free);
+    let home = Home::new(hub);
+    let began = std::time::Instant::now();
+    let said = home.fails(&["pull", "a/b"]);
+    assert!(said.contains("127.0.0.1"), "{said}");
+    // The attempts that other faults are worth take half a minute.
+    assert!(began.elapsed().as_secs() < 15, "{:?}", began.elapsed());
+}
+
 /// A partial file that a crash left wrong is found out and fetched anew, once.
 #[test]
 fn a_damaged_partial_file_is_begun_again() {

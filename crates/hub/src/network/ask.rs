@@ -22,9 +22,19 @@ pub(super) enum Lapse {
     Final(Error),
     /// Another one may succeed; the hub may say when.
     Passing(Error, Option<Duration>),
+    /// No connection came about: worth waiting for in the middle of a file, but not before anything is done.
+    Unconnected(Error),
 }
 
 impl Lapse {
+    /// The same in the middle of the work, where a connection is waited for like all that passes.
+    pub(super) fn midway(self) -> Self {
+        match self {
+            Self::Unconnected(error) => Self::Passing(error, None),
+            other => other,
+        }
+    }
+
     fn malformed(host: &str, problem: impl Into<String>) -> Self {
         Self::Final(Error::Malformed { host: host.to_owned(), problem: problem.into() })
     }
@@ -63,7 +73,7 @@ impl Hub {
     /// Waits before another attempt, or ends with the reason not to make one.
     pub(super) async fn rest(&self, lapse: Lapse, attempt: &mut u32) -> Result<()> {
         let (error, after) = match lapse {
-            Lapse::Final(error) => return Err(error),
+            Lapse::Final(error) | Lapse::Unconnected(error) => return Err(error),
             Lapse::Passing(error, after) => (error, after),
         };
         let wait = after.unwrap_or_else(|| self.options.first_wait.saturating_mul(1 << (*attempt).min(16)));
@@ -127,12 +137,15 @@ impl Hub {
             if let Some(from) = from {
                 request = request.header(RANGE, format!("bytes={from}-"));
             }
-            let unreachable =
-                |problem| Lapse::Passing(Error::Unreachable { host: host.clone(), problem }, None);
+            let unreachable = |problem| Error::Unreachable { host: host.clone(), problem };
             let response = timeout(self.options.idle, request.send()).await;
-            let response = response.map_err(|_| unreachable("no answer in time".to_owned()))?;
-            // The innermost reason: the address may be signed, and is not for others.
-            let response = response.map_err(|error| unreachable(root(&error)))?;
+            let response = response
+                .map_err(|_| Lapse::Passing(unreachable("no answer in time".to_owned()), None))?
+                .map_err(|error| {
+                    // The innermost reason: the address may be signed, and is not for others.
+                    let reason = unreachable(root(&error));
+                    if error.is_connect() { Lapse::Unconnected(reason) } else { Lapse::Passing(reason, None) }
+                })?;
             if own && hub.is_empty() {
                 hub = response.headers().clone();
             }

@@ -230,7 +230,7 @@ impl One<'_> {
         while partial.done < self.part.about.bytes {
             let before = *came;
             if let Err(lapse) = self.stream(partial, came, on).await {
-                let lapse = match lapse {
+                let lapse = match lapse.midway() {
                     Lapse::Passing(error, after) => {
                         on(Event::Again(&error));
                         let error = self.kept(error, partial.done);
