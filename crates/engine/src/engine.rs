@@ -250,7 +250,11 @@ impl Engine {
         variables: &serde_json::Map<String, serde_json::Value>,
     ) -> Result<Request> {
         let template = self.0.template.as_ref().ok_or_else(|| {
-            Error::Template("the model has none; open it with one (`--chat-template`, `Options::chat_template`), or use a raw prompt".into())
+            Error::Template(
+                "the model has none; open it with one (`--chat-template`, `Options::chat_template`), or use a raw \
+                 prompt"
+                    .into(),
+            )
         })?;
         Ok(Request::new(prompt::encode(template, &self.0.tokenizer, messages, tools, variables)?))
     }

@@ -358,7 +358,7 @@ fn finished_status(status: Option<&str>) -> Option<String> {
     let status =
         status.map(str::trim).filter(|status| done.iter().any(|word| status.eq_ignore_ascii_case(word)))?;
     Some(format!(
-        "its status is `{status}`, and it is done all the same; tick it in `batches.md`, or leave it out"
+        "its status is `{status}`, and it runs all the same; tick it in `batches.md`, or leave it out"
     ))
 }
 

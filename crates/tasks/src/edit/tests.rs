@@ -23,7 +23,6 @@ fn patch(body: &str) -> String {
     format!("*** Begin Patch\n{body}*** End Patch")
 }
 
-/// Covers S0-11.
 /// Where no grammar looks at the file and no command runs, nothing else would refuse them.
 #[test]
 fn a_patch_or_a_refusal_does_not_become_the_file() {
@@ -49,8 +48,13 @@ fn a_patch_or_a_refusal_does_not_become_the_file() {
     ] {
         assert_eq!(whole(reply, path, language).unwrap().len(), 1, "{reply}");
     }
+    // A file of one line may change as a whole.
+    let base = Base { path: "VERSION", content: Some("1.2.3\n") };
+    let changes = super::read("1.2.4\n", &Form::Whole, &shape(""), &[base]).unwrap();
+    assert_eq!(changes[0].content.as_deref(), Some("1.2.4\n"));
 }
 
+/// Covers S0-11.
 #[test]
 fn blocks_replace_the_lines_they_name() {
     let old = "import os\n\ndef f():\n    return 1\n\ndef g():\n    return 1\n";

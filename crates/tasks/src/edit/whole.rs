@@ -83,11 +83,12 @@ pub(super) fn read(reply: &str, shape: &ReplyShape, files: &[Base<'_>]) -> Resul
 }
 
 /// Whether a reply is words beside the matter, such as a refusal, as far as that can be told of raw text: the file has
-/// lines, none of them is in the reply, and there is no grammar to say that it is no such file.
+/// several lines, none of them is in the reply, and there is no grammar to say that it is no such file. A single line, such
+/// as a version, may well change as a whole.
 fn is_prose(reply: &str, path: &str, old: &str) -> bool {
     let fenced = reply.lines().any(|line| fence_length(line).is_some());
     let old = inked(old);
-    !fenced && Language::of(path).is_none() && !old.is_empty() && old.is_disjoint(&inked(reply))
+    !fenced && Language::of(path).is_none() && old.len() > 1 && old.is_disjoint(&inked(reply))
 }
 
 /// The lines of a text that hold something, without the blanks around it.
