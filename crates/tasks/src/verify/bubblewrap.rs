@@ -3,10 +3,17 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use super::sandbox::OWN;
 use super::{git, places};
 
 /// Where the launcher is found inside.
 const LAUNCHER: &str = "/run/coder-launcher";
+
+/// Folders in whose place others stand.
+const REPLACED: [&str; 4] = {
+    let [first, second, third] = places::TEMPORARY;
+    ["/dev", first, second, third]
+};
 
 /// How many nested repositories are mounted: each makes the next mount slower. All are looked at afterwards.
 const MAX_NESTED: usize = 256;
@@ -60,63 +67,45 @@ pub(super) fn arguments(view: &View<'_>) -> Vec<OsString> {
             made.mount("--ro-bind", view.launcher, place);
         }
     }
-    let writable: Vec<&Path> =
-        view.writable.iter().map(PathBuf::as_path).chain(std::iter::once(view.dir)).collect();
-    // What lies in a folder that is replaced anyway is not there to be hidden.
-    let secrets: Vec<PathBuf> =
-        places::secrets(&writable, view.hidden).into_iter().filter(|secret| !is_replaced(secret)).collect();
-    let (around, others): (Vec<_>, Vec<_>) =
-        secrets.iter().partition(|secret| writable.iter().any(|path| path.starts_with(secret)));
-    // Of a folder of secrets with something to write in it, only that is left, and the way to it.
-    for secret in &around {
-        made.add(["--tmpfs"]);
-        made.0.push(secret.into());
-    }
-    for path in &writable {
-        made.mount("--bind", path, path);
-    }
-    // After those, because the work tree may be a home folder.
-    let empty = view.private.join("empty");
-    for secret in others {
-        // Within another one, it is gone with that.
-        if around.iter().any(|around| secret.starts_with(around)) && !within(&writable, secret) {
-            continue;
-        }
-        match secret.is_dir() {
-            true => made.mount("--ro-bind", &empty, secret),
-            false => made.mount("--ro-bind", Path::new("/dev/null"), secret),
-        }
-    }
-    for socket in places::sockets().iter().filter(|socket| !is_replaced(socket)) {
-        made.mount("--ro-bind", Path::new("/dev/null"), socket);
-    }
-    // Programs of the user run what lies in these, after the command or beside it, and outside of its sandbox.
-    // Repositories that builds and tests make are theirs to write and to remove.
-    let homes = git::homes(view.dir).unwrap_or_default().into_iter();
-    let nested =
-        homes.filter(|home| home.ends_with(".git") && !git::is_made(home) && home != Path::new(".git"));
-    let nested = nested.map(|home| view.dir.join(home)).filter(|home| !home.is_symlink());
-    let own = [".git", ".coder"].map(|name| view.dir.join(name));
-    for path in own.into_iter().chain(nested.take(MAX_NESTED)) {
-        made.mount("--ro-bind-try", &path, &path);
-    }
-    for secret in around {
-        made.add(["--remount-ro"]);
-        made.0.push(secret.into());
-    }
+    made.lay(view);
     made.add(["--remount-ro", "/run", "--chdir"]);
     made.0.extend([view.dir.into(), "--".into(), LAUNCHER.into()]);
     made.0.extend(view.arguments.iter().map(OsString::from));
     made.0
 }
 
-fn within(folders: &[&Path], path: &Path) -> bool {
-    folders.iter().any(|folder| path.starts_with(folder))
+/// What programs of the user run lies in these, after the command or beside it, and outside of its sandbox. Repositories
+/// that builds and tests make are theirs to write and to remove.
+fn kept(dir: &Path) -> Vec<PathBuf> {
+    let homes = git::homes(dir).unwrap_or_default().into_iter();
+    let nested =
+        homes.filter(|home| home.ends_with(".git") && !git::is_made(home) && home != Path::new(".git"));
+    let nested = nested.map(|home| dir.join(home)).filter(|home| !home.is_symlink());
+    OWN.map(|name| dir.join(name)).into_iter().chain(nested.take(MAX_NESTED)).collect()
 }
 
 /// Whether another folder stands in the place of the one with this path.
 fn is_replaced(path: &Path) -> bool {
     places::TEMPORARY.iter().any(|folder| path.starts_with(folder))
+}
+
+/// What is done to a place.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Mount {
+    Hidden,
+    Written,
+    Kept,
+}
+
+/// What was done to which places, in this order.
+struct Laid<'a>(Vec<(&'a Path, Mount)>);
+
+impl Laid<'_> {
+    /// Whether a path is there: the last mount over it decides. What is not there cannot be mounted over.
+    fn shows(&self, path: &Path) -> bool {
+        let last = self.0.iter().rev().find(|(place, _)| path.starts_with(place));
+        last.is_none_or(|(_, mount)| *mount != Mount::Hidden)
+    }
 }
 
 struct Arguments(Vec<OsString>);
@@ -128,5 +117,52 @@ impl Arguments {
 
     fn mount(&mut self, how: &str, from: &Path, to: &Path) {
         self.0.extend([how.into(), from.into(), to.into()]);
+    }
+
+    /// Mounts what may be written and what is kept from the command: a folder before what lies in it, because the work
+    /// tree may be a home folder, and may lie in a folder of secrets.
+    fn lay(&mut self, view: &View<'_>) {
+        let writable: Vec<&Path> =
+            view.writable.iter().map(PathBuf::as_path).chain(std::iter::once(view.dir)).collect();
+        let (secrets, kept) = (places::secrets(&writable, view.hidden), kept(view.dir));
+        let hidden = secrets.iter().map(|path| (path.as_path(), Mount::Hidden));
+        let written = writable.iter().map(|path| (*path, Mount::Written));
+        let mut mounts: Vec<_> = hidden.chain(written).collect();
+        mounts.extend(kept.iter().map(|path| (path.as_path(), Mount::Kept)));
+        mounts.sort();
+        let mut laid = Laid(REPLACED.map(|folder| (Path::new(folder), Mount::Hidden)).into());
+        let mut around = Vec::new();
+        for (path, mount) in mounts {
+            // Of what is hidden nothing is left but what may be written.
+            if mount != Mount::Written && !laid.shows(path) {
+                continue;
+            }
+            match mount {
+                Mount::Written => self.mount("--bind", path, path),
+                Mount::Kept => self.mount("--ro-bind-try", path, path),
+                Mount::Hidden if writable.iter().any(|other| other.starts_with(path)) => {
+                    // The way to it is made in this one.
+                    self.add(["--tmpfs"]);
+                    self.0.push(path.into());
+                    around.push(path);
+                }
+                Mount::Hidden => self.hide(path, view),
+            }
+            laid.0.push((path, mount));
+        }
+        for socket in places::sockets().iter().filter(|socket| laid.shows(socket)) {
+            self.hide(socket, view);
+        }
+        for secret in around {
+            self.add(["--remount-ro"]);
+            self.0.push(secret.into());
+        }
+    }
+
+    fn hide(&mut self, path: &Path, view: &View<'_>) {
+        match path.is_dir() {
+            true => self.mount("--ro-bind", &view.private.join("empty"), path),
+            false => self.mount("--ro-bind", Path::new("/dev/null"), path),
+        }
     }
 }

@@ -24,6 +24,9 @@ pub struct Sandbox {
     pub variables: Vec<String>,
 }
 
+/// What programs of the user run or believe at the root of a work tree; read-only to a command if the means allow that.
+pub(super) const OWN: [&str; 2] = [".git", ".coder"];
+
 /// How a command is kept from the rest of the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Isolation {

@@ -1,8 +1,10 @@
 //! Commands that look for what lets one act in somebody's name.
 
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::Command;
 
-use coder_tasks::verify::Exit;
+use coder_tasks::verify::{Exit, Sandbox};
 
 use crate::support::{Ground, assert_exit, limits, run_in, sandboxes};
 
@@ -54,6 +56,33 @@ fn holder() {
         knowing.hidden = ["key", "state", "not there"].map(|path| home.join(path)).into();
         let done = ground.sh(&knowing, "cat \"$HOME/key\" \"$HOME/state/ledger\"; exit 6", &limits());
         assert_exit(&done, Exit::Code(6), name);
+        assert!(!done.output.contains("hunter2"), "{name}: {}", done.output);
+        // Landlock knows no exceptions from what may be written.
+        if name.contains("bwrap") {
+            one_within_another(name, &knowing, &home);
+        }
+    }
+}
+
+/// A key, a socket and a repository in hidden folders, one of which has something to write in it, while all that is
+/// around them may be written.
+fn one_within_another(name: &str, sandbox: &Sandbox, home: &Path) {
+    let mut nested = sandbox.clone();
+    nested.hidden.extend(["state/ledger", ".ssh/id", ".local/state/coder/key"].map(|path| home.join(path)));
+    let tree = home.join(".local/state/coder/plans/tree");
+    for path in [".local/state/coder/key", ".local/state/coder/plans/tree/key"] {
+        std::fs::write(home.join(path), "hunter2").unwrap();
+    }
+    nested.hidden.push(tree.join("key"));
+    std::fs::create_dir_all(home.join(".ssh/.git/hooks")).unwrap();
+    let sockets = [".ssh/agent", ".local/state/coder/socket", ".local/state/coder/plans/tree/socket"];
+    let _listening = sockets.map(|path| UnixListener::bind(home.join(path)).unwrap());
+    let script = "cd ~/.local/state/coder/plans/tree; cat key ../../key ~/.ssh/id ~/state/ledger; \
+                  test -S socket || exit 7";
+    for (dir, writable) in [(&*tree, None), (&*tree, Some(home)), (home, None)] {
+        nested.writable = writable.into_iter().map(Path::to_owned).collect();
+        let done = run_in(dir, &nested, &["sh", "-c", script], &limits());
+        assert_exit(&done, Exit::Code(7), &format!("{name}: {dir:?}, {writable:?}"));
         assert!(!done.output.contains("hunter2"), "{name}: {}", done.output);
     }
 }
