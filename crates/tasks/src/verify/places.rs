@@ -4,12 +4,16 @@
 //! in which people and services keep what lets one act in their name, nor what other programs leave in
 //! folders for temporary files.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use super::message::Places;
 
 /// Files and folders of the home folder that are hidden.
-const SECRETS: [&str; 48] = [
+const SECRETS: [&str; 49] = [
     ".ssh",
     ".gnupg",
     ".aws",
@@ -34,6 +38,8 @@ const SECRETS: [&str; 48] = [
     ".python_history",
     ".node_repl_history",
     ".psql_history",
+    // Open connections to other machines.
+    ".ansible/cp",
     ".gem/credentials",
     ".composer/auth.json",
     ".s3cfg",
@@ -96,14 +102,57 @@ pub(super) fn secrets(writable: &[&Path], known: &[PathBuf]) -> Vec<PathBuf> {
 
 /// Sockets of the file system at which something listens: a service behind one may do for the command what
 /// the command cannot.
-pub(super) fn sockets() -> Vec<PathBuf> {
-    let table = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
-    let paths = table.lines().filter_map(|line| line.split_once('/'));
-    let mut found: Vec<PathBuf> = paths.map(|(_, path)| PathBuf::from(format!("/{path}"))).collect();
-    found.retain(|path| path.exists());
-    found.sort();
-    found.dedup();
-    found
+pub(super) fn sockets() -> BTreeSet<PathBuf> {
+    let names = bound(&std::fs::read("/proc/net/unix").unwrap_or_default());
+    let folders = if names.iter().all(|name| name.is_absolute()) { Vec::new() } else { working_folders() };
+    standing(&names, &folders)
+}
+
+/// The names in the kernel's table of sockets. They are those that were bound: some are relative to a folder that the
+/// table does not tell, and the socket may have another name by now.
+fn bound(table: &[u8]) -> Vec<PathBuf> {
+    let name = |line: &[u8]| {
+        let mut rest = line;
+        for _ in 0..7 {
+            rest = rest.trim_ascii_start();
+            rest = &rest[rest.iter().position(|byte| *byte == b' ')?..];
+        }
+        // A name without a file begins with `@`.
+        let name = rest.strip_prefix(b" ").filter(|name| !name.is_empty() && name[0] != b'@')?;
+        Some(PathBuf::from(OsStr::from_bytes(name)))
+    };
+    table.split(|byte| *byte == b'\n').skip(1).filter_map(name).collect()
+}
+
+/// The sockets of these names, the relative ones in any of these folders. Where a name is gone, such as that of a
+/// connection that ssh shares, which gets its name after it was bound, all in the name's folder.
+fn standing(names: &[PathBuf], folders: &[PathBuf]) -> BTreeSet<PathBuf> {
+    let (mut found, mut searched) = (BTreeSet::new(), BTreeSet::new());
+    let root = [PathBuf::new()];
+    for name in names {
+        let within: &[PathBuf] = if name.is_absolute() { &root } else { folders };
+        for path in within.iter().map(|folder| folder.join(name)) {
+            if path.metadata().is_ok_and(|meta| meta.file_type().is_socket()) {
+                found.insert(path);
+            } else {
+                searched.extend(path.parent().map(Path::to_owned));
+            }
+        }
+    }
+    for entry in searched.iter().flat_map(std::fs::read_dir).flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_socket()) {
+            found.insert(entry.path());
+        }
+    }
+    found.iter().filter_map(|path| path.canonicalize().ok()).collect()
+}
+
+/// The working folders of all processes that may be asked.
+fn working_folders() -> Vec<PathBuf> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let folders: BTreeSet<_> =
+        processes.filter_map(|process| process.path().join("cwd").read_link().ok()).collect();
+    folders.into_iter().collect()
 }
 
 /// What Landlock is to open: it knows no exceptions, so a folder with something hidden in it is opened
@@ -139,6 +188,8 @@ fn open(folder: &Path, hidden: &[PathBuf], readable: &mut Vec<PathBuf>) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixListener;
+
     use super::*;
 
     #[test]
@@ -164,5 +215,35 @@ mod tests {
         let known = [dir.path().canonicalize().unwrap()];
         assert!(!secrets(&[&known[0]], &known).contains(&known[0]));
         assert!(secrets(&[&known[0].join("plans/tree")], &known).contains(&known[0]));
+    }
+    #[test]
+    fn names_of_sockets_are_read_as_they_were_bound() {
+        let table = b"Num       RefCount Protocol Flags    Type St Inode Path\n\
+            0000000000000000: 00000002 00000000 00010000 0001 01 12345 /run/a b\n\
+            0000000000000000: 00000003 00000000 00000000 0001 03   345 run/x\n\
+            0000000000000000: 00000003 00000000 00000000 0001 03 23456\n\
+            0000000000000000: 00000002 00000000 00010000 0001 01 34567 @/tmp/none\n\
+            0000000000000000: 00000002 00000000 00010000 0001 01 45678 /x\xff\n";
+        let odd = PathBuf::from(OsStr::from_bytes(b"/x\xff"));
+        assert_eq!(bound(table), [PathBuf::from("/run/a b"), "run/x".into(), odd]);
+    }
+
+    #[test]
+    fn sockets_are_found_wherever_they_stand() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let [first, last, plain] = ["control.random", "control", "plain"].map(|name| root.join(name));
+        let listener = UnixListener::bind(&first).unwrap();
+        std::fs::write(&plain, "").unwrap();
+        assert!(sockets().contains(&first));
+        std::fs::hard_link(&first, &last).unwrap();
+        std::fs::remove_file(&first).unwrap();
+        let found = sockets();
+        assert!(found.contains(&last) && !found.contains(&first) && !found.contains(&plain));
+        // A relative name, seen from any process.
+        let name = [PathBuf::from(root.file_name().unwrap()).join("control")];
+        let folders = ["/proc".into(), root.parent().unwrap().to_owned()];
+        assert_eq!(standing(&name, &folders).into_iter().collect::<Vec<_>>(), [last]);
+        drop(listener);
     }
 }

@@ -96,7 +96,12 @@ fn no_service_can_be_reached() {
             assert!(done.output.contains("REFUSED"), "{name}: {act}: {}", done.output);
         }
         assert!(service.accept().is_err(), "{name}");
-        std::fs::remove_file(&path).unwrap();
+        // The name may be another one than the one that was bound.
+        let moved = ground.outside().join("moved");
+        std::fs::rename(&path, &moved).unwrap();
+        let done = ground.act(sandbox, &format!("unix {}", moved.display()), &limits());
+        assert_exit(&done, Exit::Code(9), name);
+        assert!(service.accept().is_err(), "{name}");
         let mailbox = UnixDatagram::bind(&path).unwrap();
         mailbox.set_nonblocking(true).unwrap();
         // A datagram may seem to go away; what counts is that none arrives.
