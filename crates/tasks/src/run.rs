@@ -293,17 +293,19 @@ impl Run<'_> {
         self.commands_may_run()?;
         let mut transaction = self.workspace.begin(&self.task.id, &self.task.files)?;
         self.base = transaction.base().to_vec();
-        let ended = self.attempts(&mut transaction, writers);
+        let mut ended = self.attempts(&mut transaction, writers);
         let kept = self.task.files.iter().find_map(|file| transaction.backup(file));
         self.left.backup = kept.map(|path| path.display().to_string());
         if matches!(ended, Ok(Outcome::Complete)) {
-            self.left.displaced = transaction.displaced().to_vec();
-            self.left.files = transaction.commit()?;
-        } else {
-            let restored = transaction.restore();
-            self.left.displaced = transaction.displaced().to_vec();
-            self.left.problem = restored.and_then(|()| transaction.abort()).err();
+            match transaction.commit() {
+                Ok(files) => self.left.files = files,
+                Err(error) => ended = Err(error),
+            }
         }
+        let is_done = matches!(ended, Ok(Outcome::Complete));
+        let restored = if is_done { Ok(()) } else { transaction.restore() };
+        self.left.displaced = transaction.displaced().to_vec();
+        self.left.problem = restored.and_then(|()| transaction.abort()).err();
         ended
     }
 

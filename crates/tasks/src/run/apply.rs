@@ -23,11 +23,12 @@ impl Run<'_> {
         }
         changes.iter().for_each(|change| (self.observe)(&Progress::Writing(&change.path)));
         transaction.write(changes)?;
+        transaction.note()?;
         let mut verification = None;
         for (stage, command) in [(Stage::Lint, &self.task.lint), (Stage::Test, &self.task.command)] {
             let Some(command) = command else { continue };
             let untouched = transaction.untouched();
-            let ran = self.judge(stage, command, transaction);
+            let ran = self.judge_settled(stage, command, transaction);
             transaction.claim(untouched);
             let ran = ran?;
             if !ran.passed() {
@@ -49,6 +50,28 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Runs a command, and a test that approves once more if the task's files are others after it, as a formatter leaves
+    /// them: what it approved of is what stays.
+    fn judge_settled(
+        &mut self,
+        stage: Stage,
+        command: &Command,
+        transaction: &mut Transaction<'_>,
+    ) -> Result<Verification> {
+        let ran = self.judge(stage, command, transaction)?;
+        let changed = if ran.passed() { transaction.note()? } else { Vec::new() };
+        if stage != Stage::Test || changed.is_empty() {
+            return Ok(ran);
+        }
+        // No formatter takes an edit back; an editor does, when it saves what it read before.
+        if let Some(path) = changed.into_iter().find(|path| transaction.is_as_before(path)) {
+            return Err(Error::Changed { path });
+        }
+        let ran = self.judge(stage, command, transaction)?;
+        let changed = if ran.passed() { transaction.note()? } else { Vec::new() };
+        changed.into_iter().next().map_or(Ok(ran), |path| Err(Error::Changed { path }))
     }
 
     /// Runs a command, and undoes what it did to files that judge the task.

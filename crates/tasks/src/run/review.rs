@@ -94,11 +94,12 @@ impl Run<'_> {
         let Some(reviewer) = self.settings.reviewer_of(rung).map(str::to_owned) else {
             return Ok(Ok(verification));
         };
+        let settled = transaction.settled(changes);
         let messages = vec![PromptMessage {
             role: Role::User,
-            content: review_prompt(self.task, transaction.base(), changes, verification.as_ref())?,
+            content: review_prompt(self.task, transaction.base(), &settled, verification.as_ref())?,
         }];
-        let files = changes.iter().map(|change| change.path.clone()).collect();
+        let files = settled.iter().map(|change| change.path.clone()).collect();
         let question =
             Question { purpose: Purpose::Review, messages, schema: schema(), files, max_tokens: MAX_TOKENS };
         (self.observe)(&Progress::Reviewing { rung: &reviewer });

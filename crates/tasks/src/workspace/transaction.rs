@@ -36,6 +36,8 @@ pub struct Transaction<'w> {
     placed: BTreeSet<String>,
     /// Checksums of every content that was written.
     written: BTreeSet<String>,
+    /// The files as a commit must find them, once note was taken of them; like `base`.
+    noted: Option<Vec<Snapshot>>,
     displaced: Vec<Displaced>,
 }
 
@@ -88,6 +90,7 @@ impl Workspace {
             record: None,
             placed: BTreeSet::new(),
             written: BTreeSet::new(),
+            noted: None,
             displaced: Vec::new(),
         })
     }
@@ -273,10 +276,43 @@ impl Transaction<'_> {
         self.placed.extend(untouched.into_iter().filter(|path| !still.contains(path)));
     }
 
+    /// Takes note of the task's files as they are: a [`commit`](Transaction::commit) accepts no others. Those that are not
+    /// as they were when note was taken before.
+    pub fn note(&mut self) -> Result<Vec<String>> {
+        let now = self.base.iter().map(|file| self.workspace.snapshot(&file.path));
+        let now = now.collect::<Result<Vec<_>>>()?;
+        let before = self.noted.as_ref().unwrap_or(&now);
+        let changed = before.iter().zip(&now).filter(|(before, now)| before.text() != now.text());
+        let changed = changed.map(|(_, now)| now.path.clone()).collect();
+        self.noted = Some(now);
+        Ok(changed)
+    }
+
+    /// Whether a file was as at the beginning when note was taken of it.
+    pub fn is_as_before(&self, path: &str) -> bool {
+        let mut files = self.base.iter().zip(self.noted.iter().flatten());
+        files.any(|(before, now)| now.path == path && before.text() == now.text())
+    }
+
+    /// Changes as they came out: with what a command made of the files, and of other files of the task.
+    pub fn settled(&self, changes: &[Change]) -> Vec<Change> {
+        let mut settled = changes.to_vec();
+        for (before, now) in self.base.iter().zip(self.noted.iter().flatten()) {
+            let content = now.text().map(str::to_owned);
+            match settled.iter_mut().find(|change| change.path == now.path) {
+                Some(change) => change.content = content,
+                None if before.text() == now.text() => {}
+                None => settled.push(Change { path: now.path.clone(), content, moved_from: None }),
+            }
+        }
+        settled
+    }
+
     /// Brings every file back to its state at the beginning: bytes and mode, or no file and none of the
     /// folders made for it. What somebody else wrote into it meanwhile is kept in the store, and is among
     /// [`displaced`](Transaction::displaced).
     pub fn restore(&mut self) -> Result<()> {
+        self.noted = None;
         let Some(record) = &mut self.record else { return Ok(()) };
         let state = self.workspace.state()?;
         let mut first = Ok(());
@@ -317,13 +353,19 @@ impl Transaction<'_> {
     }
 
     /// Ends the task with its files as they are now, also where its command changed them; those that are
-    /// different from the beginning, in the task's order. If this fails, they are as at the beginning.
-    pub fn commit(mut self) -> Result<Vec<String>> {
+    /// different from the beginning, in the task's order. If they are not as note was taken of them, or this fails in
+    /// another way, the task has not ended, and its files can be brought back.
+    pub fn commit(&mut self) -> Result<Vec<String>> {
         let Some(record) = &mut self.record else { return Ok(Vec::new()) };
         let state = self.workspace.state()?;
         let mut files = Vec::new();
-        for before in &self.base {
+        for (at, before) in self.base.iter().enumerate() {
             let now = self.workspace.snapshot(&before.path)?;
+            if self.noted.as_ref().is_some_and(|noted| noted[at].text() != now.text()) {
+                // No command is at work: it is another program's, and left as it is.
+                self.placed.remove(&now.path);
+                return Err(Error::Changed { path: now.path });
+            }
             if now.text() != before.text() {
                 if let Some(text) = now.text() {
                     state.save(text.as_bytes())?;

@@ -260,6 +260,26 @@ fn what_another_program_wrote_meanwhile_is_left_alone() {
     assert_eq!(folder.tree(), ["a.py"]);
 }
 
+/// A command that leaves the file otherwise than it found it is asked again about what it left.
+#[test]
+fn what_stays_is_what_was_verified() {
+    let folder = Folder::new(&[("a.py", "x = 1\n")]);
+    let formatter = "echo ran >> log; grep -q 'x = [12]' a.py && printf 'x = 2 # formatted\\n' > a.py";
+    let result = folder.run(&task("a.py", Some(formatter)), Some(&mut Scripted::new(["x = 2"])));
+    assert_eq!((result.outcome, result.verified), (Outcome::Complete, true));
+    assert_eq!(
+        (folder.read("a.py"), folder.read("log")),
+        ("x = 2 # formatted\n".into(), "ran\nran\n".into())
+    );
+    let before = folder.read("a.py");
+    for script in ["echo '# again' >> a.py", "printf 'x = 2 # formatted\\n' > a.py"] {
+        let result = folder.run(&task("a.py", Some(script)), Some(&mut Scripted::new(["x = 3"])));
+        assert_eq!((result.outcome, result.verified), (Outcome::Refused, false), "{script}");
+        assert!(result.error.contains("`a.py` was changed by another program"), "{}", result.error);
+        assert_eq!(folder.read("a.py"), before, "{script}");
+    }
+}
+
 #[test]
 fn a_cancelled_run_restores() {
     let folder = Folder::new(&[("a.py", "x = 1\n")]);

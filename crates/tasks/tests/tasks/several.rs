@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::AtomicBool;
 
-use crate::scripted::{Folder, Scripted};
-use coder_tasks::{Outcome, Task};
+use crate::scripted::{Folder, Scripted, only, settings};
+use coder_tasks::{Outcome, Progress, Task, run_task};
 
 /// A ticket of these files, whose command is a script for `sh`.
 fn ticket(files: &[&str], script: &str) -> Task {
@@ -56,7 +57,8 @@ fn what_the_command_did_to_the_other_files_of_the_task_is_taken_back_too() {
     let first = BOTH.split("\n\n").next().unwrap();
     let mut writer = writer(&[first, BOTH]);
     // A linter that rewrites, and a draft that left one of the files to it.
-    let command = format!("echo '# seen' >> use.py; echo '# seen' >> new.py; {RENAMED}");
+    let lint = "for f in use.py new.py; do grep -qs seen $f || echo '# seen' >> $f; done";
+    let command = format!("{lint}; {RENAMED}");
     let result = folder.run(&ticket(&["lib.py", "use.py", "new.py"], &command), Some(&mut writer));
     assert_eq!((result.outcome, result.attempts), (Outcome::Complete, 2), "{}", result.error);
     assert_eq!(folder.read("use.py"), "from lib import getBar\r\n# seen\n");
@@ -126,4 +128,24 @@ fn what_changed_under_one_file_stops_all() {
     assert!(result.error.contains("`use.py` was changed by another program"), "{}", result.error);
     assert_eq!(folder.read("lib.py"), "def getFoo(): return 1\n");
     assert_eq!(folder.read("use.py"), "mine\n");
+}
+
+#[test]
+fn what_another_program_writes_after_the_verification_is_left_alone() {
+    let folder = folder();
+    let (mut writer, workspace) = (writer(&[BOTH]), folder.workspace());
+    let mut tell = |progress: &Progress<'_>| {
+        if let Progress::Attempted(_) = progress {
+            std::fs::write(folder.path("lib.py"), "mine\n").unwrap();
+        }
+    };
+    let (task, cancel) = (ticket(&["lib.py", "use.py"], RENAMED), AtomicBool::new(false));
+    let result = run_task(&task, &workspace, &mut only(&mut writer), &settings(), &mut tell, &cancel);
+    assert_eq!((result.outcome, result.verified, result.displaced.len()), (Outcome::Refused, false, 0));
+    assert!(result.error.contains("`lib.py` was changed by another program"), "{}", result.error);
+    assert_eq!(
+        (folder.read("lib.py"), folder.read("use.py")),
+        ("mine\n".into(), "from lib import getFoo\r\n".into())
+    );
+    assert!(workspace.history().unwrap().is_empty());
 }
