@@ -123,7 +123,11 @@ impl Site<'_, '_> {
             read => read?.filter(|former| !former.base.is_empty()),
         };
         let former = match former {
-            Some(former) if former.stage == Stage::Landing => Some(self.end_landing(journal, former)?),
+            Some(former) if former.stage == Stage::Landing => match self.end_landing(journal, former) {
+                // Where the checkout went on without it, nothing is left to be ended.
+                Err(Error::Moved { .. } | Error::Changed { .. }) if self.conduct.restart => None,
+                ended => Some(ended?),
+            },
             former => former,
         };
         let (head, branch) = (self.repository.head()?, self.repository.branch()?);

@@ -86,16 +86,14 @@ fn a_task_at_work_when_the_run_was_killed_is_done_once() {
     let in_place = Conduct { commit: false, resume: true, ..repository.conduct(1) };
     std::fs::write(folder.path().join("a.txt"), "a\n").unwrap();
     repository.run_in(folder.path(), &plan(), &in_place, &|_| {}).unwrap();
-    let plans = std::fs::read_dir(repository.state().join("plans")).unwrap();
-    let record = plans.map(|plan| plan.unwrap().path().join("record.json")).next().unwrap();
     let kill = |id: &str, after: u64| {
-        let mut read: serde_json::Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
-        read["stage"] = "running".into();
-        read["begun"] = serde_json::json!({ "id": id, "after": after });
-        if id == "a" {
-            read["done"] = serde_json::json!([]);
-        }
-        std::fs::write(&record, read.to_string()).unwrap();
+        killed(&repository, |record| {
+            record["stage"] = "running".into();
+            record["begun"] = serde_json::json!({ "id": id, "after": after });
+            if id == "a" {
+                record["done"] = serde_json::json!([]);
+            }
+        });
         repository.run_in(folder.path(), &plan(), &in_place, &|_| {}).unwrap()
     };
     let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
@@ -171,4 +169,36 @@ fn a_complete_plan_is_not_done_twice() {
         assert!(results.iter().all(|result| result.resumed && result.is_complete()), "{results:#?}");
         assert_eq!(repository.read("a.txt"), "newer\nnew\na\n");
     }
+}
+
+/// Edits the record of the only plan, as a run leaves it that is killed.
+fn killed(repository: &Repository, edit: impl FnOnce(&mut serde_json::Value)) {
+    let plans = std::fs::read_dir(repository.state().join("plans")).unwrap();
+    let record = plans.map(|plan| plan.unwrap().path().join("record.json")).next().unwrap();
+    let mut read = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+    edit(&mut read);
+    std::fs::write(&record, read.to_string()).unwrap();
+}
+
+#[test]
+fn a_landing_that_was_cut_off_can_be_forgotten() {
+    let repository = Repository::new(&[("a.txt", "a\n")]);
+    let tasks = [insert("a", "a.txt", "new")];
+    repository.run(&tasks, &repository.conduct(1)).unwrap();
+    killed(&repository, |record| {
+        record["stage"] = "landing".into();
+        record["base"] = repository.git(&["rev-parse", "HEAD~1"]).into();
+    });
+    // The user goes another way before the landing is ended.
+    repository.git(&["reset", "--quiet", "--hard", "HEAD~1"]);
+    repository.write("b.txt", "b\n");
+    repository.git(&["add", "b.txt"]);
+    repository.git(&["commit", "--quiet", "--message", "mine"]);
+    let error = repository.run(&tasks, &repository.conduct(1)).unwrap_err();
+    assert!(matches!(error, Error::Moved { .. }), "{error}");
+    let restart = Conduct { restart: true, ..repository.conduct(1) };
+    let results = repository.run(&tasks, &restart).unwrap();
+    assert!(!results[0].resumed && results[0].is_complete(), "{results:#?}");
+    assert_eq!((repository.read("a.txt"), repository.read("b.txt")), ("new\na\n".into(), "b\n".into()));
+    assert_eq!(repository.git(&["status", "--porcelain"]), "");
 }
