@@ -57,7 +57,6 @@ impl Book {
             branch: None,
             head: String::new(),
             stage: Stage::Running,
-            wave: None,
             done: Vec::new(),
             begun: None,
         };

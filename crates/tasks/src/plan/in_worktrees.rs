@@ -1,9 +1,9 @@
 //! A plan in worktrees: tasks of a wave at the same time, merged in order, one commit each.
 //!
 //! The user's checkout is not touched before the end. Each task works in a worktree of the commit that its
-//! wave begins from, with one job that of the task before it. Its commit holds the files that the task
-//! changed and nothing else, whatever its command left behind; it is made on top of those merged before
-//! it, and verified again there if they are new to it. Commits have no name until the checkout takes them.
+//! wave begins from, or is gone on with from; with one job that of the task before it. Its commit holds the files
+//! that the task changed and nothing else, whatever its command left behind; it is made on top of those merged
+//! before it, and verified again there if they are new to it. Commits have no name until the checkout takes them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -51,11 +51,11 @@ pub(super) fn run(
     clear(&index);
     let mut work =
         Work { site: &site, journal: &journal, record, board: Board::new(plan), index, merged: vec![] };
-    for (number, wave) in plan.waves.iter().enumerate() {
+    for wave in &plan.waves {
         if crew.cancel.load(Ordering::Relaxed) {
             break;
         }
-        work.wave(number, wave)?;
+        work.wave(wave)?;
     }
     work.land()?;
     let Work { board: Board { finished, .. }, index, .. } = work;
@@ -141,14 +141,13 @@ impl Site<'_, '_> {
                 branch: None,
                 head: head.clone(),
                 stage: Stage::Running,
-                wave: None,
                 done: Vec::new(),
                 begun: None,
             },
         };
         if record.stage == Stage::Ended || record.head == record.base {
             // Nothing of the plan waits for the checkout, so it may be anywhere.
-            (record.base, record.head, record.wave) = (head.clone(), head, None);
+            (record.base, record.head) = (head.clone(), head);
         }
         (record.stage, record.branch) = (Stage::Running, branch);
         record.done = self.standing(record.done, &record.head)?;
@@ -251,7 +250,7 @@ impl Site<'_, '_> {
 
 impl Work<'_, '_> {
     /// Does the tasks of a wave that are to be done.
-    fn wave(&mut self, number: usize, wave: &[usize]) -> Result<()> {
+    fn wave(&mut self, wave: &[usize]) -> Result<()> {
         let (site, done) = (self.site, self.record.done.clone());
         let mut open = Vec::new();
         self.merged.clear();
@@ -272,15 +271,8 @@ impl Work<'_, '_> {
             }
             return Ok(());
         }
-        let base = match &self.record.wave {
-            Some((former, base)) if *former == number => base.clone(),
-            _ if open.is_empty() => return Ok(()),
-            _ => {
-                self.record.wave = Some((number, self.record.head.clone()));
-                self.journal.write(&self.record)?;
-                self.record.head.clone()
-            }
-        };
+        // One that is gone on with begins with what a former run merged of it.
+        let base = self.record.head.clone();
         self.together(&open, &base)
     }
 

@@ -35,8 +35,6 @@ pub(super) struct Record {
     /// The commit with everything done so far.
     pub(super) head: String,
     pub(super) stage: Stage,
-    /// The wave at work and the commit that its tasks begin from, if they begin from one.
-    pub(super) wave: Option<(usize, String)>,
     /// The tasks that are complete, in the order in which they were merged.
     pub(super) done: Vec<Done>,
     /// The task at work in place.

@@ -180,6 +180,31 @@ fn killed(repository: &Repository, edit: impl FnOnce(&mut serde_json::Value)) {
     std::fs::write(&record, read.to_string()).unwrap();
 }
 
+/// Waves are others once tasks are ticked or taken out of a plan.
+#[test]
+fn a_wave_begins_with_all_that_is_merged() {
+    let repository = Repository::new(&[("a.txt", "a\n")]);
+    let first = repository.git(&["rev-parse", "HEAD"]);
+    let reading = |task: Task| Task { context: vec!["a.txt".into()], ..task };
+    let b = reading(whole("b", "b.txt", "b", "true"));
+    let tasks = [insert("a", "a.txt", "new"), b.clone(), reading(whole("c", "c.txt", "c", "false"))];
+    let results = repository.run(&tasks, &repository.conduct(2)).unwrap();
+    assert_eq!(results.iter().filter(|result| result.is_complete()).count(), 2, "{results:#?}");
+    // It was killed while the last task was at work.
+    let a = repository.git(&["rev-parse", "HEAD~1"]);
+    repository.git(&["reset", "--quiet", "--hard", &first]);
+    killed(&repository, |record| {
+        record["stage"] = "running".into();
+        record["base"] = first.as_str().into();
+        record["wave"] = serde_json::json!([1, a]);
+    });
+    let resumed = Conduct { resume: true, ..repository.conduct(2) };
+    let results = repository.run(&[b, insert("d", "b.txt", "d")], &resumed).unwrap();
+    assert!(results.iter().all(Finished::is_complete), "{results:#?}");
+    assert_eq!((repository.read("a.txt"), repository.read("b.txt")), ("new\na\n".into(), "d\nb\n".into()));
+    assert_eq!(repository.git(&["status", "--porcelain"]), "");
+}
+
 #[test]
 fn a_landing_that_was_cut_off_can_be_forgotten() {
     let repository = Repository::new(&[("a.txt", "a\n")]);
