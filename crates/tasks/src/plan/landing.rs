@@ -101,6 +101,8 @@ impl<'a> Landing<'a> {
         let commit = |done: &Done| Some((done.id.clone(), done.commit.clone()?));
         let commits = record.done.iter().filter_map(commit).collect();
         let mut transaction = self.workspace.begin(&record.plan, &paths)?;
+        // From here on the transaction knows what is there; until here somebody may have saved something.
+        self.look()?;
         transaction.brings(commits);
         transaction.write_programs(&changes)?;
         transaction.commit()?;
@@ -214,41 +216,62 @@ mod tests {
 
     use super::*;
 
+    fn git(root: &Path, line: &str) -> String {
+        let mut command = Command::new("git");
+        command.args(["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]);
+        let output = command.args(line.split(' ')).current_dir(root).output().unwrap();
+        assert!(output.status.success(), "git {line}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+
+    /// A checkout of the first of two commits; both, and the record of a plan that goes from one to the other.
+    fn checkout(root: &Path) -> (String, String, Record) {
+        git(root, "init --quiet .");
+        let [from, to] = ["a\n", "b\n"].map(|text| {
+            fs::write(root.join("a.txt"), text).unwrap();
+            git(root, "add a.txt");
+            git(root, "commit --quiet --message text");
+            git(root, "rev-parse HEAD")
+        });
+        git(root, &format!("reset --quiet --hard {from}"));
+        let record =
+            serde_json::json!({ "plan": "p", "base": from, "head": to, "stage": "landing", "done": [] });
+        (from, to, serde_json::from_value(record).unwrap())
+    }
+
     /// A user stages a file between the copy of the index and its replacement.
     #[test]
     fn what_is_staged_at_the_same_moment_stays_staged() {
         let (folder, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let root = folder.path().canonicalize().unwrap();
-        let git = |line: &str| {
-            let mut command = Command::new("git");
-            command.args(["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]);
-            let output = command.args(line.split(' ')).current_dir(&root).output().unwrap();
-            assert!(output.status.success(), "git {line}: {}", String::from_utf8_lossy(&output.stderr));
-            String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
-        };
-        git("init --quiet .");
-        let write = |name: &str, text: &str| fs::write(root.join(name), text).unwrap();
-        write("a.txt", "a\n");
-        git("add a.txt");
-        git("commit --quiet --message first");
-        let from = git("rev-parse HEAD");
-        write("a.txt", "b\n");
-        git("commit --quiet --all --message second");
-        let to = git("rev-parse HEAD");
-        git(&format!("reset --quiet --hard {from}"));
+        let (from, to, record) = checkout(&root);
         let repository = Repository::open(&root).unwrap().unwrap();
         let workspace = Workspace::open(&root, state.path()).unwrap();
         let landing = Landing::prepare(&repository, &workspace, &from, &to).unwrap();
         let copied = landing.copy_index().unwrap();
-        write("mine.txt", "mine\n");
-        git("add mine.txt");
+        fs::write(root.join("mine.txt"), "mine\n").unwrap();
+        git(&root, "add mine.txt");
         assert!(!landing.replace_index(&copied).unwrap());
         assert!(!root.join(".git/index.lock").exists());
-        let record =
-            serde_json::json!({ "plan": "p", "base": from, "head": to, "stage": "landing", "done": [] });
-        landing.land(&serde_json::from_value(record).unwrap()).unwrap();
-        assert_eq!(git("diff --cached --name-status"), "A\tmine.txt");
-        assert_eq!(git("status --porcelain"), "A  mine.txt");
-        assert_eq!(git("rev-parse HEAD"), to);
+        landing.land(&record).unwrap();
+        assert_eq!(git(&root, "diff --cached --name-status"), "A\tmine.txt");
+        assert_eq!(git(&root, "status --porcelain"), "A  mine.txt");
+        assert_eq!(git(&root, "rev-parse HEAD"), to);
+    }
+
+    /// A user saves a file between the look at the checkout and the transaction.
+    #[test]
+    fn what_is_saved_while_a_landing_begins_stays() {
+        let (folder, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let root = folder.path().canonicalize().unwrap();
+        let (from, to, record) = checkout(&root);
+        let repository = Repository::open(&root).unwrap().unwrap();
+        let workspace = Workspace::open(&root, state.path()).unwrap();
+        let landing = Landing::prepare(&repository, &workspace, &from, &to).unwrap();
+        fs::write(root.join("a.txt"), "mine\n").unwrap();
+        let error = landing.land(&record).unwrap_err();
+        assert!(matches!(&error, Error::Changed { path } if path == "a.txt"), "{error}");
+        assert_eq!(fs::read_to_string(root.join("a.txt")).unwrap(), "mine\n");
+        assert_eq!(git(&root, "rev-parse HEAD"), from);
     }
 }
