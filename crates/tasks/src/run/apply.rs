@@ -84,7 +84,7 @@ impl Run<'_> {
         (self.observe)(&Progress::Verifying(&command.line));
         let Settings { sandbox, verify: limits, .. } = self.settings;
         let root = self.workspace.path();
-        let guarded = Guarded::take(root, &self.task.files, &command.argv)?;
+        let guarded = Guarded::take(root, &self.task.files, &command.argv, sandbox)?;
         let ran = verify::run(&command.argv, root, sandbox, limits, self.cancel);
         let meddled = guarded.restore(&mut |path, content| transaction.set_aside(path, content))?;
         let mut verification = ran?;

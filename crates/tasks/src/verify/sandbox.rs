@@ -102,6 +102,20 @@ impl Sandbox {
         let sandbox = Sandbox { isolation, ..Sandbox::default() };
         probe(&sandbox, launcher).map(|()| sandbox)
     }
+
+    /// What lies in a work tree and cannot be written by a command.
+    pub(super) fn read_only(&self, dir: &Path) -> Vec<&'static str> {
+        let Isolation::On { means: Means::Bubblewrap(_), .. } = &self.isolation else { return Vec::new() };
+        let stays = |name: &&str| {
+            let path = dir.join(name);
+            // Whoever may write around the work tree may put another one in its place.
+            let is_written =
+                |other: &PathBuf| other != dir && dir.starts_with(other) || other.starts_with(&path);
+            path.symlink_metadata().is_ok_and(|meta| !meta.is_symlink())
+                && !self.writable.iter().any(is_written)
+        };
+        OWN.into_iter().filter(stays).collect()
+    }
 }
 
 /// The program `bwrap`, in the folders in which a shell would look for it.

@@ -14,7 +14,7 @@ const CEILING: &str = "GIT_CEILING_DIRECTORIES";
 /// Runs a script as a task's command is run, and gives what it had to be told.
 fn judged(ground: &Ground, sandbox: &Sandbox, script: &str) -> (Exit, Vec<String>) {
     let argv = ["sh", "-c", script].map(str::to_owned);
-    let guarded = Guarded::take(&ground.tree(), &[], &argv).unwrap();
+    let guarded = Guarded::take(&ground.tree(), &[], &argv, sandbox).unwrap();
     let done = ground.sh(sandbox, script, &limits());
     (done.exit, guarded.restore(&mut |_, _| Ok(())).unwrap())
 }
@@ -213,6 +213,28 @@ fn nothing_is_planted_for_this_program() {
     }
 }
 
+/// A command that cannot write the repository's configuration has not written it.
+#[test]
+fn what_the_user_configures_meanwhile_is_theirs() {
+    for (name, sandbox) in sandboxes().iter().filter(|(name, _)| name.contains("bwrap")) {
+        let ground = Ground::new();
+        repository(&ground, "");
+        std::fs::create_dir_all(ground.tree().join(".coder/templates")).unwrap();
+        let guarded = Guarded::take(&ground.tree(), &[], &[], sandbox).unwrap();
+        git(&ground.tree(), "config core.editor vi");
+        std::fs::write(ground.tree().join(".coder/templates/code.md"), "mine\n").unwrap();
+        assert_eq!(guarded.restore(&mut |_, _| Ok(())).unwrap(), Vec::<String>::new(), "{name}");
+        git(&ground.tree(), "config core.editor");
+        assert!(ground.tree().join(".coder/templates/code.md").exists(), "{name}");
+        // Where the command could put another folder in its place, it is looked at.
+        let mut wide = sandbox.clone();
+        wide.writable.push(ground.tree().parent().unwrap().to_owned());
+        let guarded = Guarded::take(&ground.tree(), &[], &[], &wide).unwrap();
+        git(&ground.tree(), "config core.editor ed");
+        assert_eq!(guarded.restore(&mut |_, _| Ok(())).unwrap(), [".git/config"], "{name}");
+    }
+}
+
 #[test]
 fn what_ordinary_commands_leave_is_theirs() {
     for (name, sandbox) in sandboxes() {
@@ -232,10 +254,10 @@ fn what_ordinary_commands_leave_is_theirs() {
             assert_eq!((exit, changed), (Exit::Code(0), Vec::new()), "{name}: {script}");
         }
         // Another run of this program, or the user, has a worktree made, and removed, meanwhile.
-        let guarded = Guarded::take(&ground.tree(), &[], &[]).unwrap();
+        let guarded = Guarded::take(&ground.tree(), &[], &[], sandbox).unwrap();
         git(&ground.tree(), "worktree add --quiet .worktrees/w");
         assert_eq!(guarded.restore(&mut |_, _| Ok(())).unwrap(), Vec::<String>::new(), "{name}");
-        let guarded = Guarded::take(&ground.tree(), &[], &[]).unwrap();
+        let guarded = Guarded::take(&ground.tree(), &[], &[], sandbox).unwrap();
         git(&ground.tree(), "commit --quiet --allow-empty -m c");
         git(&ground.tree(), "worktree remove --force .worktrees/w");
         let changed = guarded.restore(&mut |_, _| Ok(())).unwrap();
