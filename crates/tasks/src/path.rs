@@ -3,7 +3,7 @@
 mod guarded;
 
 use crate::{Error, Result};
-pub(crate) use guarded::HOOK;
+pub(crate) use guarded::{HOOK, TOOL};
 pub use guarded::{guarded, is_secret};
 
 /// Checks a path of a task or of a reply and gives it in its plain form, without "." components.

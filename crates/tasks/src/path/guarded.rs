@@ -26,7 +26,7 @@ pub fn guarded(path: &str) -> Option<&'static str> {
     }
     let cargo = matches!(name, "config" | "config.toml") && parts.last() == Some(&".cargo");
     if cargo || within(TOOL_FOLDERS) || TOOLS.contains(&name) || starts(&[".yarnrc"]) {
-        return Some("the configuration of a tool, which decides what it runs");
+        return Some(TOOL);
     }
     if BUILD.contains(&name) || ends(BUILD_ENDINGS) || starts(&["dockerfile", "docker-compose"]) {
         return Some("a build script, which builds run");
@@ -36,6 +36,9 @@ pub fn guarded(path: &str) -> Option<&'static str> {
 
 /// What [`guarded`] calls a hook.
 pub(crate) const HOOK: &str = "a hook, which git runs";
+
+/// What [`guarded`] calls the configuration of a tool.
+pub(crate) const TOOL: &str = "the configuration of a tool, which decides what it runs";
 
 /// Whether a file is likely to hold secrets, by its name. `path` is in plain form.
 pub fn is_secret(path: &str) -> bool {

@@ -147,7 +147,7 @@ impl Guarded {
         let mut found = BTreeMap::new();
         self.walk(Path::new(""), &mut |path| {
             let Some(name) = path.to_str() else { return };
-            if is_hook(name) {
+            if is_hook(name) || is_tool(name) {
                 found.insert(path, Role::Trusted);
             } else if is_test(name) || self.named.iter().any(|named| named == name) {
                 found.insert(path, Role::Judges);
@@ -345,6 +345,12 @@ fn is_test_name(path: &str) -> bool {
 /// Whether a file is a hook of git's or of a program that manages these.
 fn is_hook(path: &str) -> bool {
     crate::path::guarded(path) == Some(crate::path::HOOK)
+}
+
+/// Whether a file is the configuration of a tool that the user runs, outside of any sandbox. An editor of one vendor
+/// writes its own all the time.
+fn is_tool(path: &str) -> bool {
+    crate::path::guarded(path) == Some(crate::path::TOOL) && !path.split('/').any(|part| part == ".idea")
 }
 
 /// Whether a file is run or read because of its name, in a folder of hooks or of templates.

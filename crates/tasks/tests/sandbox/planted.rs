@@ -213,6 +213,27 @@ fn nothing_is_planted_for_this_program() {
     }
 }
 
+#[test]
+fn nothing_is_planted_for_the_users_tools() {
+    let tools =
+        [".cargo/config.toml", ".envrc", ".mcp.json", ".vscode/tasks.json", "sub/.claude/settings.json"];
+    for (name, sandbox) in sandboxes() {
+        let ground = Ground::new();
+        let planted = tools.map(|path| format!("mkdir -p \"$(dirname {path})\"; echo x > {path}; ")).concat();
+        let (exit, changed) = judged(&ground, sandbox, &planted);
+        assert_eq!((exit, changed.as_slice()), (Exit::Code(0), &tools.map(str::to_owned)[..]), "{name}");
+        assert!(tools.iter().all(|path| !ground.tree().join(path).exists()), "{name}");
+        std::fs::write(ground.tree().join(".envrc"), "mine\n").unwrap();
+        let (_, changed) = judged(&ground, sandbox, "echo x >> .envrc");
+        assert_eq!(changed, [".envrc"], "{name}");
+        assert_eq!(std::fs::read_to_string(ground.tree().join(".envrc")).unwrap(), "mine\n", "{name}");
+        // A task that is to write it writes it.
+        let guarded = Guarded::take(&ground.tree(), &[".envrc".to_owned()], &[], sandbox).unwrap();
+        std::fs::write(ground.tree().join(".envrc"), "new\n").unwrap();
+        assert_eq!(guarded.restore(&mut |_, _| Ok(())).unwrap(), Vec::<String>::new(), "{name}");
+    }
+}
+
 /// A command that cannot write the repository's configuration has not written it.
 #[test]
 fn what_the_user_configures_meanwhile_is_theirs() {
@@ -248,6 +269,7 @@ fn what_ordinary_commands_leave_is_theirs() {
             "rm -rf target/tmp && mkdir target/tmp && git init --quiet target/tmp/a && git -C target/tmp/a \
              -c user.name=a -c user.email=a@b commit --quiet --allow-empty -m a",
             "rm -rf target; mkdir -p .pytest_cache fixtures && git init --quiet fixtures/new",
+            "mkdir -p .idea .github/workflows; touch .idea/workspace.xml .github/workflows/ci.yml Makefile .env",
             "echo x > scripts/report.txt; mkdir -p src; echo y > src/config; touch HEAD",
         ] {
             let (exit, changed) = judged(&ground, sandbox, script);
