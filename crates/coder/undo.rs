@@ -90,7 +90,7 @@ pub(crate) fn interrupted(former: &Interrupted) -> String {
 pub(crate) fn displaced(displaced: &Displaced) -> String {
     let Displaced { path, kept } = displaced;
     format!(
-        "`{path}` was written while the task was at work; it is as before, and what stood there is in `{kept}`"
+        "`{path}` was written while the task was at work; what stood there before is in `{kept}`"
     )
 }
 

@@ -5,6 +5,7 @@
 //! `openat2` with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS does, on every system.) Files are replaced
 //! whole, through one function, in transactions whose journal and old contents lie outside of the tree.
 
+mod bring_back;
 mod fault;
 mod journal;
 mod prune;

@@ -85,8 +85,10 @@ impl Run<'_> {
         let Settings { sandbox, verify: limits, .. } = self.settings;
         let root = self.workspace.path();
         let guarded = Guarded::take(root, &self.task.files, &command.argv, sandbox)?;
+        transaction.shelter(guarded.contents())?;
         let ran = verify::run(&command.argv, root, sandbox, limits, self.cancel);
         let meddled = guarded.restore(&mut |path, content| transaction.set_aside(path, content))?;
+        transaction.release()?;
         let mut verification = ran?;
         if !meddled.is_empty() {
             verification.exit = Exit::Meddled(meddled);

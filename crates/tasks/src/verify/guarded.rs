@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::{Sandbox, git};
+use crate::workspace::TEMPORARY;
 use crate::{Error, Result, language};
 
 /// The state of the guarded files of a work tree.
@@ -84,6 +85,14 @@ impl Guarded {
         }
         guarded.homes.extend(homes);
         Ok(guarded)
+    }
+
+    /// The contents that can be brought back, with their paths.
+    pub fn contents(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.kept.iter().filter_map(|(path, (_, kept))| match kept {
+            Kept::File { content: Some(content), .. } => Some((path.to_str()?, content.as_slice())),
+            _ => None,
+        })
     }
 
     /// Brings back what has changed, and says what it was. What was made anew is removed where other
@@ -249,19 +258,35 @@ impl Guarded {
                 std::fs::create_dir(&folder).map_err(io)?;
             }
         }
+        let mut temporary = tempfile::Builder::new();
+        temporary.prefix(TEMPORARY);
+        // It is whole before what stands there goes: the disk may be full.
         match kept {
             Kept::File { content: Some(content), mode, .. } => {
-                self.remove(path)?;
-                std::fs::write(&full, content).map_err(io)?;
-                std::fs::set_permissions(&full, std::fs::Permissions::from_mode(*mode)).map_err(io)
+                let mut file = temporary.tempfile_in(&folder).map_err(io)?;
+                std::io::Write::write_all(&mut file, content).map_err(io)?;
+                file.as_file().set_permissions(std::fs::Permissions::from_mode(*mode)).map_err(io)?;
+                file.as_file().sync_all().map_err(io)?;
+                self.clear_folder(path)?;
+                file.persist(&full).map(drop).map_err(|error| io(error.error))
             }
             // What could not be read cannot be brought back; that it changed is told.
             Kept::File { content: None, .. } => Ok(()),
             Kept::Link(target) if target.as_os_str().is_empty() => Ok(()),
             Kept::Link(target) => {
-                self.remove(path)?;
-                std::os::unix::fs::symlink(target, &full).map_err(io)
+                let link = temporary.make_in(&folder, |path| std::os::unix::fs::symlink(target, path));
+                let link = link.map_err(io)?;
+                self.clear_folder(path)?;
+                link.persist(&full).map_err(|error| io(error.error))
             }
+        }
+    }
+
+    /// Removes a folder that stands in the place of a file.
+    fn clear_folder(&self, path: &Path) -> Result<()> {
+        match self.root.join(path).symlink_metadata() {
+            Ok(meta) if meta.is_dir() => self.remove(path),
+            _ => Ok(()),
         }
     }
 

@@ -19,7 +19,8 @@ pub(super) enum Entry {
         /// What they shall be.
         files: Vec<After>,
     },
-    /// Something that another program wrote into a file is about to be replaced by the old content.
+    /// Something that another program wrote into a file is about to be replaced by the old content; or was replaced by
+    /// a command that was cut off.
     Displaced {
         /// The file.
         path: String,
@@ -122,6 +123,29 @@ pub(super) fn contents(bytes: &[u8]) -> BTreeSet<String> {
         }
     }
     named
+}
+
+/// Contents in one piece: each behind a line with its file and its length.
+pub(super) fn pack<'f>(files: impl IntoIterator<Item = (&'f str, &'f [u8])>) -> Vec<u8> {
+    let mut packed = Vec::new();
+    for (path, content) in files {
+        packed.extend(serde_json::to_vec(&(path, content.len())).unwrap_or_default());
+        packed.push(b'\n');
+        packed.extend(content);
+    }
+    packed
+}
+
+/// The contents of such a piece.
+pub(super) fn unpack(mut packed: &[u8]) -> Vec<(String, &[u8])> {
+    let mut files = Vec::new();
+    while let Some(end) = packed.iter().position(|byte| *byte == b'\n') {
+        let Ok((path, length)) = serde_json::from_slice(&packed[..end]) else { break };
+        let Some((content, rest)) = packed[end + 1..].split_at_checked(length) else { break };
+        files.push((path, content));
+        packed = rest;
+    }
+    files
 }
 
 impl Log {
@@ -227,6 +251,15 @@ mod tests {
                 assert!(read.len() < entries.len() && read == entries[..read.len()], "byte {at}, bit {bit}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_packed_is_unpacked() {
+        let files: [(&str, &[u8]); 3] = [("a", b"x\ny"), ("b \n\"", b""), ("c", b"\xff\0")];
+        let packed = pack(files);
+        let unpacked = unpack(&packed);
+        assert_eq!(unpacked.iter().map(|(path, content)| (&**path, *content)).collect::<Vec<_>>(), files);
+        assert_eq!(unpack(&packed[..packed.len() - 1]).len(), 2);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! After a crash: what a transaction did that never ended is taken back.
 
-use super::journal::{After, Entry, Log, Saved, sha256};
+use super::journal::{After, Entry, Log, Saved, sha256, unpack};
 use super::replace::sweep;
 use super::state::State;
 use super::{Snapshot, Workspace};
@@ -13,8 +13,8 @@ pub struct Interrupted {
     pub task_id: String,
     /// The files that it had changed, or was about to; they are as they were before it.
     pub files: Vec<String>,
-    /// Files that somebody changed after the crash, so that they were left as they are; and where the
-    /// content before the task is kept, if there was one.
+    /// Files that somebody changed after the crash, or a command before it, so that they were left as they are; and where
+    /// the content before the task, or before the command, is kept, if there was one.
     pub left: Vec<(String, Option<std::path::PathBuf>)>,
 }
 
@@ -47,11 +47,12 @@ impl Workspace {
     fn roll_back(&self, state: &State, number: u64, bytes: &[u8], log: &Log) -> Result<Option<Interrupted>> {
         let mut files = Vec::new();
         let mut left: Vec<(Snapshot, &Saved)> = Vec::new();
-        for path in log.written.keys() {
-            let Some(saved) = log.saved(path) else { continue };
+        for saved in &log.begin.files {
+            let (path, is_written) = (&saved.path, log.written.contains_key(&saved.path));
             match self.snapshot(path) {
+                Ok(now) if !is_written && is_before(&now, saved) => continue,
                 // What stands there is the old content, or what the task wrote.
-                Ok(now) if is_ours(&now, saved, log) => {
+                Ok(now) if is_written && is_ours(&now, saved, log) => {
                     let written = |sha256: &str| log.wrote(path, sha256) || saved.is(sha256);
                     self.bring_back(state, saved, written)?;
                     files.push(path.clone());
@@ -66,44 +67,68 @@ impl Workspace {
             }
             self.remove_folders(&saved.new_folders)?;
         }
-        if left.is_empty() && log.displaced.is_empty() {
+        let spoiled = self.spoiled(state, number)?;
+        if left.is_empty() && spoiled.is_empty() && log.displaced.is_empty() {
             state.forget(number)?;
         } else {
-            self.keep_the_rest(state, number, bytes, &left)?;
+            self.keep_the_rest(state, number, bytes, &left, &spoiled)?;
         }
         let kept = |(now, saved): (Snapshot, &Saved)| {
             (now.path, saved.before.as_ref().map(|before| state.content_path(&before.sha256)))
         };
+        let spoiled = spoiled.into_iter().map(|(path, sha256)| (path, Some(state.content_path(&sha256))));
         let interrupted = Interrupted {
             task_id: log.begin.task_id.clone(),
             files,
-            left: left.into_iter().map(kept).collect(),
+            left: left.into_iter().map(kept).chain(spoiled).collect(),
         };
         Ok((!log.written.is_empty()).then_some(interrupted))
     }
 
+    /// The files that are not as they were before a command that was cut off, and the names of what they held. Whether it
+    /// was the command or somebody after it, nobody knows, so they are left as they are.
+    fn spoiled(&self, state: &State, number: u64) -> Result<Vec<(String, String)>> {
+        let packed = state.sheltered(number)?;
+        let is_same = |path: &str, content: &[u8]| {
+            let path = self.path.join(path);
+            let is_file =
+                path.symlink_metadata().is_ok_and(|now| now.is_file() && now.len() == content.len() as u64);
+            is_file && std::fs::read(path).is_ok_and(|now| now == content)
+        };
+        let spoiled = unpack(&packed).into_iter().filter(|(path, content)| !is_same(path, content));
+        spoiled.map(|(path, content)| Ok((path, state.save(content)?))).collect()
+    }
+
     /// Makes the files that were left a part of the history, so that they can be undone on request; and with them the
-    /// names of what other programs wrote.
+    /// names of what other programs wrote, or had written before it was spoiled.
     fn keep_the_rest(
         &self,
         state: &State,
         number: u64,
         bytes: &[u8],
         left: &[(Snapshot, &Saved)],
+        spoiled: &[(String, String)],
     ) -> Result<()> {
-        let after = |(now, _): &(Snapshot, &Saved)| After {
-            path: now.path.clone(),
-            sha256: now.text().map(|text| sha256(text.as_bytes())),
-        };
+        let after = |(now, _): &(Snapshot, &Saved)| After { path: now.path.clone(), sha256: content(now) };
         let files = left.iter().map(after).collect();
         let mut journal = state.reopen(number, bytes)?;
+        for (path, sha256) in spoiled.iter().cloned() {
+            state.append(&mut journal, &Entry::Displaced { path, sha256 })?;
+        }
         state.append(&mut journal, &Entry::Commit { files })?;
         state.keep(number)
     }
 }
 
 fn is_ours(now: &Snapshot, saved: &Saved, log: &Log) -> bool {
-    let now = now.text().map(|text| sha256(text.as_bytes()));
-    let was = saved.before.as_ref().map(|before| before.sha256.clone());
-    now == was || log.written.get(&saved.path).is_some_and(|written| written.contains(&now))
+    let written = log.written.get(&saved.path);
+    is_before(now, saved) || written.is_some_and(|written| written.contains(&content(now)))
+}
+
+fn is_before(now: &Snapshot, saved: &Saved) -> bool {
+    content(now).as_deref() == saved.before.as_ref().map(|before| before.sha256.as_str())
+}
+
+fn content(now: &Snapshot) -> Option<String> {
+    now.text().map(|text| sha256(text.as_bytes()))
 }

@@ -77,7 +77,7 @@ impl State {
         // For people who look into the folder.
         std::fs::write(path.join("workspace"), workspace.as_os_str().as_encoded_bytes())
             .map_err(io(&path))?;
-        sweep(&objects).map_err(io(&path))?;
+        sweep(&objects).and_then(|_| sweep(&journals)).map_err(io(&path))?;
         prune_folders(&root.join("workspaces"), is_gone);
         Ok(State { path, objects, journals, _lock: held })
     }
@@ -163,14 +163,35 @@ impl State {
         Ok(Journal { number, file, length })
     }
 
+    /// Keeps what a command may spoil beside a journal, in place of what was kept there before.
+    pub(super) fn shelter(&self, number: u64, packed: &[u8]) -> Result<()> {
+        replace(&self.journals, &sheltered(number), packed, Some(0o600)).map_err(self.wrong())
+    }
+
+    /// What is kept beside a journal, packed.
+    pub(super) fn sheltered(&self, number: u64) -> Result<Vec<u8>> {
+        match std::fs::read(self.path.join("journals").join(sheltered(number))) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            read => read.map_err(self.wrong()),
+        }
+    }
+
+    /// Nothing can be spoiled any more.
+    pub(super) fn release(&self, number: u64) {
+        // What is kept for longer than need be harms nobody.
+        let _ = rustix::fs::unlinkat(&self.journals, sheltered(number), rustix::fs::AtFlags::empty());
+    }
+
     /// Ends a transaction: its journal becomes a part of the history.
     pub(super) fn keep(&self, number: u64) -> Result<()> {
+        self.release(number);
         let rename = std::fs::rename(self.journal_path(number, OPEN), self.journal_path(number, DONE));
         step().and(rename).and_then(|()| sync(&self.journals)).map_err(self.wrong())
     }
 
     /// Ends a transaction that came to nothing.
     pub(super) fn forget(&self, number: u64) -> Result<()> {
+        self.release(number);
         remove(&self.journals, &format!("{number:08}.{OPEN}")).map_err(self.wrong())
     }
 
@@ -238,6 +259,11 @@ impl Journal {
 /// Endings of journals whose transaction has not ended, and of those whose has.
 pub(super) const OPEN: &str = "open";
 const DONE: &str = "done";
+
+/// The file with what a command may spoil.
+fn sheltered(number: u64) -> String {
+    format!("{number:08}.sheltered")
+}
 
 /// A workspace's folder: its last name for people, and a checksum, because paths can be long.
 fn key(workspace: &Path) -> String {

@@ -372,6 +372,57 @@ fn what_another_program_wrote_is_told_and_outlives_the_tasks_after_it() {
     assert_eq!(std::fs::read_to_string(&displaced[0].kept).unwrap(), "mine\n");
 }
 
+/// The program is gone while a command is at work, or cannot bring back what the command did.
+#[test]
+fn what_a_command_spoiled_is_kept_and_told() {
+    for killed in [true, false] {
+        let bench = Bench::new();
+        let file = |name: &str| bench.folder.path().join(name);
+        for name in ["t.py", "same.py"] {
+            std::fs::write(file(name), "precious\n").unwrap();
+        }
+        let workspace = bench.workspace();
+        let mut transaction = workspace.begin("T-1", &["a.py".to_owned(), "gone.py".to_owned()]).unwrap();
+        transaction.write(&changes()[..1]).unwrap();
+        let precious = &b"precious\n"[..];
+        transaction.shelter([("t.py", precious), ("same.py", precious)]).unwrap();
+        std::fs::write(file("t.py"), "spoiled").unwrap();
+        match killed {
+            true => {
+                std::fs::write(file("gone.py"), "spoiled").unwrap();
+                std::mem::forget(transaction);
+            }
+            false => transaction.abort().unwrap(),
+        }
+        drop(workspace);
+        let workspace = bench.workspace();
+        let told = workspace.recover().unwrap();
+        let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+        let kept = |(path, kept): &(String, Option<PathBuf>)| (path.clone(), read(kept.as_ref().unwrap()));
+        let left: Vec<_> = told[0].left.iter().map(kept).collect();
+        let expected = [("gone.py", "x = 1\n"), ("t.py", "precious\n")];
+        let expected = expected.map(|(path, content)| (path.to_owned(), content.to_owned()));
+        assert_eq!(left, expected[usize::from(!killed)..]);
+        assert_eq!(
+            (told[0].files.as_slice(), read(&file("a.py"))),
+            (&["a.py".to_owned()][..], "a = 1\r\n".into())
+        );
+        assert_eq!(read(&file("t.py")), "spoiled");
+        assert_eq!(workspace.history().unwrap()[0].displaced[0].path, "t.py");
+        if killed {
+            assert_eq!(workspace.undo(None, false).unwrap().files, ["gone.py"]);
+            assert_eq!(read(&file("gone.py")), "x = 1\n");
+        }
+        drop(workspace);
+        assert!(bench.workspace().recover().unwrap().is_empty());
+        assert!(
+            files(bench.state.path())
+                .iter()
+                .all(|path| path.extension().is_none_or(|end| end != "sheltered"))
+        );
+    }
+}
+
 #[test]
 fn the_state_of_a_folder_that_is_gone_goes_unless_something_is_unfinished() {
     let bench = Bench::new();

@@ -9,15 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::journal::{After, Begin, Content, Entry, Saved, sha256};
-use super::replace::{Staged, Stood, remove_folder, stage, take_away};
+use super::journal::{After, Begin, Content, Entry, Saved, pack, sha256};
+use super::replace::{Staged, Stood, stage, take_away};
 use super::state::{Journal, State};
 use super::{MAX_FILE_BYTES, Snapshot, Workspace};
 use crate::edit::Change;
 use crate::{Error, Result, path};
-
-/// The largest content of somebody else's that is kept when a file is brought back, in bytes.
-const MAX_KEPT_BYTES: u64 = 64 << 20;
 
 /// A task's hold on the files that it names: what they were, and the way back. Dropping it brings them back.
 #[derive(Debug)]
@@ -56,6 +53,8 @@ struct Record {
     journal: Journal,
     /// The files as the journal has them, in the order of `base`.
     saved: Vec<Saved>,
+    /// Whether a command is at work, or left what could not be brought back.
+    sheltered: bool,
 }
 
 /// What a file shall be.
@@ -200,7 +199,7 @@ impl Transaction<'_> {
             commits: self.commits.clone(),
             files: saved.clone(),
         };
-        Ok(Record { journal: state.begin(begin)?, saved })
+        Ok(Record { journal: state.begin(begin)?, saved, sheltered: false })
     }
 
     fn place(&mut self, targets: &[Target]) -> Result<()> {
@@ -347,6 +346,24 @@ impl Transaction<'_> {
         }
     }
 
+    /// Keeps contents of files that are not the task's and that a command may spoil, until [`release`](Self::release). If
+    /// that never comes, the next start says where they are.
+    pub fn shelter<'f>(&mut self, files: impl IntoIterator<Item = (&'f str, &'f [u8])>) -> Result<()> {
+        let Some(record) = &mut self.record else { return Ok(()) };
+        self.workspace.state()?.shelter(record.journal.number(), &pack(files))?;
+        record.sheltered = true;
+        Ok(())
+    }
+
+    /// These files are as they were.
+    pub fn release(&mut self) -> Result<()> {
+        if let Some(record) = &mut self.record {
+            self.workspace.state()?.release(record.journal.number());
+            record.sheltered = false;
+        }
+        Ok(())
+    }
+
     /// What others wrote into files that were brought back since the beginning.
     pub fn displaced(&self) -> &[Displaced] {
         &self.displaced
@@ -390,6 +407,10 @@ impl Transaction<'_> {
 
     fn take_back(&mut self) -> Result<()> {
         self.restore()?;
+        if self.record.as_ref().is_some_and(|record| record.sheltered) {
+            // The journal stays open, so that the next start says where that is which could not be brought back.
+            return Ok(());
+        }
         let Some(mut record) = self.record.take() else { return Ok(()) };
         let (state, number) = (self.workspace.state()?, record.journal.number());
         if self.displaced.is_empty() {
@@ -412,77 +433,6 @@ impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         // If this fails, the journal is still there, and the next start does it.
         let _ = self.take_back();
-    }
-}
-
-impl Workspace {
-    /// Brings a file back to what was saved. Does nothing where it is that already. A content that is
-    /// neither the saved one nor `ours` is somebody else's: it is kept, and its names are the answer.
-    pub(super) fn bring_back(
-        &self,
-        state: &State,
-        saved: &Saved,
-        ours: impl Fn(&str) -> bool,
-    ) -> Result<Vec<String>> {
-        let io = self.io(&saved.path);
-        let (folder, name) = path::split(&saved.path);
-        let Some(before) = &saved.before else {
-            let Some(dir) = self.folder(folder, &saved.path)? else { return Ok(Vec::new()) };
-            let moved = take_away(&dir, name).map_err(&io)?;
-            let kept = moved.map(|moved| self.keep(state, &saved.path, moved, &ours));
-            return Ok(kept.transpose()?.flatten().into_iter().collect());
-        };
-        if let Ok(now) = self.snapshot(&saved.path)
-            && now.before.is_some_and(|now| saved.is(&sha256(now.text.as_bytes())) && now.mode == before.mode)
-        {
-            return Ok(Vec::new());
-        }
-        let text = state.load(&before.sha256)?;
-        let dir = self.create_folders(folder, &saved.path)?;
-        // Where files cannot be exchanged, this look before is all there is.
-        let seen = self.bytes_in(&dir, name, &saved.path, MAX_KEPT_BYTES).ok().flatten();
-        let seen = seen.map(|(bytes, _)| bytes).filter(|bytes| !ours(&sha256(bytes)));
-        let mut kept = seen.map(|bytes| state.save(&bytes)).transpose()?;
-        let mut staged = stage(&dir, name, text.as_bytes(), Some(before.mode)).map_err(&io)?;
-        staged.place().map_err(&io)?;
-        let found =
-            self.keep(state, &saved.path, staged, &ours)?.filter(|found| kept.as_ref() != Some(found));
-        Ok(kept.take().into_iter().chain(found).collect())
-    }
-
-    /// Looks at what a file was exchanged for, keeps it in the store if it is somebody else's, and lets it go.
-    fn keep(
-        &self,
-        state: &State,
-        path: &str,
-        mut moved: Staged,
-        ours: impl Fn(&str) -> bool,
-    ) -> Result<Option<String>> {
-        let bytes = match moved.old().map(|(dir, name)| self.bytes_in(dir, name, path, MAX_KEPT_BYTES)) {
-            None => None,
-            Some(Ok(bytes)) => bytes.map(|(bytes, _)| bytes).filter(|bytes| !ours(&sha256(bytes))),
-            // A link, a pipe or the like holds nothing.
-            Some(Err(Error::Path { problem, .. })) if problem != super::A_FOLDER => None,
-            Some(Err(error)) => {
-                moved.put_back().map_err(self.io(path))?;
-                return Err(error);
-            }
-        };
-        let kept = bytes.map(|bytes| state.save(&bytes)).transpose()?;
-        moved.finish().map_err(self.io(path))?;
-        Ok(kept)
-    }
-
-    /// Removes folders that were made, innermost first. One in which something else appeared stays.
-    pub(super) fn remove_folders(&self, made: &[String]) -> Result<()> {
-        for created in made.iter().rev() {
-            let (parent, name) = path::split(created);
-            let Some(dir) = self.folder(parent, created)? else { continue };
-            if !remove_folder(&dir, name).map_err(self.io(created))? {
-                break;
-            }
-        }
-        Ok(())
     }
 }
 
