@@ -90,7 +90,7 @@ impl Outgoing {
             return Err(bad("`messages` is not a list".to_owned()));
         }
         body.get("tools").map_or(Ok(()), |tools| check_tools(endpoint.dialect, tools))?;
-        body.values().try_for_each(check_content)?;
+        ["system", "messages"].iter().filter_map(|said| body.get(*said)).try_for_each(check_content)?;
         forget_routes(&mut body);
         body.insert("model".to_owned(), model.into());
         let stream = body.get("stream").and_then(Value::as_bool).unwrap_or(false);
@@ -179,7 +179,9 @@ fn check_content(value: &Value) -> Result<()> {
                 let problem = "a picture or file that is somewhere else is not passed on; send its bytes";
                 return Err(bad(problem.to_owned()));
             }
-            map.values().try_for_each(check_content)
+            // What a tool was called with is data, whatever it looks like.
+            let call = map.get("type").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("tool_use"));
+            map.iter().filter(|(name, _)| !(call && *name == "input")).try_for_each(|(_, value)| check_content(value))
         }
         _ => Ok(()),
     }
@@ -253,7 +255,19 @@ mod tests {
             let error = forward(dialect, body.clone()).unwrap_err().to_string();
             assert!(error.contains(word), "{body}: {error}");
         }
-        let fine = json!({ "messages": said, "tools": [{ "name": "f", "input_schema": {} }, { "type": "bash_20250124", "name": "bash" }] });
-        assert!(forward(Dialect::Anthropic, fine).is_ok());
+    }
+
+    #[test]
+    fn what_tools_take_is_data() {
+        let place = json!({ "source": { "type": "url", "url": "https://x" }, "image_url": "https://x" });
+        let called = json!([
+            { "role": "user", "content": "hi" },
+            { "role": "assistant", "content": [{ "type": "tool_use", "id": "t", "name": "f", "input": place }] },
+        ]);
+        let tools = json!([{ "name": "f", "input_schema": { "examples": [place] } }, { "type": "bash_20250124", "name": "bash" }]);
+        assert!(forward(Dialect::Anthropic, json!({ "messages": called, "tools": tools })).is_ok());
+        let tools = json!([{ "type": "function", "function": { "name": "f", "parameters": { "default": place } } }]);
+        let said = json!([{ "role": "user", "content": "hi" }]);
+        assert!(forward(Dialect::Openai, json!({ "messages": said, "tools": tools })).is_ok());
     }
 }
