@@ -443,20 +443,20 @@ pub(crate) fn policy(task: coder_tasks::task::Egress) -> Policy {
     }
 }
 
-/// The tokens of every attempt, the answer's the last. No server's count is more than the most that was possible.
+/// The tokens of every attempt, the answer's the last.
 fn attempts(failed: &[coder_escalate::Attempt], answer: Option<Tokens>, most: &Tokens) -> Vec<Tokens> {
     let failed = failed.iter().map(|attempt| attempt.spent.tokens);
     failed.chain(answer).map(|tokens| plausible(tokens, most)).collect()
 }
 
+/// What the server counted, also if it is more than was thought possible: it is what will be charged. A number that no
+/// request has is none, and the most stands for it.
 fn plausible(tokens: Tokens, most: &Tokens) -> Tokens {
-    let prompt =
-        [tokens.input, tokens.cache_write, tokens.cache_read].into_iter().try_fold(0u64, u64::checked_add);
-    let output = tokens.output.min(most.output);
-    match prompt.is_some_and(|prompt| prompt <= most.prompt()) {
-        true => Tokens { output, ..tokens },
-        false => Tokens { output, ..*most },
-    }
+    /// More than any context holds.
+    const TOO_MANY: u64 = 1 << 32;
+    let prompt = [tokens.input, tokens.cache_write, tokens.cache_read].iter().all(|count| *count < TOO_MANY);
+    let output = if tokens.output < TOO_MANY { tokens.output } else { most.output };
+    if prompt { Tokens { output, ..tokens } } else { Tokens { output, ..*most } }
 }
 
 /// The first reservation is settled with what all attempts cost together, the others with nothing.
@@ -472,5 +472,25 @@ fn usage(tokens: &Tokens) -> Usage {
         prompt_tokens: tokens.prompt(),
         cached_tokens: tokens.cache_read,
         completion_tokens: tokens.output,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_server_counted_is_never_made_less() {
+        let most = Tokens { input: 2000, output: 50, ..Tokens::default() };
+        for tokens in [
+            Tokens { input: 7, output: 3, ..Tokens::default() },
+            // A picture that was dearer than was thought, and a server that knows no limits.
+            Tokens { input: 8500, cache_read: 9, output: 90, ..Tokens::default() },
+        ] {
+            assert_eq!(plausible(tokens, &most), tokens);
+        }
+        let nonsense = Tokens { input: u64::MAX, cache_read: 9, output: 3, ..Tokens::default() };
+        assert_eq!(plausible(nonsense, &most), Tokens { output: 3, ..most });
+        assert_eq!(plausible(Tokens { output: u64::MAX, ..most }, &most), most);
     }
 }

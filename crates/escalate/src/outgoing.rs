@@ -2,6 +2,7 @@
 //! Pure: nothing here opens a connection. The bodies of the two dialects are in the submodules.
 
 mod anthropic;
+mod content;
 mod forward;
 mod openai;
 
@@ -22,6 +23,8 @@ pub struct Outgoing {
     url: String,
     id: String,
     model: String,
+    /// The most tokens of the prompt.
+    prompt: u64,
     max_tokens: u32,
     body: Vec<u8>,
     /// The header `anthropic-beta` of whoever is passed on.
@@ -54,6 +57,7 @@ impl Outgoing {
             url,
             id: ask.id.clone(),
             model: ask.model.clone(),
+            prompt: body.len() as u64 + ADDED_TOKENS,
             max_tokens: ask.max_tokens,
             body,
             beta: None,
@@ -96,10 +100,11 @@ impl Outgoing {
         self.max_tokens
     }
 
-    /// The most that one attempt can take, before anybody counted: a token has at least one byte. Where the body
-    /// marks a prefix for the server's cache, all of the prompt is taken as written to it, which is dearest.
+    /// The most that one attempt can take, before anybody counted: a token of a text has at least one byte, pictures have
+    /// limits of their own, and only a long document may have more. Where the body marks a prefix for the server's cache,
+    /// all of the prompt is taken as written to it, which is dearest.
     pub fn most(&self) -> Tokens {
-        let prompt = self.body.len() as u64 + ADDED_TOKENS;
+        let prompt = self.prompt;
         let output = u64::from(self.max_tokens);
         match self.endpoint.dialect {
             Dialect::Anthropic => Tokens { cache_write: prompt, output, ..Tokens::default() },

@@ -6,7 +6,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{LONGEST_BODY, Outgoing, bad, openai};
+use super::content::Content;
+use super::{ADDED_TOKENS, LONGEST_BODY, Outgoing, bad, openai};
 use crate::{Dialect, Endpoint, LimitName, Result};
 
 /// Fields that are passed on, by dialect.
@@ -90,7 +91,7 @@ impl Outgoing {
             return Err(bad("`messages` is not a list".to_owned()));
         }
         body.get("tools").map_or(Ok(()), |tools| check_tools(endpoint.dialect, tools))?;
-        ["system", "messages"].iter().filter_map(|said| body.get(*said)).try_for_each(check_content)?;
+        let content = Content::of(endpoint.dialect, &body)?;
         forget_routes(&mut body);
         body.insert("model".to_owned(), model.into());
         let stream = body.get("stream").and_then(Value::as_bool).unwrap_or(false);
@@ -111,7 +112,8 @@ impl Outgoing {
         let plain =
             |beta: &String| beta.len() <= 1000 && beta.bytes().all(|byte| matches!(byte, b' '..=b'~'));
         let beta = beta.filter(|_| endpoint.dialect == Dialect::Anthropic).filter(plain);
-        Ok(Outgoing { endpoint, url, id, model: model.to_owned(), max_tokens: bound, body, beta })
+        let prompt = body.len() as u64 - content.pixels + content.tokens + ADDED_TOKENS;
+        Ok(Outgoing { endpoint, url, id, model: model.to_owned(), prompt, max_tokens: bound, body, beta })
     }
 }
 
@@ -166,25 +168,6 @@ fn check_tools(dialect: Dialect, tools: &Value) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Refuses content that is somewhere else: what it costs is not known from here.
-fn check_content(value: &Value) -> Result<()> {
-    match value {
-        Value::Array(items) => items.iter().try_for_each(check_content),
-        Value::Object(map) => {
-            let source = map.get("source").and_then(|source| source["type"].as_str());
-            let url = map.get("image_url").and_then(|image| image["url"].as_str().or(image.as_str()));
-            if matches!(source, Some("url" | "file")) || url.is_some_and(|url| !url.starts_with("data:")) {
-                let problem = "a picture or file that is somewhere else is not passed on; send its bytes";
-                return Err(bad(problem.to_owned()));
-            }
-            // What a tool was called with is data, whatever it looks like.
-            let call = map.get("type").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("tool_use"));
-            map.iter().filter(|(name, _)| !(call && *name == "input")).try_for_each(|(_, value)| check_content(value))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Leaves out of `metadata` what was for this program.
@@ -266,7 +249,8 @@ mod tests {
         ]);
         let tools = json!([{ "name": "f", "input_schema": { "examples": [place] } }, { "type": "bash_20250124", "name": "bash" }]);
         assert!(forward(Dialect::Anthropic, json!({ "messages": called, "tools": tools })).is_ok());
-        let tools = json!([{ "type": "function", "function": { "name": "f", "parameters": { "default": place } } }]);
+        let tools =
+            json!([{ "type": "function", "function": { "name": "f", "parameters": { "default": place } } }]);
         let said = json!([{ "role": "user", "content": "hi" }]);
         assert!(forward(Dialect::Openai, json!({ "messages": said, "tools": tools })).is_ok());
     }
