@@ -19,7 +19,11 @@ impl Cloud<'_> {
         let id = format!("{}-{}", self.run, self.requests.fetch_add(1, Ordering::Relaxed));
         let asked = |error: coder_escalate::Error| (400, error.to_string());
         let outgoing =
-            Outgoing::forward(endpoint, (id, model), rung.max_tokens, body, beta).map_err(asked)?;
+            Outgoing::forward(endpoint, (id, model), (name, rung.max_tokens), body, beta).map_err(asked)?;
+        if let Some(asked) = outgoing.asked() {
+            let limit = rung.max_tokens;
+            tracing::info!(rung = %name, asked, limit, "a shorter answer than asked for: `rungs.\"{name}\".max_tokens`");
+        }
         let price = self.prices.of_rung(name, rung).map_err(|error| (502, error.to_string()))?;
         let most_usd = price.most_usd(&outgoing.most());
         match self.egress.decide(name, &outgoing, &[], Policy::Allow) {

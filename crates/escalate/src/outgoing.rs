@@ -26,6 +26,8 @@ pub struct Outgoing {
     /// The most tokens of the prompt.
     prompt: u64,
     max_tokens: u32,
+    /// The tokens of an answer that a client asked for, if it may not have so many.
+    asked: Option<u64>,
     body: Vec<u8>,
     /// The header `anthropic-beta` of whoever is passed on.
     beta: Option<String>,
@@ -59,6 +61,7 @@ impl Outgoing {
             model: ask.model.clone(),
             prompt: body.len() as u64 + ADDED_TOKENS,
             max_tokens: ask.max_tokens,
+            asked: None,
             body,
             beta: None,
         })
@@ -98,6 +101,11 @@ impl Outgoing {
     /// The most tokens of the answer, thoughts included.
     pub fn max_tokens(&self) -> u32 {
         self.max_tokens
+    }
+
+    /// The tokens of an answer that a client asked for, if it may not have so many.
+    pub fn asked(&self) -> Option<u64> {
+        self.asked
     }
 
     /// The most that one attempt can take, before anybody counted: a token of a text has at least one byte, pictures have

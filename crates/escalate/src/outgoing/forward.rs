@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::content::Content;
 use super::{ADDED_TOKENS, LONGEST_BODY, Outgoing, bad, openai};
-use crate::{Dialect, Endpoint, LimitName, Result};
+use crate::{Dialect, Endpoint, LimitName, Result, RungName};
 
 /// Fields that are passed on, by dialect.
 const ANTHROPIC: [&str; 16] = [
@@ -64,15 +64,15 @@ const OF_ROUTES: [&str; 3] = ["tags", "taskPhase", "phase"];
 const CLIENT_TOOLS: [&str; 5] = ["custom", "bash_", "text_editor_", "computer_", "memory_"];
 
 impl Outgoing {
-    /// Makes a request of a client's `body`, which speaks the endpoint's dialect, for `model` and at most `max_tokens` tokens
-    /// of each answer. `beta` is what the client's header `anthropic-beta` says.
+    /// Makes a request of a client's `body`, which speaks the endpoint's dialect, for `model` of `rung` and at most
+    /// `max_tokens` tokens of each answer. `beta` is what the client's header `anthropic-beta` says.
     ///
     /// # Errors
     /// [`Error::BadAsk`](crate::Error::BadAsk) naming what cannot be passed on.
     pub fn forward(
         endpoint: &Endpoint,
         (id, model): (String, &str),
-        max_tokens: u32,
+        (rung, max_tokens): (&RungName, u32),
         mut body: Map<String, Value>,
         beta: Option<String>,
     ) -> Result<Outgoing> {
@@ -95,7 +95,7 @@ impl Outgoing {
         forget_routes(&mut body);
         body.insert("model".to_owned(), model.into());
         let stream = body.get("stream").and_then(Value::as_bool).unwrap_or(false);
-        let bound = limit(endpoint, &mut body, max_tokens, stream)?;
+        let Limited { bound, asked } = limit(endpoint, &mut body, rung, max_tokens, stream)?;
         let base = endpoint.url.trim_end_matches('/');
         let url = match endpoint.dialect {
             Dialect::Anthropic => format!("{base}/v1/messages"),
@@ -113,18 +113,35 @@ impl Outgoing {
             |beta: &String| beta.len() <= 1000 && beta.bytes().all(|byte| matches!(byte, b' '..=b'~'));
         let beta = beta.filter(|_| endpoint.dialect == Dialect::Anthropic).filter(plain);
         let prompt = body.len() as u64 - content.pixels + content.tokens + ADDED_TOKENS;
-        Ok(Outgoing { endpoint, url, id, model: model.to_owned(), prompt, max_tokens: bound, body, beta })
+        let model = model.to_owned();
+        Ok(Outgoing { endpoint, url, id, model, prompt, max_tokens: bound, asked, body, beta })
     }
 }
 
-/// Gives the answer a limit of `most` tokens, or fewer if the client says so; the most that all answers can have.
-fn limit(endpoint: &Endpoint, body: &mut Map<String, Value>, most: u32, stream: bool) -> Result<u32> {
+/// The limit that answers got.
+struct Limited {
+    /// The most tokens of all answers together.
+    bound: u32,
+    /// What the client asked for, if it was more.
+    asked: Option<u64>,
+}
+
+/// Gives each answer a limit of `most` tokens, or fewer if the client says so.
+fn limit(
+    endpoint: &Endpoint,
+    body: &mut Map<String, Value>,
+    rung: &RungName,
+    most: u32,
+    stream: bool,
+) -> Result<Limited> {
     let given = |body: &Map<String, Value>, name: &str| body.get(name).and_then(Value::as_u64);
-    let asked = given(body, "max_tokens").or(given(body, "max_completion_tokens"));
-    let tokens = asked.map_or(most, |asked| u32::try_from(asked).unwrap_or(u32::MAX).min(most)).max(1);
+    let wanted = given(body, "max_tokens").or(given(body, "max_completion_tokens"));
+    let tokens = wanted.map_or(most, |wanted| u32::try_from(wanted).unwrap_or(u32::MAX).min(most)).max(1);
+    let asked = wanted.filter(|wanted| *wanted > u64::from(tokens));
     if endpoint.dialect == Dialect::Anthropic {
+        fit_thoughts(body, wanted, tokens, rung)?;
         body.insert("max_tokens".to_owned(), tokens.into());
-        return Ok(tokens);
+        return Ok(Limited { bound: tokens, asked });
     }
     let answers = match body.get("n") {
         None => 1,
@@ -148,7 +165,37 @@ fn limit(endpoint: &Endpoint, body: &mut Map<String, Value>, most: u32, stream: 
             options.insert("include_usage".to_owned(), true.into());
         }
     }
-    Ok(tokens.saturating_mul(answers))
+    Ok(Limited { bound: tokens.saturating_mul(answers), asked })
+}
+
+/// Thoughts are a part of the answer: of one that may have fewer tokens than the client asked for, they get the same share.
+/// A server would refuse those that do not fit, and knows no setting of this program's.
+fn fit_thoughts(
+    body: &mut Map<String, Value>,
+    wanted: Option<u64>,
+    tokens: u32,
+    rung: &RungName,
+) -> Result<()> {
+    /// Servers take no less (platform.claude.com/docs/en/build-with-claude/extended-thinking).
+    const LEAST: u64 = 1024;
+    let Some(budget) = body.get_mut("thinking").and_then(|thinking| thinking.get_mut("budget_tokens")) else {
+        return Ok(());
+    };
+    let Some(thoughts) = budget.as_u64() else { return Ok(()) };
+    let tokens = u64::from(tokens);
+    let fits = match wanted {
+        Some(wanted) if wanted <= tokens => return Ok(()),
+        Some(wanted) => (u128::from(thoughts) * u128::from(tokens) / u128::from(wanted)) as u64,
+        None => thoughts,
+    };
+    if fits < LEAST && thoughts >= LEAST || wanted.is_none() && fits >= tokens {
+        return Err(bad(format!(
+            "`thinking`: `{thoughts}` tokens of thoughts do not fit into an answer of `{tokens}`; raise `rungs.\"{rung}\".max_tokens` \
+             in coder.toml, or think less"
+        )));
+    }
+    *budget = fits.into();
+    Ok(())
 }
 
 fn check_tools(dialect: Dialect, tools: &Value) -> Result<()> {
@@ -186,10 +233,19 @@ mod tests {
     use serde_json::json;
 
     fn forward(dialect: Dialect, body: Value) -> Result<(Value, Outgoing)> {
-        let endpoint = Endpoint::new(dialect, "https://h/v1");
+        forward_to(dialect, 500, body)
+    }
+
+    fn forward_to(dialect: Dialect, most: u32, body: Value) -> Result<(Value, Outgoing)> {
+        let (endpoint, rung) = (Endpoint::new(dialect, "https://h/v1"), RungName::new("best")?);
         let Value::Object(body) = body else { panic!("an object") };
-        let outgoing =
-            Outgoing::forward(&endpoint, ("id".into(), "big"), 500, body, Some("a-2026, b".into()))?;
+        let outgoing = Outgoing::forward(
+            &endpoint,
+            ("id".into(), "big"),
+            (&rung, most),
+            body,
+            Some("a-2026, b".into()),
+        )?;
         Ok((serde_json::from_slice(outgoing.body()).unwrap(), outgoing))
     }
 
@@ -205,14 +261,41 @@ mod tests {
             (outgoing.most().output, outgoing.beta.as_deref(), outgoing.endpoint().stream),
             (500, Some("a-2026, b"), true)
         );
+        assert_eq!(outgoing.asked(), Some(9000));
 
         let asked = json!({ "messages": said, "n": 3, "max_completion_tokens": 20, "stream": true, "metadata": { "tags": ["x"] } });
         let (body, outgoing) = forward(Dialect::Openai, asked).unwrap();
         let expected = json!({ "model": "big", "max_tokens": 20, "n": 3, "messages": said, "stream": true, "stream_options": { "include_usage": true } });
         assert_eq!(body, expected);
-        assert_eq!((outgoing.most().output, outgoing.beta.as_deref()), (60, None));
+        assert_eq!((outgoing.most().output, outgoing.beta.as_deref(), outgoing.asked()), (60, None, None));
         let (body, outgoing) = forward(Dialect::Openai, json!({ "messages": said })).unwrap();
         assert_eq!((&body["max_tokens"], outgoing.endpoint().stream), (&json!(500), false));
+    }
+
+    #[test]
+    fn thoughts_keep_their_share_of_a_shorter_answer() {
+        let said = json!([{ "role": "user", "content": "hi" }]);
+        let think = |most: u32, asked: Option<u64>, budget: u64| {
+            let thinking = json!({ "type": "enabled", "budget_tokens": budget });
+            let body = json!({ "messages": said, "max_tokens": asked, "thinking": thinking });
+            forward_to(Dialect::Anthropic, most, body)
+                .map(|(body, _)| body["thinking"]["budget_tokens"].as_u64())
+        };
+        for (most, asked, budget, expected) in [
+            (16_000, Some(32_000), 31_999, 15_999),
+            (16_000, Some(32_000), 10_000, 5_000),
+            (16_000, Some(16_000), 10_000, 10_000),
+            (16_000, None, 10_000, 10_000),
+            (u32::MAX, Some(u64::MAX), u64::MAX / 2, u64::from(u32::MAX / 2)),
+            // The client's own mistake is for the server to tell.
+            (16_000, Some(2_000), 3_000, 3_000),
+        ] {
+            assert_eq!(think(most, asked, budget).unwrap(), Some(expected), "{most} {asked:?} {budget}");
+        }
+        for (most, asked, budget) in [(1_500, Some(32_000), 31_000 / 2), (16_000, None, 16_000)] {
+            let error = think(most, asked, budget).unwrap_err().to_string();
+            assert!(error.contains("`rungs.\"best\".max_tokens`"), "{error}");
+        }
     }
 
     #[test]
