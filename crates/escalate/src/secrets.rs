@@ -76,11 +76,21 @@ impl Scanner {
         found.findings
     }
 
-    /// Secrets in the body of a request: in every string of its JSON, however escaped, and in the bytes as they are.
+    /// Secrets in the body of a request: in every string of its JSON, however escaped, in what the names of its objects say
+    /// of their values, and in the bytes as they are.
     pub fn body(&self, body: &[u8]) -> Vec<Finding> {
         let Some(strings) = strings(body) else { return self.text("body", body) };
-        let mut found: Vec<Finding> =
-            strings.iter().flat_map(|string| self.text(&string.place, &string.text)).collect();
+        let mut found = Vec::new();
+        for body::Text { place, name, text } in &strings {
+            let before = found.len();
+            found.extend(self.text(place, text));
+            let value = text.trim_ascii();
+            // A value of a known form is that, whatever its name.
+            let name = name.as_deref().filter(|_| found.len() == before);
+            if let Some(kind) = name.and_then(|name| self.names.kind(name.as_bytes(), value)) {
+                found.push(Finding { kind, place: place.clone(), line: 1, fingerprint: fingerprint(value) });
+            }
+        }
         // What stands between strings, or across them.
         let mut known: BTreeSet<String> = found.iter().map(|finding| finding.fingerprint.clone()).collect();
         for hit in self.formats.hits(body) {

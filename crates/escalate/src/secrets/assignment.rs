@@ -23,6 +23,13 @@ enum Says {
     Maybe,
 }
 
+impl Says {
+    /// What such a value is called.
+    fn kind(self) -> &'static str {
+        if self == Says::Password { "password" } else { "secret in an assignment" }
+    }
+}
+
 const WORDS: &str = r"(?i-u)passw|pwd|passphrase|secret|token|api[_-]?key|credential|private[_-]?key|access[_-]?key|key|auth|cookie|seed|salt|bearer";
 
 /// Ends of names that speak about a secret: its kind, its place, its length.
@@ -119,12 +126,20 @@ impl Names {
             let secret =
                 values.iter().find(|(writing, _, value)| is_secret(says, *writing, &text[begin..end], value));
             if let Some((_, at, value)) = secret {
-                let kind = if says == Says::Password { "password" } else { "secret in an assignment" };
-                hits.push(Hit { kind, at: *at, secret: value.to_vec() });
+                hits.push(Hit { kind: says.kind(), at: *at, secret: value.to_vec() });
                 from = at + value.len();
             }
         }
         hits
+    }
+
+    /// What a value is that is a secret because of its name, where something else than text joins the two.
+    pub(super) fn kind(&self, name: &[u8], value: &[u8]) -> Option<&'static str> {
+        self.word.find_iter(name).find_map(|word| {
+            let (begin, end) = self::name(name, word.start(), word.end());
+            let name = &name[begin..end];
+            says(name).filter(|says| is_secret(*says, Writing::Quoted, name, value)).map(Says::kind)
+        })
     }
 }
 

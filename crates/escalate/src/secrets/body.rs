@@ -5,6 +5,8 @@
 pub(crate) struct Text {
     /// Where it stands, such as `messages[1].content`; a key has the place of its object.
     pub(crate) place: String,
+    /// Its name, if it is the value of one; of a long name the beginning.
+    pub(crate) name: Option<String>,
     /// What it says.
     pub(crate) text: Vec<u8>,
 }
@@ -28,10 +30,15 @@ pub(crate) fn strings(json: &[u8]) -> Option<Vec<Text>> {
                 let text = text.unwrap_or_else(|| json[at + 1..end].to_vec());
                 at = end;
                 let next = json[end + 1..].iter().find(|byte| !byte.is_ascii_whitespace());
-                if let (Some(b':'), Some(Frame::Object(key))) = (next, frames.last_mut()) {
-                    *key = String::from_utf8_lossy(&text).chars().take(80).collect();
-                }
-                found.push(Text { place: place(&frames), text });
+                let name = match (frames.last_mut(), next) {
+                    (Some(Frame::Object(key)), Some(b':')) => {
+                        *key = String::from_utf8_lossy(&text).chars().take(80).collect();
+                        None
+                    }
+                    (Some(Frame::Object(key)), _) => Some(key.clone()),
+                    _ => None,
+                };
+                found.push(Text { place: place(&frames), name, text });
             }
             b'{' => frames.push(Frame::Object(String::new())),
             b'[' => frames.push(Frame::Array(0)),
@@ -90,6 +97,8 @@ mod tests {
         assert!(
             has("model", "m") && has("messages[0].content", "a\n\"b\"") && has("messages[1].content", "c")
         );
+        let named = strings(json).unwrap().into_iter().filter_map(|text| text.name).collect::<Vec<_>>();
+        assert_eq!(named, ["model", "role", "content", "content"]);
         assert!(strings(br#"{"a": "b"#).is_none() && strings(br#""\""#).is_none());
         assert!(strings(b"]]}}{{").unwrap().is_empty());
     }

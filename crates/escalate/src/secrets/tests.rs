@@ -240,6 +240,36 @@ fn a_finding_names_the_place_and_not_the_secret() {
 }
 
 #[test]
+fn names_of_objects_name_secrets_too() {
+    let scanner = Scanner::new();
+    let body = |input: serde_json::Value| {
+        let call = serde_json::json!({"type": "tool_use", "id": "t", "name": "login", "input": input});
+        let said = serde_json::json!({"model": "m", "messages": [{"role": "assistant", "content": [call]}]});
+        scanner.body(said.to_string().as_bytes())
+    };
+    for secret in ["kD93jf!x0sL2q", "k\"D9'3j`f!x0", "kD93jf!x0sL2q\n"] {
+        let found = body(serde_json::json!({"user": "a", "db": {"password": secret}}));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!((found[0].kind, found[0].line), ("password", 1));
+        assert_eq!(found[0].place, "messages[0].content[0].input.db.password");
+        assert_eq!(found[0].fingerprint, fingerprint(secret.trim().as_bytes()));
+    }
+    let token = drawn(ALL, 40, 50);
+    assert_eq!(body(serde_json::json!({"api_token": token})).len(), 1);
+    // A token of a known form is found once.
+    assert_eq!(body(serde_json::json!({"token": format!("ghp_{}", drawn(ALL, 36, 3))})).len(), 1);
+    for harmless in [
+        serde_json::json!({"password": "changeme", "token": "string", "secret": "", "key": "user_id2"}),
+        serde_json::json!({"password_file": "/run/secrets/database2", "path": token, "max_tokens": "4096000"}),
+        serde_json::json!({"password": {"type": "string", "description": "9 signs, one of them of !?+"}}),
+        serde_json::json!({"passwords": 12345678, "prompt_cache_key": "550e8400-e29b-41d4-a716-446655440000"}),
+    ] {
+        let found = body(harmless.clone());
+        assert!(found.is_empty(), "{harmless}: {found:?}");
+    }
+}
+
+#[test]
 fn what_is_encoded_too_often_is_a_finding() {
     let mut text = "a quite harmless text that is not short".to_owned();
     for _ in 0..DEPTH + 2 {
