@@ -290,6 +290,18 @@ impl Pull<'_> {
         } else {
             out.line(&format!("{}  {}", choice.name, path.display()))?;
         }
+        // Of several commits the name means that of `main`, where it is here.
+        let meant = self
+            .cache
+            .of(&choice.listing.repo)
+            .into_iter()
+            .find(|model| model.files.iter().eq(fetched.iter().map(|file| &file.file)));
+        if let Some(meant) =
+            meant.filter(|meant| meant.paths[0].canonicalize().ok() != path.canonicalize().ok())
+        {
+            let (name, commit) = (&choice.name, meant.commit);
+            eprintln!("{name}: the name means the one of {commit}; --model {} is this one", path.display());
+        }
         match facts {
             Ok(facts) => {
                 if let Some(fit) = facts.fit {

@@ -254,6 +254,28 @@ fn what_is_here_is_not_fetched_again() {
     assert_eq!(link.to_str().unwrap(), format!("../../blobs/{}", sha256(&tiny())));
 }
 
+/// What branches of others' programs mean is not changed by a pull of another revision.
+#[test]
+fn a_revision_moves_no_other_branch() {
+    let home = Home::new(Hub::good(&one()));
+    let root = home.folder.path().join("hf/hub/models--a--b");
+    let before = "1".repeat(40);
+    fs::create_dir_all(root.join("refs")).unwrap();
+    fs::create_dir_all(root.join("snapshots").join(&before)).unwrap();
+    fs::write(root.join("refs/main"), &before).unwrap();
+    fs::write(root.join("snapshots").join(&before).join("m-Q4_K_M.gguf"), "older").unwrap();
+    for revision in [COMMIT, "v1", "refs/pr/1"] {
+        let (done, _, err) = home.run(&["pull", "a/b", "--revision", revision]);
+        assert!(done && err.contains(&format!("the name means the one of {before}; --model /")), "{err}");
+        assert_eq!(fs::read_to_string(root.join("refs/main")).unwrap(), before, "{revision}");
+        let named = fs::read_to_string(root.join("refs").join(revision));
+        assert_eq!(named.ok().as_deref(), (revision != COMMIT).then_some(COMMIT), "{revision}");
+    }
+    let (done, _, err) = home.run(&["pull", "a/b"]);
+    assert!(done && !err.contains("the name means"), "{err}");
+    assert_eq!(fs::read_to_string(root.join("refs/main")).unwrap(), COMMIT);
+}
+
 /// Names are what clients of the server see. Covers S0-27, S2-14.
 #[test]
 fn the_server_takes_names_and_says_how_to_get_what_is_missing() {

@@ -23,7 +23,9 @@ const LONGEST_PATH: usize = 200;
 pub struct Listing {
     /// Its name, as the hub writes it.
     pub repo: RepoId,
-    /// Which commit.
+    /// The branch, tag or commit that was asked for.
+    pub revision: String,
+    /// Which commit it is.
     pub commit: String,
     /// The architecture of its GGUF files, if the hub has looked into them.
     pub architecture: Option<String>,
@@ -171,7 +173,7 @@ impl Hub {
         }
         let license = info.card.as_ref().and_then(|card| Some(shown(card.get("license")?.as_str()?)));
         let architecture = info.gguf.and_then(|gguf| gguf.architecture).map(|name| shown(&name));
-        Ok(Listing { repo, commit: info.sha, architecture, license, files })
+        Ok(Listing { repo, revision: revision.to_owned(), commit: info.sha, architecture, license, files })
     }
 }
 
@@ -266,8 +268,8 @@ mod tests {
         let remote = Remote { bytes: 1, sha256: "0".repeat(64) };
         let files =
             files.iter().map(|path| Part { path: (*path).to_owned(), about: remote.clone() }).collect();
-        let (commit, architecture, license) = ("0".repeat(40), None, None);
-        Listing { repo: RepoId::new("a/b").unwrap(), commit, architecture, license, files }
+        let (repo, revision, commit) = (RepoId::new("a/b").unwrap(), "main".to_owned(), "0".repeat(40));
+        Listing { repo, revision, commit, architecture: None, license: None, files }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use hf_hub::{CacheRepo, Repo, RepoType};
 
 use super::Listing;
+use super::listing::is_plain;
 use crate::{Cache, Error, Result};
 
 /// A repository's part of the cache, by the library's account of the layout.
@@ -14,14 +15,18 @@ pub(super) struct Place {
     repo: CacheRepo,
     folder: PathBuf,
     commit: String,
+    /// Whether a branch or a tag was asked for, and its name can be that of a file.
+    is_named: bool,
 }
 
 impl Place {
     pub(super) fn of(cache: &Cache, listing: &Listing) -> Self {
-        let repo = Repo::new(listing.repo.to_string(), RepoType::Model);
+        let revision = listing.revision.clone();
+        let is_named = revision != listing.commit && is_plain(&revision);
+        let repo = Repo::with_revision(listing.repo.to_string(), RepoType::Model, revision);
         let folder = cache.folder().join(repo.folder_name());
         let repo = hf_hub::Cache::new(cache.folder().to_owned()).repo(repo);
-        Self { repo, folder, commit: listing.commit.clone() }
+        Self { repo, folder, commit: listing.commit.clone(), is_named }
     }
 
     /// The repository's folder.
@@ -48,7 +53,8 @@ impl Place {
         Ok(())
     }
 
-    /// Gives a content its name in the commit, and the commit the name of the branch. Returns the path to open.
+    /// Gives a content its name in the commit, and the commit the name of the branch that was asked for; other branches stay
+    /// where they are. Returns the path to open.
     pub(super) fn name(&self, file: &str, sha256: &str) -> Result<PathBuf> {
         let link = self.repo.pointer_path(&self.commit).join(file);
         let failed = |source| Error::Io { path: link.clone(), source };
@@ -57,7 +63,9 @@ impl Place {
         }
         let up = "../".repeat(2 + file.matches('/').count());
         point(&link, &format!("{up}blobs/{sha256}"), &self.blob(sha256)).map_err(failed)?;
-        self.repo.create_ref(&self.commit).map_err(failed)?;
+        if self.is_named {
+            self.repo.create_ref(&self.commit).map_err(failed)?;
+        }
         Ok(link)
     }
 }
@@ -83,4 +91,35 @@ fn point(link: &Path, _to: &str, blob: &Path) -> io::Result<()> {
         fs::remove_file(link)?;
     }
     fs::hard_link(blob, link).or_else(|_| fs::copy(blob, link).map(drop))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use crate::RepoId;
+
+    #[test]
+    fn a_revision_names_its_own_branch_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let (cache, commit) = (Cache::new(folder.path()), "0".repeat(40));
+        let refs = folder.path().join("models--a--b/refs");
+        for (revision, there) in
+            [(commit.as_str(), None), ("../x", None), ("v1", Some("v1")), ("r/2", Some("r/2"))]
+        {
+            let (repo, revision) = (RepoId::new("a/b").unwrap(), revision.to_owned());
+            let listing = Listing {
+                repo,
+                revision,
+                commit: commit.clone(),
+                architecture: None,
+                license: None,
+                files: vec![],
+            };
+            Place::of(&cache, &listing).name("m.gguf", &"1".repeat(64)).unwrap();
+            assert!(!refs.join("main").exists() && refs.exists() == there.is_some());
+            if let Some(there) = there {
+                assert_eq!(fs::read_to_string(refs.join(there)).unwrap(), commit);
+            }
+        }
+    }
 }
