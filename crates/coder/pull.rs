@@ -226,15 +226,15 @@ impl Pull<'_> {
             let before = self.pins.as_ref().and_then(|pins| pins.get(&listing.repo, &part.path));
             let known =
                 [(catalog, "catalog", "the catalog knows"), (before, "earlier pull", "was fetched before")];
-            for (sha256, from, known_from) in known {
-                match sha256 {
-                    Some(sha256) if sha256 == part.about.sha256 => return Ok(from),
-                    Some(known) if !self.args.update => {
-                        let (file, found) = (part.path.clone(), part.about.sha256.clone());
-                        return Err(Failure::new(Error::Changed { file, known_from, known, found }));
-                    }
-                    _ => {}
-                }
+            let of_hub = &part.about.sha256;
+            // One of them is enough: what was taken with --update is known from then on, whatever the catalog says.
+            if let Some((_, from, _)) = known.iter().find(|(sha256, ..)| sha256.as_ref() == Some(of_hub)) {
+                return Ok(*from);
+            }
+            let other = known.into_iter().find_map(|(sha256, _, known_from)| Some((sha256?, known_from)));
+            if let Some((known, known_from)) = other.filter(|_| !self.args.update) {
+                let (file, found) = (part.path.clone(), of_hub.clone());
+                return Err(Failure::new(Error::Changed { file, known_from, known, found }));
             }
             Ok("hub")
         };

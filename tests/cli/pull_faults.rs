@@ -81,6 +81,11 @@ fn a_changed_file_is_refused() {
     );
     assert!(said.contains("--update") && home.hub.contents().is_empty(), "{said}");
     assert_eq!(home.json(&["pull", "qwen3:32b", "--update", "--json"])["files"][0]["sha256_from"], "hub");
+    assert_eq!(home.json(&["pull", "qwen3:32b", "--json"])["files"][0]["sha256_from"], "earlier pull");
+    let mut newer = tiny();
+    newer.push(0);
+    let changed = Home { hub: Hub::good(&[(known, newer)]), ..home };
+    assert!(changed.fails(&["pull", "qwen3:32b"]).contains("--update"));
 
     let home = Home::new(Hub::good(&one()));
     home.json(&["pull", "a/b", "--json"]);
