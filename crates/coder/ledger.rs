@@ -30,10 +30,12 @@ pub(crate) struct LedgerArgs {
 
 /// A run's side of the ledger. Threads may share it.
 pub(crate) struct Recorder {
-    open: Option<(Ledger, SessionId)>,
+    /// Or why there is none.
+    open: Result<(Ledger, SessionId), String>,
     /// The tasks at work, by id.
     rows: Mutex<HashMap<String, TaskRow>>,
-    /// Whether something could not be written: it was said, and nothing more is tried.
+    /// Whether the last thing could not be written: that was said. Requests are still tried; what can do without a ledger is
+    /// not, since each may have to wait.
     failed: AtomicBool,
 }
 
@@ -55,8 +57,9 @@ impl Recorder {
     /// Opens the ledger for a run in this folder. A damaged one is put aside, but not a file that the user named.
     pub(crate) fn open(args: &LedgerArgs, state: &StateArgs, folder: &Path) -> Self {
         let Some(path) = args.path(state) else {
-            warn("there is no home folder for the ledger; name a file with --ledger");
-            return Self::none();
+            let problem = "there is no home folder for the ledger; name a file with --ledger";
+            warn(problem);
+            return Self::of(Err(problem.to_owned()));
         };
         let opened = match args.ledger {
             Some(_) => Ledger::open(&path).map(|ledger| (ledger, None)),
@@ -71,21 +74,15 @@ impl Recorder {
             let session = ledger.session(env!("CARGO_PKG_VERSION"), &folder, now())?;
             Ok((ledger, session))
         });
-        match opened {
-            Ok(open) => Self::of(Some(open)),
-            Err(error) => {
-                warn(error);
-                Self::none()
-            }
-        }
+        Self::of(opened.inspect_err(|error| warn(error)).map_err(|error| error.to_string()))
     }
 
     /// Writes nothing.
     pub(crate) fn none() -> Self {
-        Self::of(None)
+        Self::of(Err("run without --no-ledger".to_owned()))
     }
 
-    fn of(open: Option<(Ledger, SessionId)>) -> Self {
+    fn of(open: Result<(Ledger, SessionId), String>) -> Self {
         Self { open, rows: Mutex::default(), failed: AtomicBool::new(false) }
     }
 
@@ -118,9 +115,12 @@ impl Recorder {
         sending: &Sending<'_>,
         limit: &DayLimit,
     ) -> Result<(), String> {
+        let refused =
+            |reason: &dyn Display| format!("it cannot be written into a ledger, so it is not sent: {reason}");
+        let (ledger, session) = self.open.as_ref().map_err(|reason| refused(reason))?;
         // A limit that forgets what was spent is none.
         if sending.most_usd > 0.0
-            && let Some(aside) = self.attempt(|ledger, _| Ok(ledger.put_aside_since(limit.since))).flatten()
+            && let Some(aside) = ledger.put_aside_since(limit.since)
         {
             return Err(format!(
                 "the ledger was damaged today, so what the day has cost already is not known; nothing that costs is sent until \
@@ -129,24 +129,21 @@ impl Recorder {
             ));
         }
         let row = task.and_then(|task| self.rows().get(task).copied());
-        let written = self.attempt(|ledger, session| ledger.sending(session, row, sending, limit, now()));
-        match written {
-            Some(true) => Ok(()),
-            Some(false) => Err(format!(
-                "it can cost up to ${:.4}, and the day's limit has no room for that; raise `budget.day_usd` or `budget.rungs` in \
-                 coder.toml",
-                sending.most_usd
-            )),
-            None => {
-                Err("it cannot be written into a ledger, so it is not sent; run without --no-ledger"
-                    .to_owned())
-            }
+        let written = self.heard(ledger.sending(*session, row, sending, limit, now()));
+        if written.map_err(|error| refused(&error))? {
+            return Ok(());
         }
+        Err(format!(
+            "it can cost up to ${:.4}, and the day's limit has no room for that; raise `budget.day_usd` or `budget.rungs` in \
+             coder.toml",
+            sending.most_usd
+        ))
     }
 
     /// Whether it may be sent once more, as far as the day's limit is concerned.
     pub(crate) fn sending_again(&self, sending: &Sending<'_>, limit: &DayLimit) -> bool {
-        self.attempt(|ledger, _| ledger.sending_again(sending, limit)) == Some(true)
+        let open = self.open.as_ref();
+        open.is_ok_and(|(ledger, _)| self.heard(ledger.sending_again(sending, limit)).unwrap_or(false))
     }
 
     /// What came of it.
@@ -163,18 +160,21 @@ impl Recorder {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does something with the ledger. The first failure is said; after it nothing is tried.
+    /// Does something with the ledger that a run can do without. After a failure nothing is tried until a request was
+    /// written down.
     fn attempt<T>(&self, act: impl FnOnce(&Ledger, SessionId) -> coder_tasks::Result<T>) -> Option<T> {
-        let (ledger, session) = self.open.as_ref().filter(|_| !self.failed.load(Ordering::Relaxed))?;
-        match act(ledger, *session) {
-            Ok(done) => Some(done),
-            Err(error) => {
-                if !self.failed.swap(true, Ordering::Relaxed) {
-                    warn(error);
-                }
-                None
+        let (ledger, session) = self.open.as_ref().ok().filter(|_| !self.failed.load(Ordering::Relaxed))?;
+        self.heard(act(ledger, *session)).ok()
+    }
+
+    /// What came of it; of failures in a row the first one is said.
+    fn heard<T>(&self, done: coder_tasks::Result<T>) -> coder_tasks::Result<T> {
+        let before = self.failed.swap(done.is_err(), Ordering::Relaxed);
+        done.inspect_err(|error| {
+            if !before {
+                warn(error);
             }
-        }
+        })
     }
 }
 
@@ -217,4 +217,42 @@ fn warn(problem: impl Display) {
 pub(crate) fn now() -> Millis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_tried_again_after_one_that_could_not_be_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let args = LedgerArgs { ledger: Some(folder.path().join("ledger.db")) };
+        let recorder = Recorder::open(&args, &StateArgs::default(), folder.path());
+        let limit = DayLimit { since: 0, usd: 1.0, rung_usd: None };
+        let files = [];
+        let sending = |id| Sending {
+            id,
+            purpose: "serve",
+            rung: "opus",
+            model: "m",
+            host: "h",
+            files: &files,
+            bytes: 1,
+            sha256: "",
+            most_usd: 0.25,
+        };
+        let send = |id| recorder.sending(None, &sending(id), &limit);
+        send("one").unwrap();
+        // A name that is taken is something that SQLite does not write.
+        let reason = send("one").unwrap_err();
+        assert!(
+            reason.contains("not sent") && reason.contains("ledger.db") && reason.contains("UNIQUE"),
+            "{reason}"
+        );
+        send("two").unwrap();
+        recorder.answered("two", &Answered::default());
+        assert_eq!(recorder.spent(0), [("opus".to_owned(), 0.25)]);
+        let reason = Recorder::none().sending(None, &sending("three"), &limit).unwrap_err();
+        assert!(reason.contains("without --no-ledger"), "{reason}");
+    }
 }
