@@ -1,6 +1,10 @@
 //! Ctrl-C: the first one stops what is going on, the second one stops the program.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::failure::{Failure, Outcome};
 
@@ -17,11 +21,16 @@ struct State {
 }
 
 impl Interrupt {
-    /// Takes over the signal; once per process. Until [`during`](Self::during) it ends the program with code 130.
+    /// Takes over the signals; once per process. Until [`during`](Self::during) they end the program with code 130.
     pub(crate) fn install() -> Outcome<Self> {
         let interrupt = Self(Arc::default());
         let handler = interrupt.clone();
-        ctrlc::set_handler(move || handler.fire()).map_err(Failure::new)?;
+        // Under `nohup` a terminal that is closed ends nothing, neither here nor in the commands that are run.
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let hangup = Some(SIGHUP).filter(|signal| !is_ignored(&status, *signal));
+        let mut signals = Signals::new([SIGINT, SIGTERM].into_iter().chain(hangup)).map_err(Failure::new)?;
+        let wait = move || signals.forever().for_each(|_| handler.fire());
+        thread::Builder::new().name("interrupt".to_owned()).spawn(wait).map_err(Failure::new)?;
         Ok(interrupt)
     }
 
@@ -49,6 +58,13 @@ impl Interrupt {
     }
 }
 
+/// Whether the program was started with a signal ignored, by `/proc/self/status`, whose masks have signal 1 as bit 0.
+fn is_ignored(status: &str, signal: i32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
 /// The time in which Ctrl-C does something else than to end the program.
 pub(crate) struct During<'a>(&'a Interrupt);
 
@@ -69,6 +85,14 @@ impl Drop for During<'_> {
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[test]
+    fn masks_of_ignored_signals_are_read() {
+        let status =
+            "Name:\tcoder\nSigBlk:\t0000000000000001\nSigIgn:\t0000000000001001\nSigCgt:\t0000000000004002\n";
+        assert!(is_ignored(status, SIGHUP) && is_ignored(status, 13));
+        assert!(!is_ignored(status, SIGINT) && !is_ignored(status, SIGTERM) && !is_ignored("", SIGHUP));
+    }
 
     #[test]
     fn the_first_signal_acts() {

@@ -161,3 +161,24 @@ fn ctrl_c_takes_the_edit_back() {
     // The reader is gone: verification does not outlive the program.
     assert!(pipe.write_all(b"x").is_err());
 }
+
+/// As under `nohup`: a terminal that is closed ends no run that was started to outlive it.
+#[test]
+fn a_hangup_that_is_ignored_stays_so() {
+    let folder = folder(&[("task.md", &task("cat started")), ("notes.txt", "old\n")]);
+    assert!(Command::new("mkfifo").arg(folder.path().join("started")).status().unwrap().success());
+    let ignoring = "trap '' HUP; exec \"$0\" run task.md --output-format json";
+    let mut child = Command::new("sh")
+        .args(["-c", ignoring, env!("CARGO_BIN_EXE_coder")])
+        .env("XDG_STATE_HOME", STATE)
+        .current_dir(folder.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let pipe = fs::OpenOptions::new().write(true).open(folder.path().join("started")).unwrap();
+    assert!(Command::new("kill").args(["-HUP", &child.id().to_string()]).status().unwrap().success());
+    drop(pipe);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(fs::read_to_string(folder.path().join("notes.txt")).unwrap(), "new\nold\n");
+}
