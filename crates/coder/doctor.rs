@@ -1,6 +1,7 @@
 //! `coder doctor`: what this machine is, and which models it can run.
 
 use clap::Args;
+use coder_engine::HostMemory;
 use coder_hub::{Catalog, Entry, Use};
 use coder_tasks::verify::Isolation;
 use serde_json::json;
@@ -8,7 +9,7 @@ use serde_json::json;
 use crate::bundled;
 use crate::failure::Outcome;
 use crate::here::{Fits, Here};
-use crate::machine::{Cuda, Memory, Processor};
+use crate::machine::{Cuda, Processor};
 use crate::models::planned;
 use crate::named;
 use crate::output::Output;
@@ -30,7 +31,7 @@ const EXAMPLES: &str = "Examples:
 
 pub(crate) fn run(args: DoctorArgs) -> Outcome {
     let processor = Processor::detect();
-    let memory = Memory::detect();
+    let memory = HostMemory::detect();
     // Where the system does not tell, nothing can be promised.
     let fits = memory.map_or(Ok(Vec::new()), |memory| published::all(memory.available_bytes))?;
     let cuda = Cuda::detect();

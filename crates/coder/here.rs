@@ -3,11 +3,10 @@
 //! The arithmetic is the engine's (`coder_engine::fit`), with the context that a model is opened with where none is asked for.
 
 use coder_engine::fit::{self, Plan, Tensors};
-use coder_engine::{Options, Result};
+use coder_engine::{HostMemory, Options, Result};
 use coder_kernels::cuda::Library;
 use serde::Serialize;
 
-use crate::machine::Memory;
 use crate::published::WORKSPACE_BYTES;
 
 /// What models run on here.
@@ -52,7 +51,7 @@ impl Here {
     /// This machine, as it is now.
     pub(crate) fn look() -> Self {
         let card = Library::linked().and_then(|library| library.card(0).ok()).map(|card| card.free_bytes);
-        Self { memory: Memory::detect().map(|memory| memory.available_bytes), card }
+        Self { memory: HostMemory::detect().map(|memory| memory.available_bytes), card }
     }
 
     /// Whether these tensors fit; none where the system does not tell how much memory there is.

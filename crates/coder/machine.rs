@@ -69,30 +69,6 @@ fn features() -> Vec<&'static str> {
     Vec::new()
 }
 
-/// Main memory in bytes, where the system tells (Linux).
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(crate) struct Memory {
-    /// All of it.
-    pub(crate) total_bytes: u64,
-    /// What a new program can have without swapping.
-    pub(crate) available_bytes: u64,
-}
-
-impl Memory {
-    /// This machine's.
-    pub(crate) fn detect() -> Option<Self> {
-        Self::parse(&fs::read_to_string("/proc/meminfo").ok()?)
-    }
-
-    fn parse(meminfo: &str) -> Option<Self> {
-        let field = |name: &str| -> Option<u64> {
-            let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
-            line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
-        };
-        Some(Self { total_bytes: field("MemTotal:")?, available_bytes: field("MemAvailable:")? })
-    }
-}
-
 /// The cards, or why there are none.
 #[derive(Debug, Serialize)]
 pub(crate) struct Cuda {
@@ -233,10 +209,6 @@ mod tests {
 
     #[test]
     fn proc_files_are_understood() {
-        let memory =
-            Memory::parse("MemTotal:       24609284 kB\nMemFree: 1 kB\nMemAvailable:   22000000 kB\n");
-        assert_eq!(memory, Some(Memory { total_bytes: 24609284 << 10, available_bytes: 22000000 << 10 }));
-        assert_eq!(Memory::parse("MemTotal: lots\n"), None);
         assert_eq!(processor_name("processor\t: 0\nmodel name\t: A B @ 2\n").as_deref(), Some("A B @ 2"));
     }
 }

@@ -3,6 +3,7 @@
 use crate::draft;
 use crate::fit::{self, Bytes, Memory, Plan, Room, Tensors};
 use crate::load::{self, Options, gib};
+use crate::memory::HostMemory;
 use crate::model::{Limits, Model, Runner};
 use crate::reference::Reference;
 use crate::weights::Weights;
@@ -288,7 +289,7 @@ fn load_on(
 
 /// Refuses what cannot fit into the host's memory, before anything is allocated.
 fn check_host(needed: u64) -> Result<()> {
-    let Some(available) = load::available_memory() else { return Ok(()) };
+    let Some(available) = HostMemory::detect().map(|memory| memory.available_bytes) else { return Ok(()) };
     if needed > available {
         return Err(Error::TooLarge { needed_gib: gib(needed), available_gib: gib(available) });
     }

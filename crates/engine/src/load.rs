@@ -337,13 +337,6 @@ pub(crate) fn gib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 30)
 }
 
-/// Bytes that can be had without swapping, where the system tells (Linux).
-pub fn available_memory() -> Option<u64> {
-    let table = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = table.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
-}
-
 /// The text side of a model: vocabulary and chat template, without weights.
 #[derive(Debug)]
 pub struct TextModel {
