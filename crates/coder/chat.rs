@@ -1,10 +1,10 @@
 //! `coder chat`: a conversation in the terminal. Earlier turns stay in the engine's cache.
 
-use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
 use coder_engine::{Engine, Message};
+use coder_tasks::workspace::make_private;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
@@ -188,7 +188,7 @@ impl Lines {
 /// `coder/history` in the user's state folder, which is made if need be.
 fn history_file() -> Option<PathBuf> {
     let folder = state_folder()?;
-    fs::create_dir_all(&folder).ok()?;
+    make_private(&folder).ok()?;
     Some(folder.join("history"))
 }
 

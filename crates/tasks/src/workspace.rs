@@ -28,8 +28,8 @@ use rustix::io::Errno;
 pub(crate) use journal::sha256;
 pub(crate) use prune::prune_folders;
 pub use recover::Interrupted;
-pub use state::default_state;
 pub(crate) use state::{Held, hold};
+pub use state::{default_state, make_private};
 pub use transaction::{Displaced, Transaction};
 pub use undo::Done;
 

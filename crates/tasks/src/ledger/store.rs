@@ -3,8 +3,6 @@
 //! An attempt is a row as soon as it has ended, so a killed run loses at most the attempt in progress.
 //! What the rows mean is not decided here.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -13,6 +11,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
 use super::entry::{Entry, MECHANICAL, Millis};
 use super::request::{self, Answered, DayLimit, Sending, Sent};
 use super::{By, Record, TaskResult, Verdict, read, schema};
+use crate::workspace::make_private;
 use crate::{Error, Result};
 
 /// The ledger. Threads may share it.
@@ -257,7 +256,7 @@ impl Ledger {
 fn make_folder(path: &Path) -> Result<()> {
     let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
     let io = |source| Error::Io { path: folder.to_owned(), source };
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io)
+    make_private(folder).map_err(io)
 }
 
 fn insert_attempt(

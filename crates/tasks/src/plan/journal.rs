@@ -3,9 +3,9 @@
 //! The record is replaced whole (temporary file, fsync, rename). One process at a time works on a
 //! checkout; it waits for the children of one that was killed.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
@@ -92,7 +92,7 @@ impl Journal {
         let key = sha256(root.as_os_str().as_encoded_bytes());
         let folder = state.join("plans").join(&key[..16]);
         let io = |source| Error::Io { path: folder.clone(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(io)?;
+        workspace::make_private(&folder).map_err(io)?;
         let lock = workspace::hold(&folder.join("lock"), root)?;
         // Who goes on with a plan that is complete does so soon.
         workspace::prune_folders(&state.join("plans"), has_ended);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::command::Command;
-use crate::workspace::sha256;
+use crate::workspace::{make_private, sha256};
 use crate::{Error, Result};
 
 /// Approved lines: a folder with one file each, named by the line's hash and holding the line, so that a
@@ -34,7 +34,7 @@ impl Approvals {
             return Err(Error::ShellNotApproved { command: command.line.clone() });
         };
         let io = |source| Error::Io { path: file.clone(), source };
-        std::fs::create_dir_all(folder).map_err(io)?;
+        make_private(folder).map_err(io)?;
         let mut made = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
         std::io::Write::write_all(&mut made, command.line.as_bytes()).map_err(io)?;
         made.persist(&file).map_err(|error| io(error.error))?;
@@ -59,6 +59,10 @@ mod tests {
         assert!(matches!(error, Error::ShellNotApproved { .. }));
         assert!(error.to_string().contains("`--approve-shell`"), "{error}");
         approvals.approve(&one).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::mode(
+            &dir.path().join("new").metadata().unwrap().permissions(),
+        );
+        assert_eq!(mode & 0o777, 0o700);
         assert!(approvals.check(&one).is_ok() && approvals.check(&other).is_err());
         assert!(approvals.check(&Command::parse("a").unwrap()).is_ok());
         let none = Approvals::default();

@@ -273,7 +273,9 @@ fn key(workspace: &Path) -> String {
     format!("{name}-{}", &sha256(workspace.as_os_str().as_encoded_bytes())[..16])
 }
 
-fn make_private(folder: &Path) -> std::io::Result<()> {
+/// Makes a folder that only its owner can look into, and those above it that are not there: what is remembered of work holds
+/// parts of it.
+pub fn make_private(folder: &Path) -> std::io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
