@@ -1,13 +1,14 @@
 //! `coder config`, and where the configuration of all commands comes from: the defaults, the user's file, the project's.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use coder_escalate::config::{Setting, Source, Trust, Vocabulary};
 use coder_escalate::{Config, Imported};
 use coder_tasks::policy::Tables;
+use coder_tasks::workspace::make_private;
 use serde::Serialize;
 
 use crate::failure::{Failure, Outcome};
@@ -58,7 +59,7 @@ it cannot name endpoints or keys, and sends nothing.";
 
 const IMPORT_EXAMPLES: &str = "Examples:
   coder config import ~/.claude-code-router/config.json
-  coder config import proxy-config.yaml > \"$(coder config path)\"
+  coder config import proxy-config.yaml --write    into your own file, if there is none yet
 
 Models of Ollama become models in this process. Fallbacks become ladders, tags and phases become routes. Keys are never copied:
 of `os.environ/NAME` the name is.";
@@ -88,9 +89,17 @@ enum Command {
         /// `modelRouter` of Claude Code Router (JSON), or `model_list` of LiteLLM (YAML)
         #[arg(value_name = "FILE")]
         file: PathBuf,
+        /// Write it into your own file, whose path is printed, in place of printing it
+        #[arg(long)]
+        write: bool,
+        /// With --write: replace the file that is there
+        #[arg(long, requires = "write")]
+        replace: bool,
     },
     /// Print the path of the user's own file, which need not be there
-    #[command(after_help = "Examples:\n  $EDITOR \"$(coder config path)\"")]
+    #[command(
+        after_help = "Examples:\n  mkdir -p \"$(dirname \"$(coder config path)\")\" && $EDITOR \"$(coder config path)\""
+    )]
     Path,
 }
 
@@ -105,7 +114,7 @@ pub(crate) fn run(args: ConfigArgs) -> Outcome {
     match args.command {
         Command::Show { folder, json } => show(&load(&folder.working_dir, "")?, json),
         Command::Check { folder } => load(&folder.working_dir, "").map(|_| ()),
-        Command::Import { file } => import(&file),
+        Command::Import { file, write, replace } => import(&file, write, replace),
         Command::Path => {
             let folder = folder_or_failure()?;
             Ok(Output::new().line(&folder.join(FILE).display().to_string())?)
@@ -198,7 +207,12 @@ struct Shown<'a> {
     set: Option<bool>,
 }
 
-fn import(file: &Path) -> Outcome {
+fn import(file: &Path, write: bool, replace: bool) -> Outcome {
+    let target = if write { Some(folder_or_failure()?.join(FILE)) } else { None };
+    // Before anything is said about a file that has no place to go.
+    if let Some(target) = target.as_deref().filter(|target| !replace && target.symlink_metadata().is_ok()) {
+        return Err(is_there(target));
+    }
     let name = file.display().to_string();
     let text = text(file)?.ok_or_else(|| Failure::new(format!("`{name}`: there is no such file")))?;
     let config = user()?;
@@ -207,10 +221,43 @@ fn import(file: &Path) -> Outcome {
     notes.iter().for_each(|note| eprintln!("note: {note}"));
     // It was made here, but of what somebody else wrote.
     let source = Source { name: "the result", text: &toml, trust: Trust::Own };
-    if let Err(error) = Config::layered(&[source], &vocabulary()) {
-        eprintln!("warning: it has to be corrected before it can be used: {error}");
+    let checked = Config::layered(&[source], &vocabulary());
+    let Some(target) = target else {
+        if let Err(error) = checked {
+            eprintln!("warning: it has to be corrected before it can be used: {error}");
+        }
+        return Ok(Output::new().text(&toml)?);
+    };
+    // A file that has to be corrected would be in the way of every other command.
+    checked.map_err(|error| {
+        Failure::new(format!("nothing was written: print it without --write, and correct it: {error}"))
+    })?;
+    put(&target, &toml, replace)?;
+    Ok(Output::new().line(&target.display().to_string())?)
+}
+
+/// Writes the user's own file, whole or not at all.
+fn put(target: &Path, toml: &str, replace: bool) -> Outcome {
+    let failed = |error: std::io::Error| Failure::new(format!("`{}`: {error}", target.display()));
+    // Where it is a link, what it leads to is the file.
+    let target = target.canonicalize().unwrap_or_else(|_| target.to_owned());
+    let folder = target.parent().unwrap_or(Path::new("."));
+    make_private(folder).map_err(failed)?;
+    let mut made = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    made.write_all(toml.as_bytes()).and_then(|()| made.as_file().sync_all()).map_err(failed)?;
+    let kept = if replace { made.persist(&target) } else { made.persist_noclobber(&target) };
+    match kept {
+        Ok(_) => Ok(()),
+        Err(error) if error.error.kind() == ErrorKind::AlreadyExists => Err(is_there(&target)),
+        Err(error) => Err(failed(error.error)),
     }
-    Ok(Output::new().text(&toml)?)
+}
+
+fn is_there(target: &Path) -> Failure {
+    let target = target.display();
+    Failure::new(format!(
+        "`{target}` is there; --replace writes over it, without --write the result is printed"
+    ))
 }
 
 fn show(config: &Config, json: bool) -> Outcome {

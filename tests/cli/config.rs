@@ -1,6 +1,8 @@
 //! `coder config`: the user's file, the project's, and those of other programs.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -99,7 +101,19 @@ fn another_programs_configuration_becomes_ours() {
     assert!(stderr(&output).contains("note: left out: `modelRouter.default`"), "{}", stderr(&output));
     let text = stdout(&output);
     assert!(!text.contains("ollama-key") && !stderr(&output).contains("ollama-key"));
-    fs::write(place.home.path().join("coder/coder.toml"), text).unwrap();
+    let own = place.home.path().join("coder/coder.toml");
+    let said = stderr(&place.coder(&["import", "router.json", "--write"]));
+    assert!(said.contains("--replace") && !said.contains("note:"), "{said}");
+    assert_eq!(fs::read_to_string(&own).unwrap(), "");
+    // What is there is read before it is replaced: its names are known.
+    let output = place.coder(&["import", "router.json", "--write", "--replace"]);
+    assert_eq!((stdout(&output).trim_end(), output.status.code()), (own.to_str().unwrap(), Some(0)));
+    assert_eq!(fs::read_to_string(&own).unwrap(), text);
+    fs::remove_dir_all(own.parent().unwrap()).unwrap();
+    assert!(place.coder(&["import", "router.json", "--write"]).status.success());
+    assert_eq!(fs::read_to_string(&own).unwrap(), text);
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(own.parent().unwrap()), mode(&own)), (0o700, 0o600));
     let shown = stdout(&place.coder(&["show"]));
     assert!(shown.contains("rungs.local.engine = \"qwen2.5-coder-32b\""), "{shown}");
     assert!(place.coder(&["check"]).status.success());
