@@ -16,6 +16,17 @@ const OLDEST: (u32, u32) = (12, 4);
 const REMEDY: &str = "put nvcc 12.4 or later on PATH or its folder into CUDA_HOME, or install it with \
     `pip install nvidia-cuda-nvcc nvidia-cuda-runtime nvidia-cuda-cccl` for the `python3` on PATH";
 
+/// Where toolkits have their libraries: NVIDIA's own, its packages for Python, and those of Debian and Ubuntu, whose root is
+/// `/usr`.
+const LIBRARIES: [&str; 6] = [
+    "lib64",
+    "lib",
+    "targets/x86_64-linux/lib",
+    "targets/sbsa-linux/lib",
+    "lib/x86_64-linux-gnu",
+    "lib/aarch64-linux-gnu",
+];
+
 /// A CUDA toolkit.
 pub(crate) struct Toolkit {
     root: PathBuf,
@@ -55,7 +66,7 @@ impl Toolkit {
 
     /// The folder that holds the runtime's static library.
     pub(crate) fn library_dir(&self) -> Result<PathBuf, String> {
-        ["lib64", "lib", "targets/x86_64-linux/lib", "targets/sbsa-linux/lib"]
+        LIBRARIES
             .iter()
             .map(|dir| self.root.join(dir))
             .find(|dir| dir.join("libcudart_static.a").is_file())
