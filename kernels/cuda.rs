@@ -101,7 +101,8 @@ impl Cuda {
     ///
     /// # Errors
     /// [`NoDriver`](crate::Error::NoDriver), [`DriverTooOld`](crate::Error::DriverTooOld),
-    /// [`NoDevice`](crate::Error::NoDevice), [`DeviceTooOld`](crate::Error::DeviceTooOld), or what the driver says.
+    /// [`NoDevice`](crate::Error::NoDevice), [`DeviceFull`](crate::Error::DeviceFull),
+    /// [`DeviceTooOld`](crate::Error::DeviceTooOld), or what the driver says.
     pub fn open(library: Library, options: &Options) -> Result<Self> {
         let device = Arc::new(Device::open(library, options.index, options.memory_bytes)?);
         let inputs = inputs::Inputs::new(&device, options.rows, options.blocks)?;

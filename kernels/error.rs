@@ -44,14 +44,20 @@ pub enum Error {
         needed: Version,
     },
     /// A driver, but not this device.
-    #[error(
-        "CUDA device `{index}` does not exist, there are `{found}`; choose another, or compute on the CPU"
-    )]
+    #[error("CUDA device `{index}` does not exist, there are `{found}`; compute on the CPU")]
     NoDevice {
         /// The device that was asked for, from 0.
         index: usize,
         /// Devices that there are.
         found: usize,
+    },
+    /// A device whose memory other programs have taken.
+    #[error(
+        "CUDA device `{index}` has no memory free; end the programs that have it (nvidia-smi lists them), or compute on the CPU"
+    )]
+    DeviceFull {
+        /// The device, from 0.
+        index: usize,
     },
     /// A device that this program holds no code for.
     #[error("`{name}` has compute capability `{found}`, at least `{needed}` is needed; compute on the CPU")]

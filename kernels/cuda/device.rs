@@ -57,6 +57,10 @@ impl Library {
         let mut count = 0;
         // SAFETY: `count` is valid for writing.
         let code = unsafe { (self.0.count)(&mut count) };
+        if code == failure::DRIVER_TOO_OLD {
+            // Which versions these are, opening a card tells.
+            Device::open(*self, 0, None)?;
+        }
         self.check("count", code, 0)?;
         Ok(usize::try_from(count).unwrap_or(0))
     }
@@ -165,6 +169,7 @@ impl Device {
             failure::NO_DEVICE => {
                 return Err(Error::NoDevice { index, found: library.count().unwrap_or(0) });
             }
+            failure::OUT_OF_MEMORY => return Err(Error::DeviceFull { index }),
             failure::DEVICE_TOO_OLD => {
                 let needed = Version { major: 8, minor: 0 };
                 return Err(Error::DeviceTooOld { name: card.name, found: card.capability, needed });

@@ -42,9 +42,10 @@ static int begin(Machine &m, const char *what, bool recordable = false) {
 
 static const char *message() { return last.c_str(); }
 
+// A major version of 0 stands for a card whose driver is older than the runtime.
 static int count(int32_t *devices) {
   *devices = 1;
-  return OK;
+  return wish.major == 0 ? failure(DRIVER_TOO_OLD, "the emulated driver is too old") : OK;
 }
 
 static int open(int32_t index, Device **device, DeviceInfo *info) {
@@ -65,7 +66,12 @@ static int open(int32_t index, Device **device, DeviceInfo *info) {
   info->driver = info->runtime = 12040;
   info->total_bytes = info->free_bytes = m->total;
   wish = {};
+  if (info->major == 0) {
+    info->driver = 11040;
+    return failure(DRIVER_TOO_OLD, "the emulated driver is too old");
+  }
   if (info->major < 8) return failure(DEVICE_TOO_OLD, "the emulated device is too old");
+  if (m->total == 0) return failure(OUT_OF_MEMORY, "others have all memory of the emulated device");
   *device = reinterpret_cast<Device *>(m.release());
   return OK;
 }

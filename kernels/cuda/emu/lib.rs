@@ -26,7 +26,7 @@ pub fn library() -> Library {
     unsafe { Library::from_table(coder_emu_api()) }
 }
 
-/// Sets what the next device that this thread opens is like; 8.0 and 64 GiB are usual.
+/// Sets what the next device that this thread opens is like; 8.0 and 64 GiB are usual. With `major` 0 the driver is too old.
 pub fn next_device(major: i32, minor: i32, total_bytes: u64) {
     coder_emu_next(major, minor, total_bytes);
 }

@@ -248,6 +248,18 @@ fn cards_that_cannot_be_used() {
     coder_cuda_emulator::next_device(7, 5, 8 << 30);
     let old = open(&cuda::Options::default()).unwrap_err();
     assert!(matches!(old, Error::DeviceTooOld { found: Version { major: 7, minor: 5 }, .. }), "{old}");
+    coder_cuda_emulator::next_device(8, 9, 0);
+    let full = open(&cuda::Options::default()).unwrap_err();
+    assert!(matches!(full, Error::DeviceFull { index: 0 }), "{full}");
+    // Counting alone says nothing of versions.
+    coder_cuda_emulator::next_device(0, 0, 8 << 30);
+    let driver = emulator.count().unwrap_err();
+    let expected = [Version { major: 11, minor: 4 }, Version { major: 12, minor: 4 }];
+    assert!(
+        matches!(driver, Error::DriverTooOld { found, needed } if [found, needed] == expected),
+        "{driver}"
+    );
+    assert_eq!(emulator.count().unwrap(), 1);
     let third = open(&cuda::Options { index: 2, ..Default::default() }).unwrap_err();
     assert!(matches!(third, Error::NoDevice { index: 2, found: 1 }), "{third}");
     let small = open(&cuda::Options { memory_bytes: Some(1 << 20), ..Default::default() }).unwrap();
