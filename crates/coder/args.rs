@@ -100,7 +100,7 @@ impl OpenArgs {
     }
 }
 
-/// A size such as `24GiB`, `800 MB` or `1024` (bytes).
+/// A size such as `24GiB`, `800 MB` or `1073741824` (bytes).
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     const UNITS: [(&str, u64); 8] = [
         ("", 1),
@@ -120,6 +120,10 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     };
     let number: f64 =
         number.trim().parse().map_err(|_| "write a number and a unit, such as 24GiB".to_string())?;
+    // Whoever has 24 GiB writes `24` once.
+    if unit.is_empty() && number < f64::from(1 << 20) {
+        return Err(format!("write a unit, such as {text}GiB"));
+    }
     let bytes = number * *factor as f64;
     // Up to 2^53, floats hold every whole number.
     if bytes.is_finite() && (1.0..9e15).contains(&bytes) {
@@ -262,10 +266,15 @@ mod tests {
         assert_eq!(bytes("1.5MiB"), Ok(3 << 19));
         assert_eq!(bytes("24GB"), Ok(24_000_000_000));
         assert_eq!(bytes(" 8 kb "), Ok(8_000));
-        assert_eq!(bytes("100"), Ok(100));
-        for (text, word) in
-            [("24G", "GiB"), ("", "number"), ("GiB", "number"), ("-1GiB", "at least"), ("0", "at least")]
-        {
+        assert_eq!(bytes("1073741824"), Ok(1 << 30));
+        for (text, word) in [
+            ("24G", "GiB"),
+            ("24", "24GiB"),
+            ("", "number"),
+            ("GiB", "number"),
+            ("-1GiB", "at least"),
+            ("0B", "at least"),
+        ] {
             let error = bytes(text).expect_err(text);
             assert!(error.contains(word), "{text}: {error}");
         }

@@ -125,9 +125,11 @@ fn a_device_that_cannot_be_used_says_so() {
     let on_cpu = tokens(&["--device", "cpu", "--gpu-layers", "3"]);
     assert_eq!(on_cpu.status.code(), Some(1));
     assert!(stderr(&on_cpu).contains("`gpu_layers`"), "{}", stderr(&on_cpu));
-    let size = tokens(&["--vram", "24"]);
+    let size = tokens(&["--vram", "24B"]);
     assert!(size.status.success() || stderr(&size).contains("GiB"), "{}", stderr(&size));
-    assert_eq!(tokens(&["--vram", "much"]).status.code(), Some(2));
+    for size in ["24", "much"] {
+        assert_eq!(tokens(&["--vram", size]).status.code(), Some(2));
+    }
     if coder_kernels::cuda::Library::linked().is_none() {
         let cuda = tokens(&["--device", "cuda"]);
         assert_eq!(cuda.status.code(), Some(1));
