@@ -127,6 +127,10 @@ pub(crate) fn input(text: Option<&str>, file: Option<&Path>) -> Outcome<Option<S
     }
     let mut bytes = Vec::new();
     stdin.read_to_end(&mut bytes).map_err(|error| Failure::new(format!("standard input: {error}")))?;
+    // It is as S2-22 has it, and may not be what was meant.
+    if let Some(path) = file.filter(|_| !bytes.is_empty()) {
+        eprintln!("warning: `{}` is not there; what is piped in is taken", path.display());
+    }
     let text =
         String::from_utf8(bytes).map_err(|_| Failure::new("standard input: not UTF-8; convert it first"))?;
     Ok(Some(text))

@@ -77,6 +77,9 @@ fn user_comes_before_file_before_standard_input() {
     assert_eq!(prompt(&["--user", short, "--file", file], piped), alone(short));
     assert_eq!(prompt(&["--file", file], piped), alone(filed));
     assert_eq!(prompt(&["--file", "/nonexistent"], piped), alone(piped));
+    let missing =
+        coder(&["ask", "--file", "/nonexistent", "--max-tokens", "1"]).write_stdin(piped).output().unwrap();
+    assert!(stderr(&missing).contains("warning: `/nonexistent` is not there"), "{}", stderr(&missing));
     assert_eq!(prompt(&[], piped), alone(piped));
     assert!(prompt(&["--user", short, "--system", "You are terse."], "") > alone(short));
 }
