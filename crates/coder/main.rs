@@ -63,7 +63,7 @@ mod writer;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use failure::Outcome;
 
@@ -134,13 +134,43 @@ fn main() -> ExitCode {
         let rest: Vec<String> = rest.iter().map(|word| word.to_string_lossy().into_owned()).collect();
         return coder_tasks::verify::launch(&rest);
     }
-    let outcome = match Cli::try_parse_from(&args) {
+    let parsed = command().try_get_matches_from(&args);
+    let parsed = parsed.and_then(|mut found| Cli::from_arg_matches_mut(&mut found));
+    let outcome = match parsed.map_err(|error| error.format(&mut command())) {
         Ok(cli) => dispatch(cli.command),
         Err(error) => {
             return ExitCode::from(ask::unknown_argument(&args, &error).unwrap_or_else(|| usage(&error)));
         }
     };
     ExitCode::from(outcome.map_or_else(|failure| failure.report(), |()| 0))
+}
+
+/// The command line. Its help is as wide as the terminal.
+fn command() -> clap::Command {
+    fn flowing(mut command: clap::Command) -> clap::Command {
+        if let Some(help) = command.get_after_help().map(|help| paragraphs(&help.to_string())) {
+            command = command.after_help(help);
+        }
+        if let Some(help) = command.get_after_long_help().map(|help| paragraphs(&help.to_string())) {
+            command = command.after_long_help(help);
+        }
+        command.mut_subcommands(flowing)
+    }
+    flowing(Cli::command())
+}
+
+/// Prose that has lines because its source has: they become one, which clap breaks where the terminal ends. Examples and
+/// lists are indented, or have short lines, and stay as they are.
+fn paragraphs(text: &str) -> String {
+    /// Bytes of a line that was broken for its length.
+    const LONG: usize = 90;
+    let is_prose = |line: &str| !line.is_empty() && !line.starts_with(' ');
+    let lines: Vec<&str> = text.lines().collect();
+    let ends = lines.windows(2).map(|pair| match pair {
+        [line, next] if line.len() >= LONG && is_prose(line) && is_prose(next) => " ",
+        _ => "\n",
+    });
+    lines.iter().zip(ends.chain([""])).flat_map(|(line, end)| [*line, end]).collect()
 }
 
 fn dispatch(command: Command) -> Outcome {
@@ -193,6 +223,19 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn prose_flows_and_examples_stay() {
+        let long = format!("It is {} and", "so ".repeat(30));
+        let example = format!("  coder {long}");
+        assert_eq!(
+            paragraphs(&format!("{long}\ngoes on.\nShort.\n\n{long}")),
+            format!("{long} goes on.\nShort.\n\n{long}")
+        );
+        for text in [format!("{example}\n{example}\nprose"), format!("{long}\n{example}"), String::new()] {
+            assert_eq!(paragraphs(&text), text);
+        }
     }
 
     #[test]
