@@ -4,15 +4,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use coder_tasks::Task;
 use coder_tasks::ledger::Routed;
 use coder_tasks::policy::{
     BUILT_IN, Judgement, Route, Says, Surroundings, Tables, judge, judge_text, listing,
 };
+use coder_tasks::{Plan, Task};
 use serde::Serialize;
 
 use crate::failure::{Failure, Outcome};
+use crate::ledger::LedgerArgs;
 use crate::output::Output;
+use crate::state::StateArgs;
 
 /// Say whether tasks are for a local model or for the cloud, by which rules
 #[derive(Args, Debug)]
@@ -32,6 +34,10 @@ pub(crate) struct CheckArgs {
     working_dir: PathBuf,
     #[command(flatten)]
     policy: PolicyArgs,
+    #[command(flatten)]
+    state: StateArgs,
+    #[command(flatten)]
+    ledger: LedgerArgs,
     /// Print the built-in policy, to be changed and given to --policy
     #[arg(long)]
     show_policy: bool,
@@ -47,8 +53,8 @@ const EXAMPLES: &str = "Examples:
   coder check --describe 'Add login button'
 
 A JSON task is held to the policy `atomic` (one file, at most 50 lines and 2 imports, a test), a Markdown task to
-`ticket` (complexity not high, no tag ARCH or SECURITY, at most 3 files); a task may name its policy, and say `tags`,
-`category`, `estimated_lines` and `imports`.
+`ticket` (complexity not high, no tag ARCH or SECURITY, at most 3 files, no dependency on a task of its own batch, few
+escalations in the ledger); a task may name its policy, and say `tags`, `category`, `estimated_lines` and `imports`.
 Exit code 0 if all tasks are local, 1 if not.";
 
 /// One task, judged.
@@ -113,10 +119,15 @@ impl PolicyArgs {
 impl CheckArgs {
     fn judged(&self, tables: &Tables) -> Outcome<Vec<(Task, Judgement)>> {
         passed_over(&self.tasks)?;
+        let routed = self.ledger.routed(&self.state);
         let mut judged = Vec::new();
         for path in &self.tasks {
-            for task in Task::load_all(path)? {
-                let judgement = judge(&task, &surroundings(&task, &self.working_dir), tables);
+            let tasks = Task::load_all(path)?;
+            let in_wave = Plan::in_wave(path, &tasks)?;
+            for (task, in_wave) in tasks.into_iter().zip(in_wave) {
+                let seen = surroundings(&task, &self.working_dir);
+                let around = Surroundings { in_wave, routed: routed.clone(), ..seen };
+                let judgement = judge(&task, &around, tables);
                 judged.push((task, judgement));
             }
         }
@@ -179,7 +190,8 @@ impl EligibilityArgs {
     }
 }
 
-/// Judges a task that is about to run in a folder, after what became of the tasks before it.
+/// Judges a task that is about to run in a folder, after what became of the tasks before it. A plan runs in an order in which
+/// none depends on another of its wave.
 pub(crate) fn judged(task: &Task, folder: &Path, routed: &[Routed], tables: &Tables) -> Judgement {
     let around = Surroundings { routed: routed.to_vec(), ..surroundings(task, folder) };
     judge(task, &around, tables)

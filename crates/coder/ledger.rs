@@ -51,6 +51,15 @@ impl LedgerArgs {
     pub(crate) fn path(&self, state: &StateArgs) -> Option<PathBuf> {
         self.ledger.clone().or_else(|| Some(state.folder().ok()?.join("ledger.db")))
     }
+
+    /// What became of the tasks so far, for a command that writes nothing; nothing where there is no ledger yet.
+    pub(crate) fn routed(&self, state: &StateArgs) -> Vec<Routed> {
+        let read = |path: PathBuf| Ledger::look(&path)?.map_or(Ok(Vec::new()), |ledger| routed(&ledger));
+        self.path(state).map_or(Ok(Vec::new()), read).unwrap_or_else(|error| {
+            eprintln!("warning: {error}; what became of earlier tasks is not known");
+            Vec::new()
+        })
+    }
 }
 
 impl Recorder {
@@ -103,8 +112,7 @@ impl Recorder {
 
     /// What became of the tasks so far, for the rule about escalations.
     pub(crate) fn routed(&self) -> Vec<Routed> {
-        let entries = self.attempt(|ledger, _| ledger.recent(LOOKED_AT)).unwrap_or_default();
-        entries.iter().filter_map(Routed::of).collect()
+        self.attempt(|ledger, _| routed(ledger)).unwrap_or_default()
     }
 
     /// A request is about to leave, for a task or for none. The error says why it must not: nothing leaves, and no money is
@@ -207,6 +215,10 @@ impl Recording<'_> {
         }
         self.recorder.attempt(|ledger, _| ledger.finish(row, &finished.result, now()));
     }
+}
+
+fn routed(ledger: &Ledger) -> coder_tasks::Result<Vec<Routed>> {
+    Ok(ledger.recent(LOOKED_AT)?.iter().filter_map(Routed::of).collect())
 }
 
 fn warn(problem: impl Display) {

@@ -50,6 +50,31 @@ fn a_folder_is_a_decomposition() {
     );
 }
 
+/// Covers S2-32: what a batch says about its tasks. A run refuses such an order; here it is a rule that says so.
+#[test]
+fn a_ticket_that_depends_on_one_of_its_batch_is_not_local() {
+    let ticket = |id: &str, depends: &str| {
+        format!(
+            "---\nid: {id}\ndepends_on: [{depends}]\n---\n# Task: Let the exporter write gzip\n\n## File to modify\n{id}.py\n"
+        )
+    };
+    let (first, second) = (ticket("A-1", ""), ticket("A-2", "A-1"));
+    let batches = |order: &str| {
+        let folder = folder(&[("a.md", &first), ("b.md", &second), ("batches.md", order)]);
+        let checked = output(&["check", text(folder.path()), "--ledger", "/nonexistent"]);
+        (checked.status.code(), stdout(&checked))
+    };
+    let (code, said) = batches("## Batch 1\n- A-1\n- A-2\n");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("local   wave        S2-32: depends on no task of its wave"), "{said}");
+    assert!(said.contains("cloud   wave        S2-32: depends on A-1 in its wave"), "{said}");
+    for apart in ["## Batch 1\n- A-1\n## Batch 2\n- A-2\n", "## Batch 1\n- [x] A-1\n- A-2\n"] {
+        let (code, said) = batches(apart);
+        assert_eq!(code, Some(0), "{said}");
+    }
+    assert!(!std::path::Path::new("/nonexistent").exists());
+}
+
 /// Covers S2-18.
 #[test]
 fn words_alone_are_classified() {

@@ -73,6 +73,23 @@ impl Plan {
         Plan::arrange(tasks, &batches)
     }
 
+    /// For each task of a folder, those of its own batch that it depends on. [`Plan::load`] refuses such an order; who only
+    /// judges tasks wants to know it (S2-32). Without batches there are none: waves follow from what tasks depend on.
+    pub fn in_wave(path: &Path, tasks: &[Task]) -> Result<Vec<Vec<String>>> {
+        let batches = match batches_in(path)? {
+            Some(file) => batches::parse(&file.display().to_string(), &read(&file)?, tasks)?,
+            None => Vec::new(),
+        };
+        let of = |task: &Task| {
+            let own = batches.iter().find(|batch| batch.ids.contains(&task.id));
+            let waits = |id: &&String| {
+                own.is_some_and(|own| own.ids.contains(id) && !own.ticked.contains(id)) && **id != task.id
+            };
+            task.depends_on.iter().filter(waits).cloned().collect()
+        };
+        Ok(tasks.iter().map(of).collect())
+    }
+
     /// The order of tasks that have no batches.
     pub fn new(tasks: Vec<Task>) -> Result<Plan> {
         Plan::arrange(tasks, &[])
