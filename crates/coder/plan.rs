@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use clap::Args;
 use coder_escalate::{Config, Reach, RungName};
 use coder_tasks::planner::{self, Planned, Request};
-use coder_tasks::policy::{Route, Tables, listing};
+use coder_tasks::policy::{Judgement, Route, Tables, listing};
 use coder_tasks::prompt::ContextFile;
 use coder_tasks::workspace::MAX_FILE_BYTES;
 use coder_tasks::{Question, Task, Workspace, Writer};
@@ -152,7 +152,8 @@ impl PlanArgs {
         let mut out = Output::new();
         if self.json {
             let tasks = planned.judged.iter().map(|(task, judgement)| {
-                json!({ "task_id": task.id, "file": task.file, "route": judgement.route, "model": judgement.model })
+                let Judgement { route, model, .. } = judgement;
+                json!({ "task_id": task.id, "file": task.file, "route": route, "model": model, "reason": task.reason })
             });
             let files: Vec<_> = planned
                 .files

@@ -193,9 +193,19 @@ impl Proposal {
         };
         let (_, free) = parse(&spec)?;
         let judgement = judge(&free, &Surroundings::default(), tables);
-        if self.model == Who::Cloud {
-            let alias = if judgement.route == Route::Cloud { &judgement.model } else { "sonnet" };
-            spec.insert("model".to_owned(), json!(alias));
+        let alias = match self.model {
+            Who::Local => "local",
+            Who::Cloud if judgement.route == Route::Cloud => &judgement.model,
+            Who::Cloud => "sonnet",
+        };
+        spec.insert("model".to_owned(), json!(alias));
+        if self.model == Who::Local {
+            // The policy has agreed without the planner's word, which overrules guesses (S0-22).
+            let (content, task) = parse(&spec)?;
+            return Ok((name, content, task, judgement));
+        }
+        if !self.reason.trim().is_empty() {
+            spec.insert("reason".to_owned(), json!(self.reason));
         }
         let (content, task) = parse(&spec)?;
         let judgement = judge(&task, &Surroundings::default(), tables);

@@ -27,11 +27,12 @@ pub const MAX_FILES: usize = 64;
 pub const MAX_CONTEXT_FILES: usize = 64;
 
 /// Fields that both formats have.
-const FIELDS: [&str; 18] = [
+const FIELDS: [&str; 19] = [
     "task_id",
     "status",
     "model",
     "local_model",
+    "reason",
     "complexity",
     "tdd_phase",
     "depends_on",
@@ -83,6 +84,8 @@ pub struct Task {
     pub model: Option<String>,
     /// Which local model, such as "qwen2.5-coder:32b".
     pub local_model: Option<String>,
+    /// Why it is for that model, such as "integration": what whoever wrote the task decided, and a reader wants to know (S1-33).
+    pub reason: Option<String>,
     /// Size or complexity as the task says it, such as "XS".
     pub complexity: Option<String>,
     /// The step of test-driven development.
@@ -254,6 +257,7 @@ impl Task {
             status: None,
             model: None,
             local_model: None,
+            reason: None,
             complexity: None,
             phase: None,
             depends_on: Vec::new(),

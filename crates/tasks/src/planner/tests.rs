@@ -20,7 +20,7 @@ fn plan(tasks: Vec<Value>) -> Result<Planned, Vec<String>> {
     read(&json!({ "notes": "n", "tasks": tasks }).to_string(), Tables::built_in())
 }
 
-/// Covers S1-27, S1-29: both lists, task files and batches, checked against the policy.
+/// Covers S0-22, S1-27, S1-29, S1-33: both lists, task files and batches, checked against the policy; a reason is kept.
 #[test]
 fn a_plan_is_task_files_and_batches() {
     let second = with(proposal("T-002", "src/b.rs"), json!({ "depends_on": ["T-001"] }));
@@ -40,7 +40,7 @@ fn a_plan_is_task_files_and_batches() {
         "## Batch 1\n- [ ] T-001.json: Create",
         "## Batch 3\n- [ ] T-003.json",
         "Delegable to Local Model\n1. T-001",
-        "Requires Claude\n3. T-003",
+        "Requires Claude\n3. T-003: `src/app.rs` Integrate `double` into the application [multi-file]: it is integration",
     ] {
         assert!(batches.contains(part), "{part}: {batches}");
     }
@@ -49,7 +49,9 @@ fn a_plan_is_task_files_and_batches() {
     assert_eq!(planned.write(&out).unwrap().len(), 4);
     let loaded = Plan::load(std::slice::from_ref(&out)).unwrap();
     assert_eq!((loaded.tasks.len(), loaded.waves.len()), (3, 3));
-    assert_eq!(loaded.tasks[2].model.as_deref(), Some("sonnet"));
+    let says = |at: usize| (loaded.tasks[at].model.as_deref(), loaded.tasks[at].reason.as_deref());
+    assert_eq!((says(0), says(2)), ((Some("local"), None), (Some("sonnet"), Some("it is integration"))));
+    assert!(loaded.tasks.iter().all(|task| task.warnings.is_empty()));
     // What is there is never overwritten, and nothing else is left behind.
     assert!(planned.write(&out).unwrap_err().to_string().contains("there already"));
     assert_eq!(std::fs::read_dir(folder.path().join("plans")).unwrap().count(), 1);

@@ -136,6 +136,12 @@ fn instead(task: &Task, classification: &Classification, tables: &Tables) -> Str
     other.unwrap_or("opus").to_owned()
 }
 
+/// Words on one line, without what a terminal would obey.
+pub(super) fn one_line(text: &str) -> String {
+    let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    plain.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 struct Judge<'a> {
     task: &'a Task,
     tables: &'a Tables,
@@ -167,7 +173,9 @@ impl Judge<'_> {
     fn model(&mut self) {
         let Some(model) = self.task.model.clone() else { return };
         let cloud = CLOUD.contains(&model.as_str());
-        self.when("model", "S0-26", format!("the task names `{model}`"), !cloud);
+        let reason =
+            self.task.reason.as_deref().map_or(String::new(), |reason| format!(": {}", one_line(reason)));
+        self.when("model", "S0-26, S1-33", format!("the task names `{model}`{reason}"), !cloud);
     }
 
     /// Whether whoever wrote the task has decided that a local model shall do it.

@@ -1,10 +1,10 @@
 //! The list of a decomposition (S1-27): what a local model does, and what it does not.
 
-use super::judge::{Judgement, Route};
+use super::judge::{Judgement, Route, one_line};
 use super::tables::Category;
 use crate::task::{Phase, Task};
 
-/// Both lists, numbered through, with ids, paths, purposes and sizes.
+/// Both lists, numbered through, with ids, paths, purposes and sizes, and why a task is not for a local model if it says so.
 pub fn listing(judged: &[(Task, Judgement)]) -> String {
     let mut number = 0;
     let mut text = String::new();
@@ -25,7 +25,9 @@ pub fn listing(judged: &[(Task, Judgement)]) -> String {
 }
 
 fn line(task: &Task, judgement: &Judgement) -> String {
-    format!("{}: `{}` {} [{}]", task.id, task.file, purpose(task), size(task, judgement))
+    let reason = task.reason.as_deref().filter(|_| judgement.route == Route::Cloud);
+    let reason = reason.map_or(String::new(), |reason| format!(": {}", one_line(reason)));
+    format!("{}: `{}` {} [{}]{reason}", task.id, task.file, purpose(task), size(task, judgement))
 }
 
 /// What it is for: its title, or the first line of its description, without a size in brackets, which follows anyway.

@@ -62,6 +62,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
         status,
         model: fields.text("model")?,
         local_model: fields.text("local_model")?,
+        reason: fields.text("reason")?,
         complexity: fields.text("complexity")?,
         phase,
         depends_on: fields.names("depends_on")?,

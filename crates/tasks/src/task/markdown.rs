@@ -61,6 +61,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
         status: front.status,
         model: front.model,
         local_model: front.local_model,
+        reason: front.reason,
         complexity: front.complexity,
         phase,
         depends_on: front.depends_on,

@@ -17,6 +17,7 @@ pub(super) struct Front {
     pub(super) status: Option<String>,
     pub(super) model: Option<String>,
     pub(super) local_model: Option<String>,
+    pub(super) reason: Option<String>,
     pub(super) complexity: Option<String>,
     pub(super) tdd_phase: Option<String>,
     pub(super) policy: Option<String>,
@@ -62,7 +63,7 @@ fn depends_on(yaml: &str) -> Result<Vec<String>, serde_saphyr::Error> {
 const KNOWN: [&str; 2] = ["name", "id"];
 
 /// Fields that frontmatter of other programs has as well.
-const COMMON: [&str; 4] = ["status", "model", "tags", "category"];
+const COMMON: [&str; 5] = ["status", "model", "reason", "tags", "category"];
 
 /// Whether a frontmatter is that of a task, also where it is no valid YAML.
 pub(super) fn is_meant(lines: &[&str]) -> bool {
@@ -99,7 +100,8 @@ pub(super) fn split(file: &str, lines: &[&str]) -> Result<(Front, usize)> {
     front.unknown = unknown
         .map(|field| format!("field `{}` is not known and was not used", field.escape_debug()))
         .collect();
-    for text in [&mut front.model, &mut front.local_model, &mut front.tdd_phase, &mut front.policy] {
+    let Front { model, local_model, reason, tdd_phase, policy, .. } = &mut front;
+    for text in [model, local_model, reason, tdd_phase, policy] {
         // `field:` with nothing after it means "not given".
         *text = text.take().filter(|text| !text.trim().is_empty());
     }
