@@ -19,10 +19,11 @@ pub(crate) struct PromptArgs {
     /// templates [default: .coder/templates in the working folder]
     #[arg(long, value_name = "FOLDER")]
     templates: Option<PathBuf>,
-    /// Context files that are shown whole; further ones are shown by their symbols: signatures, types and comments
+    /// Context files that are shown whole; of further ones a summary is: signatures, types and comments of code;
+    /// ends, headings and keys of Markdown, text, JSON, TOML and YAML
     #[arg(long, value_name = "N", default_value_t = ContextRules::default().files)]
     context_files: usize,
-    /// Refuse a task with more or longer context files, in place of showing them by their symbols
+    /// Refuse a task with more or longer context files, in place of showing summaries
     #[arg(long)]
     no_summaries: bool,
 }

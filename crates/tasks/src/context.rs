@@ -1,4 +1,5 @@
-//! Context files: at most two are shown whole, further ones and too long ones by their symbols (S1-56).
+//! Context files: at most two are shown whole, of further ones and too long ones a summary: of code its symbols, of prose and
+//! data an outline (S1-56).
 //!
 //! Nothing is left out silently: a summary says in its first line that it is one, and the run's record names its file.
 
@@ -6,7 +7,7 @@ use crate::prompt::ContextFile;
 use crate::symbols;
 use crate::task::Task;
 use crate::workspace::{MAX_FILE_BYTES, Workspace};
-use crate::{Error, Result, language, path};
+use crate::{Error, Result, language, outline, path};
 
 /// What of its context files a task's prompt shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +23,7 @@ pub struct ContextRules {
 /// What becomes of context files that are too many or too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Others {
-    /// Their functions' bodies are left out.
+    /// Functions' bodies, and most lines of prose and data, are left out.
     Summarise,
     /// The task is refused.
     Refuse,
@@ -39,7 +40,7 @@ impl Default for ContextRules {
 pub enum Detail {
     /// As much as the rules allow.
     Full,
-    /// Every file by its symbols, because the prompt would be too long.
+    /// A summary of every file, because the prompt would be too long.
     Symbols,
 }
 
@@ -48,7 +49,7 @@ pub enum Detail {
 pub struct Context {
     /// In the order in which the task names them.
     pub files: Vec<ContextFile>,
-    /// Paths of those that are shown by their symbols.
+    /// Paths of those of which a summary is shown.
     pub summarised: Vec<String>,
 }
 
@@ -70,7 +71,7 @@ fn choose(mut files: Vec<ContextFile>, rules: &ContextRules, detail: Detail) -> 
     let mut short: Vec<bool> = vec![false; count];
     for (at, file) in files.iter_mut().enumerate() {
         let too_many = at >= rules.files;
-        if too_many && (rules.others == Others::Refuse || !symbols::knows(&file.path)) {
+        if too_many && (rules.others == Others::Refuse || !knows(&file.path)) {
             return Err(Error::TooManyContextFiles {
                 files: count,
                 limit: rules.files,
@@ -84,7 +85,7 @@ fn choose(mut files: Vec<ContextFile>, rules: &ContextRules, detail: Detail) -> 
     let total = |files: &[ContextFile]| files.iter().map(|file| file.content.len() as u64).sum::<u64>();
     // The longest file that is still whole makes room for the others.
     while total(&files) > rules.bytes {
-        let whole = (0..count).filter(|at| !short[*at] && symbols::knows(&files[*at].path));
+        let whole = (0..count).filter(|at| !short[*at] && knows(&files[*at].path));
         let longest = whole.max_by_key(|at| files[*at].content.len());
         match longest.filter(|_| rules.others == Others::Summarise) {
             Some(at) if shorten(&mut files[at]) => short[at] = true,
@@ -98,13 +99,24 @@ fn choose(mut files: Vec<ContextFile>, rules: &ContextRules, detail: Detail) -> 
     Ok(Context { summarised: summarised.collect(), files })
 }
 
+/// Whether there are summaries of such files.
+fn knows(path: &str) -> bool {
+    symbols::knows(path) || outline::knows(path)
+}
+
 /// Puts a summary in place of a file's content; false if there is nothing to leave out.
 fn shorten(file: &mut ContextFile) -> bool {
-    let Some(summary) = symbols::summary(&file.path, &file.content) else { return false };
+    let (summary, what, gap) = match symbols::knows(&file.path) {
+        true => (symbols::summary(&file.path, &file.content), "signatures, types and comments", "a body"),
+        false => {
+            (outline::outline(&file.path, &file.content), "its ends, headings and keys", "what is left out")
+        }
+    };
+    let Some(summary) = summary else { return false };
     let comment = language::comment(language::of(&file.path));
     let shown = summary.text.lines().count();
     file.content = format!(
-        "{comment} Summary of {}: signatures, types and comments, {shown} of {} lines; `…` stands for a body.\n{}",
+        "{comment} Summary of {}: {what}, {shown} of {} lines; `…` stands for {gap}.\n{}",
         file.path, summary.lines, summary.text
     );
     true
@@ -146,11 +158,35 @@ mod tests {
         let error = choose(three(), &refuse, Detail::Full).unwrap_err().to_string();
         assert!(error.starts_with("`3` context files, `2` are shown whole"), "{error}");
         let mut files = three();
-        files[2] = file("notes.txt", "x");
+        files[2] = file("notes.c", "x");
         let error = choose(files.clone(), &ContextRules::default(), Detail::Full).unwrap_err().to_string();
-        assert!(error.contains("`notes.txt`"), "{error}");
+        assert!(error.contains("`notes.c`"), "{error}");
         let more = ContextRules { files: 3, ..ContextRules::default() };
         assert!(choose(files, &more, Detail::Full).unwrap().summarised.is_empty());
+    }
+
+    /// Covers S1-56.
+    #[test]
+    fn a_third_file_of_prose_or_data_is_an_outline_that_says_so() {
+        let long = "x\n".repeat(100);
+        for (path, comment) in [("notes.txt", "//"), ("README.md", "//"), ("ci.yaml", "#")] {
+            let mut files = three();
+            files[2] = file(path, &long);
+            let context = choose(files, &ContextRules::default(), Detail::Full).unwrap();
+            assert_eq!(context.summarised, [path]);
+            let first = context.files[2].content.lines().next().unwrap();
+            assert_eq!(
+                first,
+                format!(
+                    "{comment} Summary of {path}: its ends, headings and keys, 31 of 100 lines; `…` stands for what is left out."
+                )
+            );
+        }
+        // What is short says as much as its outline would.
+        let mut files = three();
+        files[2] = file("notes.txt", "x\n");
+        let context = choose(files, &ContextRules::default(), Detail::Full).unwrap();
+        assert_eq!((context.summarised.len(), context.files[2].content.as_str()), (0, "x\n"));
     }
 
     /// Covers S1-56.

@@ -52,7 +52,7 @@ pub struct Record {
     pub stages: Vec<StageOutcome>,
     /// Lines of the new content that the old one does not have; 0 if there was no content.
     pub lines: u64,
-    /// Context files that its prompt showed by their symbols, and not whole.
+    /// Context files that its prompt showed in summary, and not whole.
     pub summarised: Vec<String>,
     /// The verification, if it came so far.
     pub verification: Option<Verification>,

@@ -10,6 +10,7 @@ pub mod edit;
 mod error;
 pub mod language;
 pub mod ledger;
+pub mod outline;
 pub mod path;
 pub mod plan;
 pub mod planner;

@@ -253,7 +253,7 @@ struct Run<'a> {
     /// The stages of the present attempt.
     stages: Stages,
     left: Left,
-    /// Context files that the prompt shows by their symbols.
+    /// Context files that the prompt shows in summary.
     summarised: Vec<String>,
 }
 
