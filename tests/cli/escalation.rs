@@ -9,7 +9,7 @@ use crate::server::{Answer, Server};
 use crate::support::{copy_into, stderr, stdout, text};
 use crate::user::{REVIEW_OFF, User, asks_for, fenced, said, task};
 
-/// Covers S0-19, S0-26, S0-31, S1-40, S2-38: what the local model gets wrong twice goes to the next rung, with its last work.
+/// Covers S0-19, S0-26, S0-31, S1-40, S2-32, S2-38: what the local model gets wrong twice goes to the next rung, with its last work.
 #[test]
 fn wrong_work_goes_to_the_next_rung() {
     let server = Server::start(|_| Answer::Say(fenced("a quokka"), 1000, 100));
@@ -31,6 +31,22 @@ fn wrong_work_goes_to_the_next_rung() {
     assert_eq!(request["files"], json!(["out.txt"]));
     assert_eq!(request["sha256"].as_str().unwrap().len(), 64);
     assert!(request["bytes"].as_u64().unwrap() > 100 && request["error"] == "", "{request}");
+    // The rule about escalations sees it, also where nothing runs.
+    let ticket = "# Task: Let the exporter write gzip\n\n## File to modify\nexport.py\n";
+    std::fs::write(user.work.path().join("ticket.md"), ticket).unwrap();
+    let check = user.command(&["check", "ticket.md"]).output().unwrap();
+    assert!(stdout(&check).contains("1 of the last 1 local attempts were escalated"), "{}", stdout(&check));
+}
+
+/// Covers S0-40: what follows on the local model is for the type of the task to say.
+#[test]
+fn a_type_of_task_has_a_ladder_of_its_own() {
+    let server = Server::start(|_| Answer::Say(fenced("a quokka"), 1000, 100));
+    let spec = task("quokka").replace("Write a text about the sea", "Write unit tests for the sea");
+    let user = User::new(&server, REVIEW_OFF, &[("task.json", &spec)]);
+    let (code, result, said_on_stderr) = user.run(&["task.json"]);
+    assert_eq!((code, &result["tier"]), (Some(0), &"haiku".into()), "{result} {said_on_stderr}");
+    assert_eq!(server.models(), ["model-haiku"]);
 }
 
 /// Covers S0-30, S1-58, S2-03, S2-07, S3-32: each fault leads to the right rung, and none counts as wrong work.

@@ -21,6 +21,6 @@ pub struct Ladders {
     pub availability: Vec<RungName>,
     /// After failures of quality.
     pub quality: Vec<RungName>,
-    /// For tasks of a type, in place of both: who does it, and who after that (S0-40).
+    /// For tasks of a type, in place of both (S0-40). Who does a task first is not theirs to say: routes and the task do.
     pub types: BTreeMap<String, Vec<RungName>>,
 }

@@ -6,6 +6,7 @@ use std::fmt;
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
+use super::BUNDLED;
 use crate::nearest::nearest;
 use crate::{Error, Result};
 
@@ -77,6 +78,7 @@ impl Layer {
     /// Lays another text over this one.
     pub(super) fn lay(&mut self, mut over: Layer) {
         self.forget_what_belonged(&over);
+        self.forget_bundled_types(&over);
         self.unite_aliases(&mut over);
         lay(&mut self.table, over.table);
         // What stands inside a value that is replaced has gone; what is left of it is never looked up.
@@ -105,6 +107,18 @@ impl Layer {
                     belonged.iter().for_each(|key| drop(old.remove(*key)));
                 }
             }
+        }
+    }
+
+    /// Whoever writes a ladder means it for every type of task of which nobody but the defaults says something else.
+    fn forget_bundled_types(&mut self, over: &Layer) {
+        let ladders = over.table.get("ladders").and_then(Value::as_table);
+        let is_written = |name: &str| ladders.is_some_and(|ladders| ladders.contains_key(name));
+        let types = self.table.get_mut("ladders").and_then(|all| all.get_mut("types"));
+        let Some(types) = types.and_then(Value::as_table_mut) else { return };
+        if is_written("availability") || is_written("quality") {
+            let steps = |kind: &str| ["ladders", "types", kind].map(str::to_owned);
+            types.retain(|kind, _| self.origins.get(&steps(kind)[..]).is_none_or(|at| at.file != BUNDLED));
         }
     }
 

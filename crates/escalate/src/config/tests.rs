@@ -10,9 +10,11 @@ fn project(text: &str) -> Source<'_> {
     Source { name: "coder.toml", text, trust: Trust::Project }
 }
 
+const TYPES: [&str; 4] = ["implement_function", "debug_failures", "add_test_module", "run_formatter"];
+
 fn vocabulary() -> Vocabulary {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-    Vocabulary { types: words(&["implement_function", "debug_failures"]), phases: words(&["red", "verify"]) }
+    Vocabulary { types: words(&TYPES), phases: words(&["red", "verify"]) }
 }
 
 fn read(sources: &[Source<'_>]) -> Config {
@@ -92,6 +94,29 @@ fn the_defaults_send_nothing() {
     assert_eq!(config.endpoints["anthropic"].key_env.as_deref(), Some("ANTHROPIC_API_KEY"));
     assert_eq!(read(&[own("user", "egress = \"ask\"")]).egress.policy, Policy::Ask);
     assert_eq!(read(&[own("user", "[egress]\npolicy = \"allow\"")]).egress.policy, Policy::Allow);
+}
+
+/// Covers S0-40: the types whose fallback is not the next rung of the ladder have ladders of their own, until the user writes
+/// ladders.
+#[test]
+fn types_of_tasks_have_fallbacks() {
+    let types = |sources: &[Source<'_>]| {
+        let types = read(sources).ladders.types;
+        types.iter().map(|(kind, ladder)| (kind.clone(), names(ladder).join(" "))).collect::<Vec<_>>()
+    };
+    let known = ["add_test_module", "run_formatter"];
+    let bundled = known.map(|kind| (kind.to_owned(), "local haiku sonnet opus".to_owned()));
+    assert_eq!(types(&[]), bundled);
+    assert_eq!(types(&[own("user", "[ladders.types]\nrun_formatter = [\"local\"]")])[1].1, "local");
+    let ladder = "[ladders]\nquality = [\"local\", \"best\"]";
+    assert!(types(&[own("user", ladder)]).is_empty() && types(&[project(ladder)]).is_empty());
+    // What the user says of a type stays, whoever writes a ladder after it.
+    assert_eq!(
+        types(&[own("user", USER), project(ladder)]),
+        [("debug_failures".to_owned(), "opus".to_owned())]
+    );
+    let both = format!("{ladder}\n[ladders.types]\nrun_formatter = [\"local\", \"best\"]");
+    assert_eq!(types(&[own("user", &both)]), [("run_formatter".to_owned(), "local opus".to_owned())]);
 }
 
 #[test]
