@@ -15,8 +15,8 @@ const FOLDER: &str = ".coder/templates";
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Prompts")]
 pub(crate) struct PromptArgs {
-    /// Folder with code.md, test.md, refactor.md, documentation.md, edit.md, as far as they are to replace the built-in
-    /// templates [default: .coder/templates in the working folder]
+    /// Folder with code.md, test.md, refactor.md, documentation.md, edit.md (or prompt-code.md and so on), as far as they are
+    /// to replace the built-in templates [default: .coder/templates in the working folder]
     #[arg(long, value_name = "FOLDER")]
     templates: Option<PathBuf>,
     /// Context files that are shown whole; of further ones a summary is: signatures, types and comments of code;

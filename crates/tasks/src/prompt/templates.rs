@@ -51,6 +51,12 @@ impl TemplateKind {
         }
     }
 
+    /// Names of its file; the later one counts before the earlier (S1-21).
+    fn files(self) -> [String; 2] {
+        let short = if self == TemplateKind::Documentation { "doc" } else { self.as_str() };
+        [format!("prompt-{short}.md"), format!("{}.md", self.as_str())]
+    }
+
     fn built_in(self) -> &'static str {
         match self {
             TemplateKind::Code => BASE,
@@ -106,13 +112,14 @@ impl Templates {
     }
 
     /// The same with those of a folder in place of the built-in ones: `code.md`, `test.md`, `refactor.md`,
-    /// `documentation.md`, `edit.md`, as far as they are there. They are chosen by what the task is. A template that
+    /// `documentation.md`, `edit.md`, as far as they are there, or `prompt-code.md` and so on in place of one that is not. They are chosen by what the task is. A template that
     /// does not compile is an error now, not when it is used.
     pub fn load(folder: &Path) -> Result<Templates> {
         let mut sources: BTreeMap<_, _> =
             TemplateKind::ALL.into_iter().map(|kind| (kind, kind.built_in().to_owned())).collect();
-        for kind in TemplateKind::ALL {
-            let file = folder.join(format!("{}.md", kind.as_str()));
+        let files =
+            TemplateKind::ALL.into_iter().flat_map(|kind| kind.files().map(|name| (kind, folder.join(name))));
+        for (kind, file) in files {
             let io = |source| Error::Io { path: file.clone(), source };
             match std::fs::metadata(&file) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,

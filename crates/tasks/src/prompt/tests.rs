@@ -197,6 +197,16 @@ fn files_stand_in_for_built_in_templates() {
     );
     assert_eq!(templates.digest(TemplateKind::Edit), Templates::by_category().digest(TemplateKind::Edit));
     assert_ne!(templates.digest(TemplateKind::Code), Templates::by_category().digest(TemplateKind::Code));
+    // Other names of the same files, where these are not there.
+    write("prompt-doc.md", "Words for {{ output_file }}");
+    write("prompt-test.md", "not this one");
+    let templates = Templates::load(folder.path()).unwrap();
+    let prompt = |words: &str, path: &str| Prompt::by(&templates, &sample(words, path), &[], &[]).unwrap();
+    assert_eq!(
+        prompt("Document the API in README.md", "README.md").messages[0].content,
+        "Words for README.md"
+    );
+    assert!(prompt("Create tests for f", "f.test.js").messages[0].content.starts_with("Tests for"));
     for bad in ["{% if %}", "{# budget: many #}", "{# budget: 0 #}"] {
         write("edit.md", bad);
         let error = Templates::load(folder.path()).unwrap_err().to_string();
