@@ -27,7 +27,7 @@ pub const MAX_FILES: usize = 64;
 pub const MAX_CONTEXT_FILES: usize = 64;
 
 /// Fields that both formats have.
-const FIELDS: [&str; 19] = [
+pub const FIELDS: [&str; 19] = [
     "task_id",
     "status",
     "model",
