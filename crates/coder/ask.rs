@@ -1,4 +1,4 @@
-//! `coder ask`: one question, one answer (S2-20 to S2-25, in process).
+//! `coder ask`: one question, one answer (S2-20 to S2-23) by a model in this process, in place of the request of S2-24.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Read};

@@ -84,6 +84,14 @@ fn user_comes_before_file_before_standard_input() {
     assert!(prompt(&["--user", short, "--system", "You are terse."], "") > alone(short));
 }
 
+/// Covers S2-30: whether the free tier is there is asked as scripts ask it.
+#[test]
+fn the_free_tier_replies() {
+    let output = output(&["ask", "--model", "free", "--user", "Reply OK", "--max-tokens", "10"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(!stdout(&output).trim().is_empty());
+}
+
 #[cfg(unix)]
 #[test]
 fn a_file_may_be_a_pipe_and_must_be_there_to_be_completed() {

@@ -49,7 +49,7 @@ fn a_type_of_task_has_a_ladder_of_its_own() {
     assert_eq!(server.models(), ["model-haiku"]);
 }
 
-/// Covers S0-30, S1-58, S2-03, S2-07, S3-32: each fault leads to the right rung, and none counts as wrong work.
+/// Covers S0-30, S1-58, S2-03, S2-07, S2-15, S3-32: each fault leads to the right rung, and none counts as wrong work.
 #[test]
 fn a_fault_leads_to_the_next_rung() {
     type Reply = fn() -> Answer;
@@ -82,6 +82,7 @@ fn a_fault_leads_to_the_next_rung() {
         let began = std::time::Instant::now();
         let (code, result, said) = user.run(&["task.json"]);
         assert_eq!(code, Some(0), "{name}: {result} {said}");
+        assert!(said.contains("local-broken failed, trying next..."), "{name}: {said}");
         let history = result["history"].as_array().unwrap();
         let at = history.iter().position(|record| record["draft"]["tier"] == "haiku");
         let at = at.unwrap_or_else(|| panic!("{name}: {result}"));

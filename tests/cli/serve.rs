@@ -81,13 +81,19 @@ impl Serving {
 
 const SECRET: &str = "Classify: the zanzibar login fails";
 
-/// Covers S0-09, S0-15, S0-16.
+/// Covers S0-09, S0-15, S0-16, S2-25: an answer where other programs look for it; else a status that says no.
 #[test]
 fn it_serves_until_it_is_told_to_end() {
     let serving = serve(&["--alias", "claude-*=coder-tiny", "--log", "json"], None);
     let body = format!(r#"{{"model": "free", "messages": [{{"role": "user", "content": "{SECRET}"}}]}}"#);
     let answer = serving.ask("POST /v1/chat/completions", &body);
-    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("\"choices\":["), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    let (_, json) = answer.split_once("\r\n\r\n").unwrap();
+    let json: serde_json::Value = serde_json::from_str(json).unwrap();
+    assert!(
+        json["choices"][0]["message"]["content"].as_str().is_some_and(|text| !text.is_empty()),
+        "{answer}"
+    );
     assert!(serving.ask("GET /api/tags", "").contains(r#""name":"free""#));
     let wrong = format!(r#"{{"model": "zanzibar", "messages": "{SECRET}", "max_tokens": "{SECRET}"}}"#);
     let refused = serving.ask("POST /v1/chat/completions", &wrong);
@@ -162,6 +168,7 @@ fn a_key_that_nobody_can_send_is_refused() {
     }
 }
 
+/// Covers S2-24: the request of a helper in a shell, with its key.
 #[test]
 fn elsewhere_than_on_loopback_a_key_is_needed() {
     let serving = serve(&["--host", "0.0.0.0"], None);
@@ -177,8 +184,10 @@ fn elsewhere_than_on_loopback_a_key_is_needed() {
 
     let serving = serve(&["--host", "0.0.0.0", "--log", "none"], Some("sk-mine"));
     assert_eq!(serving.said, "");
-    let with_key = "GET /v1/models HTTP/1.1\r\nauthorization: Bearer sk-mine\r\nx-rest:";
-    assert!(serving.ask(with_key, "").starts_with("HTTP/1.1 200"));
+    let with_key = "POST /v1/chat/completions HTTP/1.1\r\nauthorization: Bearer sk-mine\r\nx-rest:";
+    let body = r#"{"model": "free", "max_tokens": 5, "temperature": 0.2,
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Reply OK"}]}"#;
+    assert!(serving.ask(with_key, body).starts_with("HTTP/1.1 200"));
     serving.signal("-TERM");
     assert_eq!(serving.end(), (Some(0), String::new()));
 }
