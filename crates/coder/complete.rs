@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use coder_engine::SpecialTokens;
 
 use crate::args::{GrammarArgs, ModelArgs, SamplingArgs, read_text};
 use crate::ask::{self, ShownArgs};
@@ -20,9 +21,13 @@ pub(crate) struct CompleteArgs {
     /// File that holds the text to continue
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Fill the gap between two texts, for models that were trained to
+    /// Fill the gap between two texts, for models that were trained to; names of special tokens in them are plain text
     #[arg(long, num_args = 2, value_names = ["PREFIX", "SUFFIX"], conflicts_with_all = ["prompt", "file"])]
     fim: Option<Vec<String>>,
+    /// Treat names of special tokens such as <|im_end|> as plain text; without it they are those tokens, as in a prompt
+    /// that has its markers already
+    #[arg(long, conflicts_with = "fim")]
+    plain: bool,
     #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
@@ -37,7 +42,7 @@ const EXAMPLES: &str = "Examples:
   coder complete --model qwen.gguf --fim 'def add(a, b):\\n    return ' '\\n\\nprint(add(1, 2))'";
 
 pub(crate) fn run(args: CompleteArgs) -> Outcome {
-    let CompleteArgs { model, prompt, file, fim, sampling, grammar, shown } = args;
+    let CompleteArgs { model, prompt, file, fim, plain, sampling, grammar, shown } = args;
     if let Some([prefix, suffix]) = fim.as_deref() {
         return ask::answer(&model, &sampling, &grammar, &shown, false, |engine| {
             Ok(engine.fim(prefix, suffix)?)
@@ -52,5 +57,6 @@ pub(crate) fn run(args: CompleteArgs) -> Outcome {
     let text = text
         .filter(|text| !text.is_empty())
         .ok_or_else(|| Failure::exact("Error: provide --prompt, --file, or pipe stdin"))?;
-    ask::answer(&model, &sampling, &grammar, &shown, false, |engine| Ok(engine.prompt(&text)?))
+    let special = if plain { SpecialTokens::Plain } else { SpecialTokens::Parse };
+    ask::answer(&model, &sampling, &grammar, &shown, false, |engine| Ok(engine.prompt_as(&text, special)?))
 }

@@ -217,6 +217,16 @@ fn raw_text_is_continued() {
 }
 
 #[test]
+fn markers_in_raw_text_are_tokens_or_plain() {
+    let prompt_tokens = |more: &[&str]| {
+        let args = ["complete", "--prompt", "<|im_start|>", "--max-tokens", "1", "--json"];
+        run_json(&[&args, more].concat())["usage"]["prompt_tokens"].as_u64().unwrap()
+    };
+    assert_eq!(prompt_tokens(&[]), 1);
+    assert!(prompt_tokens(&["--plain"]) > 1);
+}
+
+#[test]
 fn a_conversation_may_be_piped() {
     let folder = folder(&[]);
     let mut command = coder(&["chat", "--max-tokens", "8"]);

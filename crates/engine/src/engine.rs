@@ -268,10 +268,16 @@ impl Engine {
 
     /// A request from raw text. Names of special tokens in it are plain text.
     pub fn prompt(&self, text: &str) -> Result<Request> {
+        self.prompt_as(text, SpecialTokens::Plain)
+    }
+
+    /// The same; names of special tokens are those tokens where whoever wrote the text wrote a prompt's markers with it.
+    pub fn prompt_as(&self, text: &str, special: SpecialTokens) -> Result<Request> {
         let tokenizer = &self.0.tokenizer;
-        let mut tokens: Vec<u32> = tokenizer.bos().filter(|_| tokenizer.add_bos()).into_iter().collect();
-        tokens.extend(tokenizer.encode(text, SpecialTokens::Plain)?);
-        Ok(Request::new(tokens))
+        let tokens = tokenizer.encode(text, special)?;
+        let begun = tokens.first().copied();
+        let begin = tokenizer.bos().filter(|&bos| tokenizer.add_bos() && begun != Some(bos));
+        Ok(Request::new(begin.into_iter().chain(tokens).collect()))
     }
 
     /// A request for the vector of a text, pooled as the model was trained, or by the mean if it was not for this.

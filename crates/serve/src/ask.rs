@@ -159,7 +159,8 @@ impl Ask {
                 tools = set.map(|set| Arc::new(set.thinking(thinks == Some(true))));
                 Request::new(prompt)
             }
-            Prompt::Text(text) => engine.prompt(text)?,
+            // All of it is the caller's, markers as well: templates of editors, and of clients that have their own.
+            Prompt::Text(text) => engine.prompt_as(text, SpecialTokens::Parse)?,
             Prompt::Tokens(tokens) => Request::new(tokens.clone()),
             Prompt::Fim { prefix, suffix } => engine.fim(prefix, suffix)?,
         };

@@ -312,7 +312,24 @@ fn raw_text_byte_for_byte() {
         ),
         "{text}"
     );
-    assert!(text.ends_with(r#","index":0,"logprobs":null,"finish_reason":"length"}],"usage":{"prompt_tokens":8,"completion_tokens":2,"total_tokens":10,"prompt_tokens_details":{"cached_tokens":0}}}"#), "{text}");
+    assert!(text.ends_with(r#","index":0,"logprobs":null,"finish_reason":"length"}],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3,"prompt_tokens_details":{"cached_tokens":0}}}"#), "{text}");
+}
+
+/// An editor sends the template of its model with the code in it.
+#[test]
+fn markers_in_raw_text_are_tokens() {
+    let complete = |fields: Value| {
+        let body = with(json!({ "max_tokens": 8, "temperature": 0 }), fields);
+        let reply = SERVER.post("/v1/completions", &body).json();
+        let tokens = reply["usage"]["prompt_tokens"].as_u64().expect("a number");
+        (reply["choices"][0]["text"].clone(), tokens)
+    };
+    let template = "<|fim_prefix|>def f(<|fim_suffix|>\n<|fim_middle|>";
+    let between = complete(json!({ "prompt": "def f(", "suffix": "\n" }));
+    assert_eq!(complete(json!({ "prompt": template })), between);
+    // The texts that are put between them are text.
+    let (_, tokens) = complete(json!({ "prompt": "def f(<|fim_suffix|>", "suffix": "\n" }));
+    assert!(tokens > between.1 + 1, "{tokens}");
 }
 
 #[test]
