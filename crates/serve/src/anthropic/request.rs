@@ -118,9 +118,25 @@ enum Block {
     ToolRemoval {
         tool: Named,
     },
+    Document {
+        source: Source,
+        title: Option<String>,
+        context: Option<String>,
+    },
     /// One of another type, by its name.
     #[serde(skip)]
     Other(String),
+    #[serde(other)]
+    Unknown,
+}
+
+/// Where a document is.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Source {
+    Text {
+        data: String,
+    },
     #[serde(other)]
     Unknown,
 }
@@ -212,17 +228,25 @@ fn chat(
         chat.messages.push(Message::new("system", system.join("\n\n")));
     }
     let last = messages.len() - 1;
+    // Since the last answer.
+    let mut has_results = false;
     for (at, said) in messages.into_iter().enumerate() {
         let field = format!("messages[{at}].content");
         match said.role {
             // The answer goes on from what it is said to begin with.
             Role::Assistant if at == last => chat.begun = said.content.texts(&field, &mut offer)?.concat(),
-            Role::Assistant => chat.messages.push(assistant(said.content, &field, &mut offer)?),
+            Role::Assistant => {
+                chat.messages.push(assistant(said.content, &field, &mut offer)?);
+                has_results = false;
+            }
             Role::System => {
                 let text = said.content.texts(&field, &mut offer)?.join("\n\n");
                 chat.messages.push(Message::new("system", text));
             }
-            Role::User => user(said.content, &field, &mut offer, &mut chat.messages)?,
+            Role::User => {
+                has_results |= said.content.has_results();
+                user(said.content, has_results, &field, &mut offer, &mut chat.messages)?;
+            }
         }
     }
     if thinking.is_some_and(|thinking| thinking.kind == "disabled") {
@@ -233,8 +257,15 @@ fn chat(
     Ok(chat)
 }
 
-/// Results of tools are messages of their own, before what the user says with them.
-fn user(content: Content, field: &str, offer: &mut Offer, messages: &mut Vec<Message>) -> Result<()> {
+/// Results of tools are messages of their own, before what the user says with them. What clients show beside a result, such
+/// as the pages of a file that a tool has read, is as good as in it.
+fn user(
+    content: Content,
+    beside_result: bool,
+    field: &str,
+    offer: &mut Offer,
+    messages: &mut Vec<Message>,
+) -> Result<()> {
     let mut said = Vec::new();
     for block in content.into_blocks() {
         match block {
@@ -245,6 +276,7 @@ fn user(content: Content, field: &str, offer: &mut Offer, messages: &mut Vec<Mes
                 let text = if is_error == Some(true) { format!("error: {text}") } else { text };
                 messages.push(Message { tool_call_id: Some(tool_use_id), ..Message::new("tool", text) });
             }
+            block if beside_result => said.push(block.into_result(field, offer)?),
             block => said.push(block.into_text(field, offer)?),
         }
     }
@@ -281,6 +313,13 @@ impl Content {
         }
     }
 
+    fn has_results(&self) -> bool {
+        match self {
+            Self::Text(_) => false,
+            Self::Blocks(blocks) => blocks.iter().any(|block| matches!(block, Block::ToolResult { .. })),
+        }
+    }
+
     /// The texts, if nothing else is among them.
     fn texts(self, field: &str, offer: &mut Offer) -> Result<Vec<String>> {
         self.into_blocks().into_iter().map(|block| block.into_text(field, offer)).collect()
@@ -288,17 +327,21 @@ impl Content {
 }
 
 impl Block {
-    /// The block that `value` is. One of a type that is known has all its fields.
+    /// The block that `value` is. One of a type that is known has all its fields. A document of text is text.
     fn of(value: Value) -> serde_json::Result<Self> {
         let kind = value.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
-        match serde_json::from_value(value)? {
-            Self::Unknown => Ok(Self::Other(kind)),
-            known => Ok(known),
-        }
+        Ok(match serde_json::from_value(value)? {
+            Self::Document { source: Source::Text { data }, title, context } => {
+                let texts = [title, context, Some(data)];
+                Self::Text { text: texts.into_iter().flatten().collect::<Vec<_>>().join("\n") }
+            }
+            Self::Document { .. } | Self::Unknown => Self::Other(kind),
+            known => known,
+        })
     }
 
-    /// The text of a block of a tool's result. A picture in it is no fault of who asks, and a refusal would end the
-    /// conversation for good; so the model is told that there is one.
+    /// The text of a block of a tool's result, or beside one. A picture there is no fault of who asks, and a refusal would
+    /// end the conversation for good; so the model is told that there is one.
     fn into_result(self, field: &str, offer: &mut Offer) -> Result<String> {
         match self {
             Self::Other(kind) if kind == "image" || kind == "document" => {
@@ -318,6 +361,7 @@ impl Block {
             Self::RedactedThinking {} => "redacted_thinking",
             Self::ToolUse { .. } => "tool_use",
             Self::ToolResult { .. } => "tool_result",
+            Self::Document { .. } => "document",
             Self::Other(ref kind) => kind,
             Self::Unknown => "unknown",
         };

@@ -135,6 +135,44 @@ fn a_picture_in_a_result() {
     assert!(error(&SERVER.post(MESSAGES, &request(1, &asked))).contains("`image`"));
 }
 
+/// Its tool tells of a PDF in a result, and shows the file or its pages in a message behind it.
+#[test]
+fn a_document_beside_a_result() {
+    let pdf = json!({ "type": "document", "source": { "type": "base64", "media_type": "application/pdf", "data": "aGk=" } });
+    let page = json!({ "type": "image", "source": { "type": "base64", "media_type": "image/jpeg", "data": "aGk=" } });
+    let mut read = found(json!("PDF file read: a.pdf")).as_array().expect("a list").clone();
+    let apart = json!({ "role": "user", "content": [pdf, page] });
+    read.push(apart.clone());
+    let reply = SERVER.post(MESSAGES, &request(1, &json!(read)));
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    // And in every request that follows.
+    let mut next = read.clone();
+    next.extend([json!({ "role": "assistant", "content": "I cannot see it." }), user("on")]);
+    assert_eq!(SERVER.post(MESSAGES, &request(2, &json!(next))).status, 200);
+    // In the same message as well.
+    read.pop();
+    read[3]["content"].as_array_mut().expect("a list").push(pdf.clone());
+    assert_eq!(SERVER.post(MESSAGES, &request(1, &json!(read))).status, 200);
+    // What the user sends cannot be answered.
+    *next.last_mut().expect("a message") = apart;
+    assert!(error(&SERVER.post(MESSAGES, &request(1, &json!(next)))).contains("`document`"));
+}
+
+#[test]
+fn a_document_of_text_is_text() {
+    let count = |content: Value| {
+        let body = json!({ "model": "claude-x", "messages": [{ "role": "user", "content": content }] });
+        let reply = SERVER.post("/v1/messages/count_tokens", &body);
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        reply.json()["input_tokens"].clone()
+    };
+    let document = json!({ "type": "document", "title": "a.txt", "source": { "type": "text", "media_type": "text/plain", "data": "one two" } });
+    assert_eq!(
+        count(json!([document, { "type": "text", "text": "What is it?" }])),
+        count(json!("a.txt\none two\nWhat is it?"))
+    );
+}
+
 #[test]
 fn the_list_of_models_in_its_form() {
     let headers = [("anthropic-version", "2023-06-01")];
