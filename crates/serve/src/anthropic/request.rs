@@ -249,9 +249,9 @@ fn chat(
             }
         }
     }
-    if thinking.is_some_and(|thinking| thinking.kind == "disabled") {
-        chat.set("enable_thinking".to_owned(), Value::Bool(false))?;
-    }
+    // In this API nobody thinks unasked.
+    let thinks = thinking.is_some_and(|thinking| ["enabled", "adaptive"].contains(&thinking.kind.as_str()));
+    chat.set("enable_thinking".to_owned(), Value::Bool(thinks))?;
     let (choice, parallel) = Choose::parts(choice);
     chat.tools = offer.into_tools(choice, parallel)?;
     Ok(chat)

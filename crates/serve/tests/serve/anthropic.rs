@@ -1,8 +1,11 @@
 //! The API of Anthropic.
 
+use std::path::Path;
+
+use coder_serve::{Access, Keep, Limits, Models};
 use serde_json::{Value, json};
 
-use crate::support::{Reply, SERVER, own, with};
+use crate::support::{Reply, SERVER, bundled, model, own, start, with};
 
 const MESSAGES: &str = "/v1/messages?beta=true";
 
@@ -113,6 +116,32 @@ fn an_answer_that_was_begun() {
     let mut body = ask("Write a Python function `add`.");
     body["messages"].as_array_mut().expect("a list").push(json!({ "role": "assistant", "content": begun }));
     assert_eq!(SERVER.post(MESSAGES, &body).json()["content"][0]["text"], rest);
+}
+
+/// A model that may think does so where it is asked to.
+#[test]
+fn thoughts_are_asked_for() {
+    let template = Path::new(env!("CARGO_TARGET_TMPDIR")).join("thinks.jinja");
+    let text = "{{ messages[0].content }}{% if enable_thinking is not false %} one two three four{% endif %}";
+    std::fs::write(&template, text).expect("written");
+    let mut model = model("thinks", bundled());
+    model.options.chat_template = Some(template);
+    let models = Models::new(vec![model], Vec::new(), Keep::default()).expect("a model");
+    let running = start(models, Access::default(), Limits::default());
+    let count = |fields: Value| {
+        let said = json!([{ "role": "user", "content": "hi" }]);
+        let body = with(json!({ "model": "thinks", "messages": said }), fields);
+        let reply = running.post("/v1/messages/count_tokens", &body);
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        reply.json()["input_tokens"].as_u64().expect("a number")
+    };
+    let unasked = count(json!({}));
+    let asked = count(json!({ "thinking": { "type": "enabled", "budget_tokens": 1024 } }));
+    assert!(asked > unasked);
+    assert_eq!(count(json!({ "thinking": { "type": "adaptive" } })), asked);
+    for off in [json!({ "type": "disabled" }), Value::Null] {
+        assert_eq!(count(json!({ "thinking": off })), unasked);
+    }
 }
 
 #[test]
