@@ -54,8 +54,9 @@ pub(crate) struct Sampling {
     top_p: Option<f32>,
     top_k: Option<i64>,
     min_p: Option<f32>,
-    #[serde(alias = "repeat_penalty")]
     repetition_penalty: Option<f32>,
+    /// llama.cpp's name for it.
+    repeat_penalty: Option<f32>,
     presence_penalty: Option<f32>,
     frequency_penalty: Option<f32>,
     logit_bias: Option<BTreeMap<String, f32>>,
@@ -79,7 +80,10 @@ impl Sampling {
             top_k: usize::try_from(self.top_k.unwrap_or(0)).unwrap_or(0),
             top_p: self.top_p.unwrap_or(default.top_p),
             min_p: self.min_p.unwrap_or(default.min_p),
-            repetition_penalty: self.repetition_penalty.unwrap_or(default.repetition_penalty),
+            repetition_penalty: self
+                .repetition_penalty
+                .or(self.repeat_penalty)
+                .unwrap_or(default.repetition_penalty),
             presence_penalty: self.presence_penalty.unwrap_or(default.presence_penalty),
             frequency_penalty: self.frequency_penalty.unwrap_or(default.frequency_penalty),
             logit_bias: self.logit_bias.iter().flatten().map(bias).collect::<Result<_>>()?,

@@ -76,8 +76,9 @@ struct Said {
     role: Role,
     content: Option<Content>,
     name: Option<String>,
-    #[serde(alias = "reasoning")]
     reasoning_content: Option<String>,
+    /// Another name for it; clients that know both send both.
+    reasoning: Option<String>,
     tool_calls: Option<Vec<Value>>,
     tool_call_id: Option<String>,
     refusal: Option<String>,
@@ -200,7 +201,7 @@ impl Said {
             }
         };
         Ok(Message {
-            reasoning_content: self.reasoning_content,
+            reasoning_content: self.reasoning_content.or(self.reasoning),
             tool_calls: self.tool_calls.filter(|calls| !calls.is_empty()),
             tool_call_id: self.tool_call_id,
             name: self.name,

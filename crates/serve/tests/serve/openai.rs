@@ -270,6 +270,22 @@ fn bad_requests_name_the_field() {
     assert_eq!(SERVER.post(CHAT, &with(ask("Classify: x"), known)).status, 200);
 }
 
+#[test]
+fn a_field_with_two_names_may_have_both() {
+    for (content, reasoning) in
+        [(json!("hm"), Value::Null), (Value::Null, json!("hm")), (json!("hm"), json!("hm"))]
+    {
+        let answer = json!({ "role": "assistant", "content": "so", "reasoning_content": content, "reasoning": reasoning });
+        let said = json!([{ "role": "user", "content": "x" }, answer, { "role": "user", "content": "y" }]);
+        let fields =
+            json!({ "messages": said, "max_tokens": 1, "repeat_penalty": 1.1, "repetition_penalty": null });
+        let reply = SERVER.post(CHAT, &with(ask("x"), fields));
+        assert_eq!(reply.status, 200, "{}", reply.body);
+    }
+    let low = SERVER.post(CHAT, &with(ask("x"), json!({ "repeat_penalty": -1 })));
+    assert_eq!((low.status, &low.json()["error"]["param"]), (400, &json!("repetition_penalty")));
+}
+
 /// Covers S3-17. Nothing is cut off a prompt.
 #[test]
 fn a_prompt_that_is_too_long_is_refused_with_both_numbers() {
