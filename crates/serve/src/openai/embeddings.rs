@@ -31,19 +31,16 @@ struct Body {
     encoding_format: Option<Encoding>,
 }
 
-/// One text or several, as text or tokens.
+/// One text or several. Clients that send tokens have them from a vocabulary of OpenAI's; here they would be other words.
 #[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "expected a text, a list of texts, a list of tokens or a list of such lists")]
+#[serde(
+    untagged,
+    expecting = "expected a text or a list of texts; tokens are not taken, for they may be of another vocabulary \
+                 (LangChain: `check_embedding_ctx_length=False`)"
+)]
 enum Input {
-    Text(String),
-    Texts(Vec<String>),
-    Tokens(Vec<u32>),
-    Lists(Vec<Vec<u32>>),
-}
-
-enum Text {
-    Text(String),
-    Tokens(Vec<u32>),
+    One(String),
+    Many(Vec<String>),
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -86,27 +83,16 @@ pub(crate) async fn embed(State(server): State<Server>, fields: Fields) -> Resul
 }
 
 impl Input {
-    fn into_texts(self) -> Result<Vec<Text>> {
-        let texts: Vec<Text> = match self {
-            Self::Text(text) => vec![Text::Text(text)],
-            Self::Texts(texts) => texts.into_iter().map(Text::Text).collect(),
-            Self::Tokens(tokens) => vec![Text::Tokens(tokens)],
-            Self::Lists(lists) => lists.into_iter().map(Text::Tokens).collect(),
+    fn into_texts(self) -> Result<Vec<String>> {
+        let texts = match self {
+            Self::One(text) => vec![text],
+            Self::Many(texts) => texts,
         };
         if (1..=TEXTS).contains(&texts.len()) {
             Ok(texts)
         } else {
             let problem = format!("`input`: `{}` texts; send between `1` and `{TEXTS}`", texts.len());
             Err(Error::request("input", problem))
-        }
-    }
-}
-
-impl Text {
-    fn request(self, engine: &Engine) -> coder_engine::Result<EmbeddingRequest> {
-        match self {
-            Self::Text(text) => engine.embedding(&text),
-            Self::Tokens(tokens) => Ok(EmbeddingRequest { tokens, ..engine.embedding("")? }),
         }
     }
 }
@@ -149,7 +135,7 @@ fn shorten(vector: &mut Vec<f32>, columns: usize) {
 /// The vectors of all texts, a few at a time.
 fn vectors(
     engine: &Engine,
-    texts: Vec<Text>,
+    texts: Vec<String>,
     deadline: Option<Instant>,
     held: &Mutex<Held>,
 ) -> Result<Vec<Embedding>> {
@@ -160,7 +146,7 @@ fn vectors(
         while started.len() < TOGETHER
             && let Some((at, text)) = texts.next()
         {
-            let request = text.request(engine).map(|request| EmbeddingRequest { deadline, ..request });
+            let request = engine.embedding(&text).map(|request| EmbeddingRequest { deadline, ..request });
             let embedder = request.and_then(|request| engine.embed(request)).map_err(|e| refused(at, e))?;
             hold(held, embedder.canceller());
             started.push_back((at, embedder));
