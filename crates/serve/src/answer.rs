@@ -204,7 +204,7 @@ fn part(thinking: &mut Thinking, event: ToolEvent) -> Vec<Part> {
 /// The thread of one answer.
 struct Pump {
     index: usize,
-    /// Tokens that the client asked for at most.
+    /// Tokens that the client asked for at most; of 0 nothing is told but the end.
     most: Option<usize>,
     /// Whether the client wants log-probabilities.
     logprobs: bool,
@@ -268,16 +268,19 @@ impl Pump {
     }
 
     fn end(&self, event: Engines) -> bool {
-        let Engines::Done(summary) = event else { return true };
-        let reason = self.reason(summary.finish, summary.usage);
-        let Summary { usage, timings, .. } = summary;
+        let Engines::Done(Summary { finish, mut usage, timings, .. }) = event else { return true };
+        let reason = self.reason(finish, usage);
+        if self.most == Some(0) {
+            usage.completion_tokens = 0;
+        }
         let end = End { reason, usage, thought_tokens: self.thought_tokens, timings };
         self.record(&end);
         self.send(Ok(What::End(end)))
     }
 
     fn tell(&self, piece: Piece) -> bool {
-        (piece.parts.is_empty() && piece.tokens.is_empty()) || self.send(Ok(What::Piece(piece)))
+        let is_empty = piece.parts.is_empty() && piece.tokens.is_empty();
+        is_empty || self.most == Some(0) || self.send(Ok(What::Piece(piece)))
     }
 
     /// Whether somebody listens.
@@ -289,6 +292,7 @@ impl Pump {
     fn reason(&self, finish: Finish, usage: Usage) -> Reason {
         let context = self.held.lease.engine.info().context;
         match finish {
+            _ if self.most == Some(0) => Reason::Length,
             Finish::StopString(text) => Reason::StopString(text),
             Finish::Length
                 if self.most.is_none_or(|most| usage.completion_tokens < most)

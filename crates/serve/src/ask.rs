@@ -23,7 +23,7 @@ pub(crate) const FORM: &str = "response_format";
 #[derive(Debug)]
 pub(crate) struct Ask {
     pub(crate) prompt: Prompt,
-    /// Tokens that an answer may have.
+    /// Tokens that an answer may have. With 0 only the prompt is computed, for requests that begin like it.
     pub(crate) max_tokens: Option<usize>,
     pub(crate) sampler: SamplerOptions,
     /// Without it, every answer is another.
@@ -135,9 +135,6 @@ impl Ask {
     /// # Errors
     /// [`Error::Request`] naming the field.
     pub(crate) fn check(&self) -> Result<()> {
-        if self.max_tokens == Some(0) {
-            return Err(Error::request("max_tokens", "`max_tokens`: ask for at least one token"));
-        }
         if self.stop.len() > STOPS {
             return Err(Error::request("stop", format!("`stop`: up to `{STOPS}` texts may end an answer")));
         }
@@ -164,9 +161,9 @@ impl Ask {
             Prompt::Tokens(tokens) => Request::new(tokens.clone()),
             Prompt::Fim { prefix, suffix } => engine.fim(prefix, suffix)?,
         };
-        request.limit = Limit::UpTo(
-            self.max_tokens.unwrap_or(usize::MAX).min(limits.answer_tokens.unwrap_or(usize::MAX)),
-        );
+        // The engine computes no prompt without a token after it, which is dropped where none was wanted.
+        let most = self.max_tokens.unwrap_or(usize::MAX).max(1);
+        request.limit = Limit::UpTo(most.min(limits.answer_tokens.unwrap_or(usize::MAX)));
         request.sampler = self.sampler;
         request.stop = self.stop;
         request = match &tools {

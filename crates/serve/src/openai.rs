@@ -172,6 +172,14 @@ pub(crate) fn refuse(field: &'static str, value: Option<&Value>, remedy: &str) -
     }
 }
 
+/// The tokens that an answer may have, which in this API are some.
+pub(crate) fn some_tokens(field: &'static str, most: Option<usize>) -> Result<Option<usize>> {
+    match most {
+        Some(0) => Err(Error::request(field, format!("`{field}`: ask for at least one token"))),
+        most => Ok(most),
+    }
+}
+
 /// What an answer has to look like, and the field that says so: OpenAI's, or one of the two of llama.cpp's server.
 pub(crate) fn form(
     format: Option<Format>,

@@ -19,7 +19,7 @@ use self::tools::{Choose, Declared};
 use crate::answer::Answers;
 use crate::ask::{Ask, Chat, Prompt};
 use crate::body::Fields;
-use crate::openai::{Format, Sampling, refuse};
+use crate::openai::{Format, Sampling, refuse, some_tokens};
 use crate::{Error, Result, Server};
 
 #[derive(Debug, Deserialize)]
@@ -86,7 +86,7 @@ impl Body {
         let format =
             self.text.and_then(|text| text.format).map(Format::grammar).transpose().map_err(rename)?;
         Ok(Ask {
-            max_tokens: self.max_output_tokens,
+            max_tokens: some_tokens("max_output_tokens", self.max_output_tokens)?,
             sampler,
             seed,
             grammar: format.flatten(),
@@ -106,12 +106,6 @@ impl Body {
         refuse("prompt", self.prompt.as_ref(), STATELESS)?;
         let background = self.background.filter(|background| *background).map(Value::Bool);
         refuse("background", background.as_ref(), "; use `stream`")?;
-        if self.max_output_tokens == Some(0) {
-            return Err(Error::request(
-                "max_output_tokens",
-                "`max_output_tokens`: ask for at least one token",
-            ));
-        }
         if self.truncation.as_ref().is_some_and(|truncation| truncation != "disabled") {
             let problem = "`truncation`: only `disabled` is supported: nothing is ever left out of a prompt";
             return Err(Error::request("truncation", problem));
@@ -127,11 +121,7 @@ impl Body {
 
 /// The same error with the name that a field has in this API.
 fn rename(error: Error) -> Error {
-    error.renamed(&[
-        ("response_format", "text.format"),
-        ("messages", "input"),
-        ("max_tokens", "max_output_tokens"),
-    ])
+    error.renamed(&[("response_format", "text.format"), ("messages", "input")])
 }
 
 #[cfg(test)]

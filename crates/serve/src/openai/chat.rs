@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     DONE, Format, Head, PING, Sampling, StreamOptions, Texts, event, finish_reason, form, logprobs, refuse,
-    usage,
+    some_tokens, usage,
 };
 use crate::answer::{Answers, End, Event, Logprob, Part, Piece, What};
 use crate::ask::{Ask, Chat, Prompt};
@@ -172,7 +172,8 @@ impl Body {
         sampler.logprobs = self.logprobs.unwrap_or(false).then_some(top);
         let (grammar, grammar_field) = form(self.response_format, self.json_schema, self.grammar)?;
         Ok(Ask {
-            max_tokens: self.max_completion_tokens.or(self.max_tokens),
+            max_tokens: some_tokens("max_completion_tokens", self.max_completion_tokens)?
+                .or(some_tokens("max_tokens", self.max_tokens)?),
             sampler,
             seed,
             stop: self.stop.map(Texts::into_vec).unwrap_or_default(),

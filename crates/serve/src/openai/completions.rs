@@ -6,7 +6,9 @@ use coder_engine::{SamplerOptions, Usage};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{DONE, Format, Head, PING, Sampling, StreamOptions, Texts, event, finish_reason, form, usage};
+use super::{
+    DONE, Format, Head, PING, Sampling, StreamOptions, Texts, event, finish_reason, form, some_tokens, usage,
+};
 use crate::answer::{Answers, End, Event, Logprob, Part, Piece, What};
 use crate::ask::{Ask, Prompt};
 use crate::body::Fields;
@@ -79,7 +81,7 @@ impl Body {
         sampler.logprobs = self.logprobs;
         let (grammar, grammar_field) = form(self.response_format, self.json_schema, self.grammar)?;
         Ok(Ask {
-            max_tokens: Some(self.max_tokens.unwrap_or(TOKENS)),
+            max_tokens: some_tokens("max_tokens", self.max_tokens.or(Some(TOKENS)))?,
             sampler,
             seed,
             stop: self.stop.map(Texts::into_vec).unwrap_or_default(),

@@ -107,6 +107,28 @@ fn what_is_in_the_cache_is_told() {
     assert_eq!(again["input_tokens"].as_u64().expect("a number") + cached, first["input_tokens"]);
 }
 
+/// Without a token for an answer, a prompt is computed for those that begin like it.
+#[test]
+fn a_cache_is_warmed() {
+    let running = own();
+    let ask = |max_tokens: usize, stream: bool| {
+        let text = format!("Keep in mind: {}", "nine ten eleven twelve ".repeat(40));
+        let tools = json!([{ "name": "f", "input_schema": { "type": "object" } }]);
+        let fields = json!({ "max_tokens": max_tokens, "stream": stream, "tools": tools });
+        running.post(MESSAGES, &with(ask(&text), fields))
+    };
+    let warmed = ask(0, false).json();
+    assert_eq!(
+        (&warmed["content"], &warmed["stop_reason"], &warmed["usage"]["output_tokens"]),
+        (&json!([]), &json!("max_tokens"), &json!(0)),
+        "{warmed}"
+    );
+    let names: Vec<String> = ask(0, true).events().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["message_start", "ping", "message_delta", "message_stop"]);
+    let answer = ask(1, false).json();
+    assert!(answer["usage"]["cache_read_input_tokens"].as_u64() > Some(64), "{answer}");
+}
+
 /// The answer goes on from what it is said to begin with.
 #[test]
 fn an_answer_that_was_begun() {
