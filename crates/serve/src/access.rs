@@ -46,8 +46,11 @@ impl Access {
         }
         match &self.key {
             Some(key) if !open => {
-                let given = bearer(headers).or_else(|| text(headers, &API_KEY)).unwrap_or_default();
-                if !bool::from(given.as_bytes().ct_eq(key.as_bytes())) {
+                // Clients may send one of each, of which one is for somebody else.
+                let given = [bearer(headers), text(headers, &API_KEY)];
+                let [bearer, api_key] =
+                    given.map(|given| given.unwrap_or_default().as_bytes().ct_eq(key.as_bytes()));
+                if !bool::from(bearer | api_key) {
                     return Err(Error::NoKey);
                 }
             }
@@ -132,6 +135,11 @@ mod tests {
             [("authorization", "Bearer secret"), ("authorization", "bearer  secret"), ("x-api-key", "secret")]
         {
             assert!(check(&access, &[("host", "anything"), given]).is_ok(), "{given:?}");
+            let other = if given.0 == "x-api-key" { "authorization" } else { "x-api-key" };
+            assert!(
+                check(&access, &[("host", "anything"), given, (other, "Bearer old")]).is_ok(),
+                "{given:?}"
+            );
         }
         for given in [
             ("authorization", "Bearer secre"),
