@@ -66,14 +66,17 @@ impl Access {
     /// Whether a page of this origin is the server's own, or one that was allowed.
     pub(crate) fn is_ours(&self, origin: &str, host: &str) -> bool {
         let own = origin.split_once("://").is_some_and(|(_, authority)| authority == host);
-        own || self.origins.iter().any(|allowed| allowed == origin)
+        // As people copy them from the line of addresses; browsers send them without a path, in lower case.
+        let is_allowed = |allowed: &String| allowed.trim_end_matches('/').eq_ignore_ascii_case(origin);
+        own || self.origins.iter().any(is_allowed)
     }
 
     /// Names that no name server gives out for somebody else.
     fn is_this_machine(&self, host: &str) -> bool {
         let name = name(host);
         let address = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-        address || name.eq_ignore_ascii_case("localhost") || self.hosts.iter().any(|host| host == name)
+        let is_name = |known: &str| known.eq_ignore_ascii_case(name);
+        address || is_name("localhost") || self.hosts.iter().any(|host| is_name(host))
     }
 }
 
@@ -109,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_rebound_name_and_a_foreign_page_are_refused() {
-        let access = Access { hosts: vec!["box.lan".into()], ..Access::default() };
+        let access = Access { hosts: vec!["Box.lan".into()], ..Access::default() };
         for host in
             ["localhost:8080", "LOCALHOST", "127.0.0.1:8080", "[::1]:8080", "192.168.1.2", "box.lan:1"]
         {
@@ -124,8 +127,12 @@ mod tests {
         for origin in ["http://localhost:3000", "http://evil.example", "null", "", "localhost:8080"] {
             assert!(matches!(page(origin), Err(Error::Foreign { .. })), "{origin}");
         }
-        let access = Access { origins: vec!["http://localhost:3000".into()], ..access };
-        assert!(check(&access, &[("host", "localhost:8080"), ("origin", "http://localhost:3000")]).is_ok());
+        for allowed in ["http://localhost:3000", "http://Localhost:3000/"] {
+            let access = Access { origins: vec![allowed.into()], ..access.clone() };
+            let page = |origin| check(&access, &[("host", "localhost:8080"), ("origin", origin)]);
+            assert!(page("http://localhost:3000").is_ok(), "{allowed}");
+            assert!(matches!(page(""), Err(Error::Foreign { .. })), "{allowed}");
+        }
     }
 
     #[test]
