@@ -90,6 +90,23 @@ impl Forward {
 }
 
 impl Elsewhere for Forward {
+    /// Rungs, and other names for one rung alone, that speak the dialect and to which something may be sent.
+    fn names(&self, dialect: Dialect) -> Vec<String> {
+        let Config { rungs, endpoints, egress, .. } = self.config;
+        let answers = |rung: &RungName| {
+            let rung = rungs.get(rung)?;
+            self.speaks(rung, dialect).ok()?;
+            let coder_escalate::Reach::Endpoint { endpoint, .. } = &rung.reach else { return Some(()) };
+            let address = coder_escalate::Address::of(endpoints.get(endpoint)?).ok()?;
+            let stays = address.loopback && !egress.forwards.contains(endpoint);
+            (stays || egress.policy == coder_escalate::Policy::Allow).then_some(())
+        };
+        let aliases = self.aliases.iter().filter(|(alias, _)| !alias.ends_with('*'));
+        let aliases = aliases.map(|(alias, rung)| (alias.clone(), rung));
+        let rungs = rungs.keys().map(|rung| (rung.to_string(), rung));
+        rungs.chain(aliases).filter(|(_, rung)| answers(rung).is_some()).map(|(name, _)| name).collect()
+    }
+
     /// Covers S0-08, S2-02.
     fn choose(&self, asked: &Asked) -> coder_serve::Result<Choice> {
         let routed = Routed { phase: asked.phase.as_deref(), tags: &asked.tags, task_type: None };

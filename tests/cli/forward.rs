@@ -90,6 +90,36 @@ fn rules_and_names_say_who_answers() {
     assert_eq!(serving.end().0, Some(0));
 }
 
+#[test]
+fn names_of_rungs_are_told_and_other_paths_say_where_to_ask() {
+    let server = Server::start(|_| Answer::Say("from elsewhere".to_owned(), 1, 1));
+    let user = User::new(&server, RULES, &[]);
+    let serving = serve(&user, &["--alias", "claude-opus-*=opus", "--alias", "big=opus"]);
+    let list = serving.ask("GET /v1/models", "");
+    for name in ["coder-tiny", "opus", "sonnet", "big"] {
+        assert!(list.contains(&format!(r#""id":"{name}""#)), "{list}");
+    }
+    assert!(!list.contains("claude-opus"), "{list}");
+    assert!(serving.ask("GET /v1/models/claude-opus-5", "").starts_with("HTTP/1.1 200"));
+    assert!(serving.ask("GET /v1/models/claude-x", "").starts_with("HTTP/1.1 404"));
+    let messages = json!([{ "role": "user", "content": "hi" }]);
+    for (path, body) in [
+        ("/v1/responses", json!({ "input": "hi", "metadata": { "taskPhase": "verify" } })),
+        ("/v1/completions", json!({ "prompt": "hi", "model": "opus" })),
+        ("/v1/messages/count_tokens", json!({ "messages": messages, "model": "claude-opus-5" })),
+    ] {
+        let (status, text) = ask(&serving, path, &body);
+        assert!(status == 400 && text.contains("`opus` answers elsewhere"), "{path}: {text}");
+    }
+    let local = json!({ "input": "hi", "model": "local:coder-tiny", "max_output_tokens": 1 });
+    assert_eq!(ask(&serving, "/v1/responses", &local).0, 200);
+    assert!(server.asked().is_empty());
+    // Where nothing may be sent they are no names.
+    let never = User::new(&server, "egress.forwards = [\"fake\"]", &[]);
+    let list = serve(&never, &[]).ask("GET /v1/models", "");
+    assert!(!list.contains("opus"), "{list}");
+}
+
 /// A stream comes event by event, without the count that only this server asked for.
 #[test]
 fn a_stream_is_passed_on_as_it_comes() {

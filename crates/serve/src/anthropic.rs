@@ -16,8 +16,8 @@ use crate::answer::{Answers, End, Event, Part, Piece, Reason, What};
 use crate::ask::random;
 use crate::body::Fields;
 use crate::dialect::{Dialect, json_response};
-use crate::elsewhere::{Fate, fate};
-use crate::models::{Lease, Listed};
+use crate::elsewhere::{Fate, Name, fate, here};
+use crate::models::Lease;
 use crate::stream::typed as event;
 use crate::{Result, Server, stream};
 
@@ -41,9 +41,14 @@ pub(crate) async fn messages(
 }
 
 /// POST /v1/messages/count_tokens
-pub(crate) async fn count_tokens(State(server): State<Server>, fields: Fields) -> Result<Response> {
+pub(crate) async fn count_tokens(
+    State(server): State<Server>,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Result<Response> {
+    let named = here(&server, Dialect::Anthropic, &headers, &fields)?;
     let body: Count = fields.get()?;
-    let (model, chat) = (body.model.clone(), body.into_chat()?);
+    let (model, chat) = (named.unwrap_or_else(|| body.model.clone()), body.into_chat()?);
     server
         .with_model(Some(model), move |Lease { engine, .. }| {
             Ok(json_response(&json!({ "input_tokens": chat.prompt(engine)?.len() })))
@@ -52,15 +57,14 @@ pub(crate) async fn count_tokens(State(server): State<Server>, fields: Fields) -
 }
 
 /// The models, as GET /v1/models lists them.
-pub(crate) fn models(known: &[Listed]) -> Value {
-    let ends = [known.first(), known.last()].map(|listed| listed.map(|listed| listed.name.as_str()));
+pub(crate) fn models(known: &[Name]) -> Value {
+    let ends = [known.first(), known.last()].map(|known| known.map(|known| known.name.as_str()));
     let data: Vec<Value> = known.iter().map(about).collect();
     json!({ "data": data, "has_more": false, "first_id": ends[0], "last_id": ends[1] })
 }
 
 /// One of the models.
-pub(crate) fn about(listed: &Listed) -> Value {
-    let Listed { name, .. } = listed;
+pub(crate) fn about(Name { name, .. }: &Name) -> Value {
     json!({ "type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z" })
 }
 

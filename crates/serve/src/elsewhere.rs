@@ -52,6 +52,10 @@ pub enum Choice {
 
 /// Who knows where requests go, and the way there.
 pub trait Elsewhere: std::fmt::Debug + Send + Sync {
+    /// Names for the list of models that clients of a dialect see, beside those of models here. More names may be
+    /// answered.
+    fn names(&self, dialect: Dialect) -> Vec<String>;
+
     /// Who answers a request. Nothing is sent yet.
     ///
     /// # Errors
@@ -134,6 +138,68 @@ pub(crate) async fn fate(
     match elsewhere.choose(&asked)? {
         Choice::Here(name) => Ok(Fate::Here(name)),
         Choice::There(name) => there(server, elsewhere.clone(), name, asked).await.map(Fate::There),
+    }
+}
+
+/// The name of the model here that answers, or none for the one in the request, on a path that has no way out.
+///
+/// # Errors
+/// [`Error::Request`] for a request that is answered elsewhere.
+pub(crate) fn here(
+    server: &Server,
+    dialect: Dialect,
+    headers: &HeaderMap,
+    fields: &Fields,
+) -> Result<Option<String>> {
+    let Some(elsewhere) = server.elsewhere() else { return Ok(None) };
+    match elsewhere.choose(&Asked::new(server, dialect, headers, fields.get()?))? {
+        Choice::Here(name) => Ok(name),
+        Choice::There(name) => {
+            let paths = "only `/v1/chat/completions` and `/v1/messages` are passed on";
+            Err(Error::request("model", format!("`model`: `{name}` answers elsewhere; {paths}")))
+        }
+    }
+}
+
+/// A name that clients can ask for.
+#[derive(Clone, Debug)]
+pub(crate) struct Name {
+    pub(crate) name: String,
+    pub(crate) owner: &'static str,
+}
+
+/// All names for clients of a dialect: those of models here, then those of models elsewhere.
+pub(crate) fn names(server: &Server, dialect: Dialect) -> Vec<Name> {
+    let models = server.models();
+    let own = models.list().into_iter().map(|listed| Name::here(listed.name));
+    let others = server.elsewhere().map(|elsewhere| elsewhere.names(dialect)).unwrap_or_default();
+    own.chain(others.into_iter().filter(|name| !models.knows(Some(name))).map(Name::elsewhere)).collect()
+}
+
+/// The name, if a request that has it is answered.
+///
+/// # Errors
+/// [`Error::NoModel`].
+pub(crate) fn find(server: &Server, dialect: Dialect, name: String) -> Result<Name> {
+    let body = Map::from_iter([("model".to_owned(), name.clone().into())]);
+    let asked = Asked::new(server, dialect, &HeaderMap::new(), body);
+    let choice = server.elsewhere().map_or(Ok(Choice::Here(None)), |elsewhere| elsewhere.choose(&asked))?;
+    match choice {
+        Choice::There(_) => Ok(Name::elsewhere(name)),
+        Choice::Here(other) => {
+            server.models().resolve(Some(other.as_deref().unwrap_or(&name)))?;
+            Ok(Name::here(name))
+        }
+    }
+}
+
+impl Name {
+    fn here(name: String) -> Self {
+        Self { name, owner: "local" }
+    }
+
+    fn elsewhere(name: String) -> Self {
+        Self { name, owner: "elsewhere" }
     }
 }
 

@@ -145,14 +145,6 @@ impl Models {
         own.chain(others.map(|(alias, at)| self.listed(alias, *at))).collect()
     }
 
-    /// The model that answers to `name`, which need not be in the list.
-    ///
-    /// # Errors
-    /// [`Error::NoModel`].
-    pub(crate) fn find(&self, name: &str) -> Result<Listed> {
-        Ok(self.listed(name, self.resolve(Some(name))?))
-    }
-
     fn listed(&self, name: &str, at: usize) -> Listed {
         let Entry { name: model, bytes, .. } = &self.0.entries[at];
         Listed { name: name.to_owned(), model: model.clone(), bytes: *bytes }
@@ -187,7 +179,11 @@ impl Models {
         self.0.keep.memory
     }
 
-    fn resolve(&self, name: Option<&str>) -> Result<usize> {
+    /// The number of the model that answers to `name`, which need not be in the list.
+    ///
+    /// # Errors
+    /// [`Error::NoModel`].
+    pub(crate) fn resolve(&self, name: Option<&str>) -> Result<usize> {
         let Some(name) = name else { return Ok(0) };
         let Shared { entries, aliases, .. } = &*self.0;
         let begins = |alias: &str| alias.strip_suffix('*').is_some_and(|start| name.starts_with(start));

@@ -17,12 +17,12 @@ use serde_json::{Value, json};
 use crate::answer::{Logprob, Reason};
 use crate::ask::{FORM, any_object, random};
 use crate::dialect::{Dialect, json_response};
-use crate::models::Listed;
+use crate::elsewhere::{Name, find, names};
 use crate::{Error, Result, Server, anthropic};
 
 /// GET /v1/models, which both dialects have.
 pub(crate) async fn models(State(server): State<Server>, dialect: Dialect) -> Response {
-    let known = server.models().list();
+    let known = names(&server, dialect);
     json_response(&match dialect {
         Dialect::OpenAi => json!({ "object": "list", "data": known.iter().map(about).collect::<Vec<_>>() }),
         Dialect::Anthropic => anthropic::models(&known),
@@ -36,15 +36,15 @@ pub(crate) async fn model(
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Response> {
     let Path(name) = name.map_err(|rejected| Error::request("model", rejected.body_text()))?;
-    let listed = server.models().find(&name)?;
+    let known = find(&server, dialect, name)?;
     Ok(json_response(&match dialect {
-        Dialect::OpenAi => about(&listed),
-        Dialect::Anthropic => anthropic::about(&listed),
+        Dialect::OpenAi => about(&known),
+        Dialect::Anthropic => anthropic::about(&known),
     }))
 }
 
-fn about(listed: &Listed) -> Value {
-    json!({ "id": listed.name, "object": "model", "created": 0, "owned_by": "local" })
+fn about(Name { name, owner }: &Name) -> Value {
+    json!({ "id": name, "object": "model", "created": 0, "owned_by": owner })
 }
 
 /// Fields about sampling that both kinds of completions have.

@@ -9,6 +9,7 @@ mod items;
 mod tools;
 
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::response::Response;
 use coder_engine::SamplerOptions;
 use serde::Deserialize;
@@ -19,6 +20,8 @@ use self::tools::{Choose, Declared};
 use crate::answer::Answers;
 use crate::ask::{Ask, Chat, Prompt};
 use crate::body::Fields;
+use crate::dialect::Dialect;
+use crate::elsewhere::here;
 use crate::openai::{Format, Sampling, refuse, some_tokens};
 use crate::{Error, Result, Server};
 
@@ -55,9 +58,14 @@ struct Reasoning {
 }
 
 /// POST /v1/responses
-pub(crate) async fn respond(State(server): State<Server>, fields: Fields) -> Result<Response> {
+pub(crate) async fn respond(
+    State(server): State<Server>,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Result<Response> {
+    let named = here(&server, Dialect::OpenAi, &headers, &fields)?;
     let body: Body = fields.get()?;
-    let (model, streams) = (body.model.clone(), body.stream.unwrap_or(false));
+    let (model, streams) = (named.or_else(|| body.model.clone()), body.stream.unwrap_or(false));
     let keeps_thoughts = body.includes("reasoning.encrypted_content");
     let declared = Declared::new(body.tools.as_deref().unwrap_or_default())?;
     let names = declared.names.clone();

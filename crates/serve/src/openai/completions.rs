@@ -1,6 +1,7 @@
 //! POST /v1/completions: raw text, without a chat template; with `suffix`, what belongs between the two.
 
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::response::Response;
 use coder_engine::{SamplerOptions, Usage};
 use serde::Deserialize;
@@ -13,6 +14,7 @@ use crate::answer::{Answers, End, Event, Logprob, Part, Piece, What};
 use crate::ask::{Ask, Prompt};
 use crate::body::Fields;
 use crate::dialect::{Dialect, json_response};
+use crate::elsewhere::here;
 use crate::{Error, Result, Server, stream};
 
 /// The most log-probabilities of one token, as the API says.
@@ -50,9 +52,14 @@ enum Given {
 }
 
 /// POST /v1/completions
-pub(crate) async fn complete(State(server): State<Server>, fields: Fields) -> Result<Response> {
+pub(crate) async fn complete(
+    State(server): State<Server>,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Result<Response> {
+    let named = here(&server, Dialect::OpenAi, &headers, &fields)?;
     let body: Body = fields.get()?;
-    let (model, streams) = (body.model.clone(), body.stream.unwrap_or(false));
+    let (model, streams) = (named.or_else(|| body.model.clone()), body.stream.unwrap_or(false));
     let include_usage = body.stream_options.as_ref().is_some_and(StreamOptions::include_usage);
     let shown = body.logprobs.is_some();
     let ask = body.into_ask(fields.get::<Sampling>()?.options(&server)?)?;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use coder_serve::{Access, Asked, Choice, Client, Dialect, Elsewhere, Error, Limits, Server};
 use serde_json::{Value, json};
 
-use crate::support::{Running, models, serve_as};
+use crate::support::{Running, models, serve_as, with};
 
 /// Answers for models whose names say how.
 #[derive(Debug, Default)]
@@ -16,9 +16,15 @@ struct Scripted {
 }
 
 impl Elsewhere for Scripted {
+    fn names(&self, dialect: Dialect) -> Vec<String> {
+        let own = if dialect == Dialect::Anthropic { "stream" } else { "whole" };
+        ["coder-tiny", own].map(str::to_owned).into()
+    }
+
     fn choose(&self, asked: &Asked) -> coder_serve::Result<Choice> {
         self.asked.lock().expect("whole").push(asked.clone());
         Ok(match asked.model.as_deref() {
+            Some("another") => Choice::Here(Some("coder-tiny".to_owned())),
             Some(name) if !asked.known => Choice::There(name.to_owned()),
             _ => Choice::Here(asked.tags.first().map(|_| "coder-tiny".to_owned())),
         })
@@ -96,6 +102,44 @@ fn errors_are_in_the_clients_words() {
     );
     let breaks = running.post("/v1/chat/completions", &body("breaks"));
     assert!(breaks.body.contains("it is ill") && !breaks.body.contains("event:"), "{}", breaks.body);
+}
+
+#[test]
+fn names_elsewhere_are_told() {
+    let (running, _) = running();
+    let ids = |headers: &[(&str, &str)]| -> Vec<String> {
+        let list = running.send("GET", "/v1/models", headers, b"").json();
+        let data = list["data"].as_array().expect("a list").iter();
+        data.map(|model| model["id"].as_str().expect("a name").to_owned()).collect()
+    };
+    let own = ["coder-tiny", "free", "qwen2.5-coder:32b"];
+    assert_eq!(ids(&[]), [&own[..], &["whole"]].concat());
+    assert_eq!(ids(&[("anthropic-version", "2023-06-01")]), [&own[..], &["stream"]].concat());
+    let owner = |name: &str| running.get(&format!("/v1/models/{name}")).json()["owned_by"].clone();
+    assert_eq!(
+        (owner("whole"), owner("another"), owner("free")),
+        ("elsewhere".into(), "local".into(), "local".into())
+    );
+}
+
+/// On the other paths nothing is passed on, and nobody else answers in silence.
+#[test]
+fn other_paths_say_who_would_answer() {
+    let (running, _) = running();
+    for (path, fields) in [
+        ("/v1/completions", json!({ "prompt": "def f(", "max_tokens": 1 })),
+        ("/v1/responses", json!({ "input": "hi", "max_output_tokens": 1 })),
+        ("/v1/messages/count_tokens", json!({ "messages": [{ "role": "user", "content": "hi" }] })),
+    ] {
+        let ask = |model: &str| running.post(path, &with(fields.clone(), json!({ "model": model })));
+        let message = ask("whole").json()["error"]["message"].clone();
+        assert_eq!(ask("whole").status, 400, "{path}");
+        assert!(
+            message.as_str().is_some_and(|text| text.contains("`/v1/chat/completions`")),
+            "{path}: {message}"
+        );
+        assert_eq!(ask("another").status, 200, "{path}");
+    }
 }
 
 #[test]
