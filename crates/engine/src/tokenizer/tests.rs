@@ -124,14 +124,15 @@ fn published_vectors_from_gguf() {
         assert_eq!(tokenizer.token_bytes(id), json.token_bytes(id), "token {id}");
         assert_eq!(tokenizer.is_special(id), json.is_special(id), "token {id}");
     }
-    assert_eq!((tokenizer.fim(), tokenizer.end_ids()), (json.fim(), &[151_643, 151_645][..]));
+    let ends = [151_643, 151_645, 151_662, 151_663, 151_664];
+    assert_eq!((tokenizer.fim(), tokenizer.end_ids()), (json.fim(), &ends[..]));
 }
 
 #[test]
 fn published_special_tokens() {
     let Some(tokenizer) = published("qwen2.5") else { return };
     assert_eq!(tokenizer.vocab_size(), 151_665);
-    assert_eq!(tokenizer.end_ids(), [151_645, 151_643]);
+    assert_eq!(tokenizer.end_ids(), [151_645, 151_643, 151_662, 151_663, 151_664]);
     assert_eq!(tokenizer.fim(), Some(FimTokens { prefix: 151_659, suffix: 151_661, middle: 151_660 }));
     assert_eq!((tokenizer.bos(), tokenizer.pad(), tokenizer.add_bos()), (None, Some(151_643), false));
     assert_eq!(tokenizer.token_bytes(151_657), b"<tool_call>");

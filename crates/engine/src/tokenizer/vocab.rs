@@ -22,8 +22,10 @@ pub(super) const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?
 /// No published vocabulary has more tokens, and a hostile file cannot make tables of another size.
 const MAX_TOKENS: usize = 1 << 22;
 
-/// Tokens that end an answer wherever they exist as special tokens, whatever else the file names.
-pub(super) const ENDS: [&str; 2] = ["<|im_end|>", "<|endoftext|>"];
+/// Tokens that end an answer wherever they exist as special tokens, whatever else the file names. Behind the last three,
+/// models that fill in the middle go on with another file (the example of Qwen2.5-Coder ends there, too).
+pub(super) const ENDS: [&str; 5] =
+    ["<|im_end|>", "<|endoftext|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>"];
 
 /// The tokenizer's part of a GGUF file's metadata, key by key.
 #[derive(Debug, Clone, Default)]
