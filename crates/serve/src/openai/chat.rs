@@ -155,8 +155,15 @@ impl Body {
         };
         let parallel = self.parallel_tool_calls.unwrap_or(true);
         let mut chat = Chat { tools: Tools::new(declared, choice, parallel)?, ..Chat::default() };
+        // Of tools, since the last answer.
+        let mut has_results = false;
         for (at, said) in self.messages.into_iter().enumerate() {
-            chat.messages.push(said.into_message(at)?);
+            has_results = match said.role {
+                Role::Assistant => false,
+                Role::Tool => true,
+                Role::Developer | Role::System | Role::User => has_results,
+            };
+            chat.messages.push(said.into_message(at, has_results)?);
         }
         if self.reasoning_effort.as_deref() == Some("none") {
             chat.set("enable_thinking".to_owned(), Value::Bool(false))?;
@@ -186,7 +193,7 @@ impl Body {
 }
 
 impl Said {
-    fn into_message(self, at: usize) -> Result<Message> {
+    fn into_message(self, at: usize, beside_result: bool) -> Result<Message> {
         let role = match self.role {
             Role::Developer | Role::System => "system",
             Role::User => "user",
@@ -197,7 +204,8 @@ impl Said {
             None => self.refusal.unwrap_or_default(),
             Some(Content::Text(text)) => text,
             Some(Content::Parts(parts)) => {
-                let parts = parts.into_iter().enumerate().map(|(i, part)| part.into_text(at, i));
+                let parts = parts.into_iter().enumerate();
+                let parts = parts.map(|(i, part)| part.into_text(at, i, beside_result));
                 parts.collect::<Result<Vec<_>>>()?.join("\n")
             }
         };
@@ -212,9 +220,14 @@ impl Said {
 }
 
 impl ContentPart {
-    fn into_text(self, message: usize, at: usize) -> Result<String> {
+    /// The text of a part. A picture in a tool's result, or in what clients show behind it, is no fault of who asks, and a
+    /// refusal would end the conversation for good; so the model is told that there is one.
+    fn into_text(self, message: usize, at: usize, beside_result: bool) -> Result<String> {
         match self.kind.as_str() {
             "text" | "refusal" => Ok(self.text.or(self.refusal).unwrap_or_default()),
+            kind @ ("image_url" | "file") if beside_result => {
+                Ok(format!("[{kind}: this model cannot see it]"))
+            }
             kind => {
                 let field = format!("messages[{message}].content[{at}]");
                 let kind: String = kind.chars().take(100).collect();

@@ -105,6 +105,8 @@ struct Chat {
     messages: Vec<Message>,
     /// The assistant's message that is not complete yet.
     open: Option<Message>,
+    /// Whether tools have given results since the assistant did something.
+    has_results: bool,
 }
 
 impl Chat {
@@ -124,6 +126,7 @@ impl Chat {
             "function_call_output" => {
                 let Output { call_id, name, namespace, output } = read(item, field)?;
                 self.close();
+                self.has_results = true;
                 let text = output.into_result(field)?;
                 let text = match (&call_id, name) {
                     (Some(_), _) => text,
@@ -159,7 +162,7 @@ impl Chat {
     }
 
     fn say(&mut self, Said { role, content }: Said, field: &str) -> Result<()> {
-        let text = content.into_text(field)?;
+        let text = if self.has_results { content.into_result(field)? } else { content.into_text(field)? };
         let role = match role {
             Role::Developer | Role::System => "system",
             Role::User => "user",
@@ -178,6 +181,7 @@ impl Chat {
     }
 
     fn open(&mut self) -> &mut Message {
+        self.has_results = false;
         self.open.get_or_insert_with(|| Message { content: None, ..Message::new("assistant", "") })
     }
 
@@ -197,8 +201,8 @@ impl Content {
         }
     }
 
-    /// The text of a result. A picture in it is no fault of who asks, and a refusal would end the conversation for good; so
-    /// the model is told that there is one.
+    /// The text of a result, or of what is shown behind it. A picture in it is no fault of who asks, and a refusal would end
+    /// the conversation for good; so the model is told that there is one.
     fn into_result(self, field: &str) -> Result<String> {
         match self {
             Self::Parts(mut parts) => {
@@ -245,6 +249,17 @@ mod tests {
 
     fn read(items: Value) -> Vec<Message> {
         messages(Some("Be brief.".to_owned()), serde_json::from_value(items).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_picture_behind_a_result_is_told_of() {
+        let picture = json!({ "role": "user", "content": [{ "type": "input_image", "image_url": "data:" }] });
+        let result = json!({ "type": "function_call_output", "call_id": "a", "output": "attached" });
+        let said = read(json!([result, picture]));
+        assert_eq!(said[2].text().unwrap(), "[input_image: this model cannot see it]");
+        let answer = json!({ "role": "assistant", "content": "so" });
+        let items = serde_json::from_value(json!([result, answer, picture])).unwrap();
+        assert!(messages(None, items).is_err());
     }
 
     #[test]

@@ -270,6 +270,25 @@ fn bad_requests_name_the_field() {
     assert_eq!(SERVER.post(CHAT, &with(ask("Classify: x"), known)).status, 200);
 }
 
+/// A picture that a tool has made must not end the conversation; one that the user sends cannot be answered.
+#[test]
+fn a_picture_beside_a_result() {
+    let picture = json!([{ "type": "image_url", "image_url": { "url": "data:image/png;base64,aGk=" } }]);
+    let call = json!({ "id": "c", "type": "function", "function": { "name": "f", "arguments": "{}" } });
+    let mut said = json!([
+        { "role": "user", "content": "go" },
+        { "role": "assistant", "content": null, "tool_calls": [call] },
+        { "role": "tool", "tool_call_id": "c", "content": picture },
+        { "role": "user", "content": picture },
+    ]);
+    let status = |said: &Value| {
+        SERVER.post(CHAT, &with(ask("x"), json!({ "messages": said, "max_tokens": 1 }))).status
+    };
+    assert_eq!(status(&said), 200);
+    said[2] = json!({ "role": "assistant", "content": "done" });
+    assert_eq!(status(&said), 400);
+}
+
 #[test]
 fn a_field_with_two_names_may_have_both() {
     for (content, reasoning) in
