@@ -1,6 +1,6 @@
 //! Replies that give several files, each whole.
 
-use super::whole::{Draft, blocks, is_patch_file};
+use super::whole::{Draft, FENCE, blocks, is_patch_file};
 use crate::{Error, Result, path};
 
 /// Reads a reply that holds one fenced block for each file that changes, with the file's path in the
@@ -11,7 +11,7 @@ pub fn parse_files(reply: &str, files: &[String]) -> Result<Vec<Draft>> {
     let reply = reply.strip_prefix('\u{feff}').unwrap_or(reply);
     let lines: Vec<&str> = reply.split_inclusive('\n').collect();
     let mut drafts: Vec<Draft> = Vec::new();
-    for block in blocks(&lines)? {
+    for block in blocks(&lines, FENCE)? {
         let draft = block.draft(&lines);
         let Some(given) = draft.path else { return Err(Error::NoPath { line: block.open + 1 }) };
         let path = path::relative(&given).unwrap_or_else(|_| given.clone());

@@ -40,6 +40,9 @@ fn a_patch_or_a_refusal_does_not_become_the_file() {
     ));
     let sorry = "I am sorry, but I cannot help with that request.";
     assert!(matches!(whole(sorry, "a.c", "c"), Err(Error::NoEdit)));
+    let markdown = |reply: &str| whole(reply, "a.md", "markdown");
+    assert!(matches!(markdown("Here:\n\n```diff\n-int a;\n int c;\n```"), Err(Error::BadEdit { line: 3, .. })));
+    assert!(matches!(markdown("I cannot, but try:\n```sh\nls\n```\n"), Err(Error::NoEdit)));
     for (reply, path, language) in [
         (patch, "a.diff", ""),
         ("```c\nint b;\n```", "a.c", "c"),

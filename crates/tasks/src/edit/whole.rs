@@ -8,6 +8,9 @@ use crate::prompt::ReplyShape;
 use crate::syntax::Language;
 use crate::{Error, Result, path};
 
+/// The fewest backticks of a fence.
+pub(super) const FENCE: usize = 3;
+
 /// The content of a file as a reply gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draft {
@@ -32,45 +35,90 @@ impl Draft {
 /// Reads a reply in every reasonable form of a whole file: the raw content, or one fenced block, with
 /// words around it or not, whose path may stand in the fence's line or on the line before.
 ///
-/// A fence is a line that begins with at least three backticks, and with at least as many as the
-/// expected fence if the reply opens with that one; the line that closes it begins with as many and
+/// A fence is a line that begins with at least three backticks; the line that closes it begins with as many and
 /// holds nothing else. Fences that are indented are content.
 pub fn parse(reply: &str, shape: &ReplyShape) -> Result<Draft> {
     let reply = reply.strip_prefix('\u{feff}').unwrap_or(reply);
     let lines: Vec<&str> = reply.split_inclusive('\n').collect();
-    let first = lines.iter().position(|line| !is_blank(line)).ok_or(Error::EmptyReply)?;
-    // Prose is what Markdown consists of, so without the expected fence such a file is raw.
-    let raw_markdown = shape.language == "markdown" && fence_length(lines[first]) < Some(shape.fence.len());
-    let blocks = if raw_markdown { Vec::new() } else { blocks(&lines)? };
-    match blocks.as_slice() {
-        [] => Ok(Draft {
-            path: None,
-            content: unix_ends(reply.trim_end_matches(['\r', '\n', ' ', '\t'])) + "\n",
+    let Some(block) = block_of(&lines, shape)? else {
+        let content = unix_ends(reply.trim_end_matches(['\r', '\n', ' ', '\t'])) + "\n";
+        return Ok(Draft { path: None, content });
+    };
+    let draft = block.draft(&lines);
+    if draft.content.lines().all(is_blank) {
+        return Err(Error::EmptyReply);
+    }
+    Ok(draft)
+}
+
+/// The fenced block in which the file stands; None if the reply is the file itself.
+fn block_of(lines: &[&str], shape: &ReplyShape) -> Result<Option<Block>> {
+    if lines.iter().all(|line| is_blank(line)) {
+        return Err(Error::EmptyReply);
+    }
+    if shape.language == "markdown" {
+        return markdown_block(lines, shape);
+    }
+    let mut found = blocks(lines, FENCE)?;
+    match found.len() {
+        0 | 1 => Ok(found.pop()),
+        count => Err(Error::SeveralBlocks { count }),
+    }
+}
+
+/// The same for a Markdown file, which consists of prose and blocks itself: it stands in a block if the expected fence
+/// opens one, or if the first fence says that it does; otherwise the reply is the file.
+fn markdown_block(lines: &[&str], shape: &ReplyShape) -> Result<Option<Block>> {
+    let expected = format!("{}{}", shape.fence, shape.language);
+    let is_expected =
+        |line: &&str| line.strip_prefix(&expected).is_some_and(|rest| is_blank(rest) || rest.starts_with(' '));
+    let expected = lines.iter().position(is_expected);
+    let first = lines.iter().position(|line| fence_length(line).is_some());
+    let Some((open, length)) = expected.or(first).and_then(|at| Some((at, fence_length(lines[at])?))) else {
+        return Ok(None);
+    };
+    let mut before = lines[..open].iter().filter(|line| !is_blank(line));
+    let alone = before.clone().next().is_none();
+    // Words before the block may name its file; a heading of another kind is the file's.
+    let in_file = before.any(|line| line.starts_with('#') && path_in_line(line).is_none());
+    let info = info(lines[open]);
+    let labelled = matches!(info.as_str(), "markdown" | "md" | "mdx") || is_patch(&info);
+    let long = length >= shape.fence.len() && (alone || info.is_empty());
+    // Without a word, a block is the file's own unless nothing is around it.
+    let bare = alone && info.is_empty() && !long;
+    if expected.is_none() && (in_file || !(labelled || long || bare)) {
+        return Ok(None);
+    }
+    let closes = |line: &str| fence_length(line) >= Some(length) && is_blank(line.trim_start_matches('`'));
+    let close = (open + 1..lines.len()).rev().find(|at| closes(lines[*at]));
+    let close = close.ok_or(Error::OpenBlock { line: open + 1 })?;
+    let last = lines.iter().rposition(|line| !is_blank(line));
+    // The fences between are the file's own if they belong together; or else the block ends before them.
+    let count = blocks(&lines[open..], length).map_or(1, |found| found.len());
+    match (blocks(&lines[open + 1..close], length).is_ok(), count) {
+        _ if bare && last != Some(close) => Ok(None),
+        (true, 1) => Ok(Some(Block { open, close })),
+        (true, _) => Err(Error::BadEdit {
+            line: open + 1,
+            problem: "the fences in the file could be the end of its block; use a longer fence around the file",
         }),
-        [block] => {
-            let draft = block.draft(&lines);
-            if draft.content.lines().all(is_blank) {
-                return Err(Error::EmptyReply);
-            }
-            Ok(draft)
-        }
-        several => Err(Error::SeveralBlocks { count: several.len() }),
+        (false, 1) => Err(Error::OpenBlock { line: open + 1 }),
+        (false, _) if bare => Ok(None),
+        (false, count) => Err(Error::SeveralBlocks { count }),
     }
 }
 
 /// What whole files in a reply make of the files.
 pub(super) fn read(reply: &str, shape: &ReplyShape, files: &[Base<'_>]) -> Result<Vec<Change>> {
     let drafts = match shape.files.as_slice() {
-        [] => {
-            no_patch(reply, shape, files)?;
-            vec![parse(reply, shape)?]
-        }
+        [] => vec![parse(reply, shape)?],
         named => super::parse_files(reply, named)?,
     };
+    let raw = shape.files.is_empty() && is_raw(reply, shape, files)?;
     let change = |draft: Draft| {
         let file = draft.path.as_deref().map_or(Ok(0), |path| target::resolve(path, files))?;
         let Base { path, content } = files.get(file).copied().ok_or(Error::NoEdit)?;
-        if content.is_some_and(|old| is_prose(reply, path, old)) {
+        if content.is_some_and(|old| raw && is_prose(reply, path, old)) {
             return Err(Error::NoEdit);
         }
         Ok(Change {
@@ -82,13 +130,12 @@ pub(super) fn read(reply: &str, shape: &ReplyShape, files: &[Base<'_>]) -> Resul
     drafts.into_iter().map(change).collect()
 }
 
-/// Whether a reply is words beside the matter, such as a refusal, as far as that can be told of raw text: the file has
+/// Whether a raw reply is words beside the matter, such as a refusal, as far as that can be told: the file has
 /// several lines, none of them is in the reply, and there is no grammar to say that it is no such file. A single line, such
 /// as a version, may well change as a whole.
 fn is_prose(reply: &str, path: &str, old: &str) -> bool {
-    let fenced = reply.lines().any(|line| fence_length(line).is_some());
     let old = inked(old);
-    !fenced && Language::of(path).is_none() && old.len() > 1 && old.is_disjoint(&inked(reply))
+    Language::of(path).is_none() && old.len() > 1 && old.is_disjoint(&inked(reply))
 }
 
 /// The lines of a text that hold something, without the blanks around it.
@@ -96,16 +143,16 @@ fn inked(text: &str) -> HashSet<&str> {
     text.lines().map(str::trim).filter(|line| !line.is_empty()).collect()
 }
 
-/// Refuses a patch in the place of the one file, unless that is one. The blocks of a Markdown file are its own.
-fn no_patch(reply: &str, shape: &ReplyShape, files: &[Base<'_>]) -> Result<()> {
-    if shape.language == "markdown" || files.iter().any(|file| is_patch_file(file.path)) {
-        return Ok(());
-    }
+/// Whether the reply is the one file itself, without a fence. A patch in its place is refused, unless the file is one.
+fn is_raw(reply: &str, shape: &ReplyShape, files: &[Base<'_>]) -> Result<bool> {
     let lines: Vec<&str> = reply.split_inclusive('\n').collect();
-    match blocks(&lines)?.as_slice() {
-        [block] if block.is_patch(&lines) => Err(block.is_no_file()),
-        _ => Ok(()),
+    let block = block_of(&lines, shape)?;
+    match &block {
+        _ if files.iter().any(|file| is_patch_file(file.path)) => {}
+        Some(block) if block.is_patch(&lines) => return Err(block.is_no_file()),
+        _ => {}
     }
+    Ok(block.is_none())
 }
 
 /// Whether a file is a patch itself.
@@ -127,8 +174,7 @@ pub(super) struct Block {
 impl Block {
     /// Whether the fence says that this is a patch, which is then not a file's content.
     pub(super) fn is_patch(&self, lines: &[&str]) -> bool {
-        let info = lines[self.open].trim_start_matches('`').trim();
-        is_patch(&info.split([' ', ':']).next().unwrap_or("").to_ascii_lowercase())
+        is_patch(&info(lines[self.open]))
     }
 
     /// What is to be said of a patch in the place of a file.
@@ -146,11 +192,12 @@ impl Block {
     }
 }
 
-pub(super) fn blocks(lines: &[&str]) -> Result<Vec<Block>> {
+/// The fenced blocks of a text. Fences of fewer backticks than `least` are none.
+pub(super) fn blocks(lines: &[&str], least: usize) -> Result<Vec<Block>> {
     let mut found = Vec::new();
     let mut open: Option<(usize, usize)> = None;
     for (at, line) in lines.iter().enumerate() {
-        let Some(length) = fence_length(line) else { continue };
+        let Some(length) = fence_length(line).filter(|length| *length >= least) else { continue };
         match open {
             None => open = Some((at, length)),
             Some((start, needed)) if length >= needed && is_blank(line.trim_start_matches('`')) => {
@@ -170,7 +217,13 @@ pub(super) fn blocks(lines: &[&str]) -> Result<Vec<Block>> {
 fn fence_length(line: &str) -> Option<usize> {
     let info = line.trim_start_matches('`');
     let length = line.len() - info.len();
-    (length >= 3 && !info.contains('`')).then_some(length)
+    (length >= FENCE && !info.contains('`')).then_some(length)
+}
+
+/// The first word after a fence, in small letters: a language, or what else the block is.
+fn info(fence: &str) -> String {
+    let info = fence.trim_start_matches('`').trim();
+    info.split([' ', ':']).next().unwrap_or("").to_ascii_lowercase()
 }
 
 pub(super) fn path_in_fence(line: &str) -> Option<String> {

@@ -54,8 +54,49 @@ fn what_is_no_file_is_refused() {
 
 #[test]
 fn a_markdown_file_keeps_its_own_blocks() {
-    let shape = ReplyShape { files: vec![], fence: "````".into(), language: "markdown".into() };
     let raw = "# Title\n\n```sh\nls\n```\n";
-    assert_eq!(parse(raw, &shape).unwrap().content, raw);
-    assert_eq!(parse(&shape.wrap(raw), &shape).unwrap().content, raw);
+    let shape = markdown();
+    for reply in [raw, &shape.wrap(raw)] {
+        assert_eq!(parse(reply, &shape).unwrap().content, raw);
+    }
+    for raw in [
+        "# Title\n\n```markdown\n# An example\n```\n",
+        "Run:\n```\nls\n```\n",
+        "```\nlogo\n```\n\n# Title\n",
+        "```\nlogo\n```\n\n# Title\n```sh\nls\n```\n",
+        "```sh\nls\n```\n",
+    ] {
+        assert_eq!(parse(raw, &shape).unwrap().content, raw);
+    }
+}
+
+fn markdown() -> ReplyShape {
+    ReplyShape { files: vec![], fence: "````".into(), language: "markdown".into() }
+}
+
+#[test]
+fn what_is_around_a_markdown_file_is_not_in_it() {
+    let file = "# Title\n\n```sh\nls\n```\n\n~~~\nx\n~~~\n";
+    for reply in [
+        format!("Here is the README:\n\n````markdown\n{file}````"),
+        format!("# The new file\n\n````markdown README.md\r\n{file}````\nTry it:\n```sh\nls\n```\n"),
+        format!("```markdown\n{file}```"),
+        format!("```md\n{file}```\n\nThat is all.\n"),
+        format!("Sure.\n\nThe README:\n\n```markdown\n{file}```\n"),
+        format!("### README.md\n\n```Markdown\n{file}```\n"),
+        format!("```\n{file}```\n"),
+        format!("Here:\n`````\n{file}`````\n"),
+    ] {
+        assert_eq!(parse(&reply, &markdown()).unwrap().content, file, "{reply}");
+    }
+    let problem = |reply: &str| parse(reply, &markdown()).unwrap_err();
+    let several = "```markdown\n# Title\n```\nThen:\n```sh\nls\n```\n";
+    assert!(matches!(problem(several), Error::SeveralBlocks { count: 2 }));
+    for cut in ["```markdown\n# Title\n", "Well:\n````markdown\n```sh\nls\n```\n", "```md\n# T\n```sh\nls\n```"]
+    {
+        assert!(matches!(problem(cut), Error::OpenBlock { .. }), "{cut}");
+    }
+    // The file may end before the words, or behind them.
+    let either = "```markdown\n# Title\n```\nand\n```\nls\n```\n";
+    assert!(matches!(problem(either), Error::BadEdit { line: 1, .. }));
 }
