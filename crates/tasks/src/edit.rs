@@ -64,7 +64,8 @@ pub fn read(reply: &str, form: &Form, shape: &ReplyShape, files: &[Base<'_>]) ->
     if !whole && patch::begins(&lines) && !(blocks::begins(&lines) && matches!(form, Form::Diff { .. })) {
         return patch::read(&lines, files);
     }
-    if !whole && blocks::begins(&lines) {
+    let stray = || matches!(form, Form::Diff { .. }) && lines.iter().any(|line| blocks::is_stray(line));
+    if !whole && (blocks::begins(&lines) || stray()) {
         return blocks::read(&lines, marker, files);
     }
     let only_new = files.iter().all(|file| file.content.is_none_or(|content| content.trim().is_empty()));

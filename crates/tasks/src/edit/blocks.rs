@@ -29,6 +29,17 @@ pub(super) fn begins(lines: &[&str]) -> bool {
     lines.iter().any(|line| opening(line).is_some())
 }
 
+/// Whether a line outside of blocks is a piece of one that is malformed: it is indented, longer or shorter than the
+/// others, or has other words. Passed over as prose, it would leave an edit half done.
+pub(super) fn is_stray(line: &str) -> bool {
+    let line = line.trim();
+    let Some(first) = line.chars().next().filter(char::is_ascii_punctuation) else { return false };
+    let rest = line.trim_start_matches(first);
+    let word = rest.trim_start();
+    line.len() - rest.len() >= LEAST
+        && (matches!(first, '<' | '>') || word.starts_with("SEARCH") || word.starts_with("REPLACE"))
+}
+
 /// What the blocks of a reply make of the files. `marker` is the length of the delimiters that was asked for; if no
 /// block opens with it, that of the first block counts.
 pub(super) fn read(lines: &[&str], marker: usize, files: &[Base<'_>]) -> Result<Vec<Change>> {
@@ -100,6 +111,12 @@ fn parse<'a>(lines: &'a [&'a str], marker: usize, files: &[Base<'_>]) -> Result<
     let (mut at, mut prose) = (0, 0);
     while at < lines.len() {
         let Some((_, named)) = opens(at) else {
+            if is_stray(lines[at]) {
+                return Err(bad(
+                    at + 1,
+                    "a delimiter that belongs to no block; write it as in the example, from the first column on",
+                ));
+            }
             at += 1;
             continue;
         };

@@ -50,8 +50,12 @@ fn inked(text: &str) -> usize {
     text.lines().filter(|line| !line.trim().is_empty()).count()
 }
 
-/// The markers that merges leave; the middle one alone is also a heading's underline, so it is not asked for.
+/// The markers that merges leave; the middle one alone is also a heading's underline, so it is not asked for. Those of
+/// edits count wherever they stand in a line.
 fn is_conflict(line: &str) -> bool {
+    if ["<<<<<<< SEARCH", ">>>>>>> REPLACE"].contains(&line.trim()) {
+        return true;
+    }
     ["<<<<<<<", ">>>>>>>", "|||||||"].iter().any(|marker| {
         line.strip_prefix(marker).is_some_and(|rest| rest.starts_with(' ') || rest.trim().is_empty())
     })
@@ -78,6 +82,7 @@ mod tests {
         assert!(matches!(refuse(None, "a\nb\0\n"), Some(Error::NulByte { line: 2 })));
         assert!(matches!(refuse(None, "a\n<<<<<<< HEAD\n"), Some(Error::ConflictMarker { line: 2 })));
         assert!(matches!(refuse(None, ">>>>>>> main\n"), Some(Error::ConflictMarker { line: 1 })));
+        assert!(matches!(refuse(None, "1.\n  <<<<<<< SEARCH\n"), Some(Error::ConflictMarker { line: 2 })));
         let placeholder = refuse(None, "a\n// ... rest of the code unchanged\n");
         assert!(matches!(placeholder, Some(Error::Placeholder { line: 2, .. })), "{placeholder:?}");
     }

@@ -136,6 +136,22 @@ fn broken_blocks_are_refused() {
     ] {
         assert!(matches!(edit("a\nb\n", reply), Err(Error::BadEdit { .. })), "{reply}");
     }
+    // A block that is nearly one is not passed over while others are applied.
+    let second = "<<<<<<< SEARCH\nb\n=======\ny\n>>>>>>> REPLACE\n";
+    for (from, to) in [
+        ("<<<<<<< S", "<<<<<< S"),
+        ("<<<<<<< S", "<<<<<<<< S"),
+        ("SEARCH", "SEARCH (second change)"),
+        ("SEARCH", "ORIGINAL"),
+        ("<<<<<<< SEARCH\n", ""),
+        ("<<<<<<<", "-------"),
+        (second, "  <<<<<<< SEARCH\n  b\n  =======\n  y\n  >>>>>>> REPLACE\n"),
+    ] {
+        let malformed = second.replace(from, to);
+        let both = block("a\n", "x\n") + &malformed;
+        assert!(matches!(edit("a\nb\n", &both), Err(Error::BadEdit { line: 6.., .. })), "{malformed}");
+        assert!(matches!(edit("a\nb\n", &malformed), Err(Error::BadEdit { .. }) | Ok(_)), "{malformed}");
+    }
     assert!(matches!(edit("a\n", "I cannot do that."), Err(Error::NoEdit)));
     assert!(matches!(edit("a\n", "Do this:\n```python\nb\n```"), Err(Error::NoEdit)), "a snippet is no file");
     assert!(matches!(edit("a\n", " \n"), Err(Error::EmptyReply)));
