@@ -88,8 +88,7 @@ pub(super) fn begins(lines: &[&str]) -> bool {
 
 /// What the patch makes of the files.
 pub(super) fn read(lines: &[&str], files: &[Base<'_>]) -> Result<Vec<Change>> {
-    let begin = lines.iter().position(|line| line.trim_end() == BEGIN).ok_or(Error::NoEdit)?;
-    let sections = parse(lines, begin, files)?;
+    let sections = parse(lines, files)?;
     let mut contents: Vec<Option<Option<String>>> = vec![None; files.len()];
     let mut origins: Vec<Option<&str>> = vec![None; files.len()];
     for section in &sections {
@@ -98,7 +97,7 @@ pub(super) fn read(lines: &[&str], files: &[Base<'_>]) -> Result<Vec<Change>> {
             return Err(bad(section.at, "a file has two sections; make them one"));
         }
         let content = match (section.action, base) {
-            (Action::Add, None) => Some(added(section)?),
+            (Action::Add, None | Some("")) => Some(added(section)?),
             (Action::Add, Some(_)) => {
                 return Err(bad(section.at, "the file exists already; use `*** Update File:`"));
             }
@@ -135,19 +134,31 @@ pub(super) fn read(lines: &[&str], files: &[Base<'_>]) -> Result<Vec<Change>> {
     if changes.is_empty() { Err(Error::NothingChanged) } else { Ok(changes) }
 }
 
-fn parse<'a>(lines: &[&'a str], begin: usize, files: &[Base<'_>]) -> Result<Vec<Section<'a>>> {
+/// The sections of every envelope: some models write one for each file.
+fn parse<'a>(lines: &[&'a str], files: &[Base<'_>]) -> Result<Vec<Section<'a>>> {
     let mut sections: Vec<Section<'a>> = Vec::new();
-    for (at, line) in lines.iter().enumerate().skip(begin + 1) {
+    // Of the envelope that is open: its line, and how many sections were before it.
+    let mut envelope = None;
+    for (at, line) in lines.iter().enumerate() {
         let at = at + 1;
+        let Some((_, before)) = envelope else {
+            if line.trim_end() == BEGIN {
+                envelope = Some((at, sections.len()));
+            } else if line.trim() == BEGIN || file_line(line.trim_start()).is_some() {
+                return Err(bad(at, "it stands in no patch; write it between `*** Begin Patch` and `*** End Patch`"));
+            }
+            continue;
+        };
         if line.trim_end() == END {
-            return Ok(sections);
+            envelope = None;
+            continue;
         }
         if let Some((action, name)) = file_line(line) {
             let file = target::resolve(name, files)?;
             sections.push(Section { file, action, moved: None, hunks: Vec::new(), at });
             continue;
         }
-        let Some(section) = sections.last_mut() else {
+        let Some(section) = sections[before..].last_mut() else {
             if line.trim().is_empty() {
                 continue;
             }
@@ -158,7 +169,10 @@ fn parse<'a>(lines: &[&'a str], begin: usize, files: &[Base<'_>]) -> Result<Vec<
         };
         body_line(section, line, at, files)?;
     }
-    Err(bad(begin + 1, "the patch has no `*** End Patch`; the reply was cut off"))
+    match envelope {
+        Some((begin, _)) => Err(bad(begin, "the patch has no `*** End Patch`; the reply was cut off")),
+        None => Ok(sections),
+    }
 }
 
 fn body_line<'a>(section: &mut Section<'a>, line: &'a str, at: usize, files: &[Base<'_>]) -> Result<()> {

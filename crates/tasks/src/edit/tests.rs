@@ -289,6 +289,30 @@ fn a_patch_adds_deletes_and_moves() {
 }
 
 #[test]
+fn every_envelope_of_a_reply_counts() {
+    let files = [
+        Base { path: "a.py", content: Some("a\n") },
+        Base { path: "b.py", content: Some("b\n") },
+        Base { path: "c.py", content: Some("") },
+    ];
+    let made = |reply: &str| read(reply, &Form::Patch, &shape(), &files);
+    let (a, b) = ("*** Update File: a.py\n@@\n-a\n+A\n", "*** Update File: b.py\n@@\n-b\n+B\n");
+    // An empty file has nothing that could be updated.
+    let all = format!("First:\n{}\n```\nThen:\n{}\n{}", patch(a), patch(b), patch("*** Add File: c.py\n+C\n"));
+    let contents: Vec<_> = made(&all).unwrap().into_iter().filter_map(|change| change.content).collect();
+    assert_eq!(contents, ["A\n", "B\n", "C\n"]);
+    for reply in [
+        format!("{}\n{b}", patch(a)),
+        format!("{b}{}", patch(a)),
+        format!("{}\n  *** Begin Patch\n{b}*** End Patch", patch(a)),
+        format!("{}\n*** Begin Patch\n@@\n-b\n+B\n*** End Patch", patch(a)),
+        format!("{}\n*** Begin Patch\n{b}", patch(a)),
+    ] {
+        assert!(matches!(made(&reply), Err(Error::BadEdit { .. })), "{reply}");
+    }
+}
+
+#[test]
 fn a_patch_with_several_places_is_refused() {
     let old = "def f():\n    return 1\ndef g():\n    return 1\n    return 1\n";
     let body = |header: &str| {
