@@ -14,7 +14,7 @@
 //! ```
 //!
 //! A hunk's place is where its context and removed lines stand; the text after `@@` is a line above it, which chooses
-//! among several places. Line numbers there are ignored: models cannot count.
+//! among several places and rules out those above it. Line numbers there are ignored: models cannot count.
 
 use super::apply::{Lines, Splice};
 use super::{Base, Change, target};
@@ -73,7 +73,8 @@ enum Action {
 
 #[derive(Default)]
 struct Hunk<'a> {
-    header: &'a str,
+    /// Lines of the file above the hunk, each further down than the one before, such as a class and its method.
+    headers: Vec<&'a str>,
     /// Each with its sign: ' ', '-' or '+'.
     lines: Vec<(u8, &'a str)>,
     /// The hunk reaches to the end of the file.
@@ -184,8 +185,15 @@ fn body_line<'a>(section: &mut Section<'a>, line: &'a str, at: usize, files: &[B
         // "@@ -1,2 +1,3 @@ fn main" has the header after the second pair.
         let header = header.rsplit_once("@@").map_or(header, |(_, header)| header).trim();
         let numbers = header.starts_with('-') && header.contains(" +");
-        let header = if numbers { "" } else { header };
-        section.hunks.push(Hunk { header, at, ..Hunk::default() });
+        let header = Some(header).filter(|header| !numbers && !header.is_empty());
+        let open = |hunk: &&mut Hunk<'_>| !hunk.headers.is_empty() && hunk.lines.is_empty() && !hunk.at_end;
+        match section.hunks.last_mut().filter(open) {
+            Some(hunk) => hunk.headers.extend(header),
+            None => {
+                let headers = header.into_iter().collect();
+                section.hunks.push(Hunk { headers, at, ..Hunk::default() });
+            }
+        }
         return Ok(());
     }
     if section.hunks.is_empty() {
@@ -268,11 +276,13 @@ fn updated(section: &Section<'_>, path: &str, text: &str) -> Result<String> {
 /// Where a hunk's first line stands, from 0.
 fn place(hunk: &Hunk<'_>, hunk_lines: &[(u8, &str)], lines: &Lines<'_>) -> Result<usize> {
     let old: Vec<&str> = hunk_lines.iter().filter(|(sign, _)| *sign != b'+').map(|(_, line)| *line).collect();
-    let header = header(hunk, lines)?;
+    let headers = headers(hunk, lines);
     if old.is_empty() {
-        return match (header, hunk.at_end || lines.is_empty()) {
-            (None, true) => Ok(lines.len()),
-            (Some(header), false) => Ok(header + 1),
+        return match (headers.as_slice(), hunk.at_end || lines.is_empty()) {
+            ([], true) => Ok(lines.len()),
+            (places @ [_, ..], false) => {
+                lines.only(places, &hunk.headers[..1], hunk.at).map(|header| header.end)
+            }
             _ => {
                 Err(bad(hunk.at, "the hunk has no context, so its place is unknown; add the lines around it"))
             }
@@ -282,29 +292,41 @@ fn place(hunk: &Hunk<'_>, hunk_lines: &[(u8, &str)], lines: &Lines<'_>) -> Resul
     if hunk.at_end && places.len() > 1 {
         places.retain(|place| place + old.len() == lines.len());
     }
-    if let Some(header) = header.filter(|_| places.len() > 1) {
-        places.retain(|place| *place >= header);
+    // A header is a line above the hunk, or one of its own.
+    if let (Some(first), false) = (headers.first(), places.is_empty()) {
+        places.retain(|place| place + old.len() > *first);
+        if places.is_empty() {
+            return Err(bad(hunk.at, "its lines stand only above the line after `@@`; name a line above them"));
+        }
+    }
+    if let ([header], true) = (headers.as_slice(), places.len() > 1) {
+        places.retain(|place| place >= header);
     }
     lines.only(&places, &old, hunk.at).map(|range| range.start)
 }
 
-/// The line of the file that the text after `@@` is, if there is such a text.
-fn header(hunk: &Hunk<'_>, lines: &Lines<'_>) -> Result<Option<usize>> {
-    if hunk.header.is_empty() {
-        return Ok(None);
-    }
-    let standing = lines.keys().iter().enumerate().filter(|(_, line)| line.trim() == hunk.header);
-    let places: Vec<usize> = standing.map(|(at, _)| at).collect();
-    match places.as_slice() {
-        // Where the context alone decides, the header need not.
-        [] if !hunk.lines.is_empty() => Ok(None),
-        places => {
-            lines.only(places, &[hunk.header], hunk.at).map(|range| Some(range.start)).or_else(|error| {
-                let decided = hunk.lines.iter().any(|(sign, _)| *sign != b'+');
-                if decided { Ok(None) } else { Err(error) }
-            })
+/// The lines of the file that the texts after `@@` can mean, as whole lines or as their beginnings; none where they
+/// stand nowhere, for the context alone may decide.
+fn headers(hunk: &Hunk<'_>, lines: &Lines<'_>) -> Vec<usize> {
+    let mut found: Vec<usize> = Vec::new();
+    for header in &hunk.headers {
+        let from = found.first().map_or(0, |above| above + 1);
+        let standing = |same: &dyn Fn(&str) -> bool| -> Vec<usize> {
+            (from..lines.len()).filter(|at| same(lines.keys()[*at].trim())).collect()
+        };
+        let in_word = |rest: &str| rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
+        let mut here = standing(&|line| line == *header);
+        if here.is_empty() {
+            here = standing(&|line| line.strip_prefix(header).is_some_and(|rest| !in_word(rest)));
+        }
+        if found.len() == 1 {
+            here.truncate(1);
+        }
+        if !here.is_empty() {
+            found = here;
         }
     }
+    found
 }
 
 /// The runs of removed and added lines of a hunk that stands at `place`; its context is not touched.

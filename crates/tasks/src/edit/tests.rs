@@ -322,3 +322,26 @@ fn a_patch_with_several_places_is_refused() {
     assert!(matches!(edit(old, &body(" def g():")), Err(Error::Ambiguous { count: 2, .. })));
     assert!(matches!(edit(old, &body(" def h():")), Err(Error::Ambiguous { count: 3, .. })));
 }
+
+#[test]
+fn a_hunk_stands_below_its_header() {
+    let old = "class A:\n    def run(self):\n        return 1\nclass B:\n    def run(self):\n        return 2\n";
+    let made = |head: &str, lines: &str| edit(old, &patch(&format!("*** Update File: src/a.py\n{head}\n{lines}")));
+    let (one, two) = ("-        return 1\n+        return 3\n", "-        return 2\n+        return 3\n");
+    for head in ["@@ class B:", "@@ class B", "@@ class B:\n@@     def run(self):"] {
+        assert!(matches!(made(head, one), Err(Error::BadEdit { line: 3, .. })), "{head}");
+        assert_eq!(made(head, two).unwrap(), old.replace("return 2", "return 3"), "{head}");
+    }
+    // The second of two headers is the next line of this kind below the first.
+    let both = "     def run(self):\n+        pass\n";
+    assert!(matches!(made("@@", both), Err(Error::Ambiguous { count: 2, .. })));
+    for (head, lines) in [("@@ class B:", both), ("@@ class B:\n@@ def run(self):", "+        pass\n")] {
+        let new = old.replace("        return 2", "        pass\n        return 2");
+        assert_eq!(made(head, lines).unwrap(), new, "{head}");
+    }
+    let in_a = old.replace("        return 1", "        pass\n        return 1");
+    assert_eq!(made("@@ class A:\n@@ def run(self):", "+        pass\n").unwrap(), in_a);
+    // The header may be a line of the hunk.
+    let context = "         return 1\n-class B:\n+class C:\n";
+    assert_eq!(made("@@ class B:", context).unwrap(), old.replace("class B", "class C"));
+}
