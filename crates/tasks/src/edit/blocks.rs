@@ -18,6 +18,8 @@ const LEAST: usize = 5;
 
 struct Block<'a> {
     path: Option<String>,
+    /// Words stand before it.
+    told: bool,
     search: &'a [&'a str],
     replace: &'a [&'a str],
     /// The line of the reply it begins on, from 1.
@@ -70,19 +72,20 @@ pub(super) fn read(lines: &[&str], marker: usize, files: &[Base<'_>]) -> Result<
     if changes.is_empty() { Err(Error::NothingChanged) } else { Ok(changes) }
 }
 
-/// The file of a block: the one that it names, else that of the block before it, else the only one, else the only one
-/// in which its lines stand.
+/// The file of a block: the one that it names; the only one; that of the block before it, if no words between them
+/// may have named another; or the only one in which its lines stand.
 fn file_of(block: &Block<'_>, last: Option<usize>, files: &[Base<'_>], texts: &[Lines<'_>]) -> Result<usize> {
     if let Some(path) = &block.path {
         return target::resolve(path, files);
     }
-    if let Some(file) = last.or((files.len() == 1).then_some(0)) {
+    if let Some(file) = last.filter(|_| !block.told).or((files.len() == 1).then_some(0)) {
         return Ok(file);
     }
     let standing: Vec<usize> =
         (0..texts.len()).filter(|at| !texts[*at].places(block.search).is_empty()).collect();
-    match standing.as_slice() {
-        [file] => Ok(*file),
+    match (standing.as_slice(), last) {
+        ([file], _) => Ok(*file),
+        ([], Some(last)) => Ok(last),
         _ => Err(bad(
             block.at,
             "it is not clear which file the block is for; write the file's path on the line before it",
@@ -126,9 +129,11 @@ fn parse<'a>(lines: &'a [&'a str], marker: usize, files: &[Base<'_>]) -> Result<
             .or_else(|| (at + 1..next).find(|line| closing(lines[*line]).is_some()))
             .ok_or_else(|| bad(at + 1, "the block has no end, `>>>>>>> REPLACE`; the reply was cut off"))?;
         let divide = divider(lines, at, close, marker)?;
-        let path = named.map(str::to_owned).or_else(|| path_before(&lines[prose..at], files));
+        let before = &lines[prose..at];
+        let path = named.map(str::to_owned).or_else(|| path_before(before, files));
         blocks.push(Block {
             path,
+            told: words(before).next().is_some(),
             search: &lines[at + 1..divide],
             replace: &lines[divide + 1..close],
             at: at + 1,
@@ -176,21 +181,45 @@ fn closing(line: &str) -> Option<usize> {
     (length >= LEAST && rest.trim() == "REPLACE").then_some(length)
 }
 
-/// The path on the last line before a block that is neither blank nor a fence, or in that fence.
+/// The path in a fence around a block, or alone on the last line of the words before it, or else the only one of the
+/// files that is mentioned on the nearest of their lines that mentions any.
 fn path_before(prose: &[&str], files: &[Base<'_>]) -> Option<String> {
-    for line in prose.iter().rev() {
-        if line.starts_with("```") {
-            match whole::path_in_fence(line) {
-                Some(path) => return Some(path),
-                None => continue,
-            }
-        }
-        if !line.trim().is_empty() {
-            let known = files.iter().find(|file| file.path == line.trim()).map(|file| file.path.to_owned());
-            return known.or_else(|| whole::path_in_line(line));
-        }
+    let fences = prose.iter().rev().filter(|line| !line.trim().is_empty()).take_while(|line| is_fence(line));
+    if let Some(path) = fences.filter_map(|line| whole::path_in_fence(line)).next() {
+        return Some(path);
     }
-    None
+    let last = words(prose).next()?;
+    let known = files.iter().find(|file| file.path == last.trim()).map(|file| file.path.to_owned());
+    known.or_else(|| whole::path_in_line(last)).or_else(|| {
+        let nearest = words(prose).map(|line| mentioned(line, files)).find(|found| !found.is_empty())?;
+        match nearest.as_slice() {
+            [file] => Some(files[*file].path.to_owned()),
+            _ => None,
+        }
+    })
+}
+
+/// The lines of a text that are neither blank nor fences, the last one first.
+fn words<'a>(prose: &[&'a str]) -> impl Iterator<Item = &'a str> {
+    prose.iter().rev().copied().filter(|line| !line.trim().is_empty() && !is_fence(line))
+}
+
+fn is_fence(line: &str) -> bool {
+    line.starts_with("```")
+}
+
+/// The files that a sentence names, each once.
+fn mentioned(line: &str, files: &[Base<'_>]) -> Vec<usize> {
+    let words = line.split(|c: char| c.is_whitespace() || matches!(c, '`' | '"' | '\'' | '*' | ',' | ';'));
+    let named = |word: &str| {
+        let word = word.trim_start_matches(['(', '[', '<']).trim_end_matches([')', ']', '>', ':', '.', '!', '?']);
+        let same = files.iter().position(|file| file.path == word);
+        same.or_else(|| target::resolve(&whole::path_like(word)?, files).ok())
+    };
+    let mut found: Vec<usize> = words.filter_map(named).collect();
+    found.sort_unstable();
+    found.dedup();
+    found
 }
 
 fn bad(line: usize, problem: &'static str) -> Error {

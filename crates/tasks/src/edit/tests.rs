@@ -226,6 +226,37 @@ fn several_files_are_told_apart() {
 }
 
 #[test]
+fn a_block_is_for_the_file_that_the_words_before_it_name() {
+    let files = [
+        Base { path: "src/a.py", content: Some("import os\na\nboth\n") },
+        Base { path: "src/b.py", content: Some("import os\nb\nboth\n") },
+        Base { path: "Makefile", content: Some("import os\n") },
+    ];
+    let first = "src/a.py\n".to_owned() + &block("a\n", "x\n");
+    let second = |words: &str, search: &str| {
+        let reply = format!("{first}{words}\n{}", block(search, "import sys\n"));
+        let changes = read(&reply, &DIFF, &shape(), &files)?;
+        Ok(changes.into_iter().map(|change| change.path).collect::<Vec<_>>().join(" "))
+    };
+    for (words, expected) in [
+        ("", "src/a.py"),
+        ("```\n", "src/a.py"),
+        ("And in `src/b.py`:", "src/a.py src/b.py"),
+        ("2. **src/b.py**", "src/a.py src/b.py"),
+        ("**Makefile**", "src/a.py Makefile"),
+        ("That is all for src/a.py.\n\nThe same in b.py (the tests).\n\nIt is not used there:\n```python", "src/a.py src/b.py"),
+        ("Also in ./src/a.py:", "src/a.py"),
+    ] {
+        assert_eq!(second(words, "import os\n").unwrap(), expected, "{words}");
+    }
+    for words in ["And in the other file:", "In src/b.py as in src/a.py:"] {
+        assert!(matches!(second(words, "import os\n"), Err(Error::BadEdit { .. })), "{words}");
+        assert_eq!(second(words, "b\n").unwrap(), "src/a.py src/b.py");
+        assert!(matches!(second(words, "c\n"), Err(Error::NoMatch { path, .. }) if path == "src/a.py"));
+    }
+}
+
+#[test]
 fn a_patch_does_the_same() {
     let old = "import os\n\ndef f():\n    return 1\n\ndef g():\n    return 1\n";
     let new = "import os\n\ndef f():\n    return 1\n\ndef g():\n    return 2\n";
