@@ -57,6 +57,25 @@ fn a_patch_or_a_refusal_does_not_become_the_file() {
     assert_eq!(changes[0].content.as_deref(), Some("1.2.4\n"));
 }
 
+#[test]
+fn a_whole_file_that_is_as_it_was_is_no_change() {
+    let made = |old: &str, reply: &str| edit_whole(&[Base { path: "a.py", content: Some(old) }], reply);
+    for old in ["a\nb\n", "a\r\nb", "\u{feff}a\r\nb\n\n\n"] {
+        assert!(matches!(made(old, "```python\na\nb\n```"), Err(Error::NothingChanged)), "{old:?}");
+        assert_eq!(made(old, "```python\nb\nb\n```").unwrap().len(), 1, "{old:?}");
+    }
+    let files = [Base { path: "a.py", content: Some("a\n") }, Base { path: "b.py", content: None }];
+    let both = "```python a.py\na\n```\n```python b.py\nb\n```";
+    let changes = edit_whole(&files, both).unwrap();
+    assert_eq!(changes.iter().map(|change| change.path.as_str()).collect::<Vec<_>>(), ["b.py"]);
+}
+
+fn edit_whole(files: &[Base<'_>], reply: &str) -> Result<Vec<Change>> {
+    let several = files.iter().filter(|_| files.len() > 1);
+    let named = several.map(|file| file.path.to_owned()).collect();
+    read(reply, &Form::Whole, &ReplyShape { files: named, ..shape() }, files)
+}
+
 /// Covers S0-11.
 #[test]
 fn blocks_replace_the_lines_they_name() {

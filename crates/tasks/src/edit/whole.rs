@@ -121,13 +121,15 @@ pub(super) fn read(reply: &str, shape: &ReplyShape, files: &[Base<'_>]) -> Resul
         if content.is_some_and(|old| raw && is_prose(reply, path, old)) {
             return Err(Error::NoEdit);
         }
-        Ok(Change {
-            path: path.to_owned(),
-            content: Some(Style::of(content).apply(&draft.content)),
-            moved_from: None,
-        })
+        let style = Style::of(content);
+        let new = style.apply(&draft.content);
+        // How a file ends is not shown, so a reply says nothing about it.
+        let same = content.is_some_and(|old| style.apply(old).trim_end() == new.trim_end());
+        Ok(Some(Change { path: path.to_owned(), content: Some(new), moved_from: None }).filter(|_| !same))
     };
-    drafts.into_iter().map(change).collect()
+    let changes = drafts.into_iter().filter_map(|draft| change(draft).transpose());
+    let changes: Vec<Change> = changes.collect::<Result<_>>()?;
+    if changes.is_empty() { Err(Error::NothingChanged) } else { Ok(changes) }
 }
 
 /// Whether a raw reply is words beside the matter, such as a refusal, as far as that can be told: the file has
