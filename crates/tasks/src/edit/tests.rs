@@ -38,6 +38,13 @@ fn a_patch_or_a_refusal_does_not_become_the_file() {
         whole("Here:\n```patch\n-int a;\n```", "a.c", "c"),
         Err(Error::BadEdit { line: 2, .. })
     ));
+    for unified in ["--- a/a.c\n+++ b/a.c\n@@ -1,2 +1,2 @@\n", "diff --git a/a.c b/a.c\n", "@@ -1,2 +1,2 @@\n"] {
+        let raw = format!("{unified}-int a;\n+int b;\n int c;\n");
+        assert!(matches!(whole(&raw, "a.c", "c"), Err(Error::BadEdit { line: 1, .. })), "{raw}");
+        let fenced = format!("```c\n{raw}```");
+        assert!(matches!(whole(&fenced, "a.c", "c"), Err(Error::BadEdit { line: 1, .. })), "{raw}");
+        assert_eq!(whole(&fenced, "a.patch", "").unwrap().len(), 1);
+    }
     let sorry = "I am sorry, but I cannot help with that request.";
     assert!(matches!(whole(sorry, "a.c", "c"), Err(Error::NoEdit)));
     let markdown = |reply: &str| whole(reply, "a.md", "markdown");

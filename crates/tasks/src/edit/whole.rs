@@ -152,9 +152,24 @@ fn is_raw(reply: &str, shape: &ReplyShape, files: &[Base<'_>]) -> Result<bool> {
     match &block {
         _ if files.iter().any(|file| is_patch_file(file.path)) => {}
         Some(block) if block.is_patch(&lines) => return Err(block.is_no_file()),
+        None if begins_patch(&lines) => return Err(no_file(0)),
         _ => {}
     }
     Ok(block.is_none())
+}
+
+/// Whether lines begin as those of a unified diff.
+fn begins_patch(lines: &[&str]) -> bool {
+    let mut inked = lines.iter().filter(|line| !is_blank(line));
+    let (first, second) = (inked.next().unwrap_or(&""), inked.next().unwrap_or(&""));
+    first.starts_with("diff --git ")
+        || first.starts_with("--- ") && second.starts_with("+++ ")
+        || first.starts_with("@@ -") && first.contains(" +")
+}
+
+/// What is to be said of a patch in the place of a file, which begins on this line, from 0.
+fn no_file(at: usize) -> Error {
+    Error::BadEdit { line: at + 1, problem: "this is a patch, not the file; write the whole file" }
 }
 
 /// Whether a file is a patch itself.
@@ -174,17 +189,14 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// Whether the fence says that this is a patch, which is then not a file's content.
+    /// Whether the fence or the first lines say that this is a patch, which is then not a file's content.
     pub(super) fn is_patch(&self, lines: &[&str]) -> bool {
-        is_patch(&info(lines[self.open]))
+        is_patch(&info(lines[self.open])) || begins_patch(&lines[self.open + 1..self.close])
     }
 
     /// What is to be said of a patch in the place of a file.
     pub(super) fn is_no_file(&self) -> Error {
-        Error::BadEdit {
-            line: self.open + 1,
-            problem: "the block is a patch, not the file; write the whole file",
-        }
+        no_file(self.open)
     }
 
     pub(super) fn draft(&self, lines: &[&str]) -> Draft {
