@@ -11,7 +11,7 @@
 
 use super::apply::{Lines, Splice};
 use super::{Base, Change, target, whole};
-use crate::{Error, Result};
+use crate::{Error, Result, language};
 
 /// Fewer characters are no delimiter.
 const LEAST: usize = 5;
@@ -48,7 +48,7 @@ pub(super) fn read(lines: &[&str], marker: usize, files: &[Base<'_>]) -> Result<
     let lengths = || lines.iter().filter_map(|line| opening(line)).map(|(length, _)| length);
     let marker =
         if lengths().any(|length| length == marker) { marker } else { lengths().next().unwrap_or(marker) };
-    let blocks = parse(lines, marker, files)?;
+    let (blocks, fenced) = parse(lines, marker, files)?;
     let texts: Vec<Lines<'_>> =
         files.iter().map(|file| Lines::new(file.path, file.content.unwrap_or(""))).collect();
     let mut splices: Vec<Vec<Splice<'_>>> = files.iter().map(|_| Vec::new()).collect();
@@ -58,6 +58,9 @@ pub(super) fn read(lines: &[&str], marker: usize, files: &[Base<'_>]) -> Result<
         last = Some(file);
         let again = !splices[file].is_empty();
         splices[file].push(splice(block, &texts[file], again)?);
+    }
+    if let Some((at, _)) = fenced.iter().find(|(_, file)| splices[*file].is_empty()) {
+        return Err(bad(*at, "the file is in a fenced block, others are in edits; write all of them as edits"));
     }
     let mut changes = Vec::new();
     for ((file, text), splices) in files.iter().zip(&texts).zip(splices) {
@@ -108,10 +111,13 @@ fn splice<'a>(block: &Block<'a>, text: &Lines<'_>, again: bool) -> Result<Splice
     Ok(Splice { lines, with, at: block.at })
 }
 
-fn parse<'a>(lines: &'a [&'a str], marker: usize, files: &[Base<'_>]) -> Result<Vec<Block<'a>>> {
+/// The blocks, and the files that stand in fences instead, each with its line from 1.
+type Parsed<'a> = (Vec<Block<'a>>, Vec<(usize, usize)>);
+
+fn parse<'a>(lines: &'a [&'a str], marker: usize, files: &[Base<'_>]) -> Result<Parsed<'a>> {
     let opens = |at: usize| opening(lines[at]).filter(|(length, _)| *length == marker);
-    let mut blocks: Vec<Block<'_>> = Vec::new();
-    let (mut at, mut prose) = (0, 0);
+    let (mut blocks, mut fenced) = (Vec::new(), Vec::new());
+    let (mut at, mut prose, mut in_fence) = (0, 0, false);
     while at < lines.len() {
         let Some((_, named)) = opens(at) else {
             if is_stray(lines[at]) {
@@ -119,6 +125,11 @@ fn parse<'a>(lines: &'a [&'a str], marker: usize, files: &[Base<'_>]) -> Result<
                     at + 1,
                     "a delimiter that belongs to no block; write it as in the example, from the first column on",
                 ));
+            }
+            if is_fence(lines[at]) {
+                let file = fenced_file(&lines[prose..], at - prose, files).filter(|_| !in_fence);
+                fenced.extend(file.map(|file| (at + 1, file)));
+                in_fence = !in_fence;
             }
             at += 1;
             continue;
@@ -141,7 +152,16 @@ fn parse<'a>(lines: &'a [&'a str], marker: usize, files: &[Base<'_>]) -> Result<
         at = close + 1;
         prose = at;
     }
-    Ok(blocks)
+    Ok((blocks, fenced))
+}
+
+/// The file whose content, or a part of it, begins after the fence on line `at`. Commands are none.
+fn fenced_file(prose: &[&str], at: usize, files: &[Base<'_>]) -> Option<usize> {
+    let next = prose[at + 1..].iter().find(|line| !line.trim().is_empty())?;
+    let commands = matches!(whole::info(prose[at]).as_str(), "sh" | "bash" | "shell" | "console");
+    let path = path_before(&prose[..=at], files)?;
+    let holds = opening(next).is_none() && (!commands || language::of(&path) == "bash");
+    target::resolve(&path, files).ok().filter(|_| holds)
 }
 
 /// The line between the two halves of the block from `open` to `close`. Two of them could be read in two ways.

@@ -1,5 +1,6 @@
 //! Replies that give several files, each whole.
 
+use super::blocks::is_stray;
 use super::whole::{Draft, FENCE, blocks, is_patch_file};
 use crate::{Error, Result, path};
 
@@ -11,7 +12,15 @@ pub fn parse_files(reply: &str, files: &[String]) -> Result<Vec<Draft>> {
     let reply = reply.strip_prefix('\u{feff}').unwrap_or(reply);
     let lines: Vec<&str> = reply.split_inclusive('\n').collect();
     let mut drafts: Vec<Draft> = Vec::new();
-    for block in blocks(&lines, FENCE)? {
+    let found = blocks(&lines, FENCE)?;
+    let outside = |at: &usize| !found.iter().any(|block| block.holds(*at));
+    if let Some(at) = (0..lines.len()).filter(outside).find(|at| is_stray(lines[*at])) {
+        return Err(Error::BadEdit {
+            line: at + 1,
+            problem: "some files are whole and some are edits; write all of them whole",
+        });
+    }
+    for block in found {
         let draft = block.draft(&lines);
         let Some(given) = draft.path else { return Err(Error::NoPath { line: block.open + 1 }) };
         let path = path::relative(&given).unwrap_or_else(|_| given.clone());
@@ -67,6 +76,8 @@ mod tests {
             assert!(matches!(read(&reply), Err(Error::WrongFile { got, .. }) if got == other), "{other}");
         }
         assert!(matches!(read("x = 1\n"), Err(Error::EmptyReply)));
+        let edit = "```rust b.rs\nx\n```\nsrc/a.py\n<<<<<<< SEARCH\na\n=======\nb\n>>>>>>> REPLACE\n";
+        assert!(matches!(read(edit), Err(Error::BadEdit { line: 5, .. })));
         assert!(matches!(read("```rust b.rs\nx\n"), Err(Error::OpenBlock { line: 1 })));
     }
 }

@@ -186,6 +186,21 @@ fn broken_blocks_are_refused() {
     assert!(matches!(edit("a\n", &other), Err(Error::WrongFile { .. })));
 }
 
+#[test]
+fn a_file_in_a_fence_is_not_passed_over_beside_blocks() {
+    let files = [Base { path: "a.py", content: Some("a\n") }, Base { path: "src/b.py", content: None }];
+    let made = |words: &str| {
+        let reply = format!("a.py\n```python\n{}```\n\n{words}\n```python\nb\n```\n", block("a\n", "x\n"));
+        read(&reply, &DIFF, &shape(), &files)
+    };
+    for words in ["src/b.py", "And the new file `src/b.py`:\n"] {
+        assert!(matches!(made(words), Err(Error::BadEdit { .. })), "{words}");
+    }
+    for words in ["It is used like this:", "Now a.py is:", "For b.py:\n```sh\nls b.py\n```\nNow a.py is:"] {
+        assert_eq!(made(words).unwrap().len(), 1, "{words}");
+    }
+}
+
 /// Covers S0-11.
 #[test]
 fn bytes_that_are_not_edited_stay() {

@@ -189,6 +189,11 @@ pub(super) struct Block {
 }
 
 impl Block {
+    /// Whether a line is in it, or one of its fences.
+    pub(super) fn holds(&self, line: usize) -> bool {
+        (self.open..=self.close).contains(&line)
+    }
+
     /// Whether the fence or the first lines say that this is a patch, which is then not a file's content.
     pub(super) fn is_patch(&self, lines: &[&str]) -> bool {
         is_patch(&info(lines[self.open])) || begins_patch(&lines[self.open + 1..self.close])
@@ -235,7 +240,7 @@ fn fence_length(line: &str) -> Option<usize> {
 }
 
 /// The first word after a fence, in small letters: a language, or what else the block is.
-fn info(fence: &str) -> String {
+pub(super) fn info(fence: &str) -> String {
     let info = fence.trim_start_matches('`').trim();
     info.split([' ', ':']).next().unwrap_or("").to_ascii_lowercase()
 }
