@@ -35,7 +35,7 @@ pub fn check(old: Option<&str>, new: &str, guard: &Guard) -> Result<()> {
         return Err(Error::ConflictMarker { line: line + 1 });
     }
     let (before, after) = (inked(old), inked(new));
-    // Dots alone in a comment stand for what is missing only where something is.
+    // Dots alone in a comment, or the name of other code, stand for what is missing only where something is.
     let stands = |line: &str| is_placeholder(line) || after < before && is_elision(line);
     if let Some((line, text)) = new.lines().enumerate().find(|(_, line)| stands(line) && fresh(line)) {
         return Err(Error::Placeholder { line: line + 1, text: text.trim().chars().take(120).collect() });
@@ -99,6 +99,8 @@ mod tests {
         assert!(refuse(Some("a\nb\nc\n"), "a\n# ...\n").is_some());
         assert!(refuse(Some("a\n"), "a\n# ...\n").is_none());
         assert!(refuse(None, "# ...\n").is_none());
+        assert!(refuse(Some("a\nb\nc\n"), "a\n# Existing code\n").is_some());
+        assert!(refuse(Some("a\n"), "a\n# Existing code\n").is_none());
     }
 
     /// Covers S1-55.

@@ -13,14 +13,26 @@ pub(super) fn is_placeholder(line: &str) -> bool {
     dots(words) && (is_strong(bare) || WEAK.iter().any(|start| bare.starts_with(start)))
 }
 
-/// Whether a line is a comment that holds nothing but dots. Alone it may be meant, as in documentation.
+/// Whether a line is a comment that holds nothing but dots or the name of other code: "existing code". Alone it may be
+/// meant, as in documentation.
 pub(super) fn is_elision(line: &str) -> bool {
-    let line = line.trim();
-    let Some(words) = comment(line).filter(|_| !line.starts_with(['.', '…', '[', '('])) else {
+    let line = line.trim().to_lowercase();
+    let Some(words) = comment(&line).filter(|_| !line.starts_with(['.', '…', '[', '('])) else {
         return false;
     };
-    let words = words.trim_matches(|c: char| c.is_whitespace() || "*/->%;{})#".contains(c));
-    matches!(words, "..." | "…" | "....")
+    let words = words.trim_matches(|c: char| c.is_whitespace() || "*/->%;{})#(".contains(c));
+    matches!(words, "..." | "…" | "....") || is_name(words)
+}
+
+/// Whether the words are nothing but the name of a piece of code, or that it is as it was.
+fn is_name(words: &str) -> bool {
+    let words: Vec<&str> = words.split_whitespace().filter(|word| !ARTICLES.contains(word)).collect();
+    match words.as_slice() {
+        ["unchanged" | "omitted" | "snip"] | ["no", "changes"] | ["same", "as", "before"] => true,
+        [other, piece] => *other != "other" && OTHERS.contains(other) && PIECES.contains(piece),
+        ["rest" | "remainder", "of", piece] => PIECES.contains(piece),
+        _ => false,
+    }
 }
 
 /// The text of a line that is a comment, or that begins like prose which takes the place of code.
@@ -163,6 +175,11 @@ mod tests {
             "// methods omitted for brevity",
             "return x; // ... rest of the function ...",
             "    pass  # ... existing code ...",
+            "// existing code",
+            "    # Rest of the file",
+            "/* (unchanged) */",
+            "<!-- same as before -->",
+            "# the remaining functions",
         ] {
             assert!(is_placeholder(line) || is_elision(line), "{line}");
         }
@@ -172,7 +189,7 @@ mod tests {
     fn ordinary_comments_and_code_are_not() {
         for line in [
             "# the existing code uses x",
-            "# same as before",
+            "# Other methods",
             "// the rest of the arguments are paths",
             "// remaining items are handled below",
             "# Falls back to the existing configuration...",
