@@ -142,7 +142,8 @@ impl Prompt {
             shown.push(self::shown(&format!("{} (current content)", file.path), &file.path, &file.content));
         }
         // A Markdown file is likely to hold blocks of its own.
-        let least = if language == "markdown" { 4 } else { 3 };
+        let markdown = task.files.iter().any(|file| language::of(file) == "markdown");
+        let least = if markdown { 4 } else { 3 };
         let given = task.code.as_ref().map(|code| code.text.as_str());
         let several = task.files.len() > 1;
         let reply = ReplyShape {

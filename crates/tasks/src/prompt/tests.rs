@@ -61,6 +61,9 @@ fn fences_are_longer_than_what_they_hold() {
     assert!(prompt.messages[0].content.contains("### b.md\n````markdown\n```\nx\n```\n````\n"));
     assert_eq!(prompt.reply, ReplyShape { files: vec![], fence: "`````".into(), language: "python".into() });
     assert_eq!(Prompt::new(&task("a.md"), &[], &[]).unwrap().reply.fence, "````");
+    let mut both = task("a.py");
+    both.files.push("a.md".into());
+    assert_eq!(Prompt::new(&both, &[], &[]).unwrap().reply.fence, "````");
 }
 
 /// Covers S1-23, S1-39.
