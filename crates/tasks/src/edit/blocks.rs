@@ -60,7 +60,10 @@ pub(super) fn read(lines: &[&str], marker: usize, files: &[Base<'_>]) -> Result<
         splices[file].push(splice(block, &texts[file], again)?);
     }
     if let Some((at, _)) = fenced.iter().find(|(_, file)| splices[*file].is_empty()) {
-        return Err(bad(*at, "the file is in a fenced block, others are in edits; write all of them as edits"));
+        return Err(bad(
+            *at,
+            "the file is in a fenced block, others are in edits; write all of them as edits",
+        ));
     }
     let mut changes = Vec::new();
     for ((file, text), splices) in files.iter().zip(&texts).zip(splices) {
@@ -127,9 +130,9 @@ fn parse<'a>(lines: &'a [&'a str], marker: usize, files: &[Base<'_>]) -> Result<
                 ));
             }
             if is_fence(lines[at]) {
-                let file = fenced_file(&lines[prose..], at - prose, files).filter(|_| !in_fence);
-                fenced.extend(file.map(|file| (at + 1, file)));
                 in_fence = !in_fence;
+                let file = in_fence.then(|| fenced_file(&lines[prose..], at - prose, files)).flatten();
+                fenced.extend(file.map(|file| (at + 1, file)));
             }
             at += 1;
             continue;
@@ -204,8 +207,9 @@ fn closing(line: &str) -> Option<usize> {
 /// The path in a fence around a block, or alone on the last line of the words before it, or else the only one of the
 /// files that is mentioned on the nearest of their lines that mentions any.
 fn path_before(prose: &[&str], files: &[Base<'_>]) -> Option<String> {
-    let fences = prose.iter().rev().filter(|line| !line.trim().is_empty()).take_while(|line| is_fence(line));
-    if let Some(path) = fences.filter_map(|line| whole::path_in_fence(line)).next() {
+    let mut fences =
+        prose.iter().rev().filter(|line| !line.trim().is_empty()).take_while(|line| is_fence(line));
+    if let Some(path) = fences.find_map(|line| whole::path_in_fence(line)) {
         return Some(path);
     }
     let last = words(prose).next()?;
@@ -232,7 +236,8 @@ fn is_fence(line: &str) -> bool {
 fn mentioned(line: &str, files: &[Base<'_>]) -> Vec<usize> {
     let words = line.split(|c: char| c.is_whitespace() || matches!(c, '`' | '"' | '\'' | '*' | ',' | ';'));
     let named = |word: &str| {
-        let word = word.trim_start_matches(['(', '[', '<']).trim_end_matches([')', ']', '>', ':', '.', '!', '?']);
+        let word =
+            word.trim_start_matches(['(', '[', '<']).trim_end_matches([')', ']', '>', ':', '.', '!', '?']);
         let same = files.iter().position(|file| file.path == word);
         same.or_else(|| target::resolve(&whole::path_like(word)?, files).ok())
     };

@@ -146,7 +146,10 @@ fn parse<'a>(lines: &[&'a str], files: &[Base<'_>]) -> Result<Vec<Section<'a>>> 
             if line.trim_end() == BEGIN {
                 envelope = Some((at, sections.len()));
             } else if line.trim() == BEGIN || file_line(line.trim_start()).is_some() {
-                return Err(bad(at, "it stands in no patch; write it between `*** Begin Patch` and `*** End Patch`"));
+                return Err(bad(
+                    at,
+                    "it stands in no patch; write it between `*** Begin Patch` and `*** End Patch`",
+                ));
             }
             continue;
         };
@@ -296,7 +299,10 @@ fn place(hunk: &Hunk<'_>, hunk_lines: &[(u8, &str)], lines: &Lines<'_>) -> Resul
     if let (Some(first), false) = (headers.first(), places.is_empty()) {
         places.retain(|place| place + old.len() > *first);
         if places.is_empty() {
-            return Err(bad(hunk.at, "its lines stand only above the line after `@@`; name a line above them"));
+            return Err(bad(
+                hunk.at,
+                "its lines stand only above the line after `@@`; name a line above them",
+            ));
         }
     }
     if let ([header], true) = (headers.as_slice(), places.len() > 1) {

@@ -38,7 +38,9 @@ fn a_patch_or_a_refusal_does_not_become_the_file() {
         whole("Here:\n```patch\n-int a;\n```", "a.c", "c"),
         Err(Error::BadEdit { line: 2, .. })
     ));
-    for unified in ["--- a/a.c\n+++ b/a.c\n@@ -1,2 +1,2 @@\n", "diff --git a/a.c b/a.c\n", "@@ -1,2 +1,2 @@\n"] {
+    for unified in
+        ["--- a/a.c\n+++ b/a.c\n@@ -1,2 +1,2 @@\n", "diff --git a/a.c b/a.c\n", "@@ -1,2 +1,2 @@\n"]
+    {
         let raw = format!("{unified}-int a;\n+int b;\n int c;\n");
         assert!(matches!(whole(&raw, "a.c", "c"), Err(Error::BadEdit { line: 1, .. })), "{raw}");
         let fenced = format!("```c\n{raw}```");
@@ -48,7 +50,10 @@ fn a_patch_or_a_refusal_does_not_become_the_file() {
     let sorry = "I am sorry, but I cannot help with that request.";
     assert!(matches!(whole(sorry, "a.c", "c"), Err(Error::NoEdit)));
     let markdown = |reply: &str| whole(reply, "a.md", "markdown");
-    assert!(matches!(markdown("Here:\n\n```diff\n-int a;\n int c;\n```"), Err(Error::BadEdit { line: 3, .. })));
+    assert!(matches!(
+        markdown("Here:\n\n```diff\n-int a;\n int c;\n```"),
+        Err(Error::BadEdit { line: 3, .. })
+    ));
     assert!(matches!(markdown("I cannot, but try:\n```sh\nls\n```\n"), Err(Error::NoEdit)));
     for (reply, path, language) in [
         (patch, "a.diff", ""),
@@ -274,7 +279,7 @@ fn a_block_is_for_the_file_that_the_words_before_it_name() {
         Base { path: "Makefile", content: Some("import os\n") },
     ];
     let first = "src/a.py\n".to_owned() + &block("a\n", "x\n");
-    let second = |words: &str, search: &str| {
+    let second = |words: &str, search: &str| -> Result<String> {
         let reply = format!("{first}{words}\n{}", block(search, "import sys\n"));
         let changes = read(&reply, &DIFF, &shape(), &files)?;
         Ok(changes.into_iter().map(|change| change.path).collect::<Vec<_>>().join(" "))
@@ -285,7 +290,10 @@ fn a_block_is_for_the_file_that_the_words_before_it_name() {
         ("And in `src/b.py`:", "src/a.py src/b.py"),
         ("2. **src/b.py**", "src/a.py src/b.py"),
         ("**Makefile**", "src/a.py Makefile"),
-        ("That is all for src/a.py.\n\nThe same in b.py (the tests).\n\nIt is not used there:\n```python", "src/a.py src/b.py"),
+        (
+            "That is all for src/a.py.\n\nThe same in b.py (the tests).\n\nIt is not used there:\n```python",
+            "src/a.py src/b.py",
+        ),
         ("Also in ./src/a.py:", "src/a.py"),
     ] {
         assert_eq!(second(words, "import os\n").unwrap(), expected, "{words}");
@@ -370,7 +378,8 @@ fn every_envelope_of_a_reply_counts() {
     let made = |reply: &str| read(reply, &Form::Patch, &shape(), &files);
     let (a, b) = ("*** Update File: a.py\n@@\n-a\n+A\n", "*** Update File: b.py\n@@\n-b\n+B\n");
     // An empty file has nothing that could be updated.
-    let all = format!("First:\n{}\n```\nThen:\n{}\n{}", patch(a), patch(b), patch("*** Add File: c.py\n+C\n"));
+    let all =
+        format!("First:\n{}\n```\nThen:\n{}\n{}", patch(a), patch(b), patch("*** Add File: c.py\n+C\n"));
     let contents: Vec<_> = made(&all).unwrap().into_iter().filter_map(|change| change.content).collect();
     assert_eq!(contents, ["A\n", "B\n", "C\n"]);
     for reply in [
@@ -397,8 +406,10 @@ fn a_patch_with_several_places_is_refused() {
 
 #[test]
 fn a_hunk_stands_below_its_header() {
-    let old = "class A:\n    def run(self):\n        return 1\nclass B:\n    def run(self):\n        return 2\n";
-    let made = |head: &str, lines: &str| edit(old, &patch(&format!("*** Update File: src/a.py\n{head}\n{lines}")));
+    let old =
+        "class A:\n    def run(self):\n        return 1\nclass B:\n    def run(self):\n        return 2\n";
+    let made =
+        |head: &str, lines: &str| edit(old, &patch(&format!("*** Update File: src/a.py\n{head}\n{lines}")));
     let (one, two) = ("-        return 1\n+        return 3\n", "-        return 2\n+        return 3\n");
     for head in ["@@ class B:", "@@ class B", "@@ class B:\n@@     def run(self):"] {
         assert!(matches!(made(head, one), Err(Error::BadEdit { line: 3, .. })), "{head}");

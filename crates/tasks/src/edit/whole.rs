@@ -70,8 +70,9 @@ fn block_of(lines: &[&str], shape: &ReplyShape) -> Result<Option<Block>> {
 /// opens one, or if the first fence says that it does; otherwise the reply is the file.
 fn markdown_block(lines: &[&str], shape: &ReplyShape) -> Result<Option<Block>> {
     let expected = format!("{}{}", shape.fence, shape.language);
-    let is_expected =
-        |line: &&str| line.strip_prefix(&expected).is_some_and(|rest| is_blank(rest) || rest.starts_with(' '));
+    let is_expected = |line: &&str| {
+        line.strip_prefix(&expected).is_some_and(|rest| is_blank(rest) || rest.starts_with(' '))
+    };
     let expected = lines.iter().position(is_expected);
     let first = lines.iter().position(|line| fence_length(line).is_some());
     let Some((open, length)) = expected.or(first).and_then(|at| Some((at, fence_length(lines[at])?))) else {

@@ -92,7 +92,8 @@ fn what_is_around_a_markdown_file_is_not_in_it() {
     let problem = |reply: &str| parse(reply, &markdown()).unwrap_err();
     let several = "```markdown\n# Title\n```\nThen:\n```sh\nls\n```\n";
     assert!(matches!(problem(several), Error::SeveralBlocks { count: 2 }));
-    for cut in ["```markdown\n# Title\n", "Well:\n````markdown\n```sh\nls\n```\n", "```md\n# T\n```sh\nls\n```"]
+    for cut in
+        ["```markdown\n# Title\n", "Well:\n````markdown\n```sh\nls\n```\n", "```md\n# T\n```sh\nls\n```"]
     {
         assert!(matches!(problem(cut), Error::OpenBlock { .. }), "{cut}");
     }
