@@ -55,7 +55,7 @@ pub struct Base<'a> {
 /// # Errors
 /// Every way in which a reply can be no edit, or be one that does not fit these files; each says how to repair it.
 pub fn read(reply: &str, form: &Form, shape: &ReplyShape, files: &[Base<'_>]) -> Result<Vec<Change>> {
-    let reply = reply.strip_prefix('\u{feff}').unwrap_or(reply);
+    let reply = answer(reply.strip_prefix('\u{feff}').unwrap_or(reply));
     let lines: Vec<&str> = reply.split('\n').map(lines::key).collect();
     let marker = form.marker();
     // A file may hold what looks like an edit; a reply that begins with the expected fence is that file.
@@ -74,6 +74,16 @@ pub fn read(reply: &str, form: &Form, shape: &ReplyShape, files: &[Base<'_>]) ->
         return Err(if reply.trim().is_empty() { Error::EmptyReply } else { Error::NoEdit });
     }
     whole::read(reply, shape, files)
+}
+
+/// A reply without what some servers leave before it of the model's thinking.
+fn answer(reply: &str) -> &str {
+    match reply.trim_start().strip_prefix("<think>") {
+        Some(thinking) => {
+            thinking.split_once("</think>").map_or("", |(_, answer)| answer.trim_start_matches(['\r', '\n']))
+        }
+        None => reply,
+    }
 }
 
 #[cfg(test)]

@@ -127,6 +127,17 @@ fn what_stands_around_blocks_does_not_matter() {
     assert_eq!(changes[0].content.as_deref(), Some("x\nb\n"));
 }
 
+#[test]
+fn what_a_model_thinks_is_no_part_of_its_reply() {
+    let (first, second) = (block("a\n", "x\n"), block("b\n", "y\n"));
+    let reply = format!("<think>\nPerhaps\n{first}</think>\n\n{second}");
+    assert_eq!(edit("a\nb\n", &reply).unwrap(), "a\ny\n");
+    assert!(matches!(edit("a\nb\n", &format!("<think>\n{first}")), Err(Error::EmptyReply)), "cut off");
+    let file = [Base { path: "notes", content: None }];
+    let changes = edit_whole(&file, "<think>\nHm.\n</think>\n\nnotes\n").unwrap();
+    assert_eq!(changes[0].content.as_deref(), Some("notes\n"));
+}
+
 /// Covers S0-11.
 #[test]
 fn an_edit_that_fits_no_or_several_places_is_refused_with_the_lines_that_are_near() {
