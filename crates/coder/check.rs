@@ -161,7 +161,8 @@ pub(crate) struct EligibilityArgs {
     /// Leave out tasks that are not for a local model: they end as refused [default: a warning]
     #[arg(long)]
     only_eligible: bool,
-    /// Do them without a warning
+    /// Give every task to the local model, without a warning: also one that is not for it, that names another, or that
+    /// [[routes]] send elsewhere
     #[arg(long, conflicts_with = "only_eligible")]
     force_local: bool,
     #[command(flatten)]

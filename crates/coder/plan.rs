@@ -140,7 +140,7 @@ impl PlanArgs {
             Some(name) => config.rung(name).map_err(Failure::new)?.0,
             None => config.planner.clone(),
         };
-        let rungs = Rungs { config, model_given: false, force_local: false };
+        let rungs = Rungs::new(config);
         let is_local = config.rungs.get(&first).is_some_and(coder_escalate::Rung::is_local);
         let others = config.ladders.availability.iter().filter(|rung| is_local && rungs.may_ask(rung));
         let others: Vec<RungName> = others.filter(|rung| **rung != first).cloned().collect();

@@ -128,6 +128,10 @@ needs a shell is written `Run (shell): a && b`, and runs once you have approved 
 A folder of tasks is a plan. Its order comes from `batches.md` in it, or from `depends_on` in the tasks; else they are
 one wave. Tasks of a wave may run at the same time, unless they touch the same file.
 
+Who begins with a task: the model that its `model` names (local, haiku, sonnet, opus, or a rung of coder config), else that of the
+first [[routes]] that fits, else the local model, unless the policy says that the task is not for one. --model says which model the
+local one is, and nothing more; --force-local gives every task to it.
+
 What the local model cannot do, or may not, goes up a ladder of models elsewhere, if the configuration or --egress lets anything
 leave (see coder config). Where all fail, a hand-over says what a person needs to go on.
 
@@ -228,11 +232,7 @@ fn writer<'w>(
 
 impl RunArgs {
     fn rungs<'a>(&self, config: &'a Config) -> Rungs<'a> {
-        Rungs {
-            config,
-            model_given: self.model.model.is_some(),
-            force_local: self.eligibility.is_forced_local(),
-        }
+        Rungs { force_local: self.eligibility.is_forced_local(), ..Rungs::new(config) }
     }
 
     fn paths(&self) -> Vec<PathBuf> {

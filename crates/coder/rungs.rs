@@ -76,13 +76,16 @@ fn usd(text: &str) -> Result<f64, String> {
 #[derive(Clone, Copy)]
 pub(crate) struct Rungs<'a> {
     pub(crate) config: &'a Config,
-    /// Whether `--model` names who does it.
-    pub(crate) model_given: bool,
     /// Whether tasks that are not for a local model go to it all the same.
     pub(crate) force_local: bool,
 }
 
-impl Rungs<'_> {
+impl<'a> Rungs<'a> {
+    /// Those of a configuration.
+    pub(crate) fn new(config: &'a Config) -> Self {
+        Self { config, force_local: false }
+    }
+
     /// Whether a rung may be asked at all. One on this machine always may.
     pub(crate) fn may_ask(&self, name: &RungName) -> bool {
         self.may_send(name, Policy::Allow)
@@ -123,10 +126,10 @@ impl Rungs<'_> {
         }
     }
 
-    /// Whoever the command line names, the task names, a rule of the configuration sends it to, or the policy.
+    /// Whoever the task names, a rule of the configuration sends it to, or the policy.
     fn first(&self, task: &Task, judgement: &Judgement) -> RungName {
         let local = RungName::local;
-        if self.model_given || self.force_local {
+        if self.force_local {
             return local();
         }
         if let Some(named) = &task.model {

@@ -152,6 +152,23 @@ fn without_the_cloud_work_goes_on_here() {
     assert_eq!(server.asked().len(), before);
 }
 
+/// Covers S0-08, S0-23, S0-26: `--model` says which model the local one is; who does a task is as the task and the rules say.
+#[test]
+fn a_model_on_the_command_line_takes_no_task_from_another() {
+    let server = Server::start(|_| Answer::Say(fenced("a quokka"), 10, 10));
+    let rules = "review.when = \"never\"\n[[routes]]\nmatch.tag = \"hard\"\nrung = \"sonnet\"\n";
+    let with = |key: &str| task("quokka").replace("\"task_id\"", &format!("{key},\"task_id\""));
+    let (named, routed) = (with("\"model\":\"opus\""), with("\"tags\":[\"hard\"]"));
+    let user = User::new(&server, rules, &[("named.json", &named), ("routed.json", &routed)]);
+    for (file, tier) in [("named.json", "opus"), ("routed.json", "sonnet")] {
+        let (code, result, said) = user.run(&[file, "--model", "/nonexistent.gguf"]);
+        assert_eq!((code, &result["tier"]), (Some(0), &tier.into()), "{result} {said}");
+        assert_eq!(result["attempts"], 1, "{result}");
+    }
+    let (_, result, _) = user.run(&["named.json", "--no-retry", "--force-local"]);
+    assert_eq!(result["history"][0]["draft"]["tier"], "local", "{result}");
+}
+
 /// Covers S2-31, S2-36: another model reviews; what it finds goes back, and without it the result says so.
 #[test]
 fn local_work_is_reviewed() {
