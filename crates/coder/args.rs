@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use coder_engine::{Device, Grammar, Isa, KvType, Limit, MOST_THREADS, Options, Request, SamplerOptions};
+use coder_tasks::ledger::LOCAL;
 use serde_json::Value;
 
 use crate::failure::{Failure, Outcome};
@@ -13,7 +14,8 @@ use crate::named;
 /// Which model, and where it runs.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ModelArgs {
-    /// GGUF file, safetensors folder, or the name of a model; without it, the bundled coder-tiny
+    /// GGUF file, safetensors folder, or the name of a model [default: rungs.local.engine of coder config, else the bundled
+    /// coder-tiny]
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: Option<String>,
     #[command(flatten)]
@@ -69,6 +71,13 @@ pub(crate) struct OpenArgs {
 }
 
 impl ModelArgs {
+    /// `--model` as a layer of the configuration, where it says which model `local` is.
+    pub(crate) fn layer(&self) -> String {
+        // A string of JSON is one of TOML.
+        let layer = |model: &str| format!("rungs.{LOCAL}.engine = {}\n", Value::from(model));
+        self.model.as_deref().map_or_else(String::new, layer)
+    }
+
     /// What the engine needs to know, and the model's name for people.
     pub(crate) fn options(&self) -> Outcome<(Options, String)> {
         self.open.options(self.model.as_deref())
@@ -76,7 +85,7 @@ impl ModelArgs {
 }
 
 impl OpenArgs {
-    /// The same for this model, or the bundled one.
+    /// The same for this model, or the default one.
     pub(crate) fn options(&self, model: Option<&str>) -> Outcome<(Options, String)> {
         let (source, name) = named::source(model)?;
         let mut options = Options::from_source(source);

@@ -37,6 +37,10 @@ A file needs to say only what differs from the defaults. This is enough to ask C
 being shown first; the key is in the environment:
   egress = \"ask\"
 
+This says which model is the local one, for all commands; --model and a task's `local_model` say another:
+  [rungs.local]
+  engine = \"qwen2.5-coder:7b\"
+
 A cluster, a proxy or a larger model of your own are rungs too:
   [endpoints.cluster]
   dialect = \"openai\"

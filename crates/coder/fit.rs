@@ -18,7 +18,7 @@ use crate::published::{self, Shape};
 #[command(after_help = EXAMPLES)]
 pub(crate) struct FitArgs {
     /// GGUF file, safetensors folder, name of a model, or of one of the catalog such as qwen2.5-coder:32b, which need
-    /// not be here; without it, the bundled coder-tiny
+    /// not be here [default: as for coder ask]
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
     /// Quantization of a published model

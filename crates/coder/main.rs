@@ -86,7 +86,7 @@ const EXAMPLES: &str = "Examples:
   coder serve                                    the APIs of OpenAI and Anthropic, on this machine
   coder doctor                                   what this machine can run
 
-Without --model, the small bundled model answers, so every command works on a fresh machine.
+Without --model, the local model of coder config answers, or the small bundled one, so every command works on a fresh machine.
 Results go to standard output, everything else to standard error.
 Exit code: 0 done, 1 not done, 2 bad usage.";
 

@@ -1,13 +1,16 @@
 //! From the text after `--model` to a model, for every command: the bundled one, a path, a name in a models folder, or a
-//! name of what `coder pull` or another program put into Hugging Face's cache.
+//! name of what `coder pull` or another program put into Hugging Face's cache. Without it, the user's configuration says
+//! which model is the local one.
 
 use std::env;
 use std::path::{Path, PathBuf};
 
 use coder_engine::Source;
+use coder_escalate::{Config, Reach};
 use coder_hub::{Cache, Catalog, DEFAULT, Installed, Wanted};
 
 use crate::bundled;
+use crate::config;
 use crate::failure::{Failure, Outcome};
 
 /// Where a model comes from.
@@ -41,9 +44,12 @@ impl Found {
     }
 }
 
-/// The model that `--model` names, and its name for people.
+/// Words for the default model, that of the rung `local`.
+pub(crate) const WORDS: [&str; 2] = ["local", "free"];
+
+/// The model that `--model` names, or the default one, and its name for people.
 pub(crate) fn source(model: Option<&str>) -> Outcome<(Source, String)> {
-    let found = resolve(model.unwrap_or(bundled::NAME))?;
+    let found = resolve(model.unwrap_or(WORDS[0]))?;
     let name = found.name();
     Ok((found.source(), name))
 }
@@ -53,9 +59,31 @@ pub(crate) fn find(name: &str) -> Option<Found> {
     resolve(name).ok()
 }
 
-/// What `name` means; the error names the remedy. `local` and `free` are words for the default model.
+/// What `name` means; the error names the remedy.
 pub(crate) fn resolve(name: &str) -> Outcome<Found> {
-    if matches!(name, bundled::NAME | "local" | "free") {
+    if !WORDS.contains(&name) {
+        return written(name);
+    }
+    let model = configured(name, &config::user()?)?;
+    written(&model).map_err(|failure| Failure::new(format!("the model of coder config: {}", failure.reason())))
+}
+
+/// The model that a word for the default one means in a configuration.
+fn configured(word: &str, config: &Config) -> Outcome<String> {
+    let (name, rung) = config.rung(word).map_err(Failure::new)?;
+    match &rung.reach {
+        // A word for itself says nothing.
+        Reach::Engine(model) if !WORDS.contains(&model.as_str()) => Ok(model.clone()),
+        Reach::Engine(_) | Reach::Here => Ok(bundled::NAME.to_owned()),
+        Reach::Endpoint { .. } => Err(Failure::new(format!(
+            "`{word}` is another name for `{name}` in coder config, which is no model here; use `local`, or name one"
+        ))),
+    }
+}
+
+/// What a name means that is no word for another.
+fn written(name: &str) -> Outcome<Found> {
+    if name == bundled::NAME {
         return Ok(Found::Bundled);
     }
     let path = Path::new(name);
@@ -243,12 +271,24 @@ mod tests {
     use super::*;
     use std::fs;
 
+    /// Covers S0-10, S2-40: the user's configuration says once which model is the local one.
     #[test]
-    fn the_default_model_has_three_names() {
-        for name in ["coder-tiny", "local", "free"] {
-            assert_eq!(find(name), Some(Found::Bundled));
+    fn the_default_model_is_that_of_the_rung_local() {
+        let config = |text: &str| {
+            let source = coder_escalate::config::Source { name: "coder.toml", text, trust: coder_escalate::config::Trust::Own };
+            Config::layered(&[source], &Default::default()).unwrap()
+        };
+        let model = |word: &str, text: &str| configured(word, &config(text));
+        for word in WORDS {
+            assert_eq!(model(word, "").unwrap(), "coder-tiny");
+            assert_eq!(model(word, "rungs.local.engine = \"qwen.gguf\"").unwrap(), "qwen.gguf");
+            assert_eq!(model(word, "rungs.local.engine = \"free\"").unwrap(), "coder-tiny");
         }
-        assert_eq!(find("no-such-model"), None);
+        let other = "[rungs.big]\nengine = \"big.gguf\"\naliases = [\"free\"]\n";
+        assert_eq!((model("free", other).unwrap(), model("local", other).unwrap()), ("big.gguf".into(), "coder-tiny".into()));
+        let cloud = "rungs.haiku.aliases = [\"free\"]";
+        assert!(model("free", cloud).unwrap_err().reason().contains("`haiku`"));
+        assert_eq!((find("coder-tiny"), find("no-such-model")), (Some(Found::Bundled), None));
     }
 
     #[test]

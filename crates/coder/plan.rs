@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use clap::Args;
-use coder_escalate::{Config, Reach, RungName};
+use coder_escalate::RungName;
 use coder_tasks::planner::{self, Planned, Request};
 use coder_tasks::policy::{Judgement, Route, Tables, listing};
 use coder_tasks::prompt::ContextFile;
@@ -106,21 +106,20 @@ impl PlanArgs {
             let stop = stop.clone();
             move || stop.now()
         });
-        let config = config::load(&self.working_dir, &self.cloud.layer())?;
+        let config = config::load(&self.working_dir, &(self.cloud.layer() + &self.model.layer()))?;
         let recorder = Recorder::open(&self.ledger, &self.state, &self.working_dir);
         let stopped = stop.clone();
         let cloud = Cloud::new(&config, &recorder, stop.clone())?;
-        let writers = Writers::new(&self.model, stop);
-        let task = Task::of_text(&self.request, None);
+        let writers = Writers::new(&self.model.open, stop);
+        let rungs = Rungs::new(&config);
         let mut failed = None;
-        for rung in self.planners(&config)? {
+        for rung in self.planners(rungs)? {
             if let Some(reason) = &failed {
                 eprintln!("{reason}, trying next...");
             }
-            let mut writer: Box<dyn Writer + '_> = match &config.rungs[&rung].reach {
-                Reach::Here => Box::new(writers.of(&task)),
-                Reach::Engine(model) => Box::new(writers.of(&task).with(model)),
-                Reach::Endpoint { .. } => Box::new(cloud.writer(rung.clone(), None)),
+            let mut writer: Box<dyn Writer + '_> = match rungs.model(&rung, None) {
+                Some(local) => Box::new(writers.with(local)),
+                None => Box::new(cloud.writer(rung.clone(), None)),
             };
             match plan(&rung, &mut *writer, question, tables) {
                 Ok(planned) => return Ok(planned),
@@ -135,12 +134,12 @@ impl PlanArgs {
 
     /// Who plans: the rung that is named, else the configuration's. After one in this process, which may have nothing to
     /// say, the next ones that may be asked (S2-33).
-    fn planners(&self, config: &Config) -> Outcome<Vec<RungName>> {
+    fn planners(&self, rungs: Rungs<'_>) -> Outcome<Vec<RungName>> {
+        let config = rungs.config;
         let first = match &self.rung {
             Some(name) => config.rung(name).map_err(Failure::new)?.0,
             None => config.planner.clone(),
         };
-        let rungs = Rungs::new(config);
         let is_local = config.rungs.get(&first).is_some_and(coder_escalate::Rung::is_local);
         let others = config.ladders.availability.iter().filter(|rung| is_local && rungs.may_ask(rung));
         let others: Vec<RungName> = others.filter(|rung| **rung != first).cloned().collect();

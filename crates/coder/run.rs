@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use coder_escalate::{Config, Reach};
+use coder_escalate::{Config, RungName};
 use coder_tasks::ledger::is_local;
 use coder_tasks::plan::is_repository;
 use coder_tasks::policy::{Judgement, Tables};
@@ -176,12 +176,12 @@ pub(crate) fn run(args: RunArgs) -> Outcome {
         let stop = stop.clone();
         move || stop.now()
     });
-    let writers = Writers::new(&args.model, stop.clone());
+    let writers = Writers::new(&args.model.open, stop.clone());
     let recorder = match args.no_ledger {
         true => Recorder::none(),
         false => Recorder::open(&args.ledger, &args.state, &args.working_dir),
     };
-    let config = config::load(&args.working_dir, &args.cloud.layer());
+    let config = config::load(&args.working_dir, &(args.cloud.layer() + &args.model.layer()));
     let config = config.or_else(|failure| args.refuse(failure))?;
     let cloud = Cloud::new(&config, &recorder, stop.clone())?;
     let rungs = args.rungs(&config);
@@ -223,16 +223,19 @@ fn writer<'w>(
     tier: &str,
 ) -> Option<Box<dyn Writer + 'w>> {
     let name = rungs.of_tier(tier)?;
-    Some(match &rungs.config.rungs.get(&name)?.reach {
-        Reach::Here => Box::new(writers.of(task)),
-        Reach::Engine(model) => Box::new(writers.of(task).with(model)),
-        Reach::Endpoint { .. } => Box::new(cloud.writer(name, Some(task.clone()))),
+    Some(match rungs.model(&name, Some(task)) {
+        Some(local) => Box::new(writers.with(local)),
+        None => Box::new(cloud.writer(name, Some(task.clone()))),
     })
 }
 
 impl RunArgs {
     fn rungs<'a>(&self, config: &'a Config) -> Rungs<'a> {
-        Rungs { force_local: self.eligibility.is_forced_local(), ..Rungs::new(config) }
+        Rungs {
+            config,
+            model_given: self.model.model.is_some(),
+            force_local: self.eligibility.is_forced_local(),
+        }
     }
 
     fn paths(&self) -> Vec<PathBuf> {
@@ -307,14 +310,18 @@ impl RunArgs {
         let routed = recorder.routed();
         settings.review = rungs.review();
         settings.handovers = Some(self.state.beside(&self.working_dir)?);
-        let elsewhere = self.showing(false, own.as_ref())?;
-        settings.showings = rungs.others().map(|tier| (tier, elsewhere.clone())).collect();
-        let mut writer = writers.lock();
+        let showing = |name: &RungName, task| {
+            let is_bundled = rungs.model(name, task).is_some_and(|local| local.is_bundled());
+            self.showing(is_bundled, own.as_ref())
+        };
+        let others = rungs.others().map(|(name, tier)| Ok((tier, showing(name, None)?)));
+        settings.showings = others.collect::<Outcome<_>>()?;
+        let writer = writers.lock();
         let mut of = |task: &'p Task| {
-            settings.verify.output_bytes = writer.prepare(task);
-            settings.showing = self.showing(writer.is_bundled(), own.as_ref())?;
+            settings.showing = showing(&RungName::local(), Some(task))?;
             let judgement = check::judged(task, &self.working_dir, &routed, tables);
             settings.policy.ladders = rungs.ladders(task, &judgement);
+            settings.verify.output_bytes = writer.output_bytes(rungs.models(&settings.policy.ladders, task));
             let is_local = is_local(&settings.policy.ladders.first);
             settings.refused_by = self.eligibility.refusal(task, &judgement, is_local);
             Ok((task.id.as_str(), Prepared { settings: settings.clone(), judgement }))

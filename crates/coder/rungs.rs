@@ -1,5 +1,7 @@
 //! Who begins with a task, and who comes after: the configuration's rungs and ladders, as far as they may be asked.
 
+use std::collections::BTreeSet;
+
 use clap::{Args, ValueEnum};
 use coder_escalate::config::{Routed, When};
 use coder_escalate::{Address, Config, Policy, Reach, RungName};
@@ -8,7 +10,9 @@ use coder_tasks::ledger::LOCAL;
 use coder_tasks::policy::{Judgement, Ladders, Route};
 use coder_tasks::run::ReviewRule;
 
+use crate::bundled;
 use crate::cloud::policy;
+use crate::writer::Local;
 
 /// What may leave this machine, and what it may cost.
 #[derive(Args, Clone, Debug, Default)]
@@ -76,6 +80,8 @@ fn usd(text: &str) -> Result<f64, String> {
 #[derive(Clone, Copy)]
 pub(crate) struct Rungs<'a> {
     pub(crate) config: &'a Config,
+    /// Whether `--model` says which model `local` is.
+    pub(crate) model_given: bool,
     /// Whether tasks that are not for a local model go to it all the same.
     pub(crate) force_local: bool,
 }
@@ -83,7 +89,7 @@ pub(crate) struct Rungs<'a> {
 impl<'a> Rungs<'a> {
     /// Those of a configuration.
     pub(crate) fn new(config: &'a Config) -> Self {
-        Self { config, force_local: false }
+        Self { config, model_given: false, force_local: false }
     }
 
     /// Whether a rung may be asked at all. One on this machine always may.
@@ -165,9 +171,36 @@ impl<'a> Rungs<'a> {
         (is_elsewhere && self.may_ask(&review.rung)).then_some(rule)
     }
 
-    /// The tiers of all rungs but the model that the command runs with.
-    pub(crate) fn others(&self) -> impl Iterator<Item = String> {
-        self.config.rungs.keys().filter(|name| name.as_str() != LOCAL).map(|name| self.tier(name))
+    /// The model of a rung in this process. A task may choose that of `local`, unless the command line does. None for a rung
+    /// elsewhere.
+    pub(crate) fn model(&self, name: &RungName, task: Option<&Task>) -> Option<Local> {
+        let of_rung = match &self.config.rungs.get(name)?.reach {
+            Reach::Here => bundled::NAME,
+            Reach::Engine(model) => model,
+            Reach::Endpoint { .. } => return None,
+        };
+        let chosen = task.filter(|_| name.as_str() == LOCAL && !self.model_given);
+        let chosen = chosen.and_then(|task| self.chosen(task));
+        Some(Local { model: chosen.unwrap_or(of_rung).to_owned() })
+    }
+
+    /// The local model that a task chooses, with `local_model`, or with a `model` that is no rung.
+    fn chosen<'t>(&self, task: &'t Task) -> Option<&'t str> {
+        let named = task.model.as_deref().filter(|name| self.config.rung(name).is_err());
+        let named = named.map(|name| name.strip_prefix("local:").unwrap_or(name));
+        task.local_model.as_deref().or(named)
+    }
+
+    /// The models in this process that a task may come to.
+    pub(crate) fn models(&self, ladders: &Ladders, task: &Task) -> impl Iterator<Item = Local> {
+        let tiers = std::iter::once(&ladders.first).chain(&ladders.availability).chain(&ladders.quality);
+        let rungs: BTreeSet<RungName> = tiers.filter_map(|tier| self.of_tier(tier)).collect();
+        rungs.into_iter().filter_map(|name| self.model(&name, Some(task)))
+    }
+
+    /// All rungs but the model that the command runs with, and their tiers.
+    pub(crate) fn others(&self) -> impl Iterator<Item = (&'a RungName, String)> {
+        self.config.rungs.keys().filter(|name| name.as_str() != LOCAL).map(|name| (name, self.tier(name)))
     }
 
     /// A rung's name in results and in the ledger, which tells what is in this process by the name.

@@ -30,7 +30,7 @@ use crate::{config, forward::Forward, ledger::Recorder, rungs::SpendArgs};
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ServeArgs {
     /// A model: GGUF file, safetensors folder, or a name; may be given several times, and the first one answers where a
-    /// request names none [default: the bundled coder-tiny]
+    /// request names none [default: rungs.local.engine of coder config, else the bundled coder-tiny]
     #[arg(long, value_name = "MODEL")]
     model: Vec<String>,
     /// Another name for a model, such as free=coder-tiny or 'claude-*=qwen3-coder' (all names that begin like this); may
@@ -134,7 +134,7 @@ enum LogForm {
 }
 
 const EXAMPLES: &str = "Examples:
-  coder serve                                    http://127.0.0.1:8080, the bundled model; a page for browsers is there
+  coder serve                                    http://127.0.0.1:8080, the local model; a page for browsers is there
   coder serve --model qwen3-coder-30b.gguf --alias 'claude-*=qwen3-coder-30b' --alias 'gpt-*=qwen3-coder-30b'
   coder serve --model qwen2.5-coder-32b.gguf --model qwen2.5-coder-7b.gguf --alias fast=qwen2.5-coder-7b \\
               --memory 24GiB --keep-alive 10m

@@ -17,7 +17,7 @@ use crate::output::Output;
 #[derive(Args, Debug)]
 #[command(after_help = TOKENIZE_EXAMPLES)]
 pub(crate) struct TokenizeArgs {
-    /// GGUF file (also one without tensors), folder with tokenizer.json, or a name; without it, coder-tiny
+    /// GGUF file (also one without tensors), folder with tokenizer.json, or a name [default: as for coder ask]
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
     /// The text; without it, standard input. Several files give one line each
@@ -72,7 +72,7 @@ pub(crate) fn tokenize(args: TokenizeArgs) -> Outcome {
 #[derive(Args, Debug)]
 #[command(after_help = RENDER_EXAMPLES)]
 pub(crate) struct RenderArgs {
-    /// GGUF file (also one without tensors), folder with tokenizer_config.json, or a name; without it, coder-tiny
+    /// GGUF file (also one without tensors), folder with tokenizer_config.json, or a name [default: as for coder ask]
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
     /// JSON: a list of messages {role, content}, or an object {messages, tools}

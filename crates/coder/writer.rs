@@ -11,12 +11,10 @@ use coder_engine::{
 use coder_tasks::edit::{self, Base, Form};
 use coder_tasks::prompt::ContextFile;
 use coder_tasks::{
-    DraftOptions, FailureClass, Prompt, PromptMessage, Purpose, Question, Reply, Task, Usage, Writer,
-    WriterError,
+    DraftOptions, FailureClass, Prompt, PromptMessage, Purpose, Question, Reply, Usage, Writer, WriterError,
 };
 
-use crate::args::ModelArgs;
-use crate::bundled;
+use crate::args::OpenArgs;
 use crate::failure::{Failure, Outcome};
 use crate::named::{self, Found};
 use crate::progress;
@@ -27,15 +25,27 @@ const FEEDBACK_BYTES: usize = 8 << 10;
 /// Room for a reply, where nobody says another.
 const MAX_TOKENS: usize = 4096;
 
+/// A model in this process, on behalf of a rung.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Local {
+    /// As `--model` would say it.
+    pub(crate) model: String,
+}
+
+impl Local {
+    /// Whether it is the bundled one.
+    pub(crate) fn is_bundled(&self) -> bool {
+        named::find(&self.model) == Some(Found::Bundled)
+    }
+}
+
 /// A local model that drafts edits. It is opened when the first draft is asked for: a task that carries its own
 /// code needs none.
 pub(crate) struct LocalWriter<'a> {
-    model: &'a ModelArgs,
+    args: &'a OpenArgs,
     stop: Stop,
     /// The model that is open, by its name.
     open: Option<(String, Engine)>,
-    /// What `--model` would say for the task at hand.
-    wanted: Option<String>,
     /// What all drafts together took.
     pub(crate) decoded: Decoded,
     /// Drafts in progress.
@@ -117,80 +127,53 @@ impl Stop {
 }
 
 impl<'a> LocalWriter<'a> {
-    fn new(model: &'a ModelArgs, stop: Stop) -> Self {
-        Self { model, stop, open: None, wanted: None, decoded: Decoded::default(), drafts: 0 }
+    fn new(args: &'a OpenArgs, stop: Stop) -> Self {
+        Self { args, stop, open: None, decoded: Decoded::default(), drafts: 0 }
     }
 
-    /// Chooses the model for a task. Returns how many bytes of a failed command's output fit into the model's context,
-    /// beside the task and two drafts.
-    pub(crate) fn prepare(&mut self, task: &Task) -> usize {
-        if let Some(reason) = self.choose(task) {
-            eprintln!("note: {}: taking {}, since {reason}", task.source, bundled::NAME);
-        }
+    /// How many bytes of a failed command's output fit into the context of each of these models, beside the task and two
+    /// drafts.
+    pub(crate) fn output_bytes(&self, models: impl Iterator<Item = Local>) -> usize {
         // No token is shorter than a byte, and half of the context remains. A model that cannot be opened says so
         // when it is asked for a draft.
-        self.context().map_or(FEEDBACK_BYTES, |context| (context / 2).min(FEEDBACK_BYTES))
+        let contexts = models.filter_map(|local| self.context(&local.model).ok());
+        contexts.map(|context| context / 2).fold(FEEDBACK_BYTES, usize::min)
     }
 
-    /// The command line's model, else the task's, else the default. Returns why there is no such model as the task names.
-    fn choose(&mut self, task: &Task) -> Option<String> {
-        self.wanted = self.model.model.clone();
-        if let (None, Some(name)) = (&self.wanted, &task.local_model) {
-            match named::resolve(name) {
-                Ok(_) => self.wanted = Some(name.clone()),
-                Err(missing) => return Some(missing.reason().to_owned()),
-            }
-        }
-        None
-    }
-
-    /// The context of the model for the task at hand, without loading it.
-    fn context(&self) -> Outcome<usize> {
-        let args = self.args();
-        if let Some(context) = args.open.context {
+    /// The context of a model, without loading it.
+    fn context(&self, model: &str) -> Outcome<usize> {
+        if let Some(context) = self.args.context {
             return Ok(context);
         }
-        let name = args.model.as_deref().unwrap_or(bundled::NAME);
-        if let Some((_, engine)) = self.open.as_ref().filter(|(open, _)| open == name) {
+        if let Some((_, engine)) = self.open.as_ref().filter(|(open, _)| open == model) {
             return Ok(engine.info().context);
         }
-        let weights = named::source(args.model.as_deref())?.0.weights()?;
-        Ok(weights.config().context)
+        Ok(named::source(Some(model))?.0.weights()?.config().context)
     }
 
-    /// The model's arguments for the task at hand.
-    fn args(&self) -> ModelArgs {
-        ModelArgs { model: self.wanted.clone(), ..self.model.clone() }
-    }
-
-    /// Whether the bundled model has the task at hand.
-    pub(crate) fn is_bundled(&self) -> bool {
-        let given = self.model.model.as_deref();
-        named::find(given.or(self.wanted.as_deref()).unwrap_or(bundled::NAME)) == Some(Found::Bundled)
-    }
-
-    fn engine(&mut self) -> Outcome<&Engine> {
-        let args = self.args();
-        let name = args.model.clone().unwrap_or_else(|| bundled::NAME.to_string());
-        if self.open.as_ref().is_none_or(|(open, _)| *open != name) {
+    fn engine(&mut self, model: &str) -> Outcome<&Engine> {
+        if self.open.as_ref().is_none_or(|(open, _)| open != model) {
             // First away with the old one: there may not be room for two.
             self.open = None;
-            let (options, shown) = args.options()?;
+            let (options, shown) = self.args.options(Some(model))?;
             let engine = progress::open(&options, &shown)?;
-            return Ok(&self.open.insert((name, engine)).1);
+            return Ok(&self.open.insert((model.to_owned(), engine)).1);
         }
         self.open.as_ref().map(|(_, engine)| engine).ok_or_else(|| Failure::new("no model is open"))
     }
 
     /// Begins a draft, or another answer.
-    fn begin(&mut self, ask: impl FnOnce(&Engine) -> Outcome<Request>) -> Outcome<Drafting> {
+    fn begin(
+        &mut self,
+        model: &str,
+        ask: impl FnOnce(&Engine) -> Outcome<Request>,
+    ) -> Outcome<Drafting> {
         let stop = self.stop.clone();
-        let engine = self.engine()?;
+        let engine = self.engine(model)?;
         let generation = engine.generate(ask(engine)?)?;
         let number = stop.add(generation.canceller());
-        let model = self.open.as_ref().map(|(name, _)| name.clone()).unwrap_or_default();
         self.drafts += 1;
-        Ok(Drafting { generation, stop, number, model })
+        Ok(Drafting { generation, stop, number })
     }
 
     /// Notes that a draft ended.
@@ -201,10 +184,9 @@ impl<'a> LocalWriter<'a> {
         }
     }
 
-    /// Whether the model for the task at hand is open, or could be opened without taking one from a draft.
-    fn is_ready(&self) -> bool {
-        let wanted = self.wanted.as_deref().unwrap_or(bundled::NAME);
-        self.drafts == 0 || self.open.as_ref().is_some_and(|(name, _)| name == wanted)
+    /// Whether a model is open, or could be opened without taking one from a draft.
+    fn is_ready(&self, model: &str) -> bool {
+        self.drafts == 0 || self.open.as_ref().is_some_and(|(name, _)| name == model)
     }
 }
 
@@ -214,15 +196,14 @@ struct Drafting {
     stop: Stop,
     /// Its number there.
     number: u64,
-    model: String,
 }
 
 impl Drafting {
     /// Waits for the end.
-    fn finish(self) -> Outcome<(Completion, String)> {
+    fn finish(self) -> Outcome<Completion> {
         let ended = self.generation.finish();
         self.stop.forget(self.number);
-        Ok((ended?, self.model))
+        Ok(ended?)
     }
 }
 
@@ -276,8 +257,8 @@ pub(crate) struct Writers<'a> {
 
 impl<'a> Writers<'a> {
     /// A writer that has opened nothing yet.
-    pub(crate) fn new(model: &'a ModelArgs, stop: Stop) -> Self {
-        Self { writer: Mutex::new(LocalWriter::new(model, stop)), a_draft_ended: Condvar::new() }
+    pub(crate) fn new(args: &'a OpenArgs, stop: Stop) -> Self {
+        Self { writer: Mutex::new(LocalWriter::new(args, stop)), a_draft_ended: Condvar::new() }
     }
 
     /// The writer itself, between drafts.
@@ -285,40 +266,26 @@ impl<'a> Writers<'a> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// On behalf of a task.
-    pub(crate) fn of(&self, task: &Task) -> Turn<'_, 'a> {
-        Turn { writers: self, task: task.clone(), model: None }
+    /// On behalf of a task, with the model of a rung.
+    pub(crate) fn with(&self, local: Local) -> Turn<'_, 'a> {
+        Turn { writers: self, local }
     }
 }
 
 /// The writer on behalf of one task.
 pub(crate) struct Turn<'w, 'a> {
     writers: &'w Writers<'a>,
-    task: Task,
-    /// In place of the task's model.
-    model: Option<String>,
+    local: Local,
 }
 
 impl<'w, 'a> Turn<'w, 'a> {
-    /// The same with another model in this process.
-    pub(crate) fn with(mut self, model: &str) -> Self {
-        self.model = Some(model.to_owned());
-        self
-    }
-
-    /// The writer with the task's model chosen, once it can be had.
+    /// The writer, once the model can be had.
     fn writer(&self) -> MutexGuard<'w, LocalWriter<'a>> {
         let mut writer = self.writers.lock();
-        loop {
-            match &self.model {
-                Some(model) => writer.wanted = Some(model.clone()),
-                None => drop(writer.choose(&self.task)),
-            }
-            if writer.is_ready() {
-                return writer;
-            }
+        while !writer.is_ready(&self.local.model) {
             writer = self.writers.a_draft_ended.wait(writer).unwrap_or_else(PoisonError::into_inner);
         }
+        writer
     }
 }
 
@@ -327,11 +294,11 @@ impl Turn<'_, '_> {
     fn ask(&self, ask: impl FnOnce(&Engine) -> Outcome<Request>) -> Result<Reply, WriterError> {
         let unavailable = |failure: Failure| WriterError::new(FailureClass::Availability, failure.reason());
         let started = Instant::now();
-        let drafting = self.writer().begin(ask).map_err(unavailable)?;
+        let drafting = self.writer().begin(&self.local.model, ask).map_err(unavailable)?;
         let ended = drafting.finish();
-        self.writers.lock().ended(ended.as_ref().ok().map(|(completion, _)| &completion.summary));
+        self.writers.lock().ended(ended.as_ref().ok().map(|completion| &completion.summary));
         self.writers.a_draft_ended.notify_all();
-        let (Completion { text, summary, .. }, model) = ended.map_err(unavailable)?;
+        let Completion { text, summary, .. } = ended.map_err(unavailable)?;
         let usage = Usage {
             prompt_tokens: summary.usage.prompt_tokens as u64,
             cached_tokens: summary.usage.cached_tokens as u64,
@@ -340,14 +307,15 @@ impl Turn<'_, '_> {
         if summary.finish == Finish::Cancelled {
             return Err(WriterError { usage, ..WriterError::new(FailureClass::Cancelled, "cancelled") });
         }
-        Ok(Reply { text, usage, seconds: started.elapsed().as_secs_f64(), cost_usd: 0.0, model })
+        let (seconds, model) = (started.elapsed().as_secs_f64(), self.local.model.clone());
+        Ok(Reply { text, usage, seconds, cost_usd: 0.0, model })
     }
 }
 
 impl Writer for Turn<'_, '_> {
     /// By the model's own tokenizer and chat template. That a model does not open is the draft's complaint.
     fn tokens(&mut self, prompt: &Prompt) -> Option<usize> {
-        let request = self.writer().engine().ok()?.chat(&messages(&prompt.messages)).ok()?;
+        let request = self.writer().engine(&self.local.model).ok()?.chat(&messages(&prompt.messages)).ok()?;
         Some(request.prompt.len())
     }
 
@@ -355,7 +323,7 @@ impl Writer for Turn<'_, '_> {
     fn unfit(&mut self, prompt: &Prompt, options: DraftOptions) -> Option<String> {
         let Form::Diff { .. } = prompt.form else { return None };
         let mut writer = self.writer();
-        let engine = writer.engine().ok()?;
+        let engine = writer.engine(&self.local.model).ok()?;
         let context = engine.info().context;
         let request = request(engine.chat(&messages(&prompt.messages)).ok()?, context, prompt, options);
         // The last token is that which ends the text. A prompt that leaves no room is the draft's complaint.

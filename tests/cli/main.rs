@@ -18,6 +18,7 @@ mod pull;
 mod pull_faults;
 mod quantize;
 mod run;
+mod rungs;
 mod sandbox;
 mod serve;
 mod server;
