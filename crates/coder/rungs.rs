@@ -1,6 +1,7 @@
 //! Who begins with a task, and who comes after: the configuration's rungs and ladders, as far as they may be asked.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use coder_escalate::config::{Routed, When};
@@ -174,14 +175,16 @@ impl<'a> Rungs<'a> {
     /// The model of a rung in this process. A task may choose that of `local`, unless the command line does. None for a rung
     /// elsewhere.
     pub(crate) fn model(&self, name: &RungName, task: Option<&Task>) -> Option<Local> {
-        let of_rung = match &self.config.rungs.get(name)?.reach {
+        let rung = self.config.rungs.get(name)?;
+        let of_rung = match &rung.reach {
             Reach::Here => bundled::NAME,
             Reach::Engine(model) => model,
             Reach::Endpoint { .. } => return None,
         };
         let chosen = task.filter(|_| name.as_str() == LOCAL && !self.model_given);
         let chosen = chosen.and_then(|task| self.chosen(task));
-        Some(Local { model: chosen.unwrap_or(of_rung).to_owned() })
+        let deadline = rung.deadline_s.map(Duration::from_secs);
+        Some(Local { model: chosen.unwrap_or(of_rung).to_owned(), deadline })
     }
 
     /// The local model that a task chooses, with `local_model`, or with a `model` that is no rung.

@@ -30,6 +30,8 @@ const MAX_TOKENS: usize = 4096;
 pub(crate) struct Local {
     /// As `--model` would say it.
     pub(crate) model: String,
+    /// How long one answer may take, once the model is open.
+    pub(crate) deadline: Option<Duration>,
 }
 
 impl Local {
@@ -294,7 +296,12 @@ impl Turn<'_, '_> {
     fn ask(&self, ask: impl FnOnce(&Engine) -> Outcome<Request>) -> Result<Reply, WriterError> {
         let unavailable = |failure: Failure| WriterError::new(FailureClass::Availability, failure.reason());
         let started = Instant::now();
-        let drafting = self.writer().begin(&self.local.model, ask).map_err(unavailable)?;
+        let Local { model, deadline } = &self.local;
+        let ask = |engine: &Engine| {
+            let request = ask(engine)?;
+            Ok(request.deadline(deadline.map(|deadline| Instant::now() + deadline)))
+        };
+        let drafting = self.writer().begin(model, ask).map_err(unavailable)?;
         let ended = drafting.finish();
         self.writers.lock().ended(ended.as_ref().ok().map(|completion| &completion.summary));
         self.writers.a_draft_ended.notify_all();
@@ -304,11 +311,21 @@ impl Turn<'_, '_> {
             cached_tokens: summary.usage.cached_tokens as u64,
             completion_tokens: summary.usage.completion_tokens as u64,
         };
-        if summary.finish == Finish::Cancelled {
-            return Err(WriterError { usage, ..WriterError::new(FailureClass::Cancelled, "cancelled") });
+        let failed = |class, reason: &str| Err(WriterError { usage, ..WriterError::new(class, reason) });
+        match summary.finish {
+            Finish::Cancelled => failed(FailureClass::Cancelled, "cancelled"),
+            Finish::Deadline => {
+                let seconds = deadline.unwrap_or_default().as_secs();
+                let reason = format!(
+                    "model `{model}`: no whole answer after `{seconds}` s; raise `deadline_s` of its rung in coder.toml"
+                );
+                failed(FailureClass::Availability, &reason)
+            }
+            _ => {
+                let seconds = started.elapsed().as_secs_f64();
+                Ok(Reply { text, usage, seconds, cost_usd: 0.0, model: model.clone() })
+            }
         }
-        let (seconds, model) = (started.elapsed().as_secs_f64(), self.local.model.clone());
-        Ok(Reply { text, usage, seconds, cost_usd: 0.0, model })
     }
 }
 
@@ -358,6 +375,37 @@ impl Writer for Turn<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
+    use coder_tasks::Role;
+    use serde_json::json;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        open: OpenArgs,
+    }
+
+    /// Covers S2-05: a model that takes too long is one that cannot be used (decision 1).
+    #[test]
+    fn an_answer_has_its_time() {
+        let line = Line::parse_from(["coder"]);
+        let writers = Writers::new(&line.open, Stop::default());
+        let question = Question {
+            purpose: Purpose::Plan,
+            messages: vec![PromptMessage { role: Role::User, content: "Classify: crash".to_owned() }],
+            files: Vec::new(),
+            schema: json!({ "type": "integer" }),
+            max_tokens: 20,
+        };
+        let within = |deadline| {
+            let local = Local { model: crate::bundled::NAME.to_owned(), deadline };
+            writers.with(local).answer(&question)
+        };
+        let late = within(Some(Duration::ZERO)).unwrap_err();
+        assert_eq!(late.class, FailureClass::Availability);
+        assert!(late.message.contains("`0` s") && late.message.contains("deadline_s"), "{}", late.message);
+        assert!(within(Some(Duration::from_secs(3600))).is_ok() && within(None).is_ok());
+    }
 
     #[test]
     fn the_rate_of_drafts_side_by_side_is_that_of_all_together() {

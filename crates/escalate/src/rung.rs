@@ -77,6 +77,9 @@ pub struct Rung {
     pub max_tokens: u32,
     /// Tokens that prompt and answer may have together; None where nobody said.
     pub context: Option<u64>,
+    /// Seconds that one answer of a model in this process may take; None for as long as it likes. Others have the deadline of
+    /// their endpoint.
+    pub deadline_s: Option<u64>,
     /// What it costs, if `coder.toml` says it.
     pub price: Option<Price>,
 }

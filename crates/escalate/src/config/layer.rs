@@ -92,8 +92,8 @@ impl Layer {
             ("endpoints", "url", &["key_env", "key_file", "private"][..]),
             ("endpoints", "key_file", &["key_env"][..]),
             ("endpoints", "key_env", &["key_file"][..]),
-            ("rungs", "model", &["price", "context", "engine"][..]),
-            ("rungs", "endpoint", &["price", "context", "engine"][..]),
+            ("rungs", "model", &["price", "context", "engine", "deadline_s"][..]),
+            ("rungs", "endpoint", &["price", "context", "engine", "deadline_s"][..]),
             ("rungs", "engine", &["price", "context", "endpoint", "model"][..]),
         ] {
             let Some(entries) = over.table.get(kind).and_then(Value::as_table) else { continue };

@@ -161,6 +161,8 @@ fn an_error_has_file_line_and_the_nearest_name() {
         ("[rungs.big]\nmodel = \"y\"", 1, &["rungs.big", "either"]),
         ("[rungs.big]\nmodel = \"y\"\nendpoint = \"antropic\"", 3, &["did you mean `anthropic`"]),
         ("[rungs.local]\nengine = \"x\"\nmodel = \"y\"", 1, &["either"]),
+        ("[rungs.local]\ndeadline_s = 0", 1, &["from 1"]),
+        ("[rungs.haiku]\ndeadline_s = 5", 1, &["the endpoint's"]),
         ("[rungs.Big]\nengine = \"x\"", 1, &["lower case"]),
         ("[rungs.mechanical]\nengine = \"x\"", 1, &["mechanical"]),
         ("[rungs.big]\nengine = \"x\"\naliases = [\"haiku\"]", 3, &["`haiku` already"]),

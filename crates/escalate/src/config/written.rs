@@ -1,6 +1,7 @@
 //! The merged table as it is written, and what is made of it once everything that it names is there.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use serde::Deserialize;
 
@@ -14,6 +15,9 @@ use crate::{Effort, Endpoint, Ladders, Names, Reach, Result, Rung, RungName};
 
 /// The most tokens of an answer where nobody says it: room for a file and for thoughts.
 const MAX_TOKENS: u32 = 16_000;
+
+/// How long somebody may be waited for: up to a day.
+const SECONDS: RangeInclusive<u64> = 1..=86_400;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -40,6 +44,7 @@ struct WrittenRung {
     effort: Option<Effort>,
     max_tokens: Option<u32>,
     context: Option<u64>,
+    deadline_s: Option<u64>,
     price: Option<WrittenPrice>,
 }
 
@@ -152,7 +157,7 @@ impl Check<'_> {
                 return Err(self.merged.bad(&at("key_file"), "and `key_env` are both there; keep one"));
             }
             for (key, seconds) in [("deadline_s", endpoint.deadline_s), ("idle_s", endpoint.idle_s)] {
-                if !(1..=86_400).contains(&seconds) {
+                if !SECONDS.contains(&seconds) {
                     return Err(self.merged.bad(&at(key), "must be from 1 to 86400"));
                 }
             }
@@ -229,7 +234,8 @@ impl Check<'_> {
         endpoints: &BTreeMap<String, Endpoint>,
         at: &[String],
     ) -> Result<Rung> {
-        let WrittenRung { endpoint, model, engine, aliases: _, effort, max_tokens, context, price } = written;
+        let WrittenRung { endpoint, model, engine, aliases: _, effort, max_tokens, context, deadline_s, price } =
+            written;
         let bad = |problem: &str| Err(self.merged.bad(at, problem));
         let reach = match (endpoint, model, engine) {
             (None, None, None) if *name == RungName::local() => Reach::Here,
@@ -257,12 +263,19 @@ impl Check<'_> {
         if is_local && price.is_some() {
             return bad("is a model in this process and has no price; electricity is in `coder stats`");
         }
+        if !is_local && deadline_s.is_some() {
+            return bad("is behind an endpoint; `deadline_s` is the endpoint's");
+        }
+        if deadline_s.is_some_and(|seconds| !SECONDS.contains(&seconds)) {
+            return bad("must have a `deadline_s` from 1 to 86400");
+        }
         if max_tokens == Some(0) || context == Some(0) {
             return bad("must have `max_tokens` and `context` above 0");
         }
         let price = price.map(|price| price.price(name, model)).transpose();
         let price = price.map_err(|problem| self.merged.bad(at, format!("has a price that {problem}")))?;
-        Ok(Rung { reach, effort, max_tokens: max_tokens.unwrap_or(MAX_TOKENS), context, price })
+        let max_tokens = max_tokens.unwrap_or(MAX_TOKENS);
+        Ok(Rung { reach, effort, max_tokens, context, deadline_s, price })
     }
 
     fn ladders(&self, written: &WrittenLadders, names: &Names) -> Result<Ladders> {

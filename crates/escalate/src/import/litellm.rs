@@ -73,19 +73,18 @@ fn model(at: usize, entry: &Value, draft: &mut Draft<'_>, routes: &mut Vec<toml:
     }
 }
 
-/// A time that a model has is its endpoint's here; one in this process has none.
+/// A time that a model has is its endpoint's here; one in this process has its own.
 fn timeout(name: &str, rung: &str, value: &Value, draft: &mut Draft<'_>) {
     let endpoint =
         draft.table["rungs"][rung].get("endpoint").and_then(toml::Value::as_str).map(str::to_owned);
-    let own = endpoint
-        .filter(|endpoint| draft.table.get("endpoints").is_some_and(|all| all.get(endpoint).is_some()));
-    match (own, value.as_f64()) {
-        (Some(endpoint), Some(seconds)) if seconds > 0.0 => {
-            draft.set(&["endpoints", &endpoint, "deadline_s"], seconds.ceil() as i64);
-        }
-        _ => {
-            draft.note(format!("left out: the time limit of `{name}`; only endpoints of their own have one"))
-        }
+    let is_own = |endpoint: &&String| draft.table.get("endpoints").is_some_and(|all| all.get(endpoint.as_str()).is_some());
+    let place = match &endpoint {
+        None => Some(["rungs", rung, "deadline_s"]),
+        Some(_) => endpoint.as_ref().filter(is_own).map(|endpoint| ["endpoints", endpoint, "deadline_s"]),
+    };
+    match (place, value.as_f64()) {
+        (Some(place), Some(seconds)) if seconds > 0.0 => draft.set(&place, seconds.ceil() as i64),
+        _ => draft.note(format!("left out: the time limit of `{name}`; no rung or endpoint of its own has it")),
     }
 }
 

@@ -121,6 +121,7 @@ fn the_proxy_of_litellm() {
     let (config, imported) = read(LITELLM);
     let (local, rung) = config.rung("free").unwrap();
     assert_eq!((local.as_str(), &rung.reach), ("local", &crate::Reach::Engine("qwen3-coder:30b".into())));
+    assert_eq!(rung.deadline_s, Some(120));
     let ladder: Vec<&str> = config.ladders.availability.iter().map(RungName::as_str).collect();
     assert_eq!(ladder, ["local", "haiku", "balanced"]);
     let tags = ["local".to_owned()];
