@@ -1,26 +1,88 @@
 //! Who answers a request to `coder serve`: a model here, or a rung elsewhere, through egress, budget and ledger.
 //!
 //! The order: a rule of the configuration (`routes`: a phase, a tag) that fits; then the model's name, which is a model's
-//! here, or a rung's, or another name for one of either; then `--default`.
+//! here, or a rung's, or another name for one of either; then `--default`. The rung `local` is the first model here, and
+//! further rungs in this process are models beside it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use coder_engine::Source;
 use coder_escalate::config::Routed;
-use coder_escalate::{Config, Fault, Passed, RungName};
-use coder_serve::{Asked, Choice, Client, Dialect, Elsewhere, Error};
+use coder_escalate::{Config, Fault, Passed, Reach, RungName};
+use coder_serve::{Asked, Choice, Client, Dialect, Elsewhere, Error, Keep, Model, Models};
 
 use crate::cloud::Cloud;
 use crate::failure::{Failure, Outcome};
 use crate::ledger::Recorder;
+use crate::rungs::Rungs;
 use crate::writer::Stop;
 
 /// Milliseconds of a day.
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
+/// Models here, as rungs and other programs know them.
+#[derive(Debug)]
+pub(crate) struct Served {
+    /// Names of all of them; the first one is the rung `local`.
+    names: Vec<String>,
+    /// The name of the model of each further rung in this process, or why it is not served.
+    rungs: BTreeMap<RungName, Result<String, String>>,
+}
+
+impl Served {
+    /// Adds the models of further rungs in this process to those that are served. What cannot be is told, and is no reason
+    /// not to begin.
+    pub(crate) fn new(
+        config: &Config,
+        models: &mut Vec<Model>,
+        keep: Keep,
+        find: impl Fn(&str) -> Outcome<Model>,
+    ) -> Self {
+        let mut add = |engine: &str| -> Outcome<String> {
+            let mut model = find(engine)?;
+            if let Some(other) = models.iter().find(|other| other.name == model.name) {
+                let taken =
+                    || Failure::new(format!("another model is served as `{}`; rename a file", model.name));
+                return is_same(&other.options.source, &model.options.source)
+                    .then(|| model.name.clone())
+                    .ok_or_else(taken);
+            }
+            // That is of the model that was asked for.
+            model.options.prefix_cache = None;
+            Models::new(vec![model.clone()], Vec::new(), keep).map_err(Failure::new)?;
+            models.push(model.clone());
+            Ok(model.name)
+        };
+        let mut rungs = BTreeMap::new();
+        for (name, rung) in config.rungs.iter().filter(|(name, _)| **name != RungName::local()) {
+            let Reach::Engine(engine) = &rung.reach else { continue };
+            let added = add(engine).map_err(|failure| format!("rung `{name}`: {}", failure.reason()));
+            if let Err(problem) = &added {
+                eprintln!("warning: {problem}");
+            }
+            rungs.insert(name.clone(), added);
+        }
+        Self { names: models.iter().map(|model| model.name.clone()).collect(), rungs }
+    }
+
+    /// The model that has this name in some spelling.
+    fn named(&self, name: &str) -> Option<&String> {
+        let key = coder_hub::key(name);
+        self.names.iter().find(|name| coder_hub::key(name) == key)
+    }
+
+    /// Names of rungs as other names for their models.
+    pub(crate) fn words(&self) -> impl Iterator<Item = (String, String)> {
+        self.rungs.iter().filter_map(|(rung, model)| Some((rung.to_string(), model.clone().ok()?)))
+    }
+}
+
 /// The rungs of the configuration behind a server. It lives as long as the process.
 pub(crate) struct Forward {
     config: &'static Config,
+    served: Served,
     recorder: &'static Recorder,
     stop: Stop,
     /// Other names for rungs; one that ends with `*` is for all names that begin like it.
@@ -41,6 +103,7 @@ impl Forward {
     /// For a server that begins now, with other names for rungs and the rung that answers what names nobody.
     pub(crate) fn new(
         config: Config,
+        served: Served,
         recorder: Recorder,
         aliases: Vec<(String, String)>,
         default: Option<&str>,
@@ -58,7 +121,13 @@ impl Forward {
         let aliases = aliases.collect::<Outcome<Vec<_>>>()?;
         let (default, stop) = (default.map(rung).transpose()?, Stop::default());
         let today = Mutex::new((day(), Arc::new(Cloud::new(config, recorder, stop.clone())?)));
-        Ok(Self { config, recorder, stop, aliases, default, today })
+        Ok(Self { config, served, recorder, stop, aliases, default, today })
+    }
+
+    /// Whether anybody elsewhere may be asked.
+    pub(crate) fn may_ask(&self) -> bool {
+        let mut rungs = self.config.rungs.iter().filter(|(_, rung)| !rung.is_local());
+        rungs.any(|(name, _)| Rungs::new(self.config).may_ask_alone(name))
     }
 
     /// Today's budget: a server sees many days.
@@ -79,12 +148,26 @@ impl Forward {
     }
 
     /// Where a rung is.
-    fn choice(&self, rung: RungName, asked: &Asked) -> Choice {
-        match self.config.rungs.get(&rung).is_some_and(|rung| rung.is_local()) {
+    fn choice(&self, rung: RungName, asked: &Asked) -> coder_serve::Result<Choice> {
+        if rung == RungName::local() {
             // The first model answers where the name is that of none here.
-            true if asked.known => Choice::Here(None),
-            true => Choice::Here(Some("primary".to_owned())),
-            false => Choice::There(rung.to_string()),
+            return Ok(Choice::Here(self.served.names.first().filter(|_| !asked.known).cloned()));
+        }
+        match self.served.rungs.get(&rung) {
+            Some(Ok(model)) => Ok(Choice::Here(Some(model.clone()))),
+            Some(Err(problem)) => Err(Error::Elsewhere { status: 503, problem: problem.clone() }),
+            None => Ok(Choice::There(rung.to_string())),
+        }
+    }
+
+    /// Who answers to `local:` and a name: nobody elsewhere.
+    fn local(&self, name: &str, asked: &Asked) -> coder_serve::Result<Choice> {
+        if let Some(model) = self.served.named(name) {
+            return Ok(Choice::Here(Some(model.clone())));
+        }
+        match self.config.rung(name) {
+            Ok((name, rung)) if rung.is_local() => self.choice(name, asked),
+            _ => Ok(Choice::Here(Some(name.to_owned()))),
         }
     }
 }
@@ -111,19 +194,20 @@ impl Elsewhere for Forward {
     fn choose(&self, asked: &Asked) -> coder_serve::Result<Choice> {
         let routed = Routed { phase: asked.phase.as_deref(), tags: &asked.tags, task_type: None };
         if let Some(rung) = self.config.route(&routed) {
-            return Ok(self.choice(rung.clone(), asked));
+            return self.choice(rung.clone(), asked);
         }
         let Some(model) = asked.model.as_deref() else { return Ok(Choice::Here(None)) };
         if asked.known {
             return Ok(Choice::Here(None));
         }
         if let Some(local) = model.strip_prefix("local:") {
-            return Ok(Choice::Here(Some(local.to_owned())));
+            return self.local(local, asked);
         }
-        Ok(match self.rung(model).or_else(|| self.default.clone()) {
-            Some(rung) => self.choice(rung, asked),
-            None => Choice::Here(None),
-        })
+        let rung = self.rung(model);
+        if let (None, Some(model)) = (&rung, self.served.named(model)) {
+            return Ok(Choice::Here(Some(model.clone())));
+        }
+        rung.or_else(|| self.default.clone()).map_or(Ok(Choice::Here(None)), |rung| self.choice(rung, asked))
     }
 
     fn answer(&self, name: &str, asked: Asked, client: &Client) {
@@ -153,7 +237,7 @@ impl Forward {
 
     /// Whether a rung is spoken to as the client speaks.
     fn speaks(&self, rung: &coder_escalate::Rung, dialect: Dialect) -> Result<(), (u16, String)> {
-        let coder_escalate::Reach::Endpoint { endpoint, .. } = &rung.reach else { return Ok(()) };
+        let Reach::Endpoint { endpoint, .. } = &rung.reach else { return Ok(()) };
         let spoken = self.config.endpoints.get(endpoint).map(|endpoint| endpoint.dialect);
         match (spoken, dialect) {
             (Some(coder_escalate::Dialect::Anthropic), Dialect::OpenAi) => {
@@ -164,6 +248,20 @@ impl Forward {
             }
             _ => Ok(()),
         }
+    }
+}
+
+fn is_same(one: &Source, other: &Source) -> bool {
+    match (one, other) {
+        (Source::Path(one), Source::Path(other)) => {
+            one == other
+                || one
+                    .canonicalize()
+                    .ok()
+                    .is_some_and(|one| other.canonicalize().is_ok_and(|other| one == other))
+        }
+        (Source::Bytes { name: one, .. }, Source::Bytes { name: other, .. }) => one == other,
+        _ => false,
     }
 }
 

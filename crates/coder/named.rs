@@ -65,7 +65,8 @@ pub(crate) fn resolve(name: &str) -> Outcome<Found> {
         return written(name);
     }
     let model = configured(name, &config::user()?)?;
-    written(&model).map_err(|failure| Failure::new(format!("the model of coder config: {}", failure.reason())))
+    written(&model)
+        .map_err(|failure| Failure::new(format!("the model of coder config: {}", failure.reason())))
 }
 
 /// The model that a word for the default one means in a configuration.
@@ -275,7 +276,11 @@ mod tests {
     #[test]
     fn the_default_model_is_that_of_the_rung_local() {
         let config = |text: &str| {
-            let source = coder_escalate::config::Source { name: "coder.toml", text, trust: coder_escalate::config::Trust::Own };
+            let source = coder_escalate::config::Source {
+                name: "coder.toml",
+                text,
+                trust: coder_escalate::config::Trust::Own,
+            };
             Config::layered(&[source], &Default::default()).unwrap()
         };
         let model = |word: &str, text: &str| configured(word, &config(text));
@@ -285,7 +290,10 @@ mod tests {
             assert_eq!(model(word, "rungs.local.engine = \"free\"").unwrap(), "coder-tiny");
         }
         let other = "[rungs.big]\nengine = \"big.gguf\"\naliases = [\"free\"]\n";
-        assert_eq!((model("free", other).unwrap(), model("local", other).unwrap()), ("big.gguf".into(), "coder-tiny".into()));
+        assert_eq!(
+            (model("free", other).unwrap(), model("local", other).unwrap()),
+            ("big.gguf".into(), "coder-tiny".into())
+        );
         let cloud = "rungs.haiku.aliases = [\"free\"]";
         assert!(model("free", cloud).unwrap_err().reason().contains("`haiku`"));
         assert_eq!((find("coder-tiny"), find("no-such-model")), (Some(Found::Bundled), None));

@@ -9,7 +9,7 @@ use coder_tasks::planner::{self, Planned, Request};
 use coder_tasks::policy::{Judgement, Route, Tables, listing};
 use coder_tasks::prompt::ContextFile;
 use coder_tasks::workspace::MAX_FILE_BYTES;
-use coder_tasks::{Question, Task, Workspace, Writer};
+use coder_tasks::{Question, Workspace, Writer};
 use ignore::WalkBuilder;
 use serde_json::json;
 

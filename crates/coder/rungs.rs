@@ -98,6 +98,13 @@ impl<'a> Rungs<'a> {
         self.may_send(name, Policy::Allow)
     }
 
+    /// The same where nobody is there to agree to each request.
+    #[cfg(all(feature = "cloud", feature = "serve"))]
+    pub(crate) fn may_ask_alone(&self, name: &RungName) -> bool {
+        let agreed = self.config.egress.policy == Policy::Allow;
+        self.may_send(name, if agreed { Policy::Allow } else { Policy::Never })
+    }
+
     /// The same for a task, which may forbid it.
     fn may_ask_for(&self, task: &Task, name: &RungName) -> bool {
         self.may_send(name, task.egress.map_or(Policy::Allow, policy))
@@ -198,7 +205,7 @@ impl<'a> Rungs<'a> {
     pub(crate) fn models(&self, ladders: &Ladders, task: &Task) -> impl Iterator<Item = Local> {
         let tiers = std::iter::once(&ladders.first).chain(&ladders.availability).chain(&ladders.quality);
         let rungs: BTreeSet<RungName> = tiers.filter_map(|tier| self.of_tier(tier)).collect();
-        rungs.into_iter().filter_map(|name| self.model(&name, Some(task)))
+        rungs.into_iter().filter_map(move |name| self.model(&name, Some(task)))
     }
 
     /// All rungs but the model that the command runs with, and their tiers.
@@ -207,7 +214,7 @@ impl<'a> Rungs<'a> {
     }
 
     /// A rung's name in results and in the ledger, which tells what is in this process by the name.
-    fn tier(&self, name: &RungName) -> String {
+    pub(crate) fn tier(&self, name: &RungName) -> String {
         let is_local = self.config.rungs.get(name).is_some_and(coder_escalate::Rung::is_local);
         if is_local && !name.is_of_this_process() { format!("{LOCAL}-{name}") } else { name.to_string() }
     }

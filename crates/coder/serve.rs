@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+#[cfg(feature = "cloud")]
+use coder_escalate::Config;
 use coder_serve::{Access, Keep, Limits, Model, Models, Server};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -23,7 +25,7 @@ use crate::ledger::LedgerArgs;
 use crate::named;
 use crate::state::StateArgs;
 #[cfg(feature = "cloud")]
-use crate::{config, forward::Forward, ledger::Recorder, rungs::SpendArgs};
+use crate::{config, forward::Forward, forward::Served, ledger::Recorder, rungs::SpendArgs};
 
 /// Serve local models over HTTP, as OpenAI and Anthropic do
 #[derive(Args, Debug)]
@@ -35,7 +37,7 @@ pub(crate) struct ServeArgs {
     model: Vec<String>,
     /// Another name for a model, such as free=coder-tiny or 'claude-*=qwen3-coder' (all names that begin like this); may
     /// be given several times. free and local are the first model, unless they are given. A rung of the configuration is
-    /// a model too: 'claude-opus-*=opus'
+    /// a model too: 'claude-opus-*=opus'; those in this process are opened when they are asked for
     #[arg(long, value_name = "NAME=MODEL", value_parser = alias)]
     alias: Vec<(String, String)>,
     /// Form of the log on standard error; it has no word of what was asked and answered
@@ -154,11 +156,7 @@ Without a key, only this machine's own names are answered (see --allow-host), an
 pub(crate) fn run(args: ServeArgs) -> Outcome {
     log(args.log);
     let access = args.listen.access()?;
-    #[cfg_attr(not(feature = "cloud"), expect(unused_variables))]
-    let (models, others) = args.models()?;
-    let server = Server::new(models, access, args.limits.limits());
-    #[cfg(feature = "cloud")]
-    let server = server.with_elsewhere(Arc::new(args.elsewhere.forward(others, &args.board)?));
+    let Prepared { server, first, others } = args.prepare(access)?;
     args.board.show(&server);
     let interrupt = Interrupt::install()?;
     let (stop, mut stopped) = watch::channel(false);
@@ -179,9 +177,11 @@ pub(crate) fn run(args: ServeArgs) -> Outcome {
             // An error means that nobody can stop it any more, so it is stopped.
             let _ = stopped.wait_for(|stop| *stop).await;
         });
-        let first = args.first()?;
         tokio::select! {
-            opened = server.models().open(&first) => opened.map_err(Failure::new)?,
+            opened = server.models().open(&first) => match opened {
+                Err(problem) if others => eprintln!("warning: {problem}; meanwhile, the others answer"),
+                opened => opened.map_err(Failure::new)?,
+            },
             // Nobody has asked for anything yet.
             () = &mut end => return Ok(()),
         }
@@ -193,59 +193,113 @@ pub(crate) fn run(args: ServeArgs) -> Outcome {
     outcome
 }
 
-impl ServeArgs {
+/// A server that has opened no model yet.
+struct Prepared {
+    server: Server,
     /// The name of the model that answers where none is named.
-    fn first(&self) -> Outcome<String> {
-        Ok(self.open.options(self.model.first().map(String::as_str))?.1)
+    first: String,
+    /// Whether somebody answers if that one cannot be opened.
+    others: bool,
+}
+
+/// Other names, each with the name that it stands for.
+type Aliases = Vec<(String, String)>;
+
+impl ServeArgs {
+    fn prepare(&self, access: Access) -> Outcome<Prepared> {
+        #[cfg_attr(not(feature = "cloud"), expect(unused_mut))]
+        let mut models = self.given()?;
+        let first = models[0].name.clone();
+        #[cfg_attr(not(feature = "cloud"), expect(unused_mut))]
+        let mut words = named::WORDS.map(|word| (word.to_owned(), first.clone())).to_vec();
+        #[cfg(feature = "cloud")]
+        let (config, served) = {
+            let config = self.elsewhere.config()?;
+            let served =
+                Served::new(&config, &mut models, self.limits.keep(), |model| self.model(Some(model)));
+            words.extend(served.words());
+            (config, served)
+        };
+        let others = models.len() > 1;
+        let (aliases, unknown) = self.aliases(&models, words);
+        if let Some((alias, name)) = unknown.first().filter(|_| cfg!(not(feature = "cloud"))) {
+            return Err(Failure::usage(format!("`{alias}`: no --model is called `{name}`")));
+        }
+        let models = Models::new(models, aliases, self.limits.keep()).map_err(Failure::new)?;
+        let server = Server::new(models, access, self.limits.limits());
+        #[cfg(feature = "cloud")]
+        let (server, others) = {
+            let forward = self.elsewhere.forward(config, served, unknown, &self.board)?;
+            let others = others || forward.may_ask();
+            (server.with_elsewhere(Arc::new(forward)), others)
+        };
+        Ok(Prepared { server, first, others })
     }
 
-    /// The models, and other names that are for none of them.
-    fn models(&self) -> Outcome<(Models, Vec<(String, String)>)> {
+    /// The models of --model, or the default one.
+    fn given(&self) -> Outcome<Vec<Model>> {
         if self.model.len() > 1 && self.open.prefix_cache.is_some() {
             return Err(Failure::usage(
                 "a prefix cache is of one model; leave out --prefix-cache, or serve one --model",
             ));
         }
-        let given: Vec<Option<&str>> = match self.model.is_empty() {
-            true => vec![None],
-            false => self.model.iter().map(|model| Some(model.as_str())).collect(),
-        };
-        let model = |model| -> Outcome<Model> {
-            let (mut options, name) = self.open.options(model)?;
-            options.parallel = self.limits.parallel;
-            // The server counts requests, each of several answers at most.
-            options.queue = self.limits.queue.saturating_mul(16);
-            Ok(Model { name, options })
-        };
-        let models = given.into_iter().map(model).collect::<Outcome<Vec<_>>>()?;
-        let first = self.first()?;
-        let is_here = |(_, name): &(String, String)| models.iter().any(|model| model.name == *name);
-        let (mut aliases, others): (Vec<_>, Vec<_>) = self.alias.iter().cloned().partition(is_here);
-        if let Some((alias, name)) = others.first().filter(|_| cfg!(not(feature = "cloud"))) {
-            return Err(Failure::usage(format!("`{alias}`: no --model is called `{name}`")));
+        match self.model.is_empty() {
+            true => Ok(vec![self.model(None)?]),
+            false => self.model.iter().map(|model| self.model(Some(model))).collect(),
         }
-        for name in ["free", "local"] {
-            if aliases.iter().chain(&others).all(|(alias, _)| alias != name)
-                && models.iter().all(|model| model.name != name)
-            {
-                aliases.push((name.to_owned(), first.clone()));
+    }
+
+    fn model(&self, model: Option<&str>) -> Outcome<Model> {
+        let (mut options, name) = self.open.options(model)?;
+        options.parallel = self.limits.parallel;
+        // The server counts requests, each of several answers at most.
+        options.queue = self.limits.queue.saturating_mul(16);
+        Ok(Model { name, options })
+    }
+
+    /// Other names for models, and those that are for none of them. `words` are names where nothing else has them.
+    fn aliases(&self, models: &[Model], words: Aliases) -> (Aliases, Aliases) {
+        let is_model = |name: &str| models.iter().any(|model| model.name == name);
+        let meant = |name: &str| -> String {
+            let mut name = name;
+            // A word may be given to another word, and not for ever.
+            for _ in 0..=self.alias.len() {
+                let Some((_, model)) = words.iter().find(|(word, _)| word == name && !is_model(name)) else {
+                    break;
+                };
+                let given = self.alias.iter().find(|(alias, _)| alias == name);
+                name = given.map_or(model, |(_, given)| given);
             }
-        }
-        let keep = Keep { memory: self.limits.memory, alive: self.limits.keep_alive };
-        Ok((Models::new(models, aliases, keep).map_err(Failure::new)?, others))
+            name.to_owned()
+        };
+        let given = self.alias.iter().map(|(alias, name)| (alias.clone(), meant(name)));
+        let (mut aliases, unknown): (Aliases, Aliases) = given.partition(|(_, name)| is_model(name));
+        let is_free = |(word, _): &(String, String)| {
+            !is_model(word) && self.alias.iter().all(|(alias, _)| alias != word)
+        };
+        aliases.extend(words.iter().filter(|word| is_free(word)).cloned());
+        (aliases, unknown)
     }
 }
 
 #[cfg(feature = "cloud")]
 impl ElsewhereArgs {
-    fn forward(&self, aliases: Vec<(String, String)>, board: &BoardArgs) -> Outcome<Forward> {
-        let folder = Path::new(".");
-        let config = config::load(folder, &self.spend.layer())?;
+    fn config(&self) -> Outcome<Config> {
+        config::load(Path::new("."), &self.spend.layer())
+    }
+
+    fn forward(
+        &self,
+        config: Config,
+        served: Served,
+        aliases: Aliases,
+        board: &BoardArgs,
+    ) -> Outcome<Forward> {
         let recorder = match board.no_ledger {
             true => Recorder::none(),
-            false => Recorder::open(&board.ledger, &board.state, folder),
+            false => Recorder::open(&board.ledger, &board.state, Path::new(".")),
         };
-        Forward::new(config, recorder, aliases, self.default.as_deref())
+        Forward::new(config, served, recorder, aliases, self.default.as_deref())
     }
 }
 
@@ -268,6 +322,10 @@ impl ListenArgs {
 }
 
 impl LimitArgs {
+    fn keep(&self) -> Keep {
+        Keep { memory: self.memory, alive: self.keep_alive }
+    }
+
     fn limits(&self) -> Limits {
         Limits {
             open: self.queue,
@@ -338,9 +396,10 @@ fn alias(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// A model may be named as it was given to --model.
+/// A model may be named as it was given to --model; what a word means is known when all models are.
 fn own_name(model: &str) -> String {
-    named::find(model).map_or_else(|| model.to_owned(), |found| found.name())
+    let found = Some(model).filter(|model| !named::WORDS.contains(model)).and_then(named::find);
+    found.map_or_else(|| model.to_owned(), |found| found.name())
 }
 
 /// A time in which something can be done.

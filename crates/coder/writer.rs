@@ -165,11 +165,7 @@ impl<'a> LocalWriter<'a> {
     }
 
     /// Begins a draft, or another answer.
-    fn begin(
-        &mut self,
-        model: &str,
-        ask: impl FnOnce(&Engine) -> Outcome<Request>,
-    ) -> Outcome<Drafting> {
+    fn begin(&mut self, model: &str, ask: impl FnOnce(&Engine) -> Outcome<Request>) -> Outcome<Drafting> {
         let stop = self.stop.clone();
         let engine = self.engine(model)?;
         let generation = engine.generate(ask(engine)?)?;
@@ -297,7 +293,7 @@ impl Turn<'_, '_> {
         let unavailable = |failure: Failure| WriterError::new(FailureClass::Availability, failure.reason());
         let started = Instant::now();
         let Local { model, deadline } = &self.local;
-        let ask = |engine: &Engine| {
+        let ask = |engine: &Engine| -> Outcome<Request> {
             let request = ask(engine)?;
             Ok(request.deadline(deadline.map(|deadline| Instant::now() + deadline)))
         };

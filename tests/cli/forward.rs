@@ -5,6 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::rungs::quokka;
 use crate::serve::{Serving, started};
 use crate::server::{Answer, Server};
 use crate::user::User;
@@ -118,6 +119,67 @@ fn names_of_rungs_are_told_and_other_paths_say_where_to_ask() {
     let never = User::new(&server, "egress.forwards = [\"fake\"]", &[]);
     let list = serve(&never, &[]).ask("GET /v1/models", "");
     assert!(!list.contains("opus"), "{list}");
+}
+
+/// Covers S0-08, S3-07, S3-16, S3-21: rungs in this process are models beside those of the command line.
+#[test]
+fn rungs_in_this_process_answer_with_their_own_models() {
+    let server = Server::start(|_| Answer::Say("from elsewhere".to_owned(), 1, 1));
+    let (_folder, path) = quokka();
+    let more = format!(
+        "[rungs.big-local]\nengine = \"{path}\"\n[rungs.gone]\nengine = \"/nonexistent/gone\"\n\
+         [[routes]]\nmatch.tag = \"big\"\nrung = \"big-local\"\n"
+    );
+    let user = User::new(&server, &more, &[]);
+    let serving = serve(&user, &["--alias", "gpt-*=big-local", "--alias", "o1=free"]);
+    for (more, expected) in [
+        (json!({}), "coder-tiny"),
+        (json!({ "model": "big-local" }), "quokka-1b"),
+        (json!({ "model": "gpt-5" }), "quokka-1b"),
+        (json!({ "model": "o1" }), "coder-tiny"),
+        (json!({ "model": "local:quokka:1b" }), "quokka-1b"),
+        (json!({ "model": "Quokka-1B" }), "quokka-1b"),
+        (json!({ "model": "local:big-local" }), "quokka-1b"),
+        (json!({ "model": "free", "metadata": { "tags": ["big"] } }), "quokka-1b"),
+    ] {
+        let (status, answer) = chat(&serving, more.clone());
+        assert_eq!((status, &answer["model"]), (200, &expected.into()), "{more}: {answer}");
+    }
+    assert!(serving.ask("GET /v1/models", "").contains(r#""id":"big-local""#));
+    let (status, answer) = chat(&serving, json!({ "model": "gone" }));
+    let reason = answer["error"]["message"].as_str().unwrap_or_default();
+    assert!(status == 503 && reason.contains("rung `gone`") && reason.contains("`coder models`"), "{answer}");
+    assert_eq!(chat(&serving, json!({ "model": "local:opus" })).0, 404);
+    assert!(server.asked().is_empty());
+    serving.signal("-TERM");
+    let (code, said) = serving.end();
+    assert!(code == Some(0) && said.contains("warning: rung `gone`: no model `/nonexistent/gone`"), "{said}");
+    // The words are the first model's, whatever that is.
+    let serving = serve(&user, &["--model", path, "--alias", "gpt-*=free", "--alias", "small=local"]);
+    for name in ["gpt-4", "small", "free", "local", "local:free"] {
+        assert_eq!(chat(&serving, json!({ "model": name })).1["model"], "quokka-1b", "{name}");
+    }
+}
+
+/// Covers S2-15: a local model that cannot be opened is no end where others answer.
+#[test]
+fn without_its_first_model_a_server_begins_if_others_answer() {
+    if coder_kernels::cuda::Library::linked().is_some() {
+        return;
+    }
+    let server = Server::start(|_| Answer::Say("from elsewhere".to_owned(), 1, 1));
+    let user = User::new(&server, RULES, &[]);
+    let serving = serve(&user, &["--device", "cuda"]);
+    assert_eq!(chat(&serving, json!({ "model": "opus" })).0, 200);
+    let (status, answer) = chat(&serving, json!({ "model": "free" }));
+    assert!(status == 500 && answer.to_string().contains("--features cuda"), "{answer}");
+    serving.signal("-TERM");
+    let (code, said) = serving.end();
+    assert!(code == Some(0) && said.contains("warning: model `coder-tiny`: "), "{said}");
+    let never = User::new(&server, "egress.forwards = [\"fake\"]", &[]);
+    let alone =
+        never.command(&["serve", "--port", "0", "--log", "none", "--device", "cuda"]).output().unwrap();
+    assert_eq!(alone.status.code(), Some(1));
 }
 
 /// A stream comes event by event, without the count that only this server asked for.

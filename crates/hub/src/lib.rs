@@ -17,7 +17,7 @@ mod quant;
 pub use cache::{Cache, Installed, Removed};
 pub use catalog::{Calls, Catalog, Entry, Pinned, Use};
 pub use error::{Error, Result};
-pub use name::{RepoId, Wanted};
+pub use name::{RepoId, Wanted, key};
 #[cfg(feature = "network")]
 pub use network::{Event, Fetched, Hub, Listing, Options, Pins, Remote, Source};
 pub use quant::{DEFAULT, FileSet, Part, label, sets};

@@ -121,8 +121,8 @@ fn repository<'a>(text: &str) -> Result<Wanted<'a>> {
     Ok(Wanted::Repository { repo: RepoId::new(id.trim_end_matches('/'))?, quant })
 }
 
-/// Names are the same in any case, and with `-` for `:`.
-pub(crate) fn key(name: &str) -> String {
+/// What is compared of names: they are the same in any case, with `-` for `:`, and with `latest` behind them.
+pub fn key(name: &str) -> String {
     let key = name.to_ascii_lowercase().replace(':', "-");
     key.strip_suffix("-latest").unwrap_or(&key).to_owned()
 }

@@ -234,8 +234,17 @@ impl Check<'_> {
         endpoints: &BTreeMap<String, Endpoint>,
         at: &[String],
     ) -> Result<Rung> {
-        let WrittenRung { endpoint, model, engine, aliases: _, effort, max_tokens, context, deadline_s, price } =
-            written;
+        let WrittenRung {
+            endpoint,
+            model,
+            engine,
+            aliases: _,
+            effort,
+            max_tokens,
+            context,
+            deadline_s,
+            price,
+        } = written;
         let bad = |problem: &str| Err(self.merged.bad(at, problem));
         let reach = match (endpoint, model, engine) {
             (None, None, None) if *name == RungName::local() => Reach::Here,

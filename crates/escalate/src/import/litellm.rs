@@ -77,14 +77,18 @@ fn model(at: usize, entry: &Value, draft: &mut Draft<'_>, routes: &mut Vec<toml:
 fn timeout(name: &str, rung: &str, value: &Value, draft: &mut Draft<'_>) {
     let endpoint =
         draft.table["rungs"][rung].get("endpoint").and_then(toml::Value::as_str).map(str::to_owned);
-    let is_own = |endpoint: &&String| draft.table.get("endpoints").is_some_and(|all| all.get(endpoint.as_str()).is_some());
+    let is_own = |endpoint: &&String| {
+        draft.table.get("endpoints").is_some_and(|all| all.get(endpoint.as_str()).is_some())
+    };
     let place = match &endpoint {
         None => Some(["rungs", rung, "deadline_s"]),
         Some(_) => endpoint.as_ref().filter(is_own).map(|endpoint| ["endpoints", endpoint, "deadline_s"]),
     };
     match (place, value.as_f64()) {
         (Some(place), Some(seconds)) if seconds > 0.0 => draft.set(&place, seconds.ceil() as i64),
-        _ => draft.note(format!("left out: the time limit of `{name}`; no rung or endpoint of its own has it")),
+        _ => {
+            draft.note(format!("left out: the time limit of `{name}`; no rung or endpoint of its own has it"))
+        }
     }
 }
 

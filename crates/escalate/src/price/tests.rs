@@ -81,7 +81,8 @@ fn a_file_changes_what_it_names() {
 
 #[test]
 fn an_unknown_price_is_no_price() {
-    let rung = |reach| Rung { reach, effort: None, max_tokens: 1, context: None, deadline_s: None, price: None };
+    let rung =
+        |reach| Rung { reach, effort: None, max_tokens: 1, context: None, deadline_s: None, price: None };
     let at = |model: &str| rung(Reach::Endpoint { endpoint: "e".into(), model: model.into() });
     let prices = Prices::bundled();
     let error = prices.of_rung(&name("cluster"), &at("glm")).unwrap_err();
