@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use coder_escalate::{Config, Prices, RungName};
 use coder_serve::{Day, Tasks, Tier};
 use coder_tasks::Usage;
-use coder_tasks::ledger::{Grouping, Ledger, Stats, Yardstick, is_local, tokens};
+use coder_tasks::ledger::{Grouping, Ledger, Stats, Yardstick, tokens};
 
 use crate::config;
 use crate::failure::{Failure, Outcome};
@@ -91,7 +91,6 @@ fn tasks(stats: &Stats) -> Tasks {
     let (counts, cost) = (&stats.counts, &stats.cost);
     let share =
         |id: &str| stats.metrics.iter().find(|metric| metric.id == id).and_then(|metric| metric.value);
-    let local = counts.tiers.iter().filter(|(tier, _)| is_local(tier));
     Tasks {
         tasks: counts.tasks,
         complete: counts.complete,
@@ -101,7 +100,7 @@ fn tasks(stats: &Stats) -> Tasks {
         escalated: counts.escalations(),
         escalation_share: share("S2-32"),
         first_pass_share: share("S1-42"),
-        local_tokens: local.map(|(_, tier)| tokens(tier.usage)).fold(0, u64::saturating_add),
+        local_tokens: counts.local_tiers().map(|tier| tokens(tier.usage)).fold(0, u64::saturating_add),
         cloud_tokens: counts.cloud_tokens(),
         baseline_tokens: tokens(counts.baseline),
         cloud_usd: cost.cloud_usd,

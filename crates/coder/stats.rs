@@ -18,6 +18,7 @@ use crate::config;
 use crate::failure::{Failure, Outcome};
 use crate::ledger::{LedgerArgs, now};
 use crate::output::Output;
+use crate::rungs::Rungs;
 use crate::state::StateArgs;
 
 mod show;
@@ -29,7 +30,8 @@ pub(crate) struct StatsArgs {
     /// Only tasks begun since then: an age such as 24h, 7d or 4w, or a date (UTC) such as 2026-11-01
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Only tasks that this tier had a part in: local, haiku, sonnet, opus, their price tiers (free, cheap, …), or mechanical
+    /// Only tasks that this tier had a part in: local, haiku, sonnet, opus, their price tiers (free, cheap, …), any other rung of
+    /// coder config, or mechanical
     #[arg(long, value_name = "TIER")]
     tier: Option<String>,
     /// A line for each group of tasks in place of the metrics
@@ -226,11 +228,13 @@ fn given_prices(args: &StatsArgs, config: &Config) -> Outcome<Prices> {
 
 /// A tier's own name: tiers are rungs, and what was put in place by rule.
 fn tier(name: &str, config: &Config) -> Outcome<String> {
-    if name == MECHANICAL {
+    let rungs = Rungs::new(config);
+    if name == MECHANICAL || rungs.of_tier(name).is_some() {
         return Ok(name.to_string());
     }
     let rung = config.names().resolve(name);
-    rung.map(String::from).map_err(|error| Failure::usage(format!("--tier: {error}, or {MECHANICAL}")))
+    let tier = rung.map(|rung| rungs.tier(&rung));
+    tier.map_err(|error| Failure::usage(format!("--tier: {error}, or {MECHANICAL}")))
 }
 
 /// The names of groupings.
@@ -253,7 +257,8 @@ fn long_help() -> String {
 Figures:
 {metrics}
 
-A tier is `{LOCAL}`, `{MECHANICAL}` (the task's own code, put in place by rule), or a cloud rung. Times are UTC; weeks begin on Monday.
+A tier is `{LOCAL}`, `{LOCAL}-NAME` (a further rung in this process), `{MECHANICAL}` (the task's own code, put in place by rule), or a rung
+elsewhere. The local model is that of any rung in this process. Times are UTC; weeks begin on Monday.
 `local attempts` are tasks on which the local model's work was judged. Without data a figure says so.
 
 Prices are data with a date. A file changes them in part or whole:

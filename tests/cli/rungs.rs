@@ -8,16 +8,17 @@ use crate::support::{folder, stderr, stdout, text};
 use crate::user::{REVIEW_OFF, User, fenced, task};
 
 /// The bundled model under another name, by which nobody knows it.
-fn quokka() -> (TempDir, &'static str) {
+pub(crate) fn quokka() -> (TempDir, &'static str) {
     let folder = folder(&[]);
-    let path = folder.path().join("quokka.gguf");
+    let path = folder.path().join("quokka-1b.gguf");
     std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/models/coder-tiny.gguf"), &path).unwrap();
     let path = text(path);
     (folder, path)
 }
 
 fn local(model: &str) -> String {
-    format!("{REVIEW_OFF}\nrungs.local.engine = \"{model}\"\n")
+    // Nothing is asked elsewhere.
+    format!("{REVIEW_OFF}\negress.forwards = [\"fake\"]\n[rungs.local]\nengine = \"{model}\"\n")
 }
 
 fn nobody() -> Server {
@@ -32,7 +33,7 @@ fn the_configuration_says_which_model_every_command_takes() {
     for args in [
         &["ask", "--user", "x"][..],
         &["ask", "--user", "x", "--model", "free"],
-        &["complete", "x"],
+        &["complete", "--fim", "a", "b"],
         &["chat"],
         &["tokenize", "--file", "a.txt"],
         &["render", "m.json"],
@@ -54,7 +55,7 @@ fn the_configuration_says_which_model_every_command_takes() {
     let user = User::new(&server, &local(path), &[]);
     let shown = user.command(&["show", "local", "--json"]).output().unwrap();
     let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
-    assert_eq!(shown["name"], "quokka");
+    assert_eq!(shown["name"], "quokka-1b");
     let answer = user.command(&["ask", "--user", "Classify: crash"]).output().unwrap();
     assert!(answer.status.success() && !stdout(&answer).is_empty(), "{}", stderr(&answer));
 }
@@ -76,7 +77,7 @@ fn a_task_is_done_by_the_local_model_that_was_meant() {
         ("named.json", &spec(json!({ "model": "local:coder-tiny" }))),
         ("big.json", &spec(json!({ "model": "big-local" }))),
     ];
-    let more = local(path) + "rungs.big-local.engine = \"coder-tiny\"\n";
+    let more = local(path) + "[rungs.big-local]\nengine = \"coder-tiny\"\n";
     let user = User::new(&server, &more, &files);
     let drafted = |args: &[&str]| {
         let (_, result, said) = user.run(&[&["--no-retry", "--max-tokens", "200"], args].concat());
@@ -108,4 +109,48 @@ fn a_local_model_that_is_not_here_is_no_other() {
     let failed = &result["history"][0]["verdict"]["failed"];
     assert_eq!(failed["class"], "availability", "{result}");
     assert!(failed["reason"].as_str().unwrap().contains("`coder pull qwen2.5-coder:32b`"), "{result}");
+}
+
+/// Covers S1-02, S2-27, S3-39, S3-41: a further rung in this process is a local model in every figure.
+#[test]
+fn further_rungs_are_local_in_the_figures() {
+    let server = nobody();
+    let spec = json!({
+        "task_id": "T-001", "description": "Write a function `double` that returns `x` multiplied by 2.",
+        "output_file": "double.py", "model": "big-local", "test_command": ["true"],
+    });
+    let more = format!("{REVIEW_OFF}\n[rungs.big-local]\nengine = \"coder-tiny\"\n");
+    let user = User::new(&server, &more, &[("task.json", &spec.to_string())]);
+    let (code, result, said) = user.run(&["task.json"]);
+    assert_eq!((code, &result["tier"]), (Some(0), &"local-big-local".into()), "{result} {said}");
+    let stats = |args: &[&str]| user.command(&[&["stats", "--json"], args].concat()).output().unwrap();
+    for name in ["big-local", "local-big-local"] {
+        let stats: Value = serde_json::from_slice(&stats(&["--tier", name]).stdout).unwrap();
+        assert_eq!(
+            (&stats["tier"], &stats["counts"]["tasks"]),
+            (&"local-big-local".into(), &1.into()),
+            "{name}"
+        );
+    }
+    let local: Value = serde_json::from_slice(&stats(&["--tier", "local"]).stdout).unwrap();
+    assert_eq!(local["counts"]["tasks"], 0);
+    let unknown = stats(&["--tier", "big"]);
+    assert!(
+        unknown.status.code() == Some(2) && stderr(&unknown).contains("big-local"),
+        "{}",
+        stderr(&unknown)
+    );
+    let all: Value = serde_json::from_slice(&stats(&["--watts", "500", "--kwh-usd", "0.3"]).stdout).unwrap();
+    let value = |id: &str| {
+        let metrics = all["metrics"].as_array().unwrap();
+        metrics.iter().find(|metric| metric["id"] == id).unwrap()["value"].as_f64()
+    };
+    assert_eq!(
+        (value("S1-02"), value("S3-42"), value("S2-32")),
+        (Some(1.0), Some(1.0), Some(0.0)),
+        "{all:#}"
+    );
+    assert!(value("S3-41").is_some() && all["cost"]["electricity_usd"].as_f64() > Some(0.0), "{all:#}");
+    let expected = json!({ "totalAttempts": 1, "successCount": 1, "escalatedToCloud": 0, "failuresByType": {}, "avgQualityScore": 1.0 });
+    assert_eq!(all["localModelStats"], expected);
 }

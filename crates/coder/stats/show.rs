@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use coder_escalate::Prices;
-use coder_tasks::ledger::{self, Entry, Group, Grouping, LOCAL, Metric, Stats, Target, Unit, timestamp};
+use coder_tasks::ledger::{self, Entry, Group, Grouping, Metric, Stats, Target, Unit, timestamp};
 
 use crate::table::{self, Side};
 
@@ -172,7 +172,7 @@ fn money(stats: &Stats, prices: &Prices) -> String {
         Some(0.0) => "no electricity".to_string(),
         Some(amount) => {
             let watts = prices.electricity.watts.unwrap_or_default();
-            let seconds = stats.counts.tiers.get(LOCAL).map_or(0.0, |tier| tier.seconds);
+            let seconds = stats.counts.local_seconds();
             format!("{} of electricity ({watts} W for {seconds:.0} s)", usd(amount))
         }
         None => "electricity not known (--watts, --kwh-usd)".to_string(),

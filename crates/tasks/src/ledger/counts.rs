@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Usage;
-use super::entry::{Attempt, AttemptResult, Entry, LOCAL, LocalEnd, MECHANICAL, Millis, is_local};
+use super::entry::{Attempt, AttemptResult, Entry, LocalEnd, MECHANICAL, Millis, is_local};
 use super::request::Sent;
 use crate::policy::FailureClass;
 
@@ -38,7 +38,7 @@ pub struct Counts {
     pub integrated: u64,
     /// Those whose command did not approve any more.
     pub regressed: u64,
-    /// Judged tasks with an attempt of the local model.
+    /// Judged tasks with an attempt of a local model.
     pub local: Quality,
     /// Judged tasks with an attempt of a cloud model.
     pub cloud: Quality,
@@ -135,9 +135,14 @@ impl Counts {
         drafts + self.questions.values().map(|asked| asked.cost_usd).sum::<f64>()
     }
 
-    /// Seconds that this machine's models worked.
+    /// What the work of the models in this process took.
+    pub fn local_tiers(&self) -> impl Iterator<Item = &TierCounts> {
+        self.tiers.iter().filter(|(tier, _)| is_local(tier)).map(|(_, counts)| counts)
+    }
+
+    /// Seconds that they worked.
     pub fn local_seconds(&self) -> f64 {
-        self.tiers.iter().filter(|(tier, _)| is_local(tier)).map(|(_, counts)| counts.seconds).sum()
+        self.local_tiers().map(|tier| tier.seconds).sum()
     }
 
     /// Adds requests that belong to no task.
@@ -172,7 +177,7 @@ impl Counts {
         self.offline += one(entry.is_complete() && entry.was_offline());
         self.integrated += one(entry.integrated.is_some());
         self.regressed += one(entry.integrated == Some(false));
-        self.local.add(entry, |attempt| attempt.tier == LOCAL);
+        self.local.add(entry, |attempt| is_local(&attempt.tier));
         self.cloud.add(entry, Attempt::is_cloud);
         match entry.local_end() {
             None => {}

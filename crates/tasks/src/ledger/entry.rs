@@ -115,7 +115,7 @@ pub struct StageEntry {
     pub seconds: f64,
 }
 
-/// What a finished local attempt came to: a task that was given to the local model and on which the model's
+/// What a finished local attempt came to: a task that was given to local models and on which a model's
 /// work was judged. Drafts within it are not counted apart, since the retry belongs to it (decision 2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LocalEnd {
@@ -209,18 +209,18 @@ impl Entry {
         self.eligible.unwrap_or_else(|| self.is_delegated())
     }
 
-    /// What the local model's part came to; None if it had none, or if nothing was judged. Failures that say
-    /// nothing about the model's work do not count (decision 1).
+    /// What the local models' part came to; None if they had none, or if nothing was judged. Failures that say
+    /// nothing about a model's work do not count (decision 1). A larger model in this process is still local: what it
+    /// did is no escalation to the cloud.
     pub fn local_end(&self) -> Option<LocalEnd> {
-        let mut local = self.attempts.iter().filter(|attempt| attempt.tier == LOCAL);
+        let mut local = self.attempts.iter().filter(|attempt| is_local(&attempt.tier));
         if local.clone().any(Attempt::is_success) {
             return Some(LocalEnd::Success);
         }
         let wrong = local.rfind(|attempt| attempt.failure() == Some(FailureClass::Quality))?;
-        // Somebody else came after it, be it a larger model in this process.
-        let later = self.attempts.iter().rev().take_while(|attempt| !std::ptr::eq(*attempt, wrong));
-        let moved_on = self.outcome() == Some("blocked")
-            || later.into_iter().any(|attempt| attempt.tier != LOCAL && attempt.tier != MECHANICAL);
+        // Somebody else came after it.
+        let mut later = self.attempts.iter().rev().take_while(|attempt| !std::ptr::eq(*attempt, wrong));
+        let moved_on = self.outcome() == Some("blocked") || later.any(Attempt::is_cloud);
         let AttemptResult::Failed { gate, .. } = &wrong.result else { return None };
         moved_on.then(|| LocalEnd::Escalated { gate: gate.clone() })
     }

@@ -4,8 +4,8 @@
 use serde::Serialize;
 
 use super::Usage;
-use super::counts::{Counts, tokens};
-use super::entry::{LOCAL, Millis};
+use super::counts::{Counts, TierCounts, tokens};
+use super::entry::{Millis, is_local};
 use super::escalation::{Escalation, Ratio, Routed};
 
 /// A figure, how it is made, and whether it is as it should be.
@@ -297,8 +297,9 @@ fn values(
         Some((local, cloud)) => quotient(local, cloud),
         None => (None, None),
     };
-    let local = counts.tiers.get(LOCAL).copied().unwrap_or_default();
-    let asked = local.attempts - local.cancelled;
+    let local = |of: fn(&TierCounts) -> u64| counts.local_tiers().map(of).sum::<u64>();
+    let asked = local(|tier| tier.attempts - tier.cancelled);
+    let answered_seconds: f64 = counts.local_tiers().map(|tier| tier.answered_seconds).sum();
     let money = Cost::of(counts, yardstick);
     let with_electricity = match (money.electricity_usd, money.all_best_usd) {
         (Some(electricity), Some(best)) => saved(money.cloud_usd + electricity, best),
@@ -312,10 +313,12 @@ fn values(
     let done = |quality: super::counts::Quality| {
         (quality.judged > 0).then(|| quality.done as f64 / quality.judged as f64)
     };
-    let lines = |tier: &str| counts.lines.get(tier).copied().unwrap_or(0);
+    let lines = |test: fn(&str) -> bool| {
+        counts.lines.iter().filter(|(tier, _)| test(tier)).map(|(_, lines)| lines).sum()
+    };
     let baseline = tokens(counts.baseline);
     [
-        whole(lines(LOCAL), counts.lines.values().sum()),
+        whole(lines(is_local), lines(|_| true)),
         whole(counts.delegated, counts.attempted),
         whole(counts.first_pass, counts.delegated_judged),
         saved(counts.cloud_tokens() as f64, baseline as f64),
@@ -327,8 +330,8 @@ fn values(
         whole(escalated as u64, attempts as u64),
         ratio(done(counts.local), done(counts.cloud)),
         ratio(counts.local.mean(), counts.cloud.mean()),
-        quotient(local.answered_seconds, local.answered as f64),
-        whole(asked - local.unavailable, asked),
+        quotient(answered_seconds, local(|tier| tier.answered) as f64),
+        whole(asked - local(|tier| tier.unavailable), asked),
         (month, None),
         whole(counts.offline, counts.finished),
     ]

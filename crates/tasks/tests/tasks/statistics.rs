@@ -7,7 +7,7 @@ use coder_tasks::ledger::{
 use coder_tasks::{FailureClass, Outcome, Status, TaskResult, Usage};
 use proptest::prelude::*;
 
-const TIERS: [&str; 4] = ["mechanical", "local", "sonnet", "opus"];
+const TIERS: [&str; 5] = ["mechanical", "local", "local-big", "sonnet", "opus"];
 const OUTCOMES: [&str; 5] = ["complete", "blocked", "unavailable", "refused", "cancelled"];
 const GATES: [&str; 3] = ["parse", "lint", "test"];
 const NOW: i64 = 1_795_857_330_000;
@@ -86,8 +86,12 @@ fn share(part: f64, all: f64) -> Option<f64> {
     if all == 0.0 { None } else { Some(part / all) }
 }
 
+fn local(attempt: &Attempt) -> bool {
+    attempt.tier == "local" || attempt.tier == "local-big"
+}
+
 fn here(attempt: &Attempt) -> bool {
-    attempt.tier == "mechanical" || attempt.tier == "local"
+    attempt.tier == "mechanical" || local(attempt)
 }
 
 fn is(entry: &Entry, outcome: &str) -> bool {
@@ -144,7 +148,7 @@ fn of_tasks(entries: &[Entry]) -> OfTasks {
     for e in entries.iter().filter(|e| is(e, "complete")) {
         if let Some(last) = e.attempts.last() {
             sums.lines += last.lines as f64;
-            sums.local_lines += if last.tier == "local" { last.lines as f64 } else { 0.0 };
+            sums.local_lines += if local(last) { last.lines as f64 } else { 0.0 };
         }
         let with_model: Vec<_> = e.attempts.iter().filter(|a| a.tier != "mechanical").collect();
         if !with_model.is_empty() {
@@ -178,7 +182,7 @@ fn of_attempts(entries: &[Entry]) -> OfAttempts {
     for (e, a) in entries.iter().flat_map(|e| e.attempts.iter().map(move |a| (e, a))) {
         let tokens = (a.usage.prompt_tokens + a.usage.completion_tokens) as f64;
         // 600 W at 50 cents.
-        let power = if a.tier == "local" { a.seconds * 600.0 / 3.6e6 * 0.5 } else { 0.0 };
+        let power = if local(a) { a.seconds * 600.0 / 3.6e6 * 0.5 } else { 0.0 };
         sums.paid += a.cost_usd;
         sums.power += power;
         sums.month += if NOW - e.began <= 30 * DAY { a.cost_usd + power } else { 0.0 };
@@ -186,7 +190,7 @@ fn of_attempts(entries: &[Entry]) -> OfAttempts {
             sums.cloud += tokens;
             sums.routine_cloud += if routine(e) { tokens } else { 0.0 };
         }
-        if a.tier == "local" {
+        if local(a) {
             let class = class(a);
             sums.asked += if class == Some(FailureClass::Cancelled) { 0.0 } else { 1.0 };
             sums.missing += if class == Some(FailureClass::Availability) { 1.0 } else { 0.0 };
@@ -223,7 +227,7 @@ fn plain(entries: &[Entry]) -> Vec<Option<f64>> {
     let count = |test: &dyn Fn(&Entry) -> bool| entries.iter().filter(|e| test(e)).count() as f64;
     let (tasks, attempts) = (of_tasks(entries), of_attempts(entries));
     let recent = entries.iter().any(|e| NOW - e.began <= 30 * DAY);
-    let local = quality(entries, &|a| a.tier == "local");
+    let local = quality(entries, &local);
     let cloud = quality(entries, &|a| !here(a));
     let by = |part: Option<f64>, all: Option<f64>| share(part?, all?);
     let ends: Vec<bool> = entries.iter().filter_map(escalated).collect();
@@ -254,16 +258,16 @@ fn plain(entries: &[Entry]) -> Vec<Option<f64>> {
 
 /// Whether a finished local attempt was escalated.
 fn escalated(e: &Entry) -> Option<bool> {
-    let local: Vec<_> = e.attempts.iter().filter(|a| a.tier == "local").collect();
-    if local.iter().any(|a| !matches!(a.result, AttemptResult::Failed { .. })) {
+    let ours: Vec<_> = e.attempts.iter().filter(|a| local(a)).collect();
+    if ours.iter().any(|a| !matches!(a.result, AttemptResult::Failed { .. })) {
         return Some(false);
     }
     let wrong = |a: &&Attempt| matches!(a.result, AttemptResult::Failed { class: FailureClass::Quality, .. });
-    let last = e.attempts.iter().rposition(|a| a.tier == "local" && wrong(&a));
+    let last = e.attempts.iter().rposition(|a| local(a) && wrong(&a));
     let after = last.map_or(&[][..], |last| &e.attempts[last + 1..]);
     let went_on = after.iter().any(|a| a.tier == "sonnet" || a.tier == "opus")
         || e.end.as_ref().is_some_and(|end| end.outcome == "blocked");
-    (local.into_iter().any(|a| wrong(&a)) && went_on).then_some(true)
+    (ours.into_iter().any(|a| wrong(&a)) && went_on).then_some(true)
 }
 
 fn check(metrics: &[Metric], plain: &[Option<f64>]) -> Result<(), TestCaseError> {
