@@ -16,14 +16,10 @@ use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 use serde_json::Value as Json;
 
 pub use self::message::{Content, Message};
-use crate::{Error, Result, Tokenizer};
+use crate::{Error, Result, Tokenizer, stack};
 
 /// Instructions of one rendering. A conversation of a thousand messages takes about a hundred thousand.
 const FUEL: u64 = 1_000_000;
-
-/// Stack of the thread that renders. A list can be nested as deep as a template has instructions for it, and is freed
-/// by recursion; nothing but the part in use is ever backed by memory.
-const STACK_BYTES: usize = 512 << 20;
 
 /// Nested calls of macros and blocks.
 const RECURSION: usize = 100;
@@ -96,13 +92,9 @@ impl ChatTemplate {
         }
         let name = if tools.is_some() && self.has_tool_template { "tool_use" } else { "default" };
         let template = self.environment.get_template(name).map_err(failed)?;
-        let cannot = |problem: &str| Error::Template(format!("its thread {problem}"));
-        std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().name("chat template".to_owned()).stack_size(STACK_BYTES);
-            let render = move || template.render(context).map_err(failed);
-            let rendering = thread.spawn_scoped(scope, render).map_err(|error| cannot(&error.to_string()))?;
-            rendering.join().map_err(|_| cannot("panicked"))?
-        })
+        // A list can be nested as deep as a template has instructions for it, and is freed by recursion.
+        stack::deep("chat template", move || template.render(context).map_err(failed))
+            .map_err(Error::Template)?
     }
 }
 

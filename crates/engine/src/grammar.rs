@@ -2,6 +2,7 @@
 //!
 //! Owns the translation into `llguidance`, the form of edits, and the state of one answer. It does not sample.
 
+mod depth;
 mod edit;
 mod gbnf;
 mod guided;
@@ -147,8 +148,8 @@ impl Matcher {
         let source = match grammar {
             Grammar::JsonSchema(value) => TopLevelGrammar::from_json_schema(schema::prepare(value)?),
             Grammar::Regex(regex) => TopLevelGrammar::from_regex(regex),
-            Grammar::Lark(lark) => TopLevelGrammar::from_lark(lark.clone()),
-            Grammar::Gbnf(gbnf) => TopLevelGrammar::from_lark(gbnf::to_lark(gbnf)?),
+            Grammar::Lark(lark) => from_lark(lark.clone())?,
+            Grammar::Gbnf(gbnf) => from_lark(gbnf::to_lark(gbnf)?)?,
             Grammar::Edit(edit) => {
                 let body = EditMatcher::new(&tokenizer.trie_env()?, edit, limit)?;
                 return Ok(Self { body: Body::Edit(Box::new(body)) });
@@ -251,6 +252,12 @@ impl Matcher {
             Body::Tools(matcher) => matcher.must_end(),
         }
     }
+}
+
+/// A grammar from outside.
+fn from_lark(lark: String) -> Result<TopLevelGrammar> {
+    depth::check_lark(&lark)?;
+    Ok(TopLevelGrammar::from_lark(lark))
 }
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ mod sampler;
 mod scheduler;
 mod sequence;
 mod speculation;
+mod stack;
 mod step;
 mod text;
 mod tokenizer;

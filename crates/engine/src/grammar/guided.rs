@@ -7,7 +7,7 @@ use llguidance::api::{ParserLimits, TopLevelGrammar};
 use llguidance::toktrie::{InferenceCapabilities, TokEnv};
 
 use super::Mask;
-use crate::{Error, Result, Tokenizer};
+use crate::{Error, Result, Tokenizer, stack};
 
 /// Follows one answer through its grammar, as [`Matcher`](super::Matcher) says.
 pub(crate) struct GuidedMatcher {
@@ -20,8 +20,14 @@ pub(crate) struct GuidedMatcher {
 }
 
 impl GuidedMatcher {
+    /// The beginning of an answer that follows `grammar`, whose rules and references lead no deeper than
+    /// [`depth`](super::depth) allows: they are followed by recursion.
     pub(crate) fn new(tokenizer: &Tokenizer, grammar: TopLevelGrammar) -> Result<Self> {
         let compiler = tokenizer.grammar_compiler()?;
+        stack::deep("grammar", move || Self::compile(compiler, grammar)).map_err(Error::Grammar)?
+    }
+
+    fn compile(compiler: &Compiler, grammar: TopLevelGrammar) -> Result<Self> {
         let parser = compiler.factory.create_parser(grammar).map_err(failed)?;
         let inner = llguidance::Matcher::new(Ok(parser));
         if let Some(problem) = inner.get_error() {

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::depth;
 use crate::{Error, Result};
 
 /// Keywords that llguidance enforces.
@@ -136,7 +137,9 @@ pub(crate) struct Refused {
 
 /// The first thing in `schema` that cannot be guaranteed as far as its keywords say.
 pub(crate) fn refused(schema: &Value) -> Option<Refused> {
-    check(schema, "", 0).err()
+    check(schema, "", 0)
+        .and_then(|()| if depth::leads_too_deep(schema) { fail("", depth::TOO_DEEP) } else { Ok(()) })
+        .err()
 }
 
 /// The schema without keywords and formats that assert nothing, such as programs put into those of tools. What asserts

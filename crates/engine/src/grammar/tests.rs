@@ -189,6 +189,16 @@ fn hostile_grammars_are_refused_in_time() {
         deep = json!({ "items": deep });
     }
     assert!(reason(&schema(deep)).contains("nested too deeply"));
+    let chain = |rule: &dyn Fn(usize) -> String| (0..20_000).map(rule).collect::<String>();
+    let rules = format!("root ::= r0\n{}r20000 ::= \"x\"", chain(&|i| format!("r{i} ::= r{}\n", i + 1)));
+    assert!(reason(&Grammar::Gbnf(rules)).contains("levels deep"));
+    let rules = format!("start: T0\n{}T20000: \"x\"", chain(&|i| format!("T{i}: T{}\n", i + 1)));
+    assert!(reason(&lark(&rules)).contains("levels deep"));
+    let definitions: serde_json::Map<_, _> =
+        (0..10_000).map(|i| (format!("a{i}"), json!({ "$ref": format!("#/$defs/a{}", i + 1) }))).collect();
+    let references = json!({ "$ref": "#/$defs/a0", "$defs": definitions });
+    assert!(reason(&schema(references.clone())).contains("too deep"));
+    assert!(reason(&lark(&format!("start: %json {references}"))).contains("too deep"));
     let nested = "(".repeat(50_000) + "a" + &")".repeat(50_000);
     assert!(!reason(&regex(&nested)).is_empty());
     let wide = format!("start: {}", "(\"a\" | \"b\") ".repeat(50_000));
@@ -203,6 +213,36 @@ fn hostile_grammars_are_refused_in_time() {
     let refused =
         Matcher::new(tokenizer(), &regex("((a{1000}){1000}){1000}")).and_then(|mut matcher| matcher.forced());
     assert!(matches!(refused, Err(Error::Grammar(_))));
+}
+
+/// As deep as they may be, on a thread with little stack.
+#[test]
+fn deep_grammars_compile() {
+    let small = std::thread::Builder::new().stack_size(256 << 10).spawn(|| {
+        let rules = |levels: usize, rule: &dyn Fn(usize) -> String| (0..levels).map(rule).collect::<String>();
+        let deep = [
+            lark(&format!("start: r0\n{}r4000: \"x\"", rules(4000, &|i| format!("r{i}: r{} | \"y\"\n", i + 1)))),
+            lark(&format!("start: T0\n{}T4000: \"x\"", rules(4000, &|i| format!("T{i}: T{}\n", i + 1)))),
+            lark(&format!(
+                "start: r0\n{}r140: \"x\"",
+                rules(140, &|i| format!("r{i}: {}r{} \"y\"{}\n", "(".repeat(27), i + 1, ")?".repeat(27)))
+            )),
+            schema(json!({ "$ref": "#/$defs/a0", "$defs": (0..1000)
+                .map(|i| (format!("a{i}"), json!({ "items": { "$ref": format!("#/$defs/a{}", (i + 1) % 1000) } })))
+                .collect::<serde_json::Map<_, _>>() })),
+            schema(json!({ "$ref": "#/$defs/a0", "$defs": (0..120)
+                .map(|i| {
+                    let inner = json!({ "$ref": format!("#/$defs/a{}", (i + 1) % 120) });
+                    (format!("a{i}"), (0..14).fold(inner, |inner, _| json!({ "anyOf": [{ "items": inner }, { "type": "null" }] })))
+                })
+                .collect::<serde_json::Map<_, _>>() })),
+        ];
+        for grammar in &deep {
+            let matcher = Matcher::new(tokenizer(), grammar);
+            assert!(matches!(matcher, Ok(_) | Err(Error::Grammar(_))), "{matcher:?}");
+        }
+    });
+    small.expect("a thread").join().expect("it ends");
 }
 
 #[test]
