@@ -9,7 +9,7 @@ use llguidance::api::TopLevelGrammar;
 use serde_json::{Value, json};
 
 use super::raw::{self, Rule};
-use super::shape::{Parameter, Types, pointer, standalone, uses, without};
+use super::shape::{Document, Parameter, Types, pointer, standalone, uses, without};
 use super::{CLOSE, CallFormat, OPEN, Tool, ToolChoice, ToolSet};
 use crate::grammar::{GuidedMatcher, MAX_SOURCE, schema};
 use crate::{Error, Result, Tokenizer};
@@ -37,7 +37,7 @@ const ENDS: [(&str, &str); 2] =
 pub(crate) fn compile(tokenizer: &Tokenizer, set: &ToolSet) -> Result<GuidedMatcher> {
     let answer = set.answer.as_ref().map(schema::prepare).transpose()?;
     for (i, tool) in set.callable() {
-        if let Some(refused) = schema::refused(&set.shapes[i].schema) {
+        if let Some(refused) = schema::refused(&set.shapes[i].document.root) {
             return Err(tool.wrong(&refused.path, refused.problem));
         }
     }
@@ -69,13 +69,13 @@ fn blame(tokenizer: &Tokenizer, set: &ToolSet, error: Error) -> Error {
         let Some(Error::Grammar(problem)) = alone(tool.clone()) else { continue };
         let shape = &set.shapes[i];
         let guilty = shape.parameters.iter().find_map(|parameter| {
-            let only = standalone(&parameter.schema, &shape.schema);
+            let only = standalone(&parameter.schema, &shape.document.root);
             let definitions = only.get("$defs").cloned().unwrap_or_else(|| json!({}));
             let name = parameter.name.as_str();
             let schema = json!({ "properties": { (name): only }, "required": [name], "$defs": definitions });
             let error = alone(Tool { parameters: schema, ..tool.clone() })?;
             let path = pointer(&["properties", &parameter.name]);
-            Some((path + &deepest(tokenizer, &parameter.schema, &shape.schema), error))
+            Some((path + &deepest(tokenizer, &parameter.schema, &shape.document.root), error))
         });
         return match guilty {
             Some((path, Error::Grammar(problem))) => tool.wrong(&path, problem),
@@ -147,7 +147,7 @@ fn source(tokenizer: &Tokenizer, set: &ToolSet, answer: Option<&Value>) -> Resul
     match set.format {
         CallFormat::Json => {
             for (i, tool) in set.callable() {
-                let schema = schema::prepare(&set.shapes[i].schema)?;
+                let schema = schema::prepare(&set.shapes[i].document.root)?;
                 let name = literal(&format!("{}\", \"arguments\": ", tool.name));
                 rule(&mut out, &format!("t{i}"), &format!("{name} a{i}"));
                 rule(&mut out, &format!("a{i}"), &format!("%json {schema}"));
@@ -199,9 +199,9 @@ fn function(out: &mut String, i: usize, tool: &Tool, set: &ToolSet) -> Result<()
         let problem = |(path, problem): raw::Problem| {
             tool.wrong(&(pointer(&["properties", &parameter.name]) + &path), problem)
         };
-        let rules = raw::rules(&parameter.schema, &shape.schema).map_err(problem)?;
+        let rules = raw::rules(&parameter.schema, &shape.document).map_err(problem)?;
         let value = format!("v{i}_{k}");
-        values(out, &value, parameter, &shape.schema, &rules).map_err(problem)?;
+        values(out, &value, parameter, &shape.document, &rules).map_err(problem)?;
         let key = literal(&format!("{}>\n", parameter.name));
         if others.is_some() {
             options.push(format!("{key} {value}_next q{i}::set_bit({k}) %if bit_clear({k})"));
@@ -214,12 +214,12 @@ fn function(out: &mut String, i: usize, tool: &Tool, set: &ToolSet) -> Result<()
     }
     if let Some(schema) = others {
         let value = format!("v{i}_other");
-        let types = Types::of(schema, &shape.schema);
+        let types = Types::of(schema, &shape.document);
         let other = Parameter { name: String::new(), schema: schema.clone(), required: false, types };
         let problem =
             |(path, problem): raw::Problem| tool.wrong(&format!("/additionalProperties{path}"), problem);
-        let rules = raw::rules(schema, &shape.schema).map_err(problem)?;
-        values(out, &value, &other, &shape.schema, &rules).map_err(problem)?;
+        let rules = raw::rules(schema, &shape.document).map_err(problem)?;
+        values(out, &value, &other, &shape.document, &rules).map_err(problem)?;
         let key = match count {
             0 => "OTHER".to_owned(),
             _ => {
@@ -267,21 +267,17 @@ struct Others {
 }
 
 impl Others {
-    fn of(parameter: &Parameter, root: &Value) -> Self {
-        let all = without(&parameter.schema, root, Types::STRING);
-        let Some(all) = all.filter(|_| parameter.types.has(Types::STRING)) else {
-            return Self {
-                words: None,
-                rest: without(&parameter.schema, root, Types::STRING),
-                excluded: String::new(),
-            };
+    fn of(parameter: &Parameter, document: &Document) -> Result<Self, &'static str> {
+        let all = match without(&parameter.schema, document, Types::STRING)? {
+            Some(all) if parameter.types.has(Types::STRING) => all,
+            rest => return Ok(Self { words: None, rest, excluded: String::new() }),
         };
         const BOUNDS: [&str; 5] =
             ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"];
         let bounded = uses(&all, &BOUNDS);
         // A word of a type of which not every value will do cannot be left to strings.
         let listed = uses(&all, &["enum", "const", "$ref", "allOf"]);
-        let mut free = Types::of(&all, root).and(Types::SCALAR);
+        let mut free = Types::of(&all, document).and(Types::SCALAR);
         if listed {
             free = free.and(Types::OBJECT);
         } else if bounded {
@@ -295,7 +291,7 @@ impl Others {
         ];
         let words: Vec<&str> =
             words.iter().filter(|(kind, _)| free.has(*kind)).map(|(_, word)| *word).collect();
-        let rest = without(&all, root, free);
+        let rest = without(&all, document, free)?;
         let begin = [
             (Types::OBJECT, r"\{"),
             (Types::ARRAY, r"\["),
@@ -303,13 +299,13 @@ impl Others {
             (Types::BOOLEAN, "tf"),
             (Types::NULL, "n"),
         ];
-        let types = rest.as_ref().map(|rest| Types::of(rest, root));
+        let types = rest.as_ref().map(|rest| Types::of(rest, document));
         let excluded = begin.iter().filter(|(kind, _)| types.is_some_and(|types| types.has(*kind)));
-        Self {
+        Ok(Self {
             words: (!words.is_empty()).then(|| words.join("|")),
             excluded: excluded.map(|(_, first)| *first).collect(),
             rest,
-        }
+        })
     }
 }
 
@@ -318,11 +314,12 @@ fn values(
     out: &mut String,
     name: &str,
     parameter: &Parameter,
-    root: &Value,
+    document: &Document,
     rules: &[Rule],
 ) -> Result<(), raw::Problem> {
     let mut options = [Vec::new(), Vec::new()];
-    let Others { words, rest, excluded } = Others::of(parameter, root);
+    let others = Others::of(parameter, document).map_err(|problem| (String::new(), problem.to_owned()));
+    let Others { words, rest, excluded } = others?;
     for (n, rule) in rules.iter().enumerate() {
         let kept = rule.values.as_ref().map(|values| listed(values, parameter.types)).transpose()?;
         for (list, (end, text)) in options.iter_mut().zip(ENDS) {
@@ -364,8 +361,8 @@ fn values(
         }
     }
     if let Some(rest) = rest {
-        let document = standalone(&rest, root);
-        let schema = schema::prepare(&document).map_err(|error| (String::new(), error.to_string()))?;
+        let schema = standalone(&rest, &document.root);
+        let schema = schema::prepare(&schema).map_err(|error| (String::new(), error.to_string()))?;
         rule(out, &format!("{name}_json"), &format!("%json {schema}"));
         options.iter_mut().zip(ENDS).for_each(|(list, (end, _))| list.push(format!("{name}_json {end}")));
     }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::shape::{Types, resolve};
+use super::shape::{Document, MOST_COPIED, TOO_MANY, Types};
 
 /// What one alternative of a schema asks of a string.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -50,67 +50,82 @@ const DATE: &str =
 /// References and unions nested deeper are refused.
 const MAX_DEPTH: usize = 32;
 
-/// What `schema`, a part of `root`, asks of a string: any of these.
-pub(super) fn rules(schema: &Value, root: &Value) -> Result<Vec<Rule>, Problem> {
+/// What `schema`, a part of `document`, asks of a string: any of these.
+pub(super) fn rules(schema: &Value, document: &Document) -> Result<Vec<Rule>, Problem> {
     let mut found = Vec::new();
-    collect(schema, root, Rule::default(), "", 0, &mut found)?;
+    let mut walk = Walk { document, left: MOST_COPIED };
+    walk.collect(schema, Rule::default(), ("", 0), &mut found)?;
     Ok(found)
 }
 
-fn collect(
-    schema: &Value,
-    root: &Value,
-    mut rule: Rule,
-    path: &str,
-    depth: usize,
-    found: &mut Vec<Rule>,
-) -> Result<(), Problem> {
-    if depth > MAX_DEPTH {
-        return Err((path.to_owned(), "the schema is nested too deeply".to_owned()));
-    }
-    if *schema == Value::Bool(false) || !Types::of(schema, root).has(Types::STRING) {
-        return Ok(());
-    }
-    let Value::Object(map) = schema else {
-        found.push(rule);
-        return Ok(());
-    };
-    for (key, value) in map {
-        rule.restrict(key, value).map_err(|problem| (format!("{path}/{key}"), problem))?;
-    }
-    for (i, part) in map.get("allOf").and_then(Value::as_array).into_iter().flatten().enumerate() {
-        let at = format!("{path}/allOf/{i}");
-        let mut one = Vec::new();
-        collect(part, root, std::mem::take(&mut rule), &at, depth + 1, &mut one)?;
-        match <[Rule; 1]>::try_from(one) {
-            Ok([only]) => rule = only,
-            Err(_) => return Err((at, "alternatives within `allOf` are not supported here".to_owned())),
+struct Walk<'d> {
+    document: &'d Document,
+    /// What alternatives that may still come may weigh.
+    left: usize,
+}
+
+impl Walk<'_> {
+    /// Adds to `found` what `schema`, which is at `path` within `depth` others, asks beyond `rule`.
+    fn collect(
+        &mut self,
+        schema: &Value,
+        mut rule: Rule,
+        (path, depth): (&str, usize),
+        found: &mut Vec<Rule>,
+    ) -> Result<(), Problem> {
+        let problem = |problem: &str| Err((path.to_owned(), problem.to_owned()));
+        if depth > MAX_DEPTH {
+            return problem("the schema is nested too deeply");
         }
+        let Some(left) = self.left.checked_sub(rule.weight()) else {
+            return problem(TOO_MANY);
+        };
+        self.left = left;
+        if *schema == Value::Bool(false) || !Types::of(schema, self.document).has(Types::STRING) {
+            return Ok(());
+        }
+        let Value::Object(map) = schema else {
+            found.push(rule);
+            return Ok(());
+        };
+        for (key, value) in map {
+            rule.restrict(key, value).map_err(|problem| (format!("{path}/{key}"), problem))?;
+        }
+        for (i, part) in map.get("allOf").and_then(Value::as_array).into_iter().flatten().enumerate() {
+            let at = format!("{path}/allOf/{i}");
+            let mut one = Vec::new();
+            self.collect(part, std::mem::take(&mut rule), (&at, depth + 1), &mut one)?;
+            match <[Rule; 1]>::try_from(one) {
+                Ok([only]) => rule = only,
+                Err(_) => return Err((at, "alternatives within `allOf` are not supported here".to_owned())),
+            }
+        }
+        if let Some(reference) = map.get("$ref") {
+            let target = self.document.resolve(reference);
+            let target =
+                target.ok_or_else(|| (format!("{path}/$ref"), format!("{reference} is not there")))?;
+            return self.collect(target, rule, (path, depth + 1), found);
+        }
+        let Some((key, branches)) =
+            ["anyOf", "oneOf"].iter().find_map(|key| Some((*key, map.get(*key)?.as_array()?)))
+        else {
+            found.push(rule);
+            return Ok(());
+        };
+        let mut alternatives = Vec::new();
+        for (i, branch) in branches.iter().enumerate() {
+            let at = format!("{path}/{key}/{i}");
+            self.collect(branch, rule.clone(), (&at, depth + 1), &mut alternatives)?;
+        }
+        if key == "oneOf" && overlap(&alternatives) {
+            return Err((
+                format!("{path}/oneOf"),
+                "its strings may belong to two branches; use `anyOf`".to_owned(),
+            ));
+        }
+        found.append(&mut alternatives);
+        Ok(())
     }
-    if let Some(reference) = map.get("$ref") {
-        let target = resolve(reference, root);
-        let target = target.ok_or_else(|| (format!("{path}/$ref"), format!("{reference} is not there")))?;
-        return collect(target, root, rule, path, depth + 1, found);
-    }
-    let Some((key, branches)) =
-        ["anyOf", "oneOf"].iter().find_map(|key| Some((*key, map.get(*key)?.as_array()?)))
-    else {
-        found.push(rule);
-        return Ok(());
-    };
-    let mut alternatives = Vec::new();
-    for (i, branch) in branches.iter().enumerate() {
-        let at = format!("{path}/{key}/{i}");
-        collect(branch, root, rule.clone(), &at, depth + 1, &mut alternatives)?;
-    }
-    if key == "oneOf" && overlap(&alternatives) {
-        return Err((
-            format!("{path}/oneOf"),
-            "its strings may belong to two branches; use `anyOf`".to_owned(),
-        ));
-    }
-    found.append(&mut alternatives);
-    Ok(())
 }
 
 /// Whether a string may belong to two of `rules`, as far as that can be told.
@@ -161,6 +176,12 @@ impl Rule {
             ));
         }
         Ok(())
+    }
+
+    /// What a copy costs: one, and as much for each text in it and each 16 bytes of that.
+    fn weight(&self) -> usize {
+        let texts = self.patterns.iter().chain(self.values.iter().flatten());
+        1 + texts.map(|text| 1 + text.len() / 16).sum::<usize>()
     }
 
     fn only(&mut self, mut values: Vec<String>) {
@@ -268,7 +289,7 @@ mod tests {
 
     #[test]
     fn alternatives_are_found_through_unions_and_references() {
-        let root = json!({ "$defs": { "name": { "type": "string", "maxLength": 3 } } });
+        let root = Document::new(json!({ "$defs": { "name": { "type": "string", "maxLength": 3 } } }));
         let union =
             json!({ "anyOf": [{ "$ref": "#/$defs/name" }, { "type": "null" }, { "enum": ["x", 1] }] });
         let found = rules(&union, &root).unwrap();
@@ -285,7 +306,7 @@ mod tests {
             rules(&json!({ "type": "string", "minLength": 4, "maxLength": 2 }), &root).unwrap_err().0,
             "/maxLength"
         );
-        let endless = json!({ "$defs": { "a": { "$ref": "#/$defs/a" } } });
+        let endless = Document::new(json!({ "$defs": { "a": { "$ref": "#/$defs/a" } } }));
         assert!(rules(&json!({ "$ref": "#/$defs/a" }), &endless).is_err());
     }
 }

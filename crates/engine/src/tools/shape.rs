@@ -1,9 +1,10 @@
 //! What the parameters of a tool look like: their order, which must be there, which JSON types each may have.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use super::Tool;
-use crate::Result;
 use crate::grammar::schema;
 
 /// The JSON types that a value may have.
@@ -68,21 +69,16 @@ impl Types {
     }
 
     /// The types that `schema` allows. One without `type` that speaks of properties means an object, and so on.
-    pub(super) fn of(schema: &Value, root: &Value) -> Self {
-        Self::within(schema, root, 0)
+    pub(super) fn of(schema: &Value, document: &Document) -> Self {
+        let mut known = |reference: &str, _| document.types.get(reference).copied().unwrap_or(Self::ALL);
+        Self::within(schema, 0, &mut known)
     }
 
-    fn within(schema: &Value, root: &Value, depth: usize) -> Self {
-        let Value::Object(map) = schema else { return Self::ALL };
-        if depth > MAX_DEPTH {
-            return Self::ALL;
-        }
-        let union = |list: &Value, key: &str| {
-            let each = list.as_array().into_iter().flatten().map(|inner| match key {
-                "enum" => Self::of_value(inner),
-                _ => Self::within(inner, root, depth + 1),
-            });
-            each.fold(Self(0), Self::or)
+    /// The same within `depth` others, where `follow` knows the types of what a reference stands for.
+    fn within(schema: &Value, depth: usize, follow: &mut dyn FnMut(&str, usize) -> Self) -> Self {
+        let map = match schema {
+            Value::Object(map) if depth <= MAX_DEPTH => map,
+            _ => return Self::ALL,
         };
         let mut types = match map.get("type") {
             Some(Value::String(name)) => Self::named(name),
@@ -92,14 +88,17 @@ impl Types {
             _ => Self::meant(map),
         };
         for (key, value) in map {
+            let list = value.as_array().into_iter().flatten();
             types = types.and(match key.as_str() {
                 "const" => Self::of_value(value),
-                "enum" | "anyOf" | "oneOf" => union(value, key),
-                "allOf" => {
-                    let all = value.as_array().into_iter().flatten();
-                    all.fold(Self::ALL, |types, inner| types.and(Self::within(inner, root, depth + 1)))
+                "enum" => list.map(Self::of_value).fold(Self(0), Self::or),
+                "anyOf" | "oneOf" => {
+                    list.map(|inner| Self::within(inner, depth + 1, follow)).fold(Self(0), Self::or)
                 }
-                "$ref" => resolve(value, root).map_or(Self::ALL, |to| Self::within(to, root, depth + 1)),
+                "allOf" => {
+                    list.map(|inner| Self::within(inner, depth + 1, follow)).fold(Self::ALL, Self::and)
+                }
+                "$ref" => value.as_str().map_or(Self::ALL, |to| follow(to, depth + 1)),
                 _ => Self::ALL,
             });
         }
@@ -122,16 +121,59 @@ impl Types {
 /// Deeper nesting of references and unions is not looked into.
 const MAX_DEPTH: usize = 32;
 
-/// The schema that a `$ref` of `root` stands for.
-pub(super) fn resolve<'a>(reference: &Value, root: &'a Value) -> Option<&'a Value> {
-    root.pointer(reference.as_str()?.strip_prefix('#')?)
+/// A schema with what its references stand for.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Document {
+    pub(super) root: Value,
+    /// The types of what each reference stands for.
+    types: BTreeMap<String, Types>,
+}
+
+impl Document {
+    /// Looks through what each reference stands for once.
+    pub(super) fn new(root: Value) -> Self {
+        let mut types = BTreeMap::new();
+        let mut parts = vec![&root];
+        while let Some(part) = parts.pop() {
+            match part {
+                Value::Array(list) => parts.extend(list),
+                Value::Object(map) => parts.extend(map.values()),
+                _ => {}
+            }
+            if let Some(Value::String(reference)) = part.get("$ref") {
+                learn(reference, &root, &mut types, 0);
+            }
+        }
+        Self { root, types }
+    }
+
+    /// The schema that a `$ref` stands for.
+    pub(super) fn resolve(&self, reference: &Value) -> Option<&Value> {
+        resolve(reference.as_str()?, &self.root)
+    }
+}
+
+fn resolve<'v>(reference: &str, root: &'v Value) -> Option<&'v Value> {
+    root.pointer(reference.strip_prefix('#')?)
+}
+
+/// Notes the types of what `reference` stands for. What leads back to itself, or too deep, may be anything.
+fn learn(reference: &str, root: &Value, types: &mut BTreeMap<String, Types>, depth: usize) -> Types {
+    let known = types.get(reference).copied();
+    let Some(target) = resolve(reference, root).filter(|_| known.is_none() && depth <= MAX_DEPTH) else {
+        return known.unwrap_or(Types::ALL);
+    };
+    types.insert(reference.to_owned(), Types::ALL);
+    let found = Types::within(target, depth, &mut |inner, depth| learn(inner, root, types, depth));
+    types.insert(reference.to_owned(), found);
+    found
 }
 
 /// The parameters of a tool.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Shape {
     /// The schema of all of them, without what asserts nothing.
-    pub(super) schema: Value,
+    pub(super) document: Document,
     /// Those that must be there first, otherwise in the declared order.
     pub(super) parameters: Vec<Parameter>,
     /// The schema of others, where the tool says explicitly that there may be others.
@@ -151,9 +193,10 @@ pub(super) struct Parameter {
 const MOST_PARAMETERS: usize = 64;
 
 impl Shape {
-    pub(super) fn of(tool: &Tool) -> Result<Self> {
+    pub(super) fn of(tool: &Tool) -> crate::Result<Self> {
         let mut schema = schema::without_annotations(&tool.parameters);
-        if let Some(target) = schema.get("$ref").and_then(|reference| resolve(reference, &schema)).cloned()
+        let target = schema.get("$ref").and_then(Value::as_str).and_then(|to| resolve(to, &schema)).cloned();
+        if let Some(target) = target
             && let (Value::Object(root), Value::Object(target)) = (&mut schema, target)
         {
             root.remove("$ref");
@@ -182,26 +225,27 @@ impl Shape {
             let problem = format!("`{}` is required but not among the properties", required[i]);
             return Err(tool.wrong(&format!("/required/{i}"), problem));
         }
+        let document = Document::new(schema);
         let mut parameters: Vec<Parameter> = declared
             .into_iter()
             .map(|(name, inner)| {
-                let types = Types::of(&inner, &schema);
+                let types = Types::of(&inner, &document);
                 Parameter { required: required.contains(&name), schema: inner, types, name }
             })
             .collect();
         parameters.sort_by_key(|parameter| !parameter.required);
-        Ok(Self { schema, parameters, others })
+        Ok(Self { document, parameters, others })
     }
 
     /// Whether calls can be written in the XML format.
-    pub(super) fn check_xml(&self, tool: &Tool) -> Result<()> {
+    pub(super) fn check_xml(&self, tool: &Tool) -> crate::Result<()> {
         if self.parameters.len() > MOST_PARAMETERS {
             let count = self.parameters.len();
             let problem = format!("it has `{count}` parameters; up to `{MOST_PARAMETERS}` are supported");
             return Err(tool.wrong("/properties", problem));
         }
         let at_root = ["anyOf", "oneOf", "allOf", "patternProperties", "minProperties", "maxProperties"];
-        if let Some(key) = at_root.iter().find(|key| self.schema.get(**key).is_some()) {
+        if let Some(key) = at_root.iter().find(|key| self.document.root.get(**key).is_some()) {
             let problem = "the model's call format has no way to guarantee this for all parameters together";
             return Err(tool.wrong(&format!("/{key}"), problem));
         }
@@ -222,7 +266,7 @@ impl Shape {
     pub(super) fn types(&self, name: &str) -> Types {
         match (self.parameter(name), &self.others) {
             (Some(parameter), _) => parameter.types,
-            (None, Some(others)) => Types::of(others, &self.schema),
+            (None, Some(others)) => Types::of(others, &self.document),
             (None, None) => Types::ALL,
         }
     }
@@ -263,33 +307,56 @@ fn redirect(schema: &mut Value, depth: usize) -> bool {
     found
 }
 
+/// The most values that [`without`] may copy, and alternatives with their texts that [`raw::rules`](super::raw::rules)
+/// may: references can double both again and again.
+pub(super) const MOST_COPIED: usize = 1 << 18;
+
+/// What is wrong with a schema that exceeds [`MOST_COPIED`].
+pub(super) const TOO_MANY: &str = "it has too many alternatives; use fewer of them";
+
 /// What is left of a schema when its value has none of the types `removed`, if anything is.
-pub(super) fn without(schema: &Value, root: &Value, removed: Types) -> Option<Value> {
-    without_within(schema, root, removed, 0)
+///
+/// # Errors
+/// What is wrong with a schema of too many alternatives.
+pub(super) fn without(
+    schema: &Value,
+    document: &Document,
+    removed: Types,
+) -> Result<Option<Value>, &'static str> {
+    let mut left = MOST_COPIED;
+    without_within(schema, document, removed, 0, &mut left)
 }
 
-fn without_within(schema: &Value, root: &Value, removed: Types, depth: usize) -> Option<Value> {
-    let all = Types::of(schema, root);
+fn without_within(
+    schema: &Value,
+    document: &Document,
+    removed: Types,
+    depth: usize,
+    left: &mut usize,
+) -> Result<Option<Value>, &'static str> {
+    let all = Types::of(schema, document);
     let types = all.without(removed);
     if types == Types(0) || depth > MAX_DEPTH {
-        return None;
+        return Ok(None);
     }
+    if let Some(target) = schema.get("$ref").and_then(|reference| document.resolve(reference))
+        && all.has(removed)
+    {
+        // What stands beside a reference is mostly words.
+        return without_within(target, document, removed, depth + 1, left);
+    }
+    *left = left.checked_sub(values(schema)).ok_or(TOO_MANY)?;
     if !all.has(removed) {
-        return Some(schema.clone());
+        return Ok(Some(schema.clone()));
     }
     let Value::Object(mut map) = schema.clone() else {
-        return Some(json!({ "type": names(types) }));
+        return Ok(Some(json!({ "type": names(types) })));
     };
-    if let Some(target) = map.get("$ref").and_then(|reference| resolve(reference, root)).cloned() {
-        // What stands beside a reference is mostly words.
-        return without_within(&target, root, removed, depth + 1);
-    }
     for key in ["anyOf", "oneOf"] {
         if let Some(Value::Array(branches)) = map.get_mut(key) {
-            *branches = branches
-                .iter()
-                .filter_map(|branch| without_within(branch, root, removed, depth + 1))
-                .collect();
+            let kept = std::mem::take(branches).into_iter();
+            let kept = kept.map(|branch| without_within(&branch, document, removed, depth + 1, left));
+            *branches = kept.filter_map(Result::transpose).collect::<Result<_, _>>()?;
         }
     }
     if let Some(Value::Array(values)) = map.get_mut("enum") {
@@ -300,7 +367,16 @@ fn without_within(schema: &Value, root: &Value, removed: Types, depth: usize) ->
     {
         map.insert("type".to_owned(), json!(names(types)));
     }
-    Some(Value::Object(map))
+    Ok(Some(Value::Object(map)))
+}
+
+/// The number of values in `value`, itself included.
+fn values(value: &Value) -> usize {
+    1 + match value {
+        Value::Array(list) => list.iter().map(values).sum(),
+        Value::Object(map) => map.values().map(values).sum(),
+        _ => 0,
+    }
 }
 
 fn names(types: Types) -> Vec<&'static str> {

@@ -121,6 +121,37 @@ fn what_cannot_be_guaranteed_names_its_place() {
     }
 }
 
+/// Each reference leads to eight more, none of them further.
+#[test]
+fn schemas_that_multiply_are_refused_in_time() {
+    let branch = json!({ "$ref": "#/$defs/a" });
+    for more in [json!({ "type": "string" }), json!({ "type": "integer" }), json!({})] {
+        let mut branches = vec![branch.clone(); 8];
+        branches.push(more);
+        let parameters = json!({ "properties": { "x": branch }, "$defs": { "a": { "anyOf": branches } } });
+        let set = ToolSet::new(vec![tool("t", parameters)], CallFormat::Xml).unwrap();
+        let checked = Arc::new(set).check(tokenizer());
+        assert!(
+            matches!(&checked, Err(Error::Tool { path, .. }) if path.starts_with("/properties/x")),
+            "{checked:?}"
+        );
+    }
+    let levels: serde_json::Map<_, _> = (0..12)
+        .map(|i| {
+            let next = json!({ "$ref": format!("#/$defs/a{}", i + 1) });
+            (format!("a{i}"), json!({ "anyOf": vec![next; 8] }))
+        })
+        .chain([("a12".to_owned(), json!({ "type": "string" }))])
+        .collect();
+    let parameters = json!({ "properties": { "x": { "$ref": "#/$defs/a0" } }, "$defs": levels });
+    let set = ToolSet::new(vec![tool("t", parameters)], CallFormat::Xml).unwrap();
+    let checked = Arc::new(set).check(tokenizer());
+    assert!(
+        matches!(&checked, Err(Error::Tool { problem, .. }) if problem.contains("alternatives")),
+        "{checked:?}"
+    );
+}
+
 #[test]
 fn schemas_of_real_programs_compile() {
     let parameters = json!({
