@@ -17,7 +17,8 @@ pub struct Message {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_content: Option<String>,
     /// Calls of functions by the assistant: `{"id", "type": "function", "function": {"name", "arguments"}}`.
-    /// A template sees arguments that are the text of a JSON object as that object.
+    /// A template sees arguments that are the text of a JSON object as that object, none as an empty one, and any others
+    /// as one that holds them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<Vec<Value>>,
     /// The call that a `tool` message answers.
@@ -61,6 +62,12 @@ impl Message {
         }
     }
 
+    /// The same with arguments as a template sees them.
+    pub(crate) fn with_open_arguments(&self) -> Self {
+        let calls = self.tool_calls.as_ref().map(|calls| calls.iter().map(open_arguments).collect());
+        Self { tool_calls: calls, ..self.clone() }
+    }
+
     /// What a template sees.
     pub(super) fn for_template(&self) -> Result<Map<String, Value>> {
         let text = |text: &String| Value::String(text.clone());
@@ -88,13 +95,24 @@ fn part_text(part: &Value) -> Result<&str> {
     })
 }
 
-/// The call with its arguments as an object, where they are the text of one.
+/// The call with its arguments as an object. Those of an answer that was cut are no JSON, and are shown nevertheless: the
+/// conversation goes on.
 fn open_arguments(call: &Value) -> Value {
     let mut call = call.clone();
     let function = if call["function"].is_object() { &mut call["function"] } else { &mut call };
-    let parsed = function.get("arguments").and_then(Value::as_str).map(serde_json::from_str::<Map<_, _>>);
-    if let Some(Ok(arguments)) = parsed {
-        function["arguments"] = Value::Object(arguments);
-    }
+    let Some(arguments) = function.get_mut("arguments").filter(|arguments| !arguments.is_object()) else {
+        return call;
+    };
+    let read = match &*arguments {
+        Value::String(text) if text.trim().is_empty() => Some(Value::Null),
+        Value::String(text) => serde_json::from_str(text).ok(),
+        Value::Null => Some(Value::Null),
+        _ => None,
+    };
+    *arguments = match read {
+        Some(Value::Null) => Value::Object(Map::new()),
+        Some(read @ Value::Object(_)) => read,
+        _ => Value::Object(Map::from_iter([("arguments".to_owned(), arguments.take())])),
+    };
     call
 }

@@ -67,6 +67,25 @@ fn arguments_as_text_are_the_same_as_an_object() {
     assert!(object.contains("<parameter=n>\n[1, 2.0, true]\n</parameter>"), "{object}");
 }
 
+/// A call that was cut by the limit of its answer comes back with the next request.
+#[test]
+fn arguments_that_are_no_object_are_shown() {
+    let source = "{% for name, value in messages[0].tool_calls[0].function.arguments|items %}{{ name }}={{ value }};{% endfor %}";
+    let shown = |arguments: Json| {
+        let call = json!({ "type": "function", "function": { "name": "f", "arguments": arguments } });
+        let message: Message =
+            serde_json::from_value(json!({ "role": "assistant", "tool_calls": [call] })).unwrap();
+        template(source).render(&[message], None, false, &Map::new()).unwrap()
+    };
+    for nothing in [json!(null), json!(""), json!(" "), json!("null"), json!("{}"), json!({})] {
+        assert_eq!(shown(nothing.clone()), "", "{nothing}");
+    }
+    assert_eq!(shown(json!("{\"path\": \"src/ma")), "arguments={\"path\": \"src/ma;");
+    assert_eq!(shown(json!("[1]")), "arguments=[1];");
+    assert_eq!(shown(json!([1, 2])), "arguments=[1, 2];");
+    assert_eq!(shown(json!("{\"x\": 1}")), "x=1;");
+}
+
 #[test]
 fn the_bundled_template_renders() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/coder-tiny/chat_template.jinja");
