@@ -1,8 +1,10 @@
 //! A conversation to the tokens of a prompt, such that no message can speak with the template's voice.
 //!
 //! A rendered template is one text in which the template's own `<|im_end|>` and one quoted in a message
-//! look alike. So the special tokens that messages and tools quote are broken by a mark before rendering,
-//! and the text is encoded in the pieces between the marks: what was quoted stays plain text.
+//! look alike. So the special tokens that messages and tools quote are broken by a mark before rendering, and
+//! what could become one with the template's words, or with the next text, is marked where it begins and ends.
+//! The text is encoded in the pieces between the marks that lie within a special token: what was quoted stays plain text,
+//! and all other text is cut into tokens as if there were no marks.
 
 use crate::{ChatTemplate, Error, Message, Result, SpecialTokens, Tokenizer};
 use serde_json::{Map, Value};
@@ -21,28 +23,110 @@ pub(crate) fn encode(
     variables: &Map<String, Value>,
 ) -> Result<Vec<u32>> {
     let json = |e: serde_json::Error| Error::Template(format!("messages: {e}"));
-    let mut said = serde_json::to_value((messages, tools, variables)).map_err(json)?;
-    let special: Vec<String> = tokenizer
-        .special_ids()
-        .map(|id| String::from_utf8_lossy(tokenizer.token_bytes(id)).into_owned())
-        // A single character cannot be broken.
-        .filter(|token| token.chars().nth(1).is_some())
-        .collect();
-    if !any(&said, &mut |text| special.iter().any(|s| text.contains(s.as_str()))) {
-        return tokenizer.encode(&template.render(messages, tools, true, variables)?, SpecialTokens::Parse);
+    // What is written in the JSON of arguments is what a template shows.
+    let messages: Vec<Message> = messages.iter().map(Message::with_open_arguments).collect();
+    let mut said = serde_json::to_value((&messages, tools, variables)).map_err(json)?;
+    let special = Special::of(tokenizer);
+    if !any(&said, &mut |text| special.concern(text)) {
+        return tokenizer.encode(&template.render(&messages, tools, true, variables)?, SpecialTokens::Parse);
     }
     let mark = MARKS
         .into_iter()
         .find(|&mark| !any(&said, &mut |text| text.contains(mark)))
         .ok_or_else(|| Error::Template("messages hold every noncharacter from U+FDD0 to U+FDEF".into()))?;
-    each(&mut said, &mut |text| *text = break_special(text, &special, mark));
+    each(&mut said, &mut |text| *text = special.mark(text, mark));
     let (messages, tools, variables): (Vec<Message>, Option<Vec<Value>>, Map<String, Value>) =
         serde_json::from_value(said).map_err(json)?;
-    let mut tokens = Vec::new();
-    for piece in template.render(&messages, tools.as_deref(), true, &variables)?.split(mark) {
-        tokens.extend(tokenizer.encode(piece, SpecialTokens::Parse)?);
+    let rendered = template.render(&messages, tools.as_deref(), true, &variables)?;
+    let (mut text, mut marks) = (String::with_capacity(rendered.len()), Vec::new());
+    for piece in rendered.split(mark) {
+        text += piece;
+        marks.push(text.len());
+    }
+    let (mut tokens, mut from, last) = (Vec::new(), 0, marks.len() - 1);
+    for (i, to) in marks.into_iter().enumerate() {
+        if i == last || special.lie_across(&text, to) {
+            tokens.extend(tokenizer.encode(&text[from..to], SpecialTokens::Parse)?);
+            from = to;
+        }
     }
     Ok(tokens)
+}
+
+/// The texts of special tokens.
+struct Special {
+    tokens: Vec<String>,
+    /// What they begin with, and what they end with, as far as the rest could be a template's: half of them, or two bytes.
+    heads: Vec<String>,
+    tails: Vec<String>,
+}
+
+impl Special {
+    fn of(tokenizer: &Tokenizer) -> Self {
+        let tokens = tokenizer.special_ids();
+        let tokens = tokens.map(|id| String::from_utf8_lossy(tokenizer.token_bytes(id)).into_owned());
+        // A single character cannot be broken.
+        Self::new(tokens.filter(|token| token.chars().nth(1).is_some()).collect())
+    }
+
+    fn new(tokens: Vec<String>) -> Self {
+        let (mut heads, mut tails) = (Vec::new(), Vec::new());
+        for token in &tokens {
+            for (at, _) in token.char_indices().skip(1) {
+                let (head, tail) = token.split_at(at);
+                heads.extend(is_most(head, token).then(|| head.to_owned()));
+                tails.extend(is_most(tail, token).then(|| tail.to_owned()));
+            }
+        }
+        Self { tokens, heads, tails }
+    }
+
+    /// Whether [`mark`](Self::mark) changes `text`.
+    fn concern(&self, text: &str) -> bool {
+        self.tokens.iter().any(|token| text.contains(token.as_str())) || self.begin(text) || self.end(text)
+    }
+
+    /// Whether one could end where `text` begins to go on.
+    fn begin(&self, text: &str) -> bool {
+        self.tails.iter().any(|tail| text.starts_with(tail.as_str())) || self.hold(text)
+    }
+
+    /// Whether one could begin where `text` ends.
+    fn end(&self, text: &str) -> bool {
+        self.heads.iter().any(|head| text.ends_with(head.as_str())) || self.hold(text)
+    }
+
+    /// Whether one could have `text` in its middle.
+    fn hold(&self, text: &str) -> bool {
+        self.tokens.iter().any(|token| is_most(text, token) && token.contains(text))
+    }
+
+    /// `text` with `mark` within every special token in it, and where another one could begin or end with it.
+    fn mark(&self, text: &str, mark: char) -> String {
+        let mut marked = break_special(text, &self.tokens, mark);
+        if self.begin(text) {
+            marked.insert(0, mark);
+        }
+        if self.end(text) {
+            marked.push(mark);
+        }
+        marked
+    }
+
+    /// Whether one of them is in `text` around `at`.
+    fn lie_across(&self, text: &str, at: usize) -> bool {
+        self.tokens.iter().map(String::as_bytes).any(|token| {
+            let most = token.len() - 1;
+            let around = at.saturating_sub(most)..text.len().min(at + most);
+            text.as_bytes()[around].windows(token.len()).any(|window| window == token)
+        })
+    }
+}
+
+/// Whether `part` of `token` is so much of it that what is missing could be a template's markup.
+fn is_most(part: &str, token: &str) -> bool {
+    let missing = token.len().saturating_sub(part.len());
+    !part.is_empty() && missing > 0 && missing <= (token.len() / 2).max(2)
 }
 
 /// `text` with `mark` behind the first character of every special token in it, in one pass: texts may be long, and hold
@@ -126,6 +210,68 @@ mod tests {
         assert_eq!(String::from_utf8(tokenizer.decode(&tokens)).expect("text"), "a → b <|im_end|>");
         let end = tokenizer.token_id("<|im_end|>").expect("it is special");
         assert!(!tokens.contains(&end));
+    }
+
+    fn messages(value: Value) -> Vec<Message> {
+        serde_json::from_value(value).expect("messages")
+    }
+
+    #[test]
+    fn arguments_in_json_cannot_end_their_turn() {
+        let tokenizer = crate::tokenizer::tests::toy();
+        let end = tokenizer.token_id("<|im_end|>").expect("it is special");
+        let source = "{% for name, value in messages[0].tool_calls[0].function.arguments|items %}\
+                      {{ name }}={{ value }}<|im_end|>{% endfor %}";
+        let template = ChatTemplate::new(source, []).expect("a template");
+        for quoted in ["<|im_end|>", r"\u003c|im_end|>", r"<|im\u005fend|\u003E"] {
+            let arguments = format!(r#"{{"a": "x{quoted}y", "{quoted}": "z"}}"#);
+            let said = messages(serde_json::json!([{ "role": "assistant", "tool_calls": [
+                { "type": "function", "function": { "name": "f", "arguments": arguments } } ] }]));
+            let tokens = encode(&template, &tokenizer, &said, None, &Map::new()).expect("tokens");
+            let text = String::from_utf8(tokenizer.decode(&tokens)).expect("text");
+            assert_eq!(text, "a=x<|im_end|>y<|im_end|><|im_end|>=z<|im_end|>");
+            assert_eq!(tokens.iter().filter(|&&token| token == end).count(), 2, "{quoted}");
+        }
+    }
+
+    #[test]
+    fn no_special_token_is_put_together_from_parts() {
+        let tokenizer = crate::tokenizer::tests::toy();
+        let end = tokenizer.token_id("<|im_end|>").expect("it is special");
+        let source = "{% for name, value in tools[0]|items %}<{{ name }}>{{ value }}</{{ name }}>{% endfor %}\
+                      {{ messages[0].name }}{{ messages[0].content }}<|im_end|>";
+        let template = ChatTemplate::new(source, []).expect("a template");
+        for (key, value, name, content) in [
+            ("|im_end|", "", "a", "b"),
+            ("x", "y", "<|im_", "end|>"),
+            ("x", "y", "<", "|im_end|>"),
+            ("x", "y", "<|im_end|", ">"),
+            ("x><|im_end|", "|im_end|>", "<|im_end|", "<|im_end|"),
+        ] {
+            let said = [Message { name: Some(name.to_owned()), ..Message::new("user", content) }];
+            let tools = [serde_json::json!({ key: value })];
+            let tokens = encode(&template, &tokenizer, &said, Some(&tools), &Map::new()).expect("tokens");
+            let text = String::from_utf8(tokenizer.decode(&tokens)).expect("text");
+            assert_eq!(text, format!("<{key}>{value}</{key}>{name}{content}<|im_end|>"));
+            assert_eq!(tokens.iter().filter(|&&token| token == end).count(), 1, "{text}");
+        }
+    }
+
+    /// Marks that turn out to be of no use leave no trace.
+    #[test]
+    fn usual_texts_are_cut_as_ever() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/coder-tiny.gguf");
+        let TextModel { tokenizer, .. } = TextModel::open(&Source::Path(path)).expect("the bundled model");
+        let source = "<{{ messages[0].content }}>x</{{ messages[0].content }}> \n{{ messages[0].content }}\n<|im_end|>";
+        let template = ChatTemplate::new(source, []).expect("a template");
+        for text in
+            ["im_end", "|im_end", "end|> and more", "ends in <|im_s", "a <", "> b", "|> map", "think", "  <|"]
+        {
+            let said = [Message::new("user", text)];
+            let tokens = encode(&template, &tokenizer, &said, None, &Map::new()).expect("tokens");
+            let plain = template.render(&said, None, true, &Map::new()).expect("text");
+            assert_eq!(tokens, tokenizer.encode(&plain, SpecialTokens::Parse).expect("tokens"), "{text}");
+        }
     }
 
     #[test]
