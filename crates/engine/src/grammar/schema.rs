@@ -1,6 +1,8 @@
 //! Which JSON Schemas can be guaranteed.
 
-use serde_json::{Map, Value, json};
+use std::cmp::Ordering;
+
+use serde_json::{Map, Number, Value, json};
 
 use super::depth;
 use crate::{Error, Result};
@@ -91,16 +93,14 @@ const MAX_DEPTH: usize = 64;
 /// # Errors
 /// [`Error::Grammar`] with the path (a JSON pointer) of a keyword that would not be enforced.
 pub(crate) fn prepare(schema: &Value) -> Result<Value> {
-    let root = match schema {
-        Value::Bool(true) => Map::new(),
-        Value::Object(map) => map.clone(),
+    let mut root = match schema {
+        Value::Bool(true) => json!({}),
+        Value::Object(_) => without_annotations(schema),
         other => return Err(Error::Grammar(format!("a JSON Schema is an object, got `{}`", brief(other)))),
     };
-    if let Some(Refused { path, problem }) = refused(schema) {
+    if let Some(Refused { path, problem }) = refused(&root) {
         return Err(Error::Grammar(format!("`{path}`: {problem}")));
     }
-    // This also replaces what the schema itself may say to llguidance: it must not loosen the rules.
-    let mut root = Value::Object(root);
     bound(&mut root);
     let options = json!({ "item_separator": ", ", "key_separator": ": ", "whitespace_flexible": false });
     root["x-guidance"] = options;
@@ -111,9 +111,16 @@ pub(crate) fn prepare(schema: &Value) -> Result<Value> {
 const MOST: i64 = (1 << 53) - 1;
 
 /// Bounds numbers that have no bounds, which also leaves them no exponent: with one they can be more than readers can hold, who
-/// then see infinity, nothing at all, or an error.
+/// then see infinity, nothing at all, or an error. A bound that llguidance would round becomes the next one within it.
 fn bound(schema: &mut Value) {
     if let Value::Object(map) = schema {
+        for (key, up) in
+            [("minimum", true), ("exclusiveMinimum", true), ("maximum", false), ("exclusiveMaximum", false)]
+        {
+            if let Some(Value::Number(bound)) = map.get_mut(key) {
+                *bound = rounded(bound, up);
+            }
+        }
         let is_number = map.get("type").is_some_and(|types| match types {
             Value::Array(types) => types.contains(&json!("number")),
             one => one == "number",
@@ -125,6 +132,35 @@ fn bound(schema: &mut Value) {
         }
     }
     each_part(schema, &mut bound);
+}
+
+/// The integer that `number` is, if it is one.
+fn integer(number: &Number) -> Option<i128> {
+    number.as_i64().map(i128::from).or(number.as_u64().map(i128::from))
+}
+
+/// The number, or the next one that is a 64-bit float.
+fn rounded(number: &Number, up: bool) -> Number {
+    let Some(exact) = integer(number) else { return number.clone() };
+    let near = exact as f64;
+    let next = match (near as i128).cmp(&exact) {
+        Ordering::Less if up => near.next_up(),
+        Ordering::Greater if !up => near.next_down(),
+        _ => near,
+    };
+    // Of this size, floats are integers.
+    let found = Number::from_i128(next as i128).or_else(|| Number::from_f64(next));
+    found.unwrap_or_else(|| number.clone())
+}
+
+/// Whether each number in `value` is a 64-bit float, which llguidance makes of it.
+fn is_exact(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => integer(number).is_none_or(|exact| exact as f64 as i128 == exact),
+        Value::Array(list) => list.iter().all(is_exact),
+        Value::Object(map) => map.values().all(is_exact),
+        _ => true,
+    }
 }
 
 /// A keyword that would not be enforced, or what is no schema.
@@ -142,7 +178,7 @@ pub(crate) fn refused(schema: &Value) -> Option<Refused> {
         .err()
 }
 
-/// The schema without keywords and formats that assert nothing, such as programs put into those of tools. What asserts
+/// The schema without keywords and formats that assert nothing, such as programs put into theirs. What asserts
 /// something stays, for [`prepare`] to judge.
 pub(crate) fn without_annotations(schema: &Value) -> Value {
     let mut schema = schema.clone();
@@ -150,8 +186,52 @@ pub(crate) fn without_annotations(schema: &Value) -> Value {
     schema
 }
 
+/// The same without what cannot be enforced: what is valid under the schema is valid under this one, and more may be.
+pub(crate) fn loosened(schema: &Value) -> Value {
+    let mut schema = without_annotations(schema);
+    loosen(&mut schema, 0);
+    schema
+}
+
+fn loosen(schema: &mut Value, depth: usize) {
+    if let Value::Object(map) = schema {
+        map.retain(|key, value| match key.as_str() {
+            "const" | "enum" => is_exact(value),
+            "pattern" => value.as_str().is_none_or(is_regular),
+            key => !REFUSED.contains(&key),
+        });
+        if let Some(branches) = map.shift_remove("oneOf") {
+            map.entry("anyOf").or_insert(branches);
+        }
+        let required = map.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
+        for name in required.iter().filter_map(Value::as_str) {
+            if let Value::Object(properties) = map.entry("properties").or_insert_with(|| json!({})) {
+                properties.entry(name).or_insert_with(|| json!({}));
+            }
+        }
+    }
+    if depth <= 2 * MAX_DEPTH {
+        each_part(schema, &mut |inner| loosen(inner, depth + 1));
+    }
+}
+
+/// Whether `pattern` is a regular expression in the strict sense, without conditions on what stands around it.
+fn is_regular(pattern: &str) -> bool {
+    let pattern = llguidance::regex_to_lark(pattern, "dw");
+    llguidance::derivre::RegexBuilder::new().mk_regex_for_serach(&pattern).is_ok()
+}
+
 fn simplify(schema: &mut Value, depth: usize) {
     if let Value::Object(map) = schema {
+        // What some programs write for a branch or a property that is not there.
+        if depth > 0 && map.get("not").is_some_and(|not| [json!({}), json!(true)].contains(not)) {
+            *schema = json!(false);
+            return;
+        }
+        // It is no keyword where this one is, and would take its place.
+        if map.contains_key("prefixItems") {
+            map.shift_remove("additionalItems");
+        }
         map.retain(|key, value| {
             let vacuous = match key.as_str() {
                 "format" => value.as_str().is_some_and(|format| !FORMATS.contains(&format)),
@@ -205,6 +285,9 @@ fn check_keywords(map: &Map<String, Value>, path: &str, depth: usize) -> Result<
             return fail(&at, "this keyword is not supported: it would not be enforced");
         }
         match key.as_str() {
+            "const" | "enum" if !is_exact(value) => {
+                return fail(&at, "an integer in it is beyond 2^53 and would be rounded; use a string");
+            }
             "properties" | "patternProperties" | "$defs" | "definitions" => {
                 for (name, inner) in value.as_object().into_iter().flatten() {
                     let name = name.replace('~', "~0").replace('/', "~1");
@@ -251,5 +334,50 @@ mod tests {
             assert_eq!(most(bounded), Some(json!(MOST)), "{bounded}");
         }
         assert_eq!((most("/properties/c"), most("/properties/d")), (None, None));
+    }
+
+    #[test]
+    fn bounds_that_would_be_rounded_move_inwards() {
+        let most = i64::MAX;
+        let schema =
+            json!({ "type": "integer", "minimum": -most, "maximum": most, "exclusiveMaximum": u64::MAX });
+        let prepared = prepare(&schema).unwrap();
+        assert_eq!(prepared["minimum"], json!(i64::MIN + 1024));
+        assert_eq!(prepared["maximum"], json!(i64::MAX - 1023));
+        assert_eq!(prepared["exclusiveMaximum"], json!(u64::MAX - 2047));
+        let near =
+            json!({ "type": "number", "minimum": -7, "maximum": 0.25, "exclusiveMinimum": -(1i64 << 53) });
+        let prepared = prepare(&near).unwrap();
+        assert!(["minimum", "maximum", "exclusiveMinimum"].iter().all(|key| prepared[*key] == near[*key]));
+    }
+
+    #[test]
+    fn what_asserts_nothing_is_left_out() {
+        let schema = json!({ "type": "object", "$schema": "http://json-schema.org/draft-07/schema#", "properties": {
+            "a": { "anyOf": [{ "not": {} }, { "type": "string", "format": "uuid4" }], "nullable": true },
+            "b": { "not": {} }, "c": { "propertyNames": { "type": "string" } },
+            "d": { "prefixItems": [{ "type": "null" }], "additionalItems": false, "uniqueItems": false },
+        }, "definitions": { "never": { "not": true } } });
+        let simple = json!({ "type": "object", "properties": {
+            "a": { "anyOf": [false, { "type": "string" }] },
+            "b": false, "c": {}, "d": { "prefixItems": [{ "type": "null" }] },
+        }, "definitions": { "never": false } });
+        assert_eq!(without_annotations(&schema), simple);
+        assert!(prepare(&schema).is_ok());
+    }
+
+    #[test]
+    fn what_cannot_be_enforced_is_loosened() {
+        let schema = json!({ "type": "object", "required": ["a", "x"], "if": {}, "then": {}, "properties": {
+            "a": { "uniqueItems": true, "items": { "oneOf": [{ "type": "integer" }, { "type": "number" }] } },
+            "b": { "enum": [1, (1u64 << 53) + 1] }, "c": { "not": { "type": "null" } },
+            "d": { "pattern": "^(?!x)" }, "e": { "pattern": "^x" },
+        }, "additionalProperties": false });
+        let loose = json!({ "type": "object", "required": ["a", "x"], "properties": {
+            "a": { "items": { "anyOf": [{ "type": "integer" }, { "type": "number" }] } },
+            "b": {}, "c": {}, "d": {}, "e": { "pattern": "^x" }, "x": {},
+        }, "additionalProperties": false });
+        assert_eq!(loosened(&schema), loose);
+        assert!(prepare(&schema).is_err() && prepare(&loose).is_ok());
     }
 }

@@ -112,6 +112,20 @@ fn schemas() {
 }
 
 #[test]
+fn what_other_programs_write_into_schemas_is_understood() {
+    let optional = schema(
+        json!({ "anyOf": [{ "not": {} }, { "type": "string", "format": "uuid4" }], "nullable": true }),
+    );
+    assert!(matches(&optional, r#""x""#) && !matches(&optional, "null"));
+    let pair =
+        schema(json!({ "type": "array", "prefixItems": [{ "type": "boolean" }], "additionalItems": false }));
+    assert!(matches(&pair, "[true]") && !matches(&pair, "[1]"));
+    let large = schema(json!({ "type": "integer", "minimum": 0, "maximum": i64::MAX }));
+    assert!(matches(&large, "9223372036854774784") && !matches(&large, "9223372036854775808"));
+    assert!(matches(&schema(json!({ "const": 1i64 << 60 })), "1152921504606846976"));
+}
+
+#[test]
 fn regular_expressions() {
     let date = regex(r"\d{4}-\d\d-\d\d");
     assert!(matches(&date, "2024-02-29"));
@@ -133,12 +147,16 @@ fn lark_grammars() {
 #[test]
 fn what_does_not_compile_is_an_error_with_its_reason() {
     for (schema_value, expected) in [
-        (json!({ "properties": { "a/b": { "items": { "not": {} } } } }), "`/properties/a~1b/items/not`"),
+        (
+            json!({ "properties": { "a/b": { "items": { "not": { "const": 1 } } } } }),
+            "`/properties/a~1b/items/not`",
+        ),
         (json!({ "uniqueItems": true }), "`/uniqueItems`"),
-        (json!({ "anyOf": [{}, { "nullable": true }] }), "`/anyOf/1/nullable`"),
+        (json!({ "anyOf": [{}, { "minContains": 2 }] }), "`/anyOf/1/minContains`"),
+        (json!({ "anyOf": [{ "const": 9_007_199_254_740_993_i64 }] }), "`/anyOf/0/const`"),
+        (json!({ "enum": [1, [u64::MAX]] }), "`/enum`"),
         (json!({ "$defs": { "x": { "if": {} } } }), "`/$defs/x/if`"),
         (json!({ "type": "strange" }), "strange"),
-        (json!({ "format": "strange", "type": "string" }), "strange"),
         (json!({ "properties": { "a": 1 } }), "`/properties/a`"),
         (json!(false), "false"),
         (json!([]), "[]"),
