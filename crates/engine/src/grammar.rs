@@ -25,7 +25,8 @@ use crate::{Error, Result, Tokenizer, ToolSet};
 pub enum Grammar {
     /// A JSON document that is valid under this JSON Schema, written as Python's `json.dumps` does: `", "` and
     /// `": "` between items and no other white space, so a model cannot fill its answer with blanks.
-    /// A keyword that cannot be guaranteed is an error, not a hope; so is `oneOf` whose branches may overlap.
+    /// A keyword that cannot be guaranteed is an error, not a hope; so is `oneOf` whose branches may overlap. One that is
+    /// not known, and a format, says nothing about what is valid, as JSON Schema has it.
     JsonSchema(serde_json::Value),
     /// A regular expression in the syntax of the `regex` crate that matches the whole answer.
     Regex(String),
@@ -55,6 +56,14 @@ impl Clone for Mask {
     /// In the memory of the one before, so that a step allocates none.
     fn clone_from(&mut self, source: &Self) {
         self.words.clone_from(&source.words);
+    }
+}
+
+impl Grammar {
+    /// A JSON document that is valid under `schema`. Unless that is `strict`, what no grammar can guarantee is left out of
+    /// it: of two branches of `oneOf`, both may be true, and keywords such as `uniqueItems`, `not` and `if` are ignored.
+    pub fn json(schema: serde_json::Value, strict: bool) -> Self {
+        Self::JsonSchema(if strict { schema } else { schema::loosened(&schema) })
     }
 }
 

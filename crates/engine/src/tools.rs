@@ -112,7 +112,7 @@ impl ToolSet {
                 return Err(tool.wrong("", "two tools have this name; leave one out"));
             }
         }
-        let shapes = tools.iter().map(shape::Shape::of).collect::<Result<Vec<_>>>()?;
+        let shapes = tools.iter().map(|tool| shape::Shape::of(tool, format)).collect::<Result<Vec<_>>>()?;
         if format == CallFormat::Xml {
             tools.iter().zip(&shapes).try_for_each(|(tool, shape)| shape.check_xml(tool))?;
         }

@@ -128,13 +128,14 @@ impl StreamOptions {
 pub(crate) enum Format {
     Text,
     JsonObject { schema: Option<Value> },
-    JsonSchema { json_schema: Option<Named>, schema: Option<Value> },
+    JsonSchema { json_schema: Option<Named>, schema: Option<Value>, strict: Option<bool> },
     Grammar { syntax: Syntax, definition: String },
 }
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Named {
     schema: Option<Value>,
+    strict: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -151,11 +152,13 @@ impl Format {
             Self::Text => None,
             Self::JsonObject { schema: None } => Some(any_object()),
             Self::JsonObject { schema: Some(schema) } => Some(Grammar::JsonSchema(schema)),
-            Self::JsonSchema { json_schema, schema } => {
-                let schema = json_schema.and_then(|named| named.schema).or(schema).ok_or_else(|| {
+            Self::JsonSchema { json_schema, schema, strict } => {
+                let named = json_schema.filter(|named| named.schema.is_some());
+                let Named { schema, strict } = named.unwrap_or(Named { schema, strict });
+                let schema = schema.ok_or_else(|| {
                     Error::request("response_format", "`response_format.json_schema.schema` is missing")
                 })?;
-                Some(Grammar::JsonSchema(schema))
+                Some(Grammar::json(schema, strict.unwrap_or(false)))
             }
             Self::Grammar { syntax: Syntax::Lark, definition } => Some(Grammar::Lark(definition)),
             Self::Grammar { syntax: Syntax::Regex, definition } => Some(Grammar::Regex(definition)),

@@ -13,13 +13,16 @@ pub struct Tool {
     pub description: Option<String>,
     /// The JSON Schema of its parameters, an object's.
     pub parameters: Value,
+    /// Whether a schema that no grammar can guarantee is an error. Otherwise calls follow it as far as one can: of two
+    /// branches of `oneOf`, both may be true, and keywords such as `uniqueItems`, `not` and `if` are the caller's to check.
+    pub strict: bool,
 }
 
 /// Longer names are refused.
 const MOST_NAME: usize = 128;
 
 impl Tool {
-    /// A tool. Without `parameters` it has none.
+    /// A tool that is not strict. Without `parameters` it has none.
     ///
     /// # Errors
     /// [`Error::Tool`] for a name that is not one, and for a schema that is no object's.
@@ -29,7 +32,7 @@ impl Tool {
         parameters: Option<Value>,
     ) -> Result<Self> {
         let parameters = parameters.filter(|value| !value.is_null()).unwrap_or_else(|| json!({}));
-        let tool = Self { name: name.into(), description, parameters };
+        let tool = Self { name: name.into(), description, parameters, strict: false };
         let is_letter = |c: char| c.is_ascii_alphanumeric() || "_-.:/".contains(c);
         if tool.name.is_empty() || tool.name.len() > MOST_NAME || !tool.name.chars().all(is_letter) {
             let problem = "a name has from 1 to 128 letters, digits, `_`, `-`, `.`, `:` or `/`";
@@ -41,20 +44,20 @@ impl Tool {
         Ok(tool)
     }
 
-    /// The tool of an OpenAI request: `{"type": "function", "function": {"name", "description", "parameters"}}`, or the
-    /// same without the inner object.
+    /// The tool of an OpenAI request: `{"type": "function", "function": {"name", "description", "parameters", "strict"}}`, or
+    /// the same without the inner object.
     ///
     /// # Errors
     /// As [`new`](Self::new); [`Error::Request`] when it has another form.
     pub fn from_openai(value: &Value) -> Result<Self> {
-        if let Some(kind) = value.get("type").filter(|kind| *kind != "function") {
+        if let Some(kind) = value.get("type").filter(|kind| !kind.is_null() && *kind != "function") {
             return Err(malformed(format!("a tool of type `{kind}` is not supported; only `function` is")));
         }
         let function = value.get("function").unwrap_or(value);
         Self::from_parts(function, "parameters")
     }
 
-    /// The tool of an Anthropic request: `{"name", "description", "input_schema"}`.
+    /// The tool of an Anthropic request: `{"name", "description", "input_schema", "strict"}`.
     ///
     /// # Errors
     /// As [`new`](Self::new); [`Error::Request`] when it has another form.
@@ -69,7 +72,8 @@ impl Tool {
         let name = value.get("name").and_then(Value::as_str);
         let name = name.ok_or_else(|| malformed("a tool has no `name`".to_owned()))?;
         let description = value.get("description").and_then(Value::as_str).map(str::to_owned);
-        Self::new(name, description, value.get(schema).cloned())
+        let strict = value.get("strict").and_then(Value::as_bool).unwrap_or(false);
+        Ok(Self { strict, ..Self::new(name, description, value.get(schema).cloned())? })
     }
 
     /// The tool in the OpenAI form, as chat templates want it.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::Tool;
+use super::{CallFormat, Tool};
 use crate::grammar::schema;
 
 /// The JSON types that a value may have.
@@ -78,6 +78,7 @@ impl Types {
     fn within(schema: &Value, depth: usize, follow: &mut dyn FnMut(&str, usize) -> Self) -> Self {
         let map = match schema {
             Value::Object(map) if depth <= MAX_DEPTH => map,
+            Value::Bool(false) => return Self(0),
             _ => return Self::ALL,
         };
         let mut types = match map.get("type") {
@@ -189,12 +190,18 @@ pub(super) struct Parameter {
     pub(super) types: Types,
 }
 
+/// Keywords that say something of all parameters together, which the XML format cannot follow.
+const TOGETHER: [&str; 6] =
+    ["anyOf", "oneOf", "allOf", "patternProperties", "minProperties", "maxProperties"];
+
 /// The XML format follows which parameters were given in the bits of one word.
 const MOST_PARAMETERS: usize = 64;
 
 impl Shape {
-    pub(super) fn of(tool: &Tool) -> crate::Result<Self> {
-        let mut schema = schema::without_annotations(&tool.parameters);
+    /// The shape of calls in this format. Where the tool is not strict, what its schema says and no grammar can
+    /// guarantee is left out.
+    pub(super) fn of(tool: &Tool, format: CallFormat) -> crate::Result<Self> {
+        let mut schema = tool.parameters.clone();
         let target = schema.get("$ref").and_then(Value::as_str).and_then(|to| resolve(to, &schema)).cloned();
         if let Some(target) = target
             && let (Value::Object(root), Value::Object(target)) = (&mut schema, target)
@@ -204,6 +211,7 @@ impl Shape {
                 root.entry(key).or_insert(value);
             });
         }
+        schema = if tool.strict { schema::without_annotations(&schema) } else { schema::loosened(&schema) };
         let Value::Object(root) = &mut schema else {
             return Err(tool.wrong("", "the schema of the parameters is an object"));
         };
@@ -214,20 +222,26 @@ impl Shape {
                 return Err(tool.wrong("/type", format!("parameters are an `object`, not `{kind}`")));
             }
         }
-        // Callers mean a list of parameters; whoever takes others says so.
-        root.entry("additionalProperties").or_insert(json!(false));
+        let mut is_open = ["anyOf", "oneOf", "allOf"].iter().any(|key| root.contains_key(*key));
+        if format == CallFormat::Xml && !tool.strict {
+            is_open |= root.contains_key("patternProperties");
+            root.retain(|key, _| !TOGETHER.contains(&key.as_str()));
+        }
+        // Callers mean a list of parameters; whoever takes others says so, or lists them elsewhere.
+        root.entry("additionalProperties").or_insert(json!(is_open));
         let others = root.get("additionalProperties").filter(|others| **others != json!(false)).cloned();
         let list = |key: &str| root.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
         let required: Vec<String> =
             list("required").iter().filter_map(Value::as_str).map(str::to_owned).collect();
         let declared = root.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
-        if let Some(i) = required.iter().position(|name| !declared.contains_key(name)) {
+        if let Some(i) = required.iter().position(|name| !declared.contains_key(name) && !is_open) {
             let problem = format!("`{}` is required but not among the properties", required[i]);
             return Err(tool.wrong(&format!("/required/{i}"), problem));
         }
         let document = Document::new(schema);
         let mut parameters: Vec<Parameter> = declared
             .into_iter()
+            .filter(|(name, inner)| *inner != json!(false) || required.contains(name))
             .map(|(name, inner)| {
                 let types = Types::of(&inner, &document);
                 Parameter { required: required.contains(&name), schema: inner, types, name }
@@ -244,8 +258,7 @@ impl Shape {
             let problem = format!("it has `{count}` parameters; up to `{MOST_PARAMETERS}` are supported");
             return Err(tool.wrong("/properties", problem));
         }
-        let at_root = ["anyOf", "oneOf", "allOf", "patternProperties", "minProperties", "maxProperties"];
-        if let Some(key) = at_root.iter().find(|key| self.document.root.get(**key).is_some()) {
+        if let Some(key) = TOGETHER.iter().find(|key| self.document.root.get(**key).is_some()) {
             let problem = "the model's call format has no way to guarantee this for all parameters together";
             return Err(tool.wrong(&format!("/{key}"), problem));
         }

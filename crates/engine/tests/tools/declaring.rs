@@ -1,11 +1,12 @@
 //! Declarations of both APIs, and what is wrong with some.
 
 use super::*;
-use coder_engine::{Error, Tool, ToolChoice};
+use coder_engine::{Error, Matcher, Tool, ToolChoice};
 
 /// The tool, the path and the problem of a refusal.
 fn refused(format: CallFormat, parameters: Value) -> (String, String, String) {
-    let set = ToolSet::new(vec![tool("fine", json!({})), tool("bad", parameters.clone())], format);
+    let bad = Tool { strict: true, ..tool("bad", parameters.clone()) };
+    let set = ToolSet::new(vec![tool("fine", json!({})), bad], format);
     let checked = set.and_then(|set| Arc::new(set).check(tokenizer()));
     match checked {
         Err(Error::Tool { tool, path, problem }) => (tool, path, problem),
@@ -18,7 +19,12 @@ fn both_apis_declare_the_same_tool() {
     let schema = json!({ "type": "object", "properties": { "x": { "type": "integer" } } });
     let function = json!({ "name": "f", "description": "d", "parameters": schema, "strict": true });
     let expected = Tool::new("f", Some("d".to_owned()), Some(schema.clone())).unwrap();
-    assert_eq!(Tool::from_openai(&json!({ "type": "function", "function": function })).unwrap(), expected);
+    let strict = Tool { strict: true, ..expected.clone() };
+    assert_eq!(Tool::from_openai(&json!({ "type": "function", "function": function })).unwrap(), strict);
+    let anthropic = json!({ "name": "f", "description": "d", "input_schema": schema, "strict": true });
+    assert_eq!(Tool::from_anthropic(&anthropic).unwrap(), strict);
+    let function = json!({ "name": "f", "description": "d", "parameters": schema, "strict": null });
+    assert_eq!(Tool::from_openai(&json!({ "type": null, "function": function })).unwrap(), expected);
     let flat = json!({ "type": "function", "name": "f", "description": "d", "parameters": schema });
     assert_eq!(Tool::from_openai(&flat).unwrap(), expected, "the form of the Responses API");
     let anthropic = json!({ "name": "f", "description": "d", "input_schema": schema, "cache_control": {} });
@@ -83,7 +89,11 @@ fn what_cannot_be_guaranteed_names_its_place() {
         for (parameters, path) in [
             (json!({ "type": "array" }), "/type"),
             (json!({ "required": ["x"] }), "/required/0"),
-            (json!({ "properties": { "a/b": { "items": { "not": {} } } } }), "/properties/a~1b/items/not"),
+            (
+                json!({ "properties": { "a/b": { "items": { "not": { "type": "null" } } } } }),
+                "/properties/a~1b/items/not",
+            ),
+            (json!({ "properties": { "a": { "enum": [1, u64::MAX] } } }), "/properties/a/enum"),
             (json!({ "properties": { "a": { "uniqueItems": true } } }), "/properties/a/uniqueItems"),
             (json!({ "properties": { "x": {}, "a": { "type": "strange" } } }), "/properties/a"),
             (json!({ "properties": { "x": {}, "a": { "$ref": "#/$defs/none" } } }), "/properties/a"),
@@ -118,6 +128,54 @@ fn what_cannot_be_guaranteed_names_its_place() {
     ] {
         let found = refused(CallFormat::Xml, parameters.clone());
         assert_eq!((found.0.as_str(), found.1.as_str()), ("bad", path), "{parameters}: {}", found.2);
+    }
+}
+
+/// What a tool asks beyond a grammar's power is no reason to refuse each request that it comes with.
+#[test]
+fn tools_that_are_not_strict_are_followed_as_far_as_can_be() {
+    for parameters in [
+        json!({ "required": ["x"] }),
+        json!({ "properties": { "a": { "anyOf": [{ "not": {} }, { "type": "string" }] }, "b": { "not": {} } } }),
+        json!({ "properties": { "a": { "type": "array", "items": { "type": "string" }, "uniqueItems": true } } }),
+        json!({ "properties": { "a": { "not": { "type": "null" } } }, "if": { "required": ["a"] }, "then": {} }),
+        json!({ "properties": { "a": { "type": "object", "properties": { "b": {},
+                "c": { "oneOf": [{ "type": "integer" }, { "type": "number" }] } }, "required": ["b", "d"],
+                "additionalProperties": false } } }),
+        json!({ "properties": { "a": { "enum": [1, u64::MAX] }, "b": { "type": "string", "pattern": "^(?!/)" } } }),
+        json!({ "properties": { "a": {} }, "anyOf": [{ "required": ["a"] }, { "required": ["b"] }] }),
+        json!({ "oneOf": [{ "properties": { "a": { "type": "string" } }, "required": ["a"] }, { "properties": { "b": {} } }] }),
+        json!({ "patternProperties": { "^x": { "type": "integer" } }, "minProperties": 1 }),
+    ] {
+        for format in [CallFormat::Json, CallFormat::Xml] {
+            let set = ToolSet::new(vec![tool("t", parameters.clone())], format);
+            let checked = set.and_then(|set| Arc::new(set).check(tokenizer()));
+            assert!(checked.is_ok(), "{format:?} {parameters}: {checked:?}");
+        }
+    }
+    let optional = json!({ "properties": { "a": { "anyOf": [{ "not": {} }, { "type": "integer" }] } } });
+    let set = Arc::new(ToolSet::new(vec![tool("t", optional)], CallFormat::Xml).unwrap());
+    let call = "␛\n<function=t>\n<parameter=a>\n7\n</parameter>\n</function>\n</tool_call>";
+    assert_eq!(read(&set, call).only(), ("t", json!({ "a": 7 })));
+}
+
+/// Parameters that branches list are parameters.
+#[test]
+fn branches_of_a_schema_may_list_the_parameters() {
+    let parameters = json!({ "anyOf": [
+        { "properties": { "path": { "type": "string" } }, "required": ["path"], "additionalProperties": false },
+        { "properties": { "url": { "type": "string" } }, "required": ["url"], "additionalProperties": false },
+    ] });
+    for strict in [false, true] {
+        let tool = Tool { strict, ..tool("t", parameters.clone()) };
+        let set = ToolSet::new(vec![tool], CallFormat::Json).unwrap().choice(ToolChoice::Required).unwrap();
+        let grammar = Arc::new(set).grammar().unwrap();
+        let mut matcher = Matcher::new(tokenizer(), &grammar).unwrap();
+        let open = if has_tag() { "␛" } else { "<tool_call>" };
+        let call = format!("{open}\n{{\"name\": \"t\", \"arguments\": {{\"url\": \"x\"}}}}\n");
+        for token in tokens(tokenizer(), &call) {
+            matcher.accept(token).unwrap();
+        }
     }
 }
 

@@ -197,6 +197,9 @@ fn an_answer_keeps_its_form() {
             serde_json::from_str(&content(with(fields, json!({ "temperature": 1.5 })))).expect("JSON");
         assert!(validator.is_valid(&value), "{value}");
     }
+    let loose = json!({ "type": "array", "items": { "type": "null" }, "maxItems": 1, "uniqueItems": true });
+    let loose = json!({ "response_format": { "type": "json_schema", "json_schema": { "name": "k", "schema": loose } } });
+    assert!(["[]", "[null]"].contains(&content(loose).as_str()));
     let any = json!({ "response_format": { "type": "json_object" }, "max_tokens": 400, "temperature": 1.5, "seed": 1 });
     assert!(content(any).starts_with('{'));
     let word =
@@ -241,6 +244,10 @@ fn bad_requests_name_the_field() {
         (json!({ "response_format": { "type": "xml" } }), "response_format.type"),
         (json!({ "response_format": { "type": "json_schema" } }), "response_format"),
         (json!({ "json_schema": { "type": "object", "dependentSchemas": {} } }), "json_schema"),
+        (
+            json!({ "response_format": { "type": "json_schema", "json_schema": { "name": "k", "strict": true, "schema": { "uniqueItems": true } } } }),
+            "response_format",
+        ),
         (json!({ "grammar": "root ::= nobody" }), "grammar"),
         (json!({ "grammar": "root ::= \"x\"", "json_schema": {} }), "grammar"),
         (json!({ "grammar": 5 }), "grammar"),

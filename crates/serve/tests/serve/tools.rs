@@ -178,14 +178,13 @@ fn results_go_back_to_the_model() {
 
 #[test]
 fn tools_that_cannot_be_called_are_refused() {
-    let tool =
-        |schema: Value| json!([{ "type": "function", "function": { "name": "f", "parameters": schema } }]);
+    let tool = |schema: &Value, strict: bool| json!([{ "type": "function", "function": { "name": "f", "parameters": schema, "strict": strict } }]);
     let nested =
         json!({ "type": "object", "properties": { "a": { "type": "object", "dependentSchemas": {} } } });
     for (more, field, word) in [
         (json!({ "tools": [{ "type": "web_search" }] }), "tools", "web_search"),
         (json!({ "tools": [{ "type": "function", "function": {} }] }), "tools", "name"),
-        (json!({ "tools": tool(nested) }), "tools", "/properties/a/dependentSchemas"),
+        (json!({ "tools": tool(&nested, true) }), "tools", "/properties/a/dependentSchemas"),
         (json!({ "tools": [], "tool_choice": "required" }), "tool_choice", "no `tools`"),
         (
             json!({ "tool_choice": { "type": "function", "function": { "name": "nobody" } } }),
@@ -205,6 +204,8 @@ fn tools_that_cannot_be_called_are_refused() {
         assert_eq!(error["param"], field, "{more}: {error}");
         assert!(error["message"].as_str().expect("text").contains(word), "{more}: {error}");
     }
+    let loose = openai(&json!("auto"), json!({ "tools": tool(&nested, false), "max_tokens": 1 }));
+    assert_eq!(SERVER.post("/v1/chat/completions", &loose).status, 200);
     let unused = openai(&json!("none"), json!({ "seed": 1, "max_tokens": 20 }));
     let reply = SERVER.post("/v1/chat/completions", &unused).json();
     assert!(reply["choices"][0]["message"].get("tool_calls").is_none(), "{reply}");
