@@ -7,7 +7,7 @@ use crate::costs::Costs;
 use crate::fit::Room;
 use crate::grammar::Mask;
 use crate::kv::Cache;
-use crate::load::{self, LoadProgress, Loaded, ModelInfo, Options};
+use crate::load::{self, LoadProgress, Loaded, ModelInfo, Options, TextModel};
 use crate::model::{Row, Runner};
 use crate::sequence::{Rows, Sequence};
 use crate::{Config, Error, Result, Tokenizer};
@@ -23,7 +23,7 @@ pub(crate) struct DraftModel {
     /// Rows of one step, and rows whose logits may be wanted.
     chunk: usize,
     logits: usize,
-    /// Tokens that both vocabularies have; the model may have rows of logits without any.
+    /// Tokens that both vocabularies have: those below this one. Either model may have rows of logits beyond.
     vocab: usize,
     tokens: Mask,
     cache: Cache,
@@ -63,6 +63,24 @@ pub(crate) fn options(options: &Options) -> Result<Option<Options>> {
     Ok(Some(own))
 }
 
+/// Checks that the models of `options` have one vocabulary, which is quick, before what may be a long load.
+///
+/// # Errors
+/// Those of a file that cannot be read; [`Error::Request`] if they have not.
+pub(crate) fn check(options: &Options) -> Result<()> {
+    let Some(draft) = &options.draft else { return Ok(()) };
+    let (model, draft) = (TextModel::open(&options.source)?, TextModel::open(draft)?);
+    common(&model.tokenizer, &draft.tokenizer).map(drop)
+}
+
+/// The tokens that a model and its draft model have in common.
+fn common(model: &Tokenizer, draft: &Tokenizer) -> Result<usize> {
+    model.common(draft).map_err(|id| {
+        let problem = format!("its token `{id}` is another one than the model's; use one of the same family");
+        Error::Request { field: "draft", problem }
+    })
+}
+
 /// What it takes memory for: logits of one row of each answer.
 ///
 /// # Errors
@@ -88,27 +106,14 @@ impl DraftModel {
         own.vram = own.vram.map(|bytes| bytes.saturating_sub(taken));
         let logits = room(&own, own.source.weights()?.config())?.logits;
         let Loaded { runner, tokenizer: other, blocks, info, .. } = load::open(&own, logits, progress)?;
-        let size = tokenizer.vocab_size();
-        let differs = (0..size as u32).find(|&id| tokenizer.token_bytes(id) != other.token_bytes(id));
-        if other.vocab_size() != size || differs.is_some() {
-            let problem = match differs {
-                Some(id) => {
-                    format!("its token `{id}` is another one than the model's; use one of the same family")
-                }
-                None => format!(
-                    "has `{}` tokens, the model `{size}`; use one of the same family",
-                    other.vocab_size()
-                ),
-            };
-            return Err(Error::Request { field: "draft", problem });
-        }
+        let vocab = common(tokenizer, &other)?;
         let draft = Self {
             runner,
             context: info.context,
             chunk: info.chunk,
             logits,
-            vocab: size,
-            tokens: Mask::new(size, 0..size as u32),
+            vocab,
+            tokens: Mask::new(vocab, 0..vocab as u32),
             cache: Cache::new(blocks),
             texts: BTreeMap::new(),
             rows: Rows::default(),

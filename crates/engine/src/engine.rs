@@ -1,7 +1,7 @@
 //! The engine as its users see it: open, ask, read events.
 
 use crate::answer::Job;
-use crate::draft::DraftModel;
+use crate::draft::{self, DraftModel};
 use crate::embedding::{Embedder, EmbeddingRequest, Pool, Pooling};
 use crate::load::{self, LoadProgress, Loaded, ModelInfo, Options};
 use crate::prefixes::Prefixes;
@@ -55,6 +55,7 @@ impl Engine {
 
     /// The same, telling `progress` how far loading is.
     pub fn open_with(options: &Options, mut progress: impl FnMut(LoadProgress)) -> Result<Self> {
+        draft::check(options)?;
         let loaded = load::open(options, options.logits(), &mut progress)?;
         Self::start(options, loaded, progress)
     }

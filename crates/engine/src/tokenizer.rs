@@ -128,6 +128,26 @@ impl Tokenizer {
         self.core.token_bytes(id)
     }
 
+    /// The tokens that this vocabulary and `other` have in common, if all but those that fill gaps in the numbering are:
+    /// those below this id.
+    ///
+    /// # Errors
+    /// The first id that means something else, or something only here or there.
+    pub(crate) fn common(&self, other: &Self) -> Result<usize, u32> {
+        let fills = |text: &[u8], id| {
+            text.is_empty() || std::str::from_utf8(text).is_ok_and(|text| vocab::is_placeholder(text, id))
+        };
+        let is_same = |id| {
+            let (own, its) = (self.token_bytes(id), other.token_bytes(id));
+            own == its || fills(own, id) && fills(its, id)
+        };
+        let (own, its) = (self.vocab_size(), other.vocab_size());
+        match (0..own.max(its) as u32).find(|&id| !is_same(id)) {
+            Some(id) => Err(id),
+            None => Ok(own.min(its)),
+        }
+    }
+
     /// The token with exactly this text, looked up and not encoded.
     pub fn token_id(&self, text: &str) -> Option<u32> {
         self.core.model.token_to_id(text)

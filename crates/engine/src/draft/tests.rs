@@ -61,6 +61,24 @@ fn side_by_side_the_guesses_are_those_of_each_alone() {
 }
 
 #[test]
+fn vocabularies_are_the_same_up_to_what_fills_them() {
+    let toy = crate::tokenizer::tests::toy;
+    let padded = crate::tokenizer::tests::toy_with;
+    let size = toy().vocab_size();
+    let filled = padded(&format!("[PAD{size}]"));
+    assert_eq!(common(&toy(), &toy()).expect("the same"), size);
+    for (model, draft) in [(&toy(), &filled), (&filled, &toy())] {
+        assert_eq!(common(model, draft).expect("nothing more"), size);
+    }
+    for (model, draft) in
+        [(&toy(), &padded("<|more|>")), (&padded("<|more|>"), &toy()), (&filled, &padded("<|more|>"))]
+    {
+        let error = common(model, draft).expect_err("something more").to_string();
+        assert!(error.contains(&format!("`{size}`")), "{error}");
+    }
+}
+
+#[test]
 fn without_room_there_are_no_guesses() {
     let mut model = model(128);
     // Four blocks: room for one text of 40 to 100 tokens, not for three.

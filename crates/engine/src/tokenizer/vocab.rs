@@ -212,7 +212,7 @@ fn name_placeholders(parts: &mut VocabParts) {
 }
 
 /// Whether a token only fills a gap in the numbering.
-fn is_placeholder(token: &str, id: u32) -> bool {
+pub(super) fn is_placeholder(token: &str, id: u32) -> bool {
     token.strip_prefix("[PAD").and_then(|rest| rest.strip_suffix(']')).is_some_and(|n| n == id.to_string())
 }
 
