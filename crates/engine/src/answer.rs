@@ -448,10 +448,11 @@ impl Answer {
         let tag = self.job.tags.contains(&token);
         let hidden = !tag && !self.job.show_special && self.tokenizer.is_special(token);
         let bytes = if hidden { &[] } else { self.tokenizer.token_bytes(token) };
-        // A tag is no part of a character or of a stop string that began before it.
-        let before = if tag { self.job.text.finish() } else { String::new() };
-        let text = self.job.text.push(bytes);
-        let text = if before.is_empty() { text } else { before + &text };
+        // A tag is no part of a character or of a stop string.
+        let text = match tag {
+            true => self.job.text.finish() + &String::from_utf8_lossy(bytes),
+            false => self.job.text.push(bytes),
+        };
         let event = Event::Token(Token { id: token, text, logprob, top, forced });
         if self.job.events.send(Ok(event)).is_err() {
             return Some(Finish::Cancelled); // the generation was dropped

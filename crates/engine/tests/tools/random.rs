@@ -119,7 +119,7 @@ fn an_answer_opens_a_call_by_itself() {
         let run = |bias: Vec<(u32, f32)>, limit| {
             let sampler = SamplerOptions { logit_bias: bias, ..SamplerOptions::default() };
             let request = engine.prompt("call").expect("tokens").sampler(sampler).limit(Limit::UpTo(limit));
-            let request = request.stop(vec!["<<<<stop".to_owned()]).tools(&set);
+            let request = request.stop(vec!["<<<<stop".to_owned(), ">>>".to_owned()]).tools(&set);
             let mut stream = ToolStream::new(tokenizer, &set, "s");
             let mut answer = Answer::default();
             for event in engine.generate(request).expect("a generation") {
