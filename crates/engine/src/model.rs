@@ -104,6 +104,18 @@ impl<A: Backend, B: Backend> Model<A, B> {
         Self { first, last, residual, rows: 0, wanted: 0, hidden, logits, choices }
     }
 
+    /// Waits for a step of which nothing is wanted: a copy of anything does.
+    fn wait(&mut self) -> Result<()> {
+        let Self { last: Part { backend, config, output, .. }, hidden, .. } = self;
+        if let Some(output) = output
+            && backend.host(&output.norm).is_none()
+        {
+            hidden.resize(config.hidden, 0.0);
+            backend.read(&output.norm, hidden)?;
+        }
+        Ok(())
+    }
+
     /// The device of the last layers.
     pub(crate) fn backend(&self) -> &B {
         &self.last.backend
@@ -124,6 +136,9 @@ impl<A: Backend + Send, B: Backend + Send> Runner for Model<A, B> {
     }
 
     fn logits(&mut self) -> Result<&[f32]> {
+        if self.wanted == 0 {
+            self.wait()?;
+        }
         let Self { last: Part { backend, config, output, .. }, wanted, logits, .. } = self;
         let Some(output) = output.as_ref().filter(|_| *wanted > 0) else { return Ok(&[]) };
         if let Some(there) = backend.host(&output.logits) {
@@ -135,6 +150,9 @@ impl<A: Backend + Send, B: Backend + Send> Runner for Model<A, B> {
     }
 
     fn choose<'p>(&mut self, picks: &mut dyn Iterator<Item = Pick<'p>>) -> Result<Outcome<'_>> {
+        if self.wanted == 0 {
+            self.wait()?;
+        }
         let Self { last: Part { backend, config, output, .. }, wanted, logits, choices, .. } = self;
         let vocab = config.vocab;
         let Some(output) = output.as_ref().filter(|_| *wanted > 0) else {
