@@ -176,10 +176,12 @@ impl Elsewhere for Forward {
     /// Rungs, and other names for one rung alone, that speak the dialect and to which something may be sent.
     fn names(&self, dialect: Dialect) -> Vec<String> {
         let Config { rungs, endpoints, egress, .. } = self.config;
-        let answers = |rung: &RungName| {
-            let rung = rungs.get(rung)?;
+        let answers = |name: &RungName| {
+            let rung = rungs.get(name)?;
             self.speaks(rung, dialect).ok()?;
-            let coder_escalate::Reach::Endpoint { endpoint, .. } = &rung.reach else { return Some(()) };
+            let Reach::Endpoint { endpoint, .. } = &rung.reach else {
+                return self.served.rungs.get(name).is_none_or(Result::is_ok).then_some(());
+            };
             let address = coder_escalate::Address::of(endpoints.get(endpoint)?).ok()?;
             let stays = address.loopback && !egress.forwards.contains(endpoint);
             (stays || egress.policy == coder_escalate::Policy::Allow).then_some(())

@@ -145,7 +145,8 @@ fn rungs_in_this_process_answer_with_their_own_models() {
         let (status, answer) = chat(&serving, more.clone());
         assert_eq!((status, &answer["model"]), (200, &expected.into()), "{more}: {answer}");
     }
-    assert!(serving.ask("GET /v1/models", "").contains(r#""id":"big-local""#));
+    let list = serving.ask("GET /v1/models", "");
+    assert!(list.contains(r#""id":"big-local""#) && !list.contains(r#""id":"gone""#), "{list}");
     let (status, answer) = chat(&serving, json!({ "model": "gone" }));
     let reason = answer["error"]["message"].as_str().unwrap_or_default();
     assert!(status == 503 && reason.contains("rung `gone`") && reason.contains("`coder models`"), "{answer}");
