@@ -164,6 +164,7 @@ fn a_model_on_the_command_line_takes_no_task_from_another() {
         let (code, result, said) = user.run(&[file, "--model", "/nonexistent.gguf"]);
         assert_eq!((code, &result["tier"]), (Some(0), &tier.into()), "{result} {said}");
         assert_eq!(result["attempts"], 1, "{result}");
+        std::fs::remove_file(user.work.path().join("out.txt")).unwrap();
     }
     let (_, result, _) = user.run(&["named.json", "--no-retry", "--force-local"]);
     assert_eq!(result["history"][0]["draft"]["tier"], "local", "{result}");
