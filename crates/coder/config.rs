@@ -40,7 +40,7 @@ being shown first; the key is in the environment:
 This says which model is the local one, for all commands; --model and a task's `local_model` say another:
   [rungs.local]
   engine = \"qwen2.5-coder:7b\"
-  deadline_s = 120                   what takes longer goes on along the ladder, in coder run and coder plan
+  deadline_s = 120                   # what takes longer goes up the ladder
 
 A cluster, a proxy or a larger model of your own are rungs too:
   [endpoints.cluster]
