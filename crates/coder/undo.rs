@@ -89,9 +89,7 @@ pub(crate) fn interrupted(former: &Interrupted) -> String {
 /// Where that is which another program wrote during a task.
 pub(crate) fn displaced(displaced: &Displaced) -> String {
     let Displaced { path, kept } = displaced;
-    format!(
-        "`{path}` was written while the task was at work; what stood there before is in `{kept}`"
-    )
+    format!("`{path}` was written while the task was at work; what stood there before is in `{kept}`")
 }
 
 fn line(done: &Done) -> String {
