@@ -224,54 +224,51 @@ mod tests {
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
 
-    /// A checkout of the first of two commits; both, and the record of a plan that goes from one to the other.
-    fn checkout(root: &Path) -> (String, String, Record) {
-        git(root, "init --quiet .");
+    /// A checkout of the first of two commits, and a landing that goes to the second, about to begin.
+    fn landing(test: impl FnOnce(&Path, &Landing<'_>, &Record)) {
+        let (folder, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let root = folder.path().canonicalize().unwrap();
+        git(&root, "init --quiet .");
         let [from, to] = ["a\n", "b\n"].map(|text| {
             fs::write(root.join("a.txt"), text).unwrap();
-            git(root, "add a.txt");
-            git(root, "commit --quiet --message text");
-            git(root, "rev-parse HEAD")
+            git(&root, "add a.txt");
+            git(&root, "commit --quiet --message text");
+            git(&root, "rev-parse HEAD")
         });
-        git(root, &format!("reset --quiet --hard {from}"));
+        git(&root, &format!("reset --quiet --hard {from}"));
         let record =
             serde_json::json!({ "plan": "p", "base": from, "head": to, "stage": "landing", "done": [] });
-        (from, to, serde_json::from_value(record).unwrap())
+        let repository = Repository::open(&root).unwrap().unwrap();
+        let workspace = Workspace::open(&root, state.path()).unwrap();
+        let landing = Landing::prepare(&repository, &workspace, &from, &to).unwrap();
+        test(&root, &landing, &serde_json::from_value(record).unwrap());
     }
 
     /// A user stages a file between the copy of the index and its replacement.
     #[test]
     fn what_is_staged_at_the_same_moment_stays_staged() {
-        let (folder, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let root = folder.path().canonicalize().unwrap();
-        let (from, to, record) = checkout(&root);
-        let repository = Repository::open(&root).unwrap().unwrap();
-        let workspace = Workspace::open(&root, state.path()).unwrap();
-        let landing = Landing::prepare(&repository, &workspace, &from, &to).unwrap();
-        let copied = landing.copy_index().unwrap();
-        fs::write(root.join("mine.txt"), "mine\n").unwrap();
-        git(&root, "add mine.txt");
-        assert!(!landing.replace_index(&copied).unwrap());
-        assert!(!root.join(".git/index.lock").exists());
-        landing.land(&record).unwrap();
-        assert_eq!(git(&root, "diff --cached --name-status"), "A\tmine.txt");
-        assert_eq!(git(&root, "status --porcelain"), "A  mine.txt");
-        assert_eq!(git(&root, "rev-parse HEAD"), to);
+        landing(|root, landing, record| {
+            let copied = landing.copy_index().unwrap();
+            fs::write(root.join("mine.txt"), "mine\n").unwrap();
+            git(root, "add mine.txt");
+            assert!(!landing.replace_index(&copied).unwrap());
+            assert!(!root.join(".git/index.lock").exists());
+            landing.land(record).unwrap();
+            assert_eq!(git(root, "diff --cached --name-status"), "A\tmine.txt");
+            assert_eq!(git(root, "status --porcelain"), "A  mine.txt");
+            assert_eq!(git(root, "rev-parse HEAD"), landing.to);
+        });
     }
 
     /// A user saves a file between the look at the checkout and the transaction.
     #[test]
     fn what_is_saved_while_a_landing_begins_stays() {
-        let (folder, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let root = folder.path().canonicalize().unwrap();
-        let (from, to, record) = checkout(&root);
-        let repository = Repository::open(&root).unwrap().unwrap();
-        let workspace = Workspace::open(&root, state.path()).unwrap();
-        let landing = Landing::prepare(&repository, &workspace, &from, &to).unwrap();
-        fs::write(root.join("a.txt"), "mine\n").unwrap();
-        let error = landing.land(&record).unwrap_err();
-        assert!(matches!(&error, Error::Changed { path } if path == "a.txt"), "{error}");
-        assert_eq!(fs::read_to_string(root.join("a.txt")).unwrap(), "mine\n");
-        assert_eq!(git(&root, "rev-parse HEAD"), from);
+        landing(|root, landing, record| {
+            fs::write(root.join("a.txt"), "mine\n").unwrap();
+            let error = landing.land(record).unwrap_err();
+            assert!(matches!(&error, Error::Changed { path } if path == "a.txt"), "{error}");
+            assert_eq!(fs::read_to_string(root.join("a.txt")).unwrap(), "mine\n");
+            assert_eq!(git(root, "rev-parse HEAD"), landing.from);
+        });
     }
 }
