@@ -14,6 +14,7 @@ use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::progress;
+use crate::related::ShowRelatedArgs;
 
 /// Ask one question and print the answer
 #[derive(Args, Debug)]
@@ -31,6 +32,8 @@ pub(crate) struct AskArgs {
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     #[command(flatten)]
+    related: ShowRelatedArgs,
+    #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
     grammar: GrammarArgs,
@@ -41,6 +44,7 @@ pub(crate) struct AskArgs {
 const EXAMPLES: &str = "Examples:
   coder ask --user 'What does EINTR mean?'
   git diff | coder ask --system 'Review this diff' --max-tokens 400
+  coder ask --user 'Who writes the ledger?' --related .
   coder ask --file ticket.md --regex 'BUG|FEAT|TASK'
   coder ask --user 'A person' --json-schema person.json --seed 7 --temperature 1
   coder ask --user hello --json                      {text, finish, usage, timings}";
@@ -64,15 +68,10 @@ pub(crate) fn run(args: AskArgs) -> Outcome {
     if let Some(system) = args.system.as_deref().filter(|system| !system.is_empty()) {
         messages.push(Message::new("system", system));
     }
-    messages.push(Message::new("user", user));
-    answer(
-        &args.model,
-        &args.sampling,
-        &args.grammar,
-        &args.shown,
-        true,
-        |engine| Ok(engine.chat(&messages)?),
-    )
+    answer(&args.model, &args.sampling, &args.grammar, &args.shown, true, |engine| {
+        messages.push(Message::new("user", args.related.before(&user, engine)?));
+        Ok(engine.chat(&messages)?)
+    })
 }
 
 /// Opens the model, makes the request, prints the answer. `whole_lines` ends the answer with a newline.

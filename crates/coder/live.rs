@@ -55,6 +55,9 @@ impl Live {
         match event {
             Event::Begun => self.begun(id),
             Event::Step(Progress::Interrupted(former)) => self.line(&undo::interrupted(former)),
+            Event::Step(Progress::Related(paths)) => {
+                self.line(&format!("note: {id}: shown too: {}", paths.join(", ")));
+            }
             Event::Step(Progress::WholeFiles(reason)) => {
                 self.line(&format!("note: {id}: whole files in place of edits: {}", first_line(reason)));
             }

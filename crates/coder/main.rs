@@ -45,6 +45,7 @@ mod published;
 #[cfg(feature = "pull")]
 mod pull;
 mod quantize;
+mod related;
 mod report;
 mod rm;
 mod run;
@@ -80,6 +81,7 @@ const EXAMPLES: &str = "Examples:
   coder run plan/ --jobs 4                       a folder of tasks, in git worktrees, one commit each
   coder check task.md                            is it one for a local model, and why
   coder undo                                     take the last task back
+  coder related 'where is the budget checked'    which passages of a project belong to a question
   coder ask --user 'Explain mmap in one line'    one question, one answer
   git diff | coder ask --system 'Write a commit message'
   coder pull qwen2.5-coder:7b                    get a model; coder models --all lists what there is
@@ -98,6 +100,7 @@ enum Command {
     Undo(undo::UndoArgs),
     Stats(stats::StatsArgs),
     Config(config::ConfigArgs),
+    Related(related::RelatedArgs),
     Ask(ask::AskArgs),
     Complete(complete::CompleteArgs),
     Chat(chat::ChatArgs),
@@ -181,6 +184,7 @@ fn dispatch(command: Command) -> Outcome {
         Command::Undo(args) => undo::run(args),
         Command::Stats(args) => stats::run(args),
         Command::Config(args) => config::run(args),
+        Command::Related(args) => related::run(args),
         Command::Ask(args) => ask::run(args),
         Command::Complete(args) => complete::run(args),
         Command::Chat(args) => chat::run(args),

@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use clap::Args;
-use coder_escalate::RungName;
+use coder_escalate::{Config, Egress, RungName};
 use coder_tasks::planner::{self, Planned, Request};
 use coder_tasks::policy::{Judgement, Route, Tables, listing};
 use coder_tasks::prompt::ContextFile;
 use coder_tasks::workspace::MAX_FILE_BYTES;
-use coder_tasks::{Question, Workspace, Writer};
-use ignore::WalkBuilder;
+use coder_tasks::{Project, Question, Workspace, Writer, context, project};
 use serde_json::json;
 
 use crate::args::ModelArgs;
@@ -44,6 +43,10 @@ pub(crate) struct PlanArgs {
     /// Files to show to the planner, relative to the working folder; may be given several times
     #[arg(long = "show", value_name = "FILE")]
     shown: Vec<String>,
+    /// Files to show in summary, without functions' bodies: as many as belong best to the request by its words (see coder
+    /// related). Those of [egress] deny are not among them
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    related: usize,
     /// The folder that the plan is about
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     working_dir: PathBuf,
@@ -71,10 +74,11 @@ pub(crate) struct PlanArgs {
 const EXAMPLES: &str = "Examples:
   coder plan 'Reject requests that are not from this machine' --egress ask
   coder plan 'Add a dark theme' --show src/App.jsx --out plans/theme
+  coder plan 'Count refused requests' --related 8 --egress ask
   coder plan 'Add a dark theme' --rung local --model qwen2.5-coder-32b.gguf
   coder run plans/theme --jobs 4
 
-The planner is shown the request, the names of the project's files, and the files of --show. Its plan is written only if every
+The planner is shown the request, the names of the project's files, and the files of --show and --related. Its plan is written only if every
 task can be read, the order has no circle, and the policy agrees with who does what (see coder check); if not, the planner
 gets all problems back, once. After a local planner the next rungs are asked, if anything may leave.";
 
@@ -90,28 +94,59 @@ pub(crate) fn run(args: PlanArgs) -> Outcome {
         let content = workspace.read(path, MAX_FILE_BYTES)?;
         Ok(ContextFile { path: path.clone(), content })
     };
-    let files = args.shown.iter().map(read).collect::<Outcome<Vec<_>>>()?;
+    let mut files = args.shown.iter().map(read).collect::<Outcome<Vec<_>>>()?;
+    let config = args.config()?;
+    files.extend(args.related(&files, &workspace, &config)?);
     let names = names(workspace.path());
     let request = Request { words: &args.request, files: &files, listing: &names };
-    let planned = args.ask(&planner::question(&request, tables)?, tables)?;
+    let planned = args.ask(&planner::question(&request, tables)?, tables, &config)?;
     args.show(&planned)
 }
 
 impl PlanArgs {
+    fn config(&self) -> Outcome<Config> {
+        config::load(&self.working_dir, &(self.cloud.layer() + &self.model.layer()))
+    }
+
+    /// Summaries of the files that belong to the request and may be shown to anybody.
+    fn related(
+        &self,
+        shown: &[ContextFile],
+        workspace: &Workspace,
+        config: &Config,
+    ) -> Outcome<Vec<ContextFile>> {
+        if self.related == 0 {
+            return Ok(Vec::new());
+        }
+        let egress = Egress::of(config).map_err(Failure::new)?;
+        let project = Project::read(workspace);
+        let index = project.index();
+        let found = index
+            .files(&self.request)
+            .into_iter()
+            .filter(|path| egress.denies(path).is_none() && !shown.iter().any(|file| file.path == *path));
+        let paths: Vec<&str> = found.take(self.related).collect();
+        eprintln!(
+            "note: shown in summary: {}",
+            if paths.is_empty() { "nothing".into() } else { paths.join(", ") }
+        );
+        let of = |path: &str| project.files.iter().find(|file| file.path == path).map(context::summarised);
+        Ok(paths.into_iter().filter_map(of).collect())
+    }
+
     /// The planner's answer, once it holds.
-    fn ask(&self, question: &Question, tables: &Tables) -> Outcome<Planned> {
+    fn ask(&self, question: &Question, tables: &Tables, config: &Config) -> Outcome<Planned> {
         let interrupt = Interrupt::install()?;
         let stop = Stop::default();
         let during = interrupt.during({
             let stop = stop.clone();
             move || stop.now()
         });
-        let config = config::load(&self.working_dir, &(self.cloud.layer() + &self.model.layer()))?;
         let recorder = Recorder::open(&self.ledger, &self.state, &self.working_dir);
         let stopped = stop.clone();
-        let cloud = Cloud::new(&config, &recorder, stop.clone())?;
+        let cloud = Cloud::new(config, &recorder, stop.clone())?;
         let writers = Writers::new(&self.model.open, stop);
-        let rungs = Rungs::new(&config);
+        let rungs = Rungs::new(config);
         let mut failed = None;
         for rung in self.planners(rungs)? {
             if let Some(reason) = &failed {
@@ -201,36 +236,11 @@ fn plan(
     Err(format!("no plan was made: {}", problems.join("; ")))
 }
 
-/// Names of the project's files, without those that git ignores and hidden ones; if there are more than fit, a last line
-/// says so.
+/// Names of the project's files; if there are more than fit, a last line says so.
 fn names(folder: &Path) -> Vec<String> {
-    let walk = WalkBuilder::new(folder).require_git(false).sort_by_file_path(Path::cmp).build();
-    let files = walk.flatten().filter(|entry| entry.file_type().is_some_and(|kind| kind.is_file()));
-    let name = |entry: ignore::DirEntry| {
-        let name = entry.path().strip_prefix(folder).ok()?.to_str()?.to_owned();
-        (!name.chars().any(char::is_control)).then_some(name)
-    };
-    let mut names: Vec<String> = files.filter_map(name).take(LISTED + 1).collect();
+    let mut names: Vec<String> = project::names(folder).take(LISTED + 1).collect();
     if names.len() > LISTED {
         names[LISTED] = format!("(and more; these are the first {LISTED})");
     }
     names
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_listing_leaves_out_what_git_ignores() {
-        let folder = tempfile::tempdir().unwrap();
-        for (path, text) in
-            [("src/a.rs", ""), ("b.md", ""), (".env", "K=1"), (".gitignore", "out\n"), ("out/x", "")]
-        {
-            let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
-        assert_eq!(names(folder.path()), ["b.md", "src/a.rs"]);
-    }
 }

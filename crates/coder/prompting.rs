@@ -23,16 +23,21 @@ pub(crate) struct PromptArgs {
     /// ends, headings and keys of Markdown, text, JSON, TOML and YAML
     #[arg(long, value_name = "N", default_value_t = ContextRules::default().files)]
     context_files: usize,
+    /// Show a local model as many files more, that the task does not name: those of the project that share the most words
+    /// with it (see coder related). Nothing of them goes elsewhere
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    related: usize,
     /// Refuse a task with more or longer context files, in place of showing summaries
     #[arg(long)]
     no_summaries: bool,
 }
 
 impl PromptArgs {
-    /// What of its context files a prompt shows.
-    pub(crate) fn context(&self) -> ContextRules {
+    /// What of its context files a prompt shows. What a task does not name is for models in this process alone.
+    pub(crate) fn context(&self, is_here: bool) -> ContextRules {
         let others = if self.no_summaries { Others::Refuse } else { Others::Summarise };
-        ContextRules { files: self.context_files, others, ..ContextRules::default() }
+        let related = if is_here { self.related } else { 0 };
+        ContextRules { files: self.context_files, others, related, ..ContextRules::default() }
     }
 
     /// The templates for a task. The bundled model knows one, that for code, and gets others only from --templates.
@@ -64,7 +69,7 @@ mod tests {
             let task = Task::of_text("Write unit tests for clamp", None);
             args.templates(bundled, folder.path()).unwrap().choose(&task, false).as_str()
         };
-        let none = PromptArgs { templates: None, context_files: 2, no_summaries: false };
+        let none = PromptArgs { templates: None, context_files: 2, related: 0, no_summaries: false };
         assert_eq!((chosen(&none, true), chosen(&none, false)), ("code", "test"));
         let given = PromptArgs { templates: Some(folder.path().to_owned()), ..none.clone() };
         assert_eq!(chosen(&given, true), "test");

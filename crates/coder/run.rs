@@ -31,7 +31,7 @@ use crate::report::{self, Report};
 use crate::rungs::{CloudArgs, Rungs};
 use crate::sandbox::SandboxArgs;
 use crate::state::StateArgs;
-use crate::writer::{Stop, Writers};
+use crate::writer::{Local, Stop, Writers};
 
 /// Do tasks: draft the edit, write it with a backup, let the task's command decide
 #[derive(Args, Debug)]
@@ -310,10 +310,7 @@ impl RunArgs {
         let routed = recorder.routed();
         settings.review = rungs.review();
         settings.handovers = Some(self.state.beside(&self.working_dir)?);
-        let showing = |name: &RungName, task| {
-            let is_bundled = rungs.model(name, task).is_some_and(|local| local.is_bundled());
-            self.showing(is_bundled, own.as_ref())
-        };
+        let showing = |name: &RungName, task| self.showing(rungs.model(name, task).as_ref(), own.as_ref());
         let others = rungs.others().map(|(name, tier)| Ok((tier, showing(name, None)?)));
         settings.showings = others.collect::<Outcome<_>>()?;
         let writer = writers.lock();
@@ -336,13 +333,14 @@ impl RunArgs {
         Ok(keys.chain(folders.into_iter().flatten()).chain(crate::sandbox::tokens()).collect())
     }
 
-    /// How tasks are shown to a model.
-    fn showing(&self, is_bundled: bool, tables: Option<&Arc<Tables>>) -> Outcome<Showing> {
+    /// How tasks are shown to a model, which is one in this process or elsewhere.
+    fn showing(&self, here: Option<&Local>, tables: Option<&Arc<Tables>>) -> Outcome<Showing> {
+        let is_bundled = here.is_some_and(Local::is_bundled);
         let mut templates = self.prompts.templates(is_bundled, &self.working_dir)?;
         if let Some(tables) = tables {
             templates = templates.classified_by(tables.clone());
         }
-        Ok(Showing { context: self.prompts.context(), templates, max_tokens: self.max_tokens })
+        Ok(Showing { context: self.prompts.context(here.is_some()), templates, max_tokens: self.max_tokens })
     }
 
     /// What is said when all is over.

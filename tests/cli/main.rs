@@ -17,6 +17,7 @@ mod pull;
 #[cfg(feature = "pull")]
 mod pull_faults;
 mod quantize;
+mod related;
 mod run;
 mod rungs;
 mod sandbox;

@@ -16,6 +16,8 @@ pub struct ContextRules {
     pub files: usize,
     /// What becomes of the others.
     pub others: Others,
+    /// How many files that the task does not name are shown beside them: those that share the most words with it.
+    pub related: usize,
     /// The most bytes of all together.
     pub bytes: u64,
 }
@@ -31,7 +33,7 @@ pub enum Others {
 
 impl Default for ContextRules {
     fn default() -> Self {
-        ContextRules { files: 2, others: Others::Summarise, bytes: 256 << 10 }
+        ContextRules { files: 2, others: Others::Summarise, related: 0, bytes: 256 << 10 }
     }
 }
 
@@ -47,14 +49,23 @@ pub enum Detail {
 /// The context files as a prompt shows them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Context {
-    /// In the order in which the task names them.
+    /// In the order in which the task names them; then those that it does not name.
     pub files: Vec<ContextFile>,
     /// Paths of those of which a summary is shown.
     pub summarised: Vec<String>,
+    /// Paths of those that the task does not name.
+    pub related: Vec<String>,
 }
 
-/// Reads a task's context files. Files that the task itself changes are not among them: they are shown anyway.
-pub fn gather(task: &Task, workspace: &Workspace, rules: &ContextRules, detail: Detail) -> Result<Context> {
+/// Reads a task's context files, and of those that are `related` to it as many as fit. Files that the task itself changes are
+/// not among them: they are shown anyway.
+pub fn gather(
+    task: &Task,
+    related: &[String],
+    workspace: &Workspace,
+    rules: &ContextRules,
+    detail: Detail,
+) -> Result<Context> {
     let mut read = Vec::new();
     for path in task.context.iter().filter(|path| !task.files.contains(path)) {
         if path::is_secret(path) {
@@ -62,7 +73,30 @@ pub fn gather(task: &Task, workspace: &Workspace, rules: &ContextRules, detail: 
         }
         read.push(ContextFile { path: path.clone(), content: workspace.read(path, MAX_FILE_BYTES)? });
     }
-    choose(read, rules, detail)
+    let found = related.iter().filter_map(|path| {
+        let content = workspace.read(path, MAX_FILE_BYTES).ok()?;
+        Some(ContextFile { path: path.clone(), content })
+    });
+    with_related(read, found.collect(), rules, detail)
+}
+
+/// The files that a task names, and as many others as there is room for: no task fails for these.
+fn with_related(
+    named: Vec<ContextFile>,
+    mut others: Vec<ContextFile>,
+    rules: &ContextRules,
+    detail: Detail,
+) -> Result<Context> {
+    loop {
+        let chosen = choose([named.as_slice(), &others].concat(), rules, detail);
+        match chosen {
+            Err(_) if others.pop().is_some() => {}
+            chosen => {
+                let related = others.into_iter().map(|file| file.path).collect();
+                return chosen.map(|context| Context { related, ..context });
+            }
+        }
+    }
 }
 
 /// Which of the files are shown whole.
@@ -96,12 +130,19 @@ fn choose(mut files: Vec<ContextFile>, rules: &ContextRules, detail: Detail) -> 
         }
     }
     let summarised = files.iter().zip(&short).filter(|(_, short)| **short).map(|(file, _)| file.path.clone());
-    Ok(Context { summarised: summarised.collect(), files })
+    Ok(Context { summarised: summarised.collect(), related: Vec::new(), files })
 }
 
 /// Whether there are summaries of such files.
 fn knows(path: &str) -> bool {
     symbols::knows(path) || outline::knows(path)
+}
+
+/// The file in summary, or whole where there is nothing to leave out.
+pub fn summarised(file: &ContextFile) -> ContextFile {
+    let mut file = file.clone();
+    shorten(&mut file);
+    file
 }
 
 /// Puts a summary in place of a file's content; false if there is nothing to leave out.
@@ -187,6 +228,30 @@ mod tests {
         files[2] = file("notes.txt", "x\n");
         let context = choose(files, &ContextRules::default(), Detail::Full).unwrap();
         assert_eq!((context.summarised.len(), context.files[2].content.as_str()), (0, "x\n"));
+    }
+
+    /// Covers S1-56, S3-28.
+    #[test]
+    fn files_that_a_task_does_not_name_are_shown_as_far_as_there_is_room() {
+        let paths = |files: &[ContextFile]| files.iter().map(|file| file.path.clone()).collect::<Vec<_>>();
+        let named = vec![file("a.rs", CODE)];
+        let others = vec![file("b.rs", CODE), file("c.rs", CODE), file("d.c", "int d;\n")];
+        let show =
+            |rules: &ContextRules| with_related(named.clone(), others.clone(), rules, Detail::Full).unwrap();
+        // The third has a summary, and of the fourth there is none.
+        let all = show(&ContextRules::default());
+        assert_eq!(paths(&all.files), ["a.rs", "b.rs", "c.rs"]);
+        assert_eq!(
+            (all.related, all.summarised),
+            (vec!["b.rs".to_owned(), "c.rs".into()], vec!["c.rs".to_owned()])
+        );
+        let refuse = ContextRules { others: Others::Refuse, ..ContextRules::default() };
+        assert_eq!(show(&refuse).related, ["b.rs"]);
+        let tight = ContextRules { bytes: CODE.len() as u64, ..refuse };
+        assert_eq!(show(&tight).related, Vec::<String>::new());
+        // What the task names itself is an error where it is too much.
+        let tighter = ContextRules { bytes: 1, ..refuse };
+        assert!(with_related(named.clone(), others.clone(), &tighter, Detail::Full).is_err());
     }
 
     /// Covers S1-56.

@@ -54,6 +54,8 @@ pub struct Record {
     pub lines: u64,
     /// Context files that its prompt showed in summary, and not whole.
     pub summarised: Vec<String>,
+    /// Files that its prompt showed although the task does not name them.
+    pub related: Vec<String>,
     /// The verification, if it came so far.
     pub verification: Option<Verification>,
     /// What a reviewer said, if one was asked.

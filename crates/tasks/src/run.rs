@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crate::context::ContextRules;
+use crate::context::{Context, ContextRules};
 use crate::edit::{Base, Change, EditFormat, Guard};
 use crate::ledger::{By, Record, Reviewed, Status, TaskResult, Usage, Verdict};
 use crate::policy::{FailureClass, Outcome, Policy};
@@ -107,6 +107,8 @@ pub enum Progress<'a> {
     Interrupted(&'a Interrupted),
     /// The task's own code is put in its place.
     Mechanical,
+    /// Files that the task does not name are shown, because they belong to it by their words.
+    Related(&'a [String]),
     /// Whole files are asked for in place of edits, because replies cannot be held to these, for this reason.
     WholeFiles(&'a str),
     /// A model is asked.
@@ -182,7 +184,8 @@ pub fn run_task(
         refused: vec![],
         base: vec![],
         stages: Stages::default(),
-        summarised: vec![],
+        context: Context::default(),
+        related: None,
         left: Left::default(),
     };
     let ended = run.all(writers);
@@ -253,8 +256,10 @@ struct Run<'a> {
     /// The stages of the present attempt.
     stages: Stages,
     left: Left,
-    /// Context files that the prompt shows in summary.
-    summarised: Vec<String>,
+    /// The context files that the prompt shows.
+    context: Context,
+    /// The files that belong to the task by its words, once they were looked for.
+    related: Option<Vec<String>>,
 }
 
 /// What a run leaves behind.

@@ -1,10 +1,11 @@
 //! The order of attempts and rungs, and what each rung is shown.
 
 use super::{Progress, Run, Showing, bases};
-use crate::context::{self, Context, Detail};
+use crate::context::{self, Detail};
 use crate::edit::{EditFormat, Form};
 use crate::ledger::Verdict;
 use crate::policy::{Decision, Outcome};
+use crate::project::Project;
 use crate::prompt::{ContextFile, Feedback, Prompt};
 use crate::workspace::{Snapshot, Transaction};
 use crate::writer::{DraftOptions, Writer, Writers};
@@ -42,7 +43,7 @@ impl Run<'_> {
     ) -> Result<Outcome> {
         let first = self.settings.showing(&self.settings.policy.ladders.first);
         // Files that are missing or too many are found out before anything is tried.
-        context::gather(self.task, self.workspace, &first.context, Detail::Full)?;
+        context::gather(self.task, &[], self.workspace, &first.context, Detail::Full)?;
         let mut fault = None;
         if let Some(code) = self.task.code.as_ref().filter(|code| self.is_mechanical(code, transaction)) {
             fault = self.mechanical(code, transaction)?;
@@ -145,7 +146,7 @@ impl Run<'_> {
     }
 
     /// The same within its budget. Where it has more tokens than its template allows, all context files are shown by their
-    /// symbols; if that is not enough, the task is refused.
+    /// symbols, then only those that the task names; if that is not enough, the task is refused.
     fn budgeted(
         &mut self,
         rung: &str,
@@ -155,18 +156,37 @@ impl Run<'_> {
         form: Form,
     ) -> Result<Prompt> {
         let showing = self.settings.showing(rung);
-        let gather = |detail| context::gather(self.task, self.workspace, &showing.context, detail);
-        let Context { files, summarised } = gather(Detail::Full)?;
-        let prompt = self.first_prompt(showing, &files, transaction, fault, form)?;
-        if within_budget(&prompt, writer).is_ok() {
-            self.summarised = summarised;
-            return Ok(prompt);
+        let related = self.related(showing.context.related);
+        let mut fitting = |related: &[String], detail| {
+            let context = context::gather(self.task, related, self.workspace, &showing.context, detail)?;
+            let prompt = self.first_prompt(showing, &context.files, transaction, fault, form)?;
+            within_budget(&prompt, writer).map(|()| (prompt, context))
+        };
+        let mut found = fitting(&related, Detail::Full);
+        for (related, detail) in
+            [(&related[..], Detail::Symbols), (&[], Detail::Full), (&[], Detail::Symbols)]
+        {
+            if !matches!(found, Err(Error::OverBudget { .. })) {
+                break;
+            }
+            found = fitting(related, detail);
         }
-        let Context { files, summarised } = gather(Detail::Symbols)?;
-        let prompt = self.first_prompt(showing, &files, transaction, fault, form)?;
-        within_budget(&prompt, writer)?;
-        self.summarised = summarised;
+        let (prompt, context) = found?;
+        if !context.related.is_empty() {
+            (self.observe)(&Progress::Related(&context.related));
+        }
+        self.context = context;
         Ok(prompt)
+    }
+
+    /// The files that belong to the task by its words, at most so many; looked for once.
+    fn related(&mut self, most: usize) -> Vec<String> {
+        if most == 0 {
+            return Vec::new();
+        }
+        let found =
+            self.related.get_or_insert_with(|| Project::read(self.workspace).related(self.task, most));
+        found.iter().take(most).cloned().collect()
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::climb::{Asked, Fault, Work};
 use super::{Failure, Progress, Run};
+use crate::context::Context;
 use crate::edit::{self, Change, Form, Guard, Style};
 use crate::ledger::{self, By, Draft, Record};
 use crate::policy::FailureClass;
@@ -92,8 +93,8 @@ impl Run<'_> {
             seed: options.seed,
             temperature: options.temperature,
         };
-        let summarised = self.summarised.clone();
-        let record = Record { by: By::Model, draft: Some(draft), summarised, ..Record::default() };
+        let Context { summarised, related, .. } = self.context.clone();
+        let record = Record { by: By::Model, draft: Some(draft), summarised, related, ..Record::default() };
         let (Reply { text, usage, seconds, cost_usd, .. }, changes) = match drafted {
             Ok(drafted) => drafted,
             Err(WriterError { class, message, usage, cost_usd }) => {
