@@ -23,8 +23,8 @@ pub(crate) struct PromptArgs {
     /// ends, headings and keys of Markdown, text, JSON, TOML and YAML
     #[arg(long, value_name = "N", default_value_t = ContextRules::default().files)]
     context_files: usize,
-    /// Show a local model as many files more, that the task does not name: those of the project that share the most words
-    /// with it (see coder related). Nothing of them goes elsewhere
+    /// Show as many files more, that the task does not name: those of the project that share the most words with it (see
+    /// coder related). Only models in this process are shown them; what these write may quote them
     #[arg(long, value_name = "N", default_value_t = 0)]
     related: usize,
     /// Refuse a task with more or longer context files, in place of showing summaries

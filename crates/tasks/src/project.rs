@@ -71,14 +71,23 @@ impl Project {
         Index::new(self.files.iter().map(|file| (file.path.as_str(), file.content.as_str())))
     }
 
-    /// The files that belong to a task, the best first, without those that it names itself.
+    /// The files that belong to a task, the best first, without those that it names itself and without tasks: the one it was
+    /// read from, and those that lie beside that.
     pub fn related(&self, task: &Task, most: usize) -> Vec<String> {
         let words = [task.title.as_deref().unwrap_or(""), &task.description];
         let words = words.into_iter().chain(task.files.iter().chain(&task.constraints).map(String::as_str));
         let index = self.index();
         let found = index.files(&words.collect::<Vec<_>>().join("\n"));
-        let own = |path: &&str| [&task.files, &task.context].into_iter().flatten().any(|own| own == path);
-        found.into_iter().filter(|path| !own(path)).take(most).map(str::to_owned).collect()
+        let own = |path: &str| [&task.files, &task.context].into_iter().flatten().any(|own| own == path);
+        // By the end of its path: the task may have been read in one checkout, and be done in another.
+        let source = std::path::absolute(&task.source).unwrap_or_default();
+        let is_task = |path: &str| {
+            let folder = Path::new(path).parent().filter(|folder| !folder.as_os_str().is_empty());
+            let beside = folder.zip(source.parent()).is_some_and(|(folder, of)| of.ends_with(folder));
+            source.ends_with(path) || beside && (path.ends_with(".md") || path.ends_with(".json"))
+        };
+        let others = found.into_iter().filter(|path| !own(path) && !is_task(path));
+        others.take(most).map(str::to_owned).collect()
     }
 }
 
@@ -139,6 +148,14 @@ mod tests {
         // The last has only the words of its path in common.
         assert_eq!(project.related(&task, 5), ["src/price.rs", "src/ledger.rs", "src/other.rs"]);
         assert_eq!(project.related(&task, 1), ["src/price.rs"]);
+        // No task belongs to another.
+        let mut planned = project.clone();
+        let words = "Print the price of the tokens in the report\n";
+        for path in ["tasks/001.md", "tasks/002.md", "003.md"] {
+            planned.files.push(file(path, words));
+        }
+        task.source = "/somewhere/else/tasks/001.md".into();
+        assert_eq!(planned.related(&task, 2), ["003.md", "src/price.rs"]);
         task.context.push("src/price.rs".into());
         assert_eq!(project.related(&task, 1), ["src/ledger.rs"]);
     }

@@ -26,6 +26,12 @@ const LONGEST: usize = 40;
 /// Endings of English words that change little of their meaning, longer ones first.
 const ENDINGS: [&str; 10] = ["ations", "ation", "ings", "ing", "ies", "ed", "es", "s", "e", "y"];
 
+/// Words that say nothing about what is asked.
+const EMPTY: [&str; 28] = [
+    "an", "and", "are", "as", "be", "by", "for", "from", "how", "if", "in", "is", "it", "not", "of", "on",
+    "or", "that", "the", "this", "to", "was", "what", "when", "where", "which", "who", "with",
+];
+
 /// Characters that an ending leaves, at least.
 const STEM: usize = 3;
 
@@ -169,7 +175,8 @@ fn words(text: &str, mut each: impl FnMut(&str)) {
             lower.clear();
             lower.extend(part.chars().flat_map(char::to_lowercase));
             let long = lower.chars().take(LONGEST + 1).count();
-            if (2..=LONGEST).contains(&long) && !lower.chars().all(char::is_numeric) {
+            let says = !lower.chars().all(char::is_numeric) && !EMPTY.contains(&lower.as_str());
+            if (2..=LONGEST).contains(&long) && says {
                 each(stem(&lower));
             }
         }
@@ -238,7 +245,7 @@ mod tests {
         assert_eq!(of("IO"), ["IO"]);
         assert_eq!(of("Übergröße"), ["Übergröße"]);
         // Ends that would leave too little stay, and so does a double s.
-        assert_eq!(all_words("es class bed 12 x 0x1f"), ["es", "class", "bed", "0x1f"]);
+        assert_eq!(all_words("es class of the bed 12 x 0x1f"), ["es", "class", "bed", "0x1f"]);
         assert_eq!(all_words(&"a".repeat(41)), Vec::<String>::new());
     }
 
