@@ -199,6 +199,8 @@ fn errors_are_anthropics() {
             "a block of type `audio` is not supported here; `text` is",
         ),
         (json!({ "stop_sequences": vec!["x"; 65] }), "`stop_sequences`: up to"),
+        (json!({ "thinking": { "type": "deep" } }), "`thinking.type`: unknown variant `deep`"),
+        (json!({ "container": { "skills": [] } }), "`container` is not supported; nothing is run here"),
         (
             json!({ "output_config": { "format": { "type": "json_schema", "schema": { "type": "none" } } } }),
             "`output_config.format`: ",
@@ -207,6 +209,8 @@ fn errors_are_anthropics() {
         let reply = SERVER.post(MESSAGES, &with(ask("x"), fields));
         assert!(reply.status == 400 && reply.body.contains(said), "{}", reply.body);
     }
+    let body = with(ask("x"), json!({ "mcp_servers": [{ "url": "http://localhost" }] }));
+    assert_eq!(SERVER.post("/v1/messages/count_tokens", &body).status, 400);
     let reply = SERVER.post(MESSAGES, &with(ask("x"), json!({ "model": "gpt-4" })));
     assert_eq!(
         (reply.status, reply.body.as_str()),
