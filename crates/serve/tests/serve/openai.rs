@@ -241,6 +241,15 @@ fn bad_requests_name_the_field() {
             json!({ "messages": [{ "role": "user", "content": [{ "type": "image_url", "image_url": { "url": "file:///etc/passwd" } }] }] }),
             "messages[0].content[0]",
         ),
+        (json!({ "messages": [{ "role": "assistant", "audio": { "id": "a" } }] }), "messages[0].audio"),
+        (
+            json!({ "messages": [{ "role": "assistant", "function_call": { "name": "f", "arguments": "{}" } }] }),
+            "messages[0].function_call",
+        ),
+        (
+            json!({ "messages": [{ "role": "assistant", "tool_calls": [{ "id": "c", "type": "custom", "custom": { "name": "f", "input": "" } }] }] }),
+            "messages[0].tool_calls[0]",
+        ),
         (json!({ "response_format": { "type": "xml" } }), "response_format.type"),
         (json!({ "response_format": { "type": "json_schema" } }), "response_format"),
         (json!({ "json_schema": { "type": "object", "dependentSchemas": {} } }), "json_schema"),
@@ -253,6 +262,7 @@ fn bad_requests_name_the_field() {
         (json!({ "grammar": 5 }), "grammar"),
         (json!({ "functions": [] }), "functions"),
         (json!({ "audio": {} }), "audio"),
+        (json!({ "moderation": {} }), "moderation"),
         (json!({ "modalities": ["audio"] }), "modalities"),
         (json!({ "chat_template_kwargs": { "messages": [] } }), "chat_template_kwargs"),
     ];

@@ -260,6 +260,7 @@ fn what_cannot_be_had_is_refused_by_name() {
         (json!({ "previous_response_id": "resp_1" }), "previous_response_id", "nothing is stored"),
         (json!({ "conversation": "conv_1" }), "conversation", "nothing is stored"),
         (json!({ "background": true }), "background", "stream"),
+        (json!({ "moderation": {} }), "moderation", "not supported"),
         (json!({ "truncation": "auto" }), "truncation", "disabled"),
         (json!({ "top_logprobs": 2 }), "top_logprobs", "/v1/chat/completions"),
         (json!({ "max_output_tokens": 0 }), "max_output_tokens", "at least one"),
