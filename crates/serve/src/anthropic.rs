@@ -223,9 +223,33 @@ impl Blocks {
     }
 
     fn close(&mut self) -> String {
-        match self.open.take() {
-            Some(_) => event("content_block_stop", json!({ "index": self.begun - 1 })),
-            None => String::new(),
-        }
+        let Some(kind) = self.open.take() else { return String::new() };
+        // There is nothing to sign, and clients send no thought back that has no signature.
+        let signed = json!({ "type": "signature_delta", "signature": "" });
+        let signed = if kind == "thinking" { self.delta(signed) } else { String::new() };
+        signed + &event("content_block_stop", json!({ "index": self.begun - 1 }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thought_ends_with_its_signature() {
+        let mut blocks = Blocks::default();
+        let parts = [Part::Thought("h".into()), Part::Thought("m".into()), Part::Text("so".into())];
+        let text: String =
+            parts.into_iter().map(|part| blocks.add(part)).collect::<String>() + &blocks.close();
+        let data =
+            text.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
+        let told: Vec<String> = data
+            .map(|event| {
+                event["delta"]["type"].as_str().or(event["type"].as_str()).unwrap_or_default().to_owned()
+            })
+            .collect();
+        let thought = ["thinking_delta", "thinking_delta", "signature_delta", "content_block_stop"];
+        let said = ["content_block_start", "text_delta", "content_block_stop"];
+        assert_eq!(told, [&["content_block_start"], &thought[..], &said[..]].concat());
     }
 }
