@@ -8,7 +8,6 @@ mod request;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use coder_engine::Usage;
 use serde_json::{Value, json};
 
 use self::request::{Body, Count};
@@ -69,8 +68,11 @@ pub(crate) fn about(Name { name, .. }: &Name) -> Value {
 }
 
 /// Of how many tokens the prompt and the answer are; those that were in the cache are counted apart.
-fn usage(usage: &Usage) -> Value {
-    counts(usage.prompt_tokens - usage.cached_tokens, usage.cached_tokens, usage.completion_tokens)
+fn usage(End { usage, thought_tokens, .. }: &End) -> Value {
+    let input = usage.prompt_tokens - usage.cached_tokens;
+    let mut counted = counts(input, usage.cached_tokens, usage.completion_tokens);
+    counted["output_tokens_details"] = json!({ "thinking_tokens": thought_tokens });
+    counted
 }
 
 fn counts(input: usize, cached: usize, output: usize) -> Value {
@@ -116,7 +118,7 @@ async fn whole(mut answers: Answers, id: &str) -> Result<Response> {
     let (blocks, ends): (Vec<Vec<Block>>, Vec<End>) = gathered.into_iter().unzip();
     let content: Vec<Value> = blocks.into_iter().flatten().filter_map(Block::json).collect();
     let end = ends.first();
-    let counted = end.map_or(Value::Null, |end| usage(&end.usage));
+    let counted = end.map_or(Value::Null, usage);
     Ok(json_response(&message(id, &answers.model, &content, end, counted)))
 }
 
@@ -169,7 +171,7 @@ fn send(answers: Answers, id: &str) -> Response {
         Some(Ok(Event { what: What::End(end), .. })) => {
             let (reason, sequence) = stopped(&end.reason);
             let delta = json!({ "stop_reason": reason, "stop_sequence": sequence });
-            blocks.close() + &event("message_delta", json!({ "delta": delta, "usage": usage(&end.usage) }))
+            blocks.close() + &event("message_delta", json!({ "delta": delta, "usage": usage(&end) }))
         }
         Some(Err(error)) => event("error", Dialect::Anthropic.error_body(&error)),
         None => event("message_stop", json!({})),

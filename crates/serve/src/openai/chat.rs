@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use coder_engine::{Message, SamplerOptions, Tool, ToolChoice, Usage};
+use coder_engine::{Message, SamplerOptions, Tool, ToolChoice};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -329,7 +329,7 @@ impl Choice {
 /// The whole answer at once.
 async fn whole(mut answers: Answers, head: Head, shown: Shown, count: usize) -> Result<Response> {
     let choices = answers.gather(count, Choice::add).await?;
-    let ends: Vec<Usage> = choices.iter().map(|(_, end)| end.usage).collect();
+    let ends: Vec<End> = choices.iter().map(|(_, end)| end.clone()).collect();
     let numbered = choices.iter().enumerate();
     let choices: Vec<Value> = numbered.map(|(index, (choice, end))| choice.json(index, end, shown)).collect();
     Ok(json_response(&json!({
@@ -377,8 +377,9 @@ fn send(answers: Answers, head: Head, shown: Shown, count: usize, include_usage:
             chunks.collect()
         }
         Some(Ok(Event { index, what: What::End(end) })) => {
-            ends.push(end.usage);
-            chunk(delta(index, json!({}), Value::Null, finish_reason(&end.reason).into()), Value::Null)
+            let reason = finish_reason(&end.reason);
+            ends.push(end);
+            chunk(delta(index, json!({}), Value::Null, reason.into()), Value::Null)
         }
         Some(Err(error)) => event(&Dialect::OpenAi.error_body(&error)),
         None if include_usage => chunk(Vec::new(), usage(&ends)) + DONE,

@@ -31,7 +31,7 @@ fn an_answer_byte_for_byte() {
     assert_eq!(reply.header("content-type"), Some("application/json"));
     assert_eq!(
         steady(&reply),
-        r#"{"id":"ID","object":"chat.completion","created":NOW,"model":"coder-tiny","choices":[{"index":0,"message":{"role":"assistant","content":"FEAT","refusal":null},"logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":24,"completion_tokens":3,"total_tokens":27,"prompt_tokens_details":{"cached_tokens":0}}}"#
+        r#"{"id":"ID","object":"chat.completion","created":NOW,"model":"coder-tiny","choices":[{"index":0,"message":{"role":"assistant","content":"FEAT","refusal":null},"logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":24,"completion_tokens":3,"total_tokens":27,"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}}}"#
     );
 }
 
@@ -364,7 +364,7 @@ fn raw_text_byte_for_byte() {
         ),
         "{text}"
     );
-    assert!(text.ends_with(r#","index":0,"logprobs":null,"finish_reason":"length"}],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3,"prompt_tokens_details":{"cached_tokens":0}}}"#), "{text}");
+    assert!(text.ends_with(r#","index":0,"logprobs":null,"finish_reason":"length"}],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3,"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}}}"#), "{text}");
 }
 
 /// An editor sends the template of its model with the code in it.
