@@ -3,14 +3,15 @@
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use coder_engine::{Message, SpecialTokens};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::body::Fields;
-use crate::dialect::json_response;
+use crate::dialect::{Dialect, json_response};
+use crate::elsewhere::here;
 use crate::models::Lease;
 use crate::{Error, Result, Server};
 
@@ -63,9 +64,14 @@ fn yes() -> bool {
 }
 
 /// POST /tokenize
-pub(crate) async fn tokenize(State(server): State<Server>, fields: Fields) -> Result<Response> {
+pub(crate) async fn tokenize(
+    State(server): State<Server>,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Result<Response> {
+    let named = here(&server, Dialect::OpenAi, &headers, &fields)?;
     let text: Text = fields.get()?;
-    let model = text.model.clone();
+    let model = named.or_else(|| text.model.clone());
     server
         .with_model(model, move |Lease { engine, .. }| {
             let tokenizer = engine.tokenizer();
@@ -93,10 +99,15 @@ struct Tokens {
 }
 
 /// POST /detokenize
-pub(crate) async fn detokenize(State(server): State<Server>, fields: Fields) -> Result<Response> {
+pub(crate) async fn detokenize(
+    State(server): State<Server>,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Result<Response> {
+    let named = here(&server, Dialect::OpenAi, &headers, &fields)?;
     let Tokens { model, tokens } = fields.get()?;
     server
-        .with_model(model, move |Lease { engine, .. }| {
+        .with_model(named.or(model), move |Lease { engine, .. }| {
             let tokenizer = engine.tokenizer();
             if let Some(id) = tokens.iter().find(|&&id| id as usize >= tokenizer.vocab_size()) {
                 let problem = format!("`tokens`: `{id}` is not one of `{}`", tokenizer.vocab_size());
@@ -117,9 +128,14 @@ struct Conversation {
 }
 
 /// POST /apply-template: the prompt as the model reads it.
-pub(crate) async fn apply_template(State(server): State<Server>, fields: Fields) -> Result<Response> {
+pub(crate) async fn apply_template(
+    State(server): State<Server>,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Result<Response> {
+    let named = here(&server, Dialect::OpenAi, &headers, &fields)?;
     let said: Conversation = fields.get()?;
-    let model = said.model.clone();
+    let model = named.or_else(|| said.model.clone());
     server
         .with_model(model, move |Lease { engine, .. }| {
             let template =

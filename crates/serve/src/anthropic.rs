@@ -8,7 +8,6 @@ mod request;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use coder_engine::Usage;
 use serde_json::{Value, json};
 
 use self::request::{Body, Count};
@@ -69,8 +68,11 @@ pub(crate) fn about(Name { name, .. }: &Name) -> Value {
 }
 
 /// Of how many tokens the prompt and the answer are; those that were in the cache are counted apart.
-fn usage(usage: &Usage) -> Value {
-    counts(usage.prompt_tokens - usage.cached_tokens, usage.cached_tokens, usage.completion_tokens)
+fn usage(End { usage, thought_tokens, .. }: &End) -> Value {
+    let input = usage.prompt_tokens - usage.cached_tokens;
+    let mut counted = counts(input, usage.cached_tokens, usage.completion_tokens);
+    counted["output_tokens_details"] = json!({ "thinking_tokens": thought_tokens });
+    counted
 }
 
 fn counts(input: usize, cached: usize, output: usize) -> Value {
@@ -116,7 +118,7 @@ async fn whole(mut answers: Answers, id: &str) -> Result<Response> {
     let (blocks, ends): (Vec<Vec<Block>>, Vec<End>) = gathered.into_iter().unzip();
     let content: Vec<Value> = blocks.into_iter().flatten().filter_map(Block::json).collect();
     let end = ends.first();
-    let counted = end.map_or(Value::Null, |end| usage(&end.usage));
+    let counted = end.map_or(Value::Null, usage);
     Ok(json_response(&message(id, &answers.model, &content, end, counted)))
 }
 
@@ -169,7 +171,7 @@ fn send(answers: Answers, id: &str) -> Response {
         Some(Ok(Event { what: What::End(end), .. })) => {
             let (reason, sequence) = stopped(&end.reason);
             let delta = json!({ "stop_reason": reason, "stop_sequence": sequence });
-            blocks.close() + &event("message_delta", json!({ "delta": delta, "usage": usage(&end.usage) }))
+            blocks.close() + &event("message_delta", json!({ "delta": delta, "usage": usage(&end) }))
         }
         Some(Err(error)) => event("error", Dialect::Anthropic.error_body(&error)),
         None => event("message_stop", json!({})),
@@ -223,9 +225,33 @@ impl Blocks {
     }
 
     fn close(&mut self) -> String {
-        match self.open.take() {
-            Some(_) => event("content_block_stop", json!({ "index": self.begun - 1 })),
-            None => String::new(),
-        }
+        let Some(kind) = self.open.take() else { return String::new() };
+        // There is nothing to sign, and clients send no thought back that has no signature.
+        let signed = json!({ "type": "signature_delta", "signature": "" });
+        let signed = if kind == "thinking" { self.delta(signed) } else { String::new() };
+        signed + &event("content_block_stop", json!({ "index": self.begun - 1 }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thought_ends_with_its_signature() {
+        let mut blocks = Blocks::default();
+        let parts = [Part::Thought("h".into()), Part::Thought("m".into()), Part::Text("so".into())];
+        let text: String =
+            parts.into_iter().map(|part| blocks.add(part)).collect::<String>() + &blocks.close();
+        let data =
+            text.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
+        let told: Vec<String> = data
+            .map(|event| {
+                event["delta"]["type"].as_str().or(event["type"].as_str()).unwrap_or_default().to_owned()
+            })
+            .collect();
+        let thought = ["thinking_delta", "thinking_delta", "signature_delta", "content_block_stop"];
+        let said = ["content_block_start", "text_delta", "content_block_stop"];
+        assert_eq!(told, [&["content_block_start"], &thought[..], &said[..]].concat());
     }
 }

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use axum::body::Body;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde_json::{Value, json};
 
@@ -32,11 +32,21 @@ impl Dialect {
     /// The whole response to a request that failed.
     pub(crate) fn error(self, error: &Error) -> Response {
         let mut response = json_response(&self.error_body(error));
-        *response.status_mut() = error.status();
+        *response.status_mut() = self.status(error);
         if let Some(seconds) = error.retry_after_s() {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+
+    /// The status, which for one kind of error only Anthropic has.
+    fn status(self, error: &Error) -> StatusCode {
+        match self {
+            Self::Anthropic if anthropic(error) == OVERLOADED => {
+                StatusCode::from_u16(529).unwrap_or(StatusCode::SERVICE_UNAVAILABLE)
+            }
+            _ => error.status(),
+        }
     }
 
     /// `{"error": …}` as the dialect has it.
@@ -90,6 +100,9 @@ fn openai(error: &Error) -> (&'static str, Option<&'static str>) {
     }
 }
 
+/// What has a status of its own.
+const OVERLOADED: &str = "overloaded_error";
+
 /// Type (platform.claude.com, "Errors").
 fn anthropic(error: &Error) -> &'static str {
     match error {
@@ -99,7 +112,7 @@ fn anthropic(error: &Error) -> &'static str {
         Error::TooLarge { .. } => "request_too_large",
         Error::Slow { .. } => "timeout_error",
         Error::Busy { .. } => "rate_limit_error",
-        Error::Ending | Error::Late | Error::NoMemory { .. } => "overloaded_error",
+        Error::Ending | Error::Late | Error::NoMemory { .. } => OVERLOADED,
         Error::Elsewhere { status: 429, .. } => "rate_limit_error",
         Error::Elsewhere { status: 402, .. } => "billing_error",
         Error::Elsewhere { status: 403, .. } => "permission_error",
@@ -117,4 +130,19 @@ pub(crate) fn json_response(value: &Value) -> Response {
     let mut response = Response::new(Body::from(value.to_string()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_overloaded_says_so_with_the_status_of_the_dialect() {
+        for (dialect, status) in [(Dialect::Anthropic, 529), (Dialect::OpenAi, 503)] {
+            let response = dialect.error(&Error::Ending);
+            assert_eq!(response.status().as_u16(), status);
+            assert_eq!(response.headers()[header::RETRY_AFTER], "5");
+        }
+        assert_eq!(Dialect::Anthropic.error(&Error::NoKey).status(), 401);
+    }
 }

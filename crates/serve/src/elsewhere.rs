@@ -183,9 +183,17 @@ pub(crate) fn names(server: &Server, dialect: Dialect) -> Vec<Name> {
 pub(crate) fn find(server: &Server, dialect: Dialect, name: String) -> Result<Name> {
     let body = Map::from_iter([("model".to_owned(), name.clone().into())]);
     let asked = Asked::new(server, dialect, &HeaderMap::new(), body);
-    let choice = server.elsewhere().map_or(Ok(Choice::Here(None)), |elsewhere| elsewhere.choose(&asked))?;
+    let elsewhere = server.elsewhere();
+    let choice = elsewhere.map_or(Ok(Choice::Here(None)), |elsewhere| elsewhere.choose(&asked))?;
     match choice {
-        Choice::There(_) => Ok(Name::elsewhere(name)),
+        // Whoever answers has to be one that can be asked.
+        Choice::There(rung) if elsewhere.is_some_and(|other| other.names(dialect).contains(&rung)) => {
+            Ok(Name::elsewhere(name))
+        }
+        Choice::There(_) => Err(Error::NoModel {
+            name: name.chars().take(100).collect(),
+            known: names(server, dialect).into_iter().map(|known| known.name).collect(),
+        }),
         Choice::Here(other) => {
             server.models().resolve(Some(other.as_deref().unwrap_or(&name)))?;
             Ok(Name::here(name))

@@ -10,11 +10,11 @@ use std::time::SystemTime;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use coder_engine::{Grammar, SamplerOptions, Usage};
+use coder_engine::{Grammar, SamplerOptions};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::answer::{Logprob, Reason};
+use crate::answer::{End, Logprob, Reason};
 use crate::ask::{FORM, any_object, random};
 use crate::dialect::{Dialect, json_response};
 use crate::elsewhere::{Name, find, names};
@@ -229,16 +229,18 @@ pub(crate) fn finish_reason(reason: &Reason) -> &'static str {
 }
 
 /// Counts of several answers to one prompt.
-pub(crate) fn usage(answers: &[Usage]) -> Value {
+pub(crate) fn usage(answers: &[End]) -> Value {
     // Of the first one, the others share its prompt.
-    let prompt = answers.first().map_or(0, |usage| usage.prompt_tokens);
-    let cached = answers.first().map_or(0, |usage| usage.cached_tokens);
-    let completion: usize = answers.iter().map(|usage| usage.completion_tokens).sum();
+    let prompt = answers.first().map_or(0, |end| end.usage.prompt_tokens);
+    let cached = answers.first().map_or(0, |end| end.usage.cached_tokens);
+    let completion: usize = answers.iter().map(|end| end.usage.completion_tokens).sum();
+    let thoughts: usize = answers.iter().map(|end| end.thought_tokens).sum();
     json!({
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
         "prompt_tokens_details": { "cached_tokens": cached },
+        "completion_tokens_details": { "reasoning_tokens": thoughts },
     })
 }
 

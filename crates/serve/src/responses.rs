@@ -45,6 +45,7 @@ struct Body {
     previous_response_id: Option<Value>,
     conversation: Option<Value>,
     prompt: Option<Value>,
+    moderation: Option<Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -112,6 +113,7 @@ impl Body {
         refuse("previous_response_id", self.previous_response_id.as_ref(), STATELESS)?;
         refuse("conversation", self.conversation.as_ref(), STATELESS)?;
         refuse("prompt", self.prompt.as_ref(), STATELESS)?;
+        refuse("moderation", self.moderation.as_ref(), "")?;
         let background = self.background.filter(|background| *background).map(Value::Bool);
         refuse("background", background.as_ref(), "; use `stream`")?;
         if self.truncation.as_ref().is_some_and(|truncation| truncation != "disabled") {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::offer::{Named, Offer};
 use crate::ask::{Ask, Chat, Prompt};
+use crate::openai::refuse;
 use crate::{Error, Result, Server};
 
 /// A line that Claude Code puts before the prompt. It changes with every request, so with it nothing of a conversation would
@@ -30,6 +31,7 @@ pub(super) struct Body {
     tools: Option<Vec<Value>>,
     tool_choice: Option<Choose>,
     mcp_servers: Option<Vec<Value>>,
+    container: Option<Value>,
 }
 
 /// Of a request whose tokens are to be counted.
@@ -41,6 +43,7 @@ pub(super) struct Count {
     thinking: Option<Thinking>,
     tools: Option<Vec<Value>>,
     tool_choice: Option<Choose>,
+    mcp_servers: Option<Vec<Value>>,
 }
 
 /// Whether tools are called, and which.
@@ -122,6 +125,13 @@ enum Block {
         source: Source,
         title: Option<String>,
         context: Option<String>,
+        citations: Option<Citations>,
+    },
+    SearchResult {
+        source: String,
+        title: String,
+        content: Content,
+        citations: Option<Citations>,
     },
     /// One of another type, by its name.
     #[serde(skip)]
@@ -137,14 +147,26 @@ enum Source {
     Text {
         data: String,
     },
+    Content {
+        content: Content,
+    },
     #[serde(other)]
     Unknown,
 }
 
+/// Whether answers are to say where in a text they have something from.
 #[derive(Debug, Deserialize)]
-struct Thinking {
-    #[serde(rename = "type")]
-    kind: String,
+struct Citations {
+    enabled: Option<bool>,
+}
+
+/// Whether the model thinks first. For how long is its own affair.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Thinking {
+    Enabled {},
+    Adaptive {},
+    Disabled {},
 }
 
 #[derive(Debug, Deserialize)]
@@ -160,12 +182,8 @@ enum Format {
 
 impl Body {
     pub(super) fn into_ask(self, server: &Server) -> Result<Ask> {
-        if self.mcp_servers.is_some_and(|servers| !servers.is_empty()) {
-            return Err(Error::request(
-                "mcp_servers",
-                "`mcp_servers` is not supported; no connection is opened",
-            ));
-        }
+        no_servers(self.mcp_servers)?;
+        refuse("container", self.container.as_ref(), "; nothing is run here")?;
         let offer = Offer::new(self.tools.as_deref().unwrap_or_default())?;
         let chat = chat(self.messages, self.system, self.thinking.as_ref(), offer, self.tool_choice)?;
         let default = SamplerOptions::default();
@@ -192,9 +210,16 @@ impl Body {
 
 impl Count {
     pub(super) fn into_chat(self) -> Result<Chat> {
+        no_servers(self.mcp_servers)?;
         let offer = Offer::new(self.tools.as_deref().unwrap_or_default())?;
         chat(self.messages, self.system, self.thinking.as_ref(), offer, self.tool_choice)
     }
+}
+
+/// Tools that only somebody else could name.
+fn no_servers(servers: Option<Vec<Value>>) -> Result<()> {
+    let servers = servers.filter(|servers| !servers.is_empty()).map(Value::from);
+    refuse("mcp_servers", servers.as_ref(), "; no connection is opened")
 }
 
 impl Choose {
@@ -222,7 +247,8 @@ fn chat(
         return Err(Error::request("messages", "`messages` is empty; say something"));
     }
     let mut chat = Chat::default();
-    let system = system.map(|system| system.texts("system", &mut offer)).transpose()?.unwrap_or_default();
+    let system = system.map(|system| system.texts("system", false, &mut offer)).transpose()?;
+    let system = system.unwrap_or_default();
     let system: Vec<String> = system.into_iter().filter(|text| !text.starts_with(BILLING)).collect();
     if !system.is_empty() {
         chat.messages.push(Message::new("system", system.join("\n\n")));
@@ -234,23 +260,25 @@ fn chat(
         let field = format!("messages[{at}].content");
         match said.role {
             // The answer goes on from what it is said to begin with.
-            Role::Assistant if at == last => chat.begun = said.content.texts(&field, &mut offer)?.concat(),
+            Role::Assistant if at == last => {
+                chat.begun = said.content.texts(&field, false, &mut offer)?.concat();
+            }
             Role::Assistant => {
                 chat.messages.push(assistant(said.content, &field, &mut offer)?);
                 has_results = false;
             }
             Role::System => {
-                let text = said.content.texts(&field, &mut offer)?.join("\n\n");
+                let text = said.content.texts(&field, false, &mut offer)?.join("\n\n");
                 chat.messages.push(Message::new("system", text));
             }
             Role::User => {
                 has_results |= said.content.has_results();
-                user(said.content, has_results, &field, &mut offer, &mut chat.messages)?;
+                user(said.content, &field, has_results, &mut offer, &mut chat.messages)?;
             }
         }
     }
     // In this API nobody thinks unasked.
-    let thinks = thinking.is_some_and(|thinking| ["enabled", "adaptive"].contains(&thinking.kind.as_str()));
+    let thinks = matches!(thinking, Some(Thinking::Enabled {} | Thinking::Adaptive {}));
     chat.set("enable_thinking".to_owned(), Value::Bool(thinks))?;
     let (choice, parallel) = Choose::parts(choice);
     chat.tools = offer.into_tools(choice, parallel)?;
@@ -261,8 +289,8 @@ fn chat(
 /// as the pages of a file that a tool has read, is as good as in it.
 fn user(
     content: Content,
-    beside_result: bool,
     field: &str,
+    beside_result: bool,
     offer: &mut Offer,
     messages: &mut Vec<Message>,
 ) -> Result<()> {
@@ -270,14 +298,12 @@ fn user(
     for block in content.into_blocks() {
         match block {
             Block::ToolResult { tool_use_id, content, is_error } => {
-                let blocks = content.map(Content::into_blocks).unwrap_or_default();
-                let texts = blocks.into_iter().map(|block| block.into_result(field, offer));
-                let text = texts.collect::<Result<Vec<_>>>()?.join("\n");
+                let texts = content.map(|content| content.texts(field, true, offer)).transpose()?;
+                let text = texts.unwrap_or_default().join("\n");
                 let text = if is_error == Some(true) { format!("error: {text}") } else { text };
                 messages.push(Message { tool_call_id: Some(tool_use_id), ..Message::new("tool", text) });
             }
-            block if beside_result => said.push(block.into_result(field, offer)?),
-            block => said.push(block.into_text(field, offer)?),
+            block => said.push(block.into_text(field, beside_result, offer)?),
         }
     }
     if !said.is_empty() {
@@ -295,7 +321,7 @@ fn assistant(content: Content, field: &str, offer: &mut Offer) -> Result<Message
             Block::ToolUse { id, name, input } => calls.push(json!({
                 "id": id, "type": "function", "function": { "name": name, "arguments": input }
             })),
-            block => said.push(block.into_text(field, offer)?),
+            block => said.push(block.into_text(field, false, offer)?),
         }
     }
     Ok(Message {
@@ -320,53 +346,70 @@ impl Content {
         }
     }
 
-    /// The texts, if nothing else is among them.
-    fn texts(self, field: &str, offer: &mut Offer) -> Result<Vec<String>> {
-        self.into_blocks().into_iter().map(|block| block.into_text(field, offer)).collect()
+    /// The texts, if nothing else is among them; in a tool's result or beside one, also what is told of the rest.
+    fn texts(self, field: &str, beside_result: bool, offer: &mut Offer) -> Result<Vec<String>> {
+        self.into_blocks().into_iter().map(|block| block.into_text(field, beside_result, offer)).collect()
     }
 }
 
 impl Block {
-    /// The block that `value` is. One of a type that is known has all its fields. A document of text is text.
+    /// The block that `value` is. One of a type that is known has all its fields.
     fn of(value: Value) -> serde_json::Result<Self> {
         let kind = value.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
         Ok(match serde_json::from_value(value)? {
-            Self::Document { source: Source::Text { data }, title, context } => {
-                let texts = [title, context, Some(data)];
-                Self::Text { text: texts.into_iter().flatten().collect::<Vec<_>>().join("\n") }
-            }
-            Self::Document { .. } | Self::Unknown => Self::Other(kind),
+            Self::Unknown => Self::Other(kind),
             known => known,
         })
     }
 
-    /// The text of a block of a tool's result, or beside one. A picture there is no fault of who asks, and a refusal would
-    /// end the conversation for good; so the model is told that there is one.
-    fn into_result(self, field: &str, offer: &mut Offer) -> Result<String> {
-        match self {
-            Self::Other(kind) if kind == "image" || kind == "document" => {
-                Ok(format!("[{kind}: this model cannot see it]"))
-            }
-            block => block.into_text(field, offer),
-        }
-    }
-
-    fn into_text(self, field: &str, offer: &mut Offer) -> Result<String> {
-        let kind = match self {
+    /// The text of a block. A picture in a tool's result, or beside one, is no fault of who asks, and a refusal would end the
+    /// conversation for good; so the model is told that there is one.
+    fn into_text(self, field: &str, beside_result: bool, offer: &mut Offer) -> Result<String> {
+        let (kind, is_shown) = match self {
             Self::Text { text } => return Ok(text),
             Self::ToolReference { tool_name } => return offer.refer(&tool_name, field),
             Self::ToolAddition { tool } => return offer.add(tool, field),
             Self::ToolRemoval { tool } => return offer.remove(tool),
-            Self::Thinking { .. } => "thinking",
-            Self::RedactedThinking {} => "redacted_thinking",
-            Self::ToolUse { .. } => "tool_use",
-            Self::ToolResult { .. } => "tool_result",
-            Self::Document { .. } => "document",
-            Self::Other(ref kind) => kind,
-            Self::Unknown => "unknown",
+            Self::SearchResult { source, title, content, citations } => {
+                Citations::refuse(citations, field)?;
+                let texts = content.texts(field, beside_result, offer)?;
+                return Ok([vec![title, source], texts].concat().join("\n"));
+            }
+            Self::Document { source, title, context, citations } => {
+                Citations::refuse(citations, field)?;
+                let content = match source {
+                    Source::Text { data } => Some(Content::Text(data)),
+                    Source::Content { content } => Some(content),
+                    Source::Unknown => None,
+                };
+                if let Some(content) = content {
+                    let texts = content.texts(field, beside_result, offer)?;
+                    return Ok(title.into_iter().chain(context).chain(texts).collect::<Vec<_>>().join("\n"));
+                }
+                ("document".to_owned(), true)
+            }
+            Self::Other(kind) => (kind.chars().take(100).collect(), true),
+            Self::Thinking { .. } => ("thinking".to_owned(), false),
+            Self::RedactedThinking {} => ("redacted_thinking".to_owned(), false),
+            Self::ToolUse { .. } => ("tool_use".to_owned(), false),
+            Self::ToolResult { .. } => ("tool_result".to_owned(), false),
+            Self::Unknown => ("unknown".to_owned(), false),
         };
-        let kind: String = kind.chars().take(100).collect();
+        if beside_result && is_shown {
+            return Ok(format!("[{kind}: this model cannot see it]"));
+        }
         let problem = format!("`{field}`: a block of type `{kind}` is not supported here; `text` is");
         Err(Error::Request { field: Some(field.to_owned()), problem })
+    }
+}
+
+impl Citations {
+    /// Nobody here knows which words an answer has from where.
+    fn refuse(asked: Option<Self>, field: &str) -> Result<()> {
+        if asked.is_some_and(|asked| asked.enabled == Some(true)) {
+            let problem = format!("`{field}`: `citations` are not supported; send them with `enabled` false");
+            return Err(Error::Request { field: Some(field.to_owned()), problem });
+        }
+        Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use coder_engine::{Message, SamplerOptions, Tool, ToolChoice, Usage};
+use coder_engine::{Message, SamplerOptions, Tool, ToolChoice};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -46,6 +46,7 @@ pub(crate) struct Body {
     functions: Option<Value>,
     grammar: Option<String>,
     modalities: Option<Vec<String>>,
+    moderation: Option<Value>,
     web_search_options: Option<Value>,
 }
 
@@ -82,6 +83,8 @@ struct Said {
     tool_calls: Option<Vec<Value>>,
     tool_call_id: Option<String>,
     refusal: Option<String>,
+    audio: Option<Value>,
+    function_call: Option<Value>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -139,6 +142,7 @@ impl Body {
         refuse("audio", self.audio.as_ref(), "")?;
         refuse("function_call", self.function_call.as_ref(), "; use `tool_choice`")?;
         refuse("functions", self.functions.as_ref(), "; use `tools`")?;
+        refuse("moderation", self.moderation.as_ref(), "")?;
         refuse("web_search_options", self.web_search_options.as_ref(), "")?;
         if self.modalities.iter().flatten().any(|kind| kind != "text") {
             return Err(Error::request("modalities", "`modalities`: only `text` is supported"));
@@ -193,7 +197,30 @@ impl Body {
 }
 
 impl Said {
+    /// Refuses what no model would be shown.
+    fn check(&self, at: usize) -> Result<()> {
+        let wrong = |field: String, problem: &str| {
+            let field = format!("messages[{at}].{field}");
+            Err(Error::Request { problem: format!("`{field}` {problem}"), field: Some(field) })
+        };
+        if self.audio.is_some() {
+            return wrong("audio".to_owned(), "is not supported; only text is");
+        }
+        if self.function_call.is_some() {
+            return wrong("function_call".to_owned(), "is not supported; use `tool_calls`");
+        }
+        let is_named = |call: &Value| call["function"]["name"].is_string();
+        match self.tool_calls.iter().flatten().position(|call| !is_named(call)) {
+            Some(call) => wrong(
+                format!("tool_calls[{call}]"),
+                "is not the call of a function; it has a `function` with a `name`",
+            ),
+            None => Ok(()),
+        }
+    }
+
     fn into_message(self, at: usize, beside_result: bool) -> Result<Message> {
+        self.check(at)?;
         let role = match self.role {
             Role::Developer | Role::System => "system",
             Role::User => "user",
@@ -302,7 +329,7 @@ impl Choice {
 /// The whole answer at once.
 async fn whole(mut answers: Answers, head: Head, shown: Shown, count: usize) -> Result<Response> {
     let choices = answers.gather(count, Choice::add).await?;
-    let ends: Vec<Usage> = choices.iter().map(|(_, end)| end.usage).collect();
+    let ends: Vec<End> = choices.iter().map(|(_, end)| end.clone()).collect();
     let numbered = choices.iter().enumerate();
     let choices: Vec<Value> = numbered.map(|(index, (choice, end))| choice.json(index, end, shown)).collect();
     Ok(json_response(&json!({
@@ -350,8 +377,9 @@ fn send(answers: Answers, head: Head, shown: Shown, count: usize, include_usage:
             chunks.collect()
         }
         Some(Ok(Event { index, what: What::End(end) })) => {
-            ends.push(end.usage);
-            chunk(delta(index, json!({}), Value::Null, finish_reason(&end.reason).into()), Value::Null)
+            let reason = finish_reason(&end.reason);
+            ends.push(end);
+            chunk(delta(index, json!({}), Value::Null, reason.into()), Value::Null)
         }
         Some(Err(error)) => event(&Dialect::OpenAi.error_body(&error)),
         None if include_usage => chunk(Vec::new(), usage(&ends)) + DONE,

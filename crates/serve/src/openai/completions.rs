@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use coder_engine::{SamplerOptions, Usage};
+use coder_engine::SamplerOptions;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -188,7 +188,7 @@ fn object(head: &Head, choices: Vec<Value>) -> Value {
 /// The whole answer at once.
 async fn whole(mut answers: Answers, head: Head, shown: bool, count: usize) -> Result<Response> {
     let choices = answers.gather(count, Choice::add).await?;
-    let ends: Vec<Usage> = choices.iter().map(|(_, end)| end.usage).collect();
+    let ends: Vec<End> = choices.iter().map(|(_, end)| end.clone()).collect();
     let numbered = choices.iter().enumerate();
     let choices = numbered.map(|(index, (choice, end))| choice.json(index, Some(end), shown, 0)).collect();
     let mut body = object(&head, choices);
@@ -217,8 +217,9 @@ fn send(answers: Answers, head: Head, shown: bool, include_usage: bool) -> Respo
             chunk(vec![value], Value::Null)
         }
         Some(Ok(Event { index, what: What::End(end) })) => {
-            ends.push(end.usage);
-            chunk(vec![Choice::default().json(index, Some(&end), false, 0)], Value::Null)
+            let last = Choice::default().json(index, Some(&end), false, 0);
+            ends.push(end);
+            chunk(vec![last], Value::Null)
         }
         Some(Err(error)) => event(&Dialect::OpenAi.error_body(&error)),
         None if include_usage => chunk(Vec::new(), usage(&ends)) + DONE,

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,7 +14,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::body::Fields;
-use crate::dialect::json_response;
+use crate::dialect::{Dialect, json_response};
+use crate::elsewhere::here;
 use crate::models::EMBED;
 use crate::{Error, Result, Server};
 
@@ -52,7 +54,12 @@ enum Encoding {
 }
 
 /// POST /v1/embeddings
-pub(crate) async fn embed(State(server): State<Server>, fields: Fields) -> Result<Response> {
+pub(crate) async fn embed(
+    State(server): State<Server>,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Result<Response> {
+    let named = here(&server, Dialect::OpenAi, &headers, &fields)?;
     let Body { model, input, dimensions, encoding_format } = fields.get()?;
     let texts = input.into_texts()?;
     let encoding_format = encoding_format.unwrap_or_default();
@@ -60,7 +67,7 @@ pub(crate) async fn embed(State(server): State<Server>, fields: Fields) -> Resul
     let held = going.0.clone();
     let deadline = server.limits().answer_time.and_then(|time| Instant::now().checked_add(time));
     let (name, columns, found) = server
-        .with_model(Some(model.as_deref().unwrap_or(EMBED).to_owned()), move |lease| {
+        .with_model(named.or_else(|| model.clone()).or_else(|| Some(EMBED.to_owned())), move |lease| {
             let columns = width(dimensions, lease.engine.info().hidden)?;
             Ok((lease.name().to_owned(), columns, vectors(&lease.engine, texts, deadline, &held)?))
         })

@@ -69,7 +69,8 @@ impl Declared {
             let tool = function(value)?;
             let name = full_name(Some(space), &tool.name);
             self.names.insert(name.clone(), (space.to_owned(), tool.name));
-            self.tools.push(Tool::new(name, tool.description, Some(tool.parameters))?);
+            let strict = tool.strict;
+            self.tools.push(Tool { strict, ..Tool::new(name, tool.description, Some(tool.parameters))? });
         }
         Ok(())
     }

@@ -26,7 +26,7 @@ fn an_answer_byte_for_byte() {
     assert_eq!(reply.status, 200, "{}", reply.body);
     assert_eq!(
         steady(&reply),
-        r#"{"id":"ID","type":"message","role":"assistant","model":"coder-tiny","content":[{"type":"text","text":"FEAT"}],"stop_reason":"end_turn","stop_sequence":null,"usage":{"input_tokens":22,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":3}}"#
+        r#"{"id":"ID","type":"message","role":"assistant","model":"coder-tiny","content":[{"type":"text","text":"FEAT"}],"stop_reason":"end_turn","stop_sequence":null,"usage":{"input_tokens":22,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":3,"output_tokens_details":{"thinking_tokens":0}}}"#
     );
 }
 
@@ -36,7 +36,7 @@ fn a_stream_byte_for_byte() {
     assert_eq!(reply.status, 200, "{}", reply.body);
     let text = steady(&reply);
     let begin = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"ID\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"coder-tiny\",\"content\":[],\"stop_reason\":null,\"stop_sequence\":null,\"usage\":{\"input_tokens\":23,\"cache_creation_input_tokens\":0,\"cache_read_input_tokens\":0,\"output_tokens\":0}}}\n\nevent: ping\ndata: {\"type\":\"ping\"}\n\nevent: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\nevent: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"";
-    let end = "\"}}\n\nevent: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\nevent: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\",\"stop_sequence\":null},\"usage\":{\"input_tokens\":23,\"cache_creation_input_tokens\":0,\"cache_read_input_tokens\":0,\"output_tokens\":3}}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+    let end = "\"}}\n\nevent: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\nevent: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\",\"stop_sequence\":null},\"usage\":{\"input_tokens\":23,\"cache_creation_input_tokens\":0,\"cache_read_input_tokens\":0,\"output_tokens\":3,\"output_tokens_details\":{\"thinking_tokens\":0}}}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
     assert!(text.starts_with(begin), "{text}");
     assert!(text.ends_with(end), "{text}");
 }
@@ -199,6 +199,8 @@ fn errors_are_anthropics() {
             "a block of type `audio` is not supported here; `text` is",
         ),
         (json!({ "stop_sequences": vec!["x"; 65] }), "`stop_sequences`: up to"),
+        (json!({ "thinking": { "type": "deep" } }), "`thinking.type`: unknown variant `deep`"),
+        (json!({ "container": { "skills": [] } }), "`container` is not supported; nothing is run here"),
         (
             json!({ "output_config": { "format": { "type": "json_schema", "schema": { "type": "none" } } } }),
             "`output_config.format`: ",
@@ -207,6 +209,8 @@ fn errors_are_anthropics() {
         let reply = SERVER.post(MESSAGES, &with(ask("x"), fields));
         assert!(reply.status == 400 && reply.body.contains(said), "{}", reply.body);
     }
+    let body = with(ask("x"), json!({ "mcp_servers": [{ "url": "http://localhost" }] }));
+    assert_eq!(SERVER.post("/v1/messages/count_tokens", &body).status, 400);
     let reply = SERVER.post(MESSAGES, &with(ask("x"), json!({ "model": "gpt-4" })));
     assert_eq!(
         (reply.status, reply.body.as_str()),

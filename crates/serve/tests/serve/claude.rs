@@ -158,19 +158,69 @@ fn a_document_beside_a_result() {
     assert!(error(&SERVER.post(MESSAGES, &request(1, &json!(next)))).contains("`document`"));
 }
 
+fn document(source: Value) -> Value {
+    json!({ "type": "document", "title": "a.txt", "source": source })
+}
+
+/// Covers S3-18. Texts in blocks of their own are text like any other, said or found by a tool.
 #[test]
-fn a_document_of_text_is_text() {
+fn documents_and_results_of_searches_are_text() {
     let count = |content: Value| {
-        let body = json!({ "model": "claude-x", "messages": [{ "role": "user", "content": content }] });
-        let reply = SERVER.post("/v1/messages/count_tokens", &body);
-        assert_eq!(reply.status, 200, "{}", reply.body);
-        reply.json()["input_tokens"].clone()
+        let found = found(json!([{ "type": "text", "text": "here" }]));
+        let mut messages = found.as_array().expect("a list").clone();
+        messages[3]["content"][0]["content"] = content.clone();
+        let said = json!([{ "role": "user", "content": content }]);
+        [said, messages.into()].map(|messages| {
+            let reply = SERVER.post("/v1/messages/count_tokens", &request(1, &messages));
+            assert_eq!(reply.status, 200, "{}", reply.body);
+            reply.json()["input_tokens"].clone()
+        })
     };
-    let document = json!({ "type": "document", "title": "a.txt", "source": { "type": "text", "media_type": "text/plain", "data": "one two" } });
-    assert_eq!(
-        count(json!([document, { "type": "text", "text": "What is it?" }])),
-        count(json!("a.txt\none two\nWhat is it?"))
-    );
+    let text = |text: &str| json!({ "type": "text", "text": text });
+    let expected = count(json!("a.txt\none two\nWhat is it?"));
+    for source in [
+        json!({ "type": "text", "media_type": "text/plain", "data": "one two" }),
+        json!({ "type": "content", "content": "one two" }),
+        json!({ "type": "content", "content": [text("one two")] }),
+    ] {
+        assert_eq!(count(json!([document(source), text("What is it?")])), expected);
+    }
+    let search = json!({ "type": "search_result", "source": "http://a.example/", "title": "a.txt", "content": [text("one"), text("two")], "citations": { "enabled": false } });
+    assert_eq!(count(json!([search])), count(json!("a.txt\nhttp://a.example/\none\ntwo")));
+}
+
+/// Whatever a tool has found, the conversation goes on.
+#[test]
+fn what_cannot_be_seen_in_a_result_is_told_of() {
+    let resource = json!({ "type": "resource", "resource": { "uri": "file:///a" } });
+    let picture = json!({ "type": "image", "source": { "type": "url", "url": "http://a.example/" } });
+    let within = document(json!({ "type": "content", "content": [picture] }));
+    for block in [resource, within] {
+        assert_eq!(SERVER.post(MESSAGES, &request(1, &found(json!([block])))).status, 200);
+        let said = json!([{ "role": "user", "content": [block] }]);
+        assert!(
+            error(&SERVER.post(MESSAGES, &request(1, &said))).contains("`messages[0].content`: a block of")
+        );
+    }
+}
+
+#[test]
+fn citations_are_refused_and_not_forgotten() {
+    for mut block in [
+        document(json!({ "type": "text", "media_type": "text/plain", "data": "one two" })),
+        json!({ "type": "search_result", "source": "a", "title": "b", "content": [] }),
+    ] {
+        let mut ask = |citations: Value| {
+            block["citations"] = citations;
+            let said =
+                json!([{ "role": "user", "content": [block, { "type": "text", "text": "What is it?" }] }]);
+            SERVER.post(MESSAGES, &request(1, &said))
+        };
+        assert!(error(&ask(json!({ "enabled": true }))).contains("`messages[0].content`: `citations`"));
+        for none in [json!({ "enabled": false }), Value::Null] {
+            assert_eq!(ask(none).status, 200);
+        }
+    }
 }
 
 #[test]

@@ -25,6 +25,7 @@ impl Elsewhere for Scripted {
         self.asked.lock().expect("whole").push(asked.clone());
         Ok(match asked.model.as_deref() {
             Some("another") => Choice::Here(Some("coder-tiny".to_owned())),
+            Some("also-whole") => Choice::There("whole".to_owned()),
             Some(name) if !asked.known => Choice::There(name.to_owned()),
             _ => Choice::Here(asked.tags.first().map(|_| "coder-tiny".to_owned())),
         })
@@ -122,6 +123,17 @@ fn names_elsewhere_are_told() {
     );
 }
 
+/// A name is there if somebody who can be asked answers to it.
+#[test]
+fn a_name_that_nobody_can_ask_is_not_there() {
+    let (running, _) = running();
+    let get = |name: &str| running.get(&format!("/v1/models/{name}"));
+    assert_eq!(get("also-whole").json()["owned_by"], "elsewhere");
+    let nobody = get("nobody");
+    assert_eq!((nobody.status, &nobody.json()["error"]["code"]), (404, &json!("model_not_found")));
+    assert!(nobody.body.contains("whole"), "{}", nobody.body);
+}
+
 /// On the other paths nothing is passed on, and nobody else answers in silence.
 #[test]
 fn other_paths_say_who_would_answer() {
@@ -130,6 +142,10 @@ fn other_paths_say_who_would_answer() {
         ("/v1/completions", json!({ "prompt": "def f(", "max_tokens": 1 })),
         ("/v1/responses", json!({ "input": "hi", "max_output_tokens": 1 })),
         ("/v1/messages/count_tokens", json!({ "messages": [{ "role": "user", "content": "hi" }] })),
+        ("/v1/embeddings", json!({ "input": "hi" })),
+        ("/tokenize", json!({ "content": "hi" })),
+        ("/detokenize", json!({ "tokens": [5] })),
+        ("/apply-template", json!({ "messages": [{ "role": "user", "content": "hi" }] })),
     ] {
         let ask = |model: &str| running.post(path, &with(fields.clone(), json!({ "model": model })));
         let message = ask("whole").json()["error"]["message"].clone();

@@ -31,7 +31,7 @@ fn an_answer_byte_for_byte() {
     assert_eq!(reply.header("content-type"), Some("application/json"));
     assert_eq!(
         steady(&reply),
-        r#"{"id":"ID","object":"chat.completion","created":NOW,"model":"coder-tiny","choices":[{"index":0,"message":{"role":"assistant","content":"FEAT","refusal":null},"logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":24,"completion_tokens":3,"total_tokens":27,"prompt_tokens_details":{"cached_tokens":0}}}"#
+        r#"{"id":"ID","object":"chat.completion","created":NOW,"model":"coder-tiny","choices":[{"index":0,"message":{"role":"assistant","content":"FEAT","refusal":null},"logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":24,"completion_tokens":3,"total_tokens":27,"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}}}"#
     );
 }
 
@@ -241,6 +241,15 @@ fn bad_requests_name_the_field() {
             json!({ "messages": [{ "role": "user", "content": [{ "type": "image_url", "image_url": { "url": "file:///etc/passwd" } }] }] }),
             "messages[0].content[0]",
         ),
+        (json!({ "messages": [{ "role": "assistant", "audio": { "id": "a" } }] }), "messages[0].audio"),
+        (
+            json!({ "messages": [{ "role": "assistant", "function_call": { "name": "f", "arguments": "{}" } }] }),
+            "messages[0].function_call",
+        ),
+        (
+            json!({ "messages": [{ "role": "assistant", "tool_calls": [{ "id": "c", "type": "custom", "custom": { "name": "f", "input": "" } }] }] }),
+            "messages[0].tool_calls[0]",
+        ),
         (json!({ "response_format": { "type": "xml" } }), "response_format.type"),
         (json!({ "response_format": { "type": "json_schema" } }), "response_format"),
         (json!({ "json_schema": { "type": "object", "dependentSchemas": {} } }), "json_schema"),
@@ -253,6 +262,7 @@ fn bad_requests_name_the_field() {
         (json!({ "grammar": 5 }), "grammar"),
         (json!({ "functions": [] }), "functions"),
         (json!({ "audio": {} }), "audio"),
+        (json!({ "moderation": {} }), "moderation"),
         (json!({ "modalities": ["audio"] }), "modalities"),
         (json!({ "chat_template_kwargs": { "messages": [] } }), "chat_template_kwargs"),
     ];
@@ -354,7 +364,7 @@ fn raw_text_byte_for_byte() {
         ),
         "{text}"
     );
-    assert!(text.ends_with(r#","index":0,"logprobs":null,"finish_reason":"length"}],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3,"prompt_tokens_details":{"cached_tokens":0}}}"#), "{text}");
+    assert!(text.ends_with(r#","index":0,"logprobs":null,"finish_reason":"length"}],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3,"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}}}"#), "{text}");
 }
 
 /// An editor sends the template of its model with the code in it.

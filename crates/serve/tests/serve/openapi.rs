@@ -43,6 +43,52 @@ fn every_path_is_in_the_document_and_every_path_of_the_document_is_there() {
     }
 }
 
+/// What is taken is in the document, so that whoever checks against it refuses nothing that would be answered.
+#[test]
+fn requests_that_are_answered_fit_the_document() {
+    let document = document();
+    let picture =
+        json!({ "type": "image", "source": { "type": "base64", "media_type": "image/png", "data": "aGk=" } });
+    let pdf = json!({ "type": "document", "source": { "type": "base64", "media_type": "application/pdf", "data": "aGk=" } });
+    let text = json!({ "type": "text", "text": "a" });
+    let blocks = json!([
+        text, picture, pdf, { "type": "resource" },
+        { "type": "document", "title": null, "citations": { "enabled": false }, "source": { "type": "content", "content": [text] } },
+        { "type": "search_result", "source": "a", "title": "b", "content": [text], "citations": null },
+        { "type": "tool_reference", "tool_name": "mcp.a:b/c" },
+    ]);
+    let tool = json!({ "name": "mcp.a:b/c", "input_schema": { "type": "object" }, "defer_loading": true });
+    let reference = json!({ "type": "tool_reference", "name": "mcp.a:b/c" });
+    let messages = json!({
+        "model": "claude-x", "max_tokens": 1, "tools": [tool], "messages": [
+            { "role": "user", "content": [{ "type": "document", "source": { "type": "text", "media_type": "text/plain", "data": "a" } }] },
+            { "role": "system", "content": [{ "type": "tool_addition", "tool": reference }, { "type": "tool_removal", "tool": { "type": "tool_definition", "definition": tool } }] },
+            { "role": "assistant", "content": [{ "type": "redacted_thinking", "data": "a" }, { "type": "tool_use", "id": "c", "name": "f", "input": {} }] },
+            { "role": "user", "content": [{ "type": "tool_result", "tool_use_id": "c", "content": blocks, "is_error": false }, picture, pdf] },
+        ],
+        "output_config": { "effort": "high", "format": { "type": "json_schema", "schema": { "type": "object" } } },
+    });
+    let call = json!({ "id": "c", "type": "function", "function": { "name": "f", "arguments": "{}" } });
+    let parts = json!([{ "type": "text", "text": "a" }, { "type": "image_url", "image_url": { "url": "data:" } }, { "type": "file", "file": {} }]);
+    let chat = json!({ "max_tokens": 1, "messages": [
+        { "role": "assistant", "content": null, "tool_calls": [call] },
+        { "role": "tool", "tool_call_id": "c", "content": parts }, { "role": "user", "content": parts },
+    ] });
+    for (path, name, body) in [
+        ("/v1/messages", "MessagesRequest", &messages),
+        ("/v1/messages/count_tokens", "CountRequest", &messages),
+        ("/v1/chat/completions", "ChatRequest", &chat),
+    ] {
+        let reply = SERVER.post(path, body);
+        assert_eq!(reply.status, 200, "{path}: {}", reply.body);
+        let schema =
+            json!({ "$ref": format!("#/components/schemas/{name}"), "components": document["components"] });
+        let validator = jsonschema::validator_for(&schema).expect("a schema");
+        let problems: Vec<String> = validator.iter_errors(body).map(|error| error.to_string()).collect();
+        assert!(problems.is_empty(), "{path}: {problems:?}");
+    }
+}
+
 /// Covers S3-06: what a client is told is what it gets.
 #[test]
 fn answers_fit_the_document() {

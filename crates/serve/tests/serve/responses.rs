@@ -198,6 +198,21 @@ fn calls_of_functions_and_of_those_in_namespaces() {
     }
 }
 
+/// What no grammar can guarantee is refused where a function is strict, in a namespace as well.
+#[test]
+fn a_strict_function_is_strict_in_a_namespace() {
+    let ask_with = |strict: bool| {
+        let items = json!({ "type": "array", "items": { "type": "string" }, "uniqueItems": true });
+        let schema = json!({ "type": "object", "properties": { "a": items } });
+        let tool = json!({ "type": "function", "name": "f", "strict": strict, "parameters": schema });
+        let space = json!({ "type": "namespace", "name": "n", "tools": [tool] });
+        SERVER.post(RESPONSES, &ask("hi", json!({ "tools": [space], "max_output_tokens": 1 })))
+    };
+    let refused = ask_with(true);
+    assert!(refused.status == 400 && refused.body.contains("uniqueItems"), "{}", refused.body);
+    assert_eq!(ask_with(false).status, 200);
+}
+
 /// A conversation is the same prompt in this dialect and the other one.
 #[test]
 fn a_conversation_is_the_same_prompt_as_in_chat() {
@@ -245,6 +260,7 @@ fn what_cannot_be_had_is_refused_by_name() {
         (json!({ "previous_response_id": "resp_1" }), "previous_response_id", "nothing is stored"),
         (json!({ "conversation": "conv_1" }), "conversation", "nothing is stored"),
         (json!({ "background": true }), "background", "stream"),
+        (json!({ "moderation": {} }), "moderation", "not supported"),
         (json!({ "truncation": "auto" }), "truncation", "disabled"),
         (json!({ "top_logprobs": 2 }), "top_logprobs", "/v1/chat/completions"),
         (json!({ "max_output_tokens": 0 }), "max_output_tokens", "at least one"),
