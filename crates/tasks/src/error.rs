@@ -374,9 +374,9 @@ pub enum Error {
         /// What is the matter with it.
         problem: &'static str,
     },
-    /// The checkout is not where the plan began.
+    /// The checkout is not as it was when the plan began.
     #[error(
-        "{problem}; the plan's commits are `{from}..{to}`: pick them by hand and forget the run with --restart, or go back and use --resume"
+        "{problem}; the plan's commits are `{from}..{to}`: pick them by hand and forget the run with --restart, or put that back as it was and use --resume"
     )]
     Moved {
         /// What is different.
