@@ -269,9 +269,11 @@ pub enum Error {
         /// The line's text.
         text: String,
     },
-    /// The model gave the same draft again and again, and it has failed already.
-    #[error("the draft is the one that failed before; describe the task in other words or use another model")]
-    SameDraft,
+    /// The model gave the same draft again and again, and it has failed already, for this reason.
+    #[error(
+        "the draft is the one that failed before ({0}); describe the task in other words or use another model"
+    )]
+    SameDraft(String),
     /// A task wants a shell for a line that nobody has approved.
     #[error(
         "command `{command}` is for a shell, and nobody has approved it; read it, then run once with `--approve-shell`"
@@ -494,6 +496,3 @@ pub enum Error {
     #[error("prompt template: {0}")]
     Template(String),
 }
-
-/// A result of this crate.
-pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -409,5 +409,6 @@ fn undone(result: &mut TaskResult, outcome: Outcome, error: String) {
     result.outcome = outcome;
     result.error = error;
     result.files.clear();
+    result.note = None;
     result.verified = false;
 }

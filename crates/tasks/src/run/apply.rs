@@ -105,14 +105,16 @@ impl Run<'_> {
         if verification.exit == Exit::Cancelled {
             return cancelled(Some(verification));
         }
-        let feedback = Feedback {
-            reason: verification.exit.to_string(),
-            command: command.line.clone(),
-            output: verification.output.clone(),
+        let exit = &verification.exit;
+        let reason = match changes.is_empty() && !self.task.files.is_empty() {
+            true => format!("the reply changes nothing; {exit}"),
+            false => exit.to_string(),
         };
+        let feedback =
+            Feedback { reason, command: command.line.clone(), output: verification.output.clone() };
         // Where another program took the edit back, the same draft may well pass.
         if !matches!(verification.exit, Exit::TookBack(_)) {
-            self.refused.push(changes.to_vec());
+            self.refused.push((changes.to_vec(), feedback.reason.clone()));
         }
         // What is the command's own fault says nothing about the draft, and no other draft can help.
         let class = match &verification.exit {

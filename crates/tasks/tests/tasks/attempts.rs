@@ -307,6 +307,38 @@ fn an_edit_that_is_gone_after_a_command_was_not_approved() {
     assert_eq!(folder.read("a.py"), "x = 2\n");
 }
 
+/// A second run of the same task: the model repeats the file, and the command tells whether that is right.
+#[test]
+fn a_task_that_is_done_already_is_complete_if_its_command_says_so() {
+    let folder = Folder::new(&[("a.py", "x = 2\n")]);
+    let result = folder.run(&task("a.py", Some(GOOD)), Some(&mut Scripted::new(["x = 2"])));
+    assert_eq!((result.status, result.outcome), (Status::Success, Outcome::Complete));
+    assert_eq!((result.attempts, result.verified, result.files.len()), (1, true, 0));
+    assert_eq!(result.note, Some("nothing had to change"));
+    assert_eq!(folder.read("a.py"), "x = 2\n");
+    assert!(folder.workspace().history().unwrap().is_empty());
+    // What the command refuses is refused, in the words of both.
+    let other = task("a.py", Some("echo still; grep -q 'x = 3' a.py"));
+    let mut writer = Scripted::new(["x = 2", "x = 3"]);
+    let result = folder.run(&other, Some(&mut writer));
+    assert_eq!((result.outcome, result.attempts, result.note), (Outcome::Complete, 2, None));
+    let retry = &writer.asked[1].0.messages[2].content;
+    assert!(retry.contains("the reply changes nothing; exit status 1"), "{retry}");
+    assert!(retry.contains("## Output\n```\nstill\n```"), "{retry}");
+    // The same again is what failed before, and without a command nobody can tell.
+    let mut writer = Scripted::new(["x = 3"; 10]);
+    let result = folder.run(&task("a.py", Some(GOOD)), Some(&mut writer));
+    assert_eq!(result.outcome, Outcome::Blocked);
+    assert!(
+        result.error.contains("failed before (the reply changes nothing; exit status 1)"),
+        "{}",
+        result.error
+    );
+    let result = folder.run(&task("a.py", None), Some(&mut Scripted::new(["x = 3", "x = 3"])));
+    assert_eq!((result.outcome, result.attempts), (Outcome::Blocked, 2));
+    assert!(result.error.contains("changes nothing"), "{}", result.error);
+}
+
 #[test]
 fn a_cancelled_run_restores() {
     let folder = Folder::new(&[("a.py", "x = 1\n")]);
