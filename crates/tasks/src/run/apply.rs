@@ -83,6 +83,7 @@ impl Run<'_> {
         (self.observe)(&Progress::Verifying(&command.line));
         let Settings { sandbox, verify: limits, .. } = self.settings;
         let root = self.workspace.path();
+        let sandbox = &sandbox.keeping(root, &self.task.files);
         let guarded = Guarded::take(root, &self.task.files, &command.argv, sandbox)?;
         transaction.shelter(guarded.contents())?;
         let ran = verify::run(&command.argv, root, sandbox, limits, self.cancel);
