@@ -123,7 +123,11 @@ impl CheckArgs {
         let mut judged = Vec::new();
         for path in &self.tasks {
             let tasks = Task::load_all(path)?;
-            let in_wave = Plan::in_wave(path, &tasks)?;
+            // Batches may be written before all of their tasks are.
+            let in_wave = Plan::in_wave(path, &tasks).unwrap_or_else(|error| {
+                eprintln!("warning: {error}; until then no task is judged by its batch");
+                vec![Vec::new(); tasks.len()]
+            });
             for (task, in_wave) in tasks.into_iter().zip(in_wave) {
                 let seen = surroundings(&task, &self.working_dir);
                 let around = Surroundings { in_wave, routed: routed.clone(), ..seen };

@@ -86,6 +86,9 @@ pub(crate) fn line(result: &TaskResult) -> String {
     if result.outcome == Outcome::Complete && !result.verified {
         line += ", not verified (the task has no command)";
     }
+    if let Some(note) = result.note {
+        line += &format!(", {note}");
+    }
     if let Some(tier) =
         result.tier.as_deref().filter(|tier| result.status == Status::Success && !is_here(tier))
     {
@@ -149,6 +152,7 @@ mod tests {
             seconds: 1.0,
             backup: None,
             displaced: Vec::new(),
+            note: None,
             verified,
             review: None,
             handover: None,

@@ -62,7 +62,7 @@ fn a_ticket_that_depends_on_one_of_its_batch_is_not_local() {
     let batches = |order: &str| {
         let folder = folder(&[("a.md", &first), ("b.md", &second), ("batches.md", order)]);
         let checked = output(&["check", text(folder.path()), "--ledger", "/nonexistent"]);
-        (checked.status.code(), stdout(&checked))
+        (checked.status.code(), stdout(&checked) + &stderr(&checked))
     };
     let (code, said) = batches("## Batch 1\n- A-1\n- A-2\n");
     assert_eq!(code, Some(1), "{said}");
@@ -71,6 +71,15 @@ fn a_ticket_that_depends_on_one_of_its_batch_is_not_local() {
     for apart in ["## Batch 1\n- A-1\n## Batch 2\n- A-2\n", "## Batch 1\n- [x] A-1\n- A-2\n"] {
         let (code, said) = batches(apart);
         assert_eq!(code, Some(0), "{said}");
+    }
+    // Batches may name a task that is not written yet, or not all that are.
+    for (order, problem) in
+        [("## Batch 1\n- A-1\n- A-9\n", "no task `A-9`"), ("## Batch 1\n- A-1\n", "no place for task `A-2`")]
+    {
+        let (code, said) = batches(order);
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains("warning: ") && said.contains(problem), "{said}");
+        assert!(said.contains("local   wave        S2-32: depends on no task of its wave"), "{said}");
     }
     assert!(!std::path::Path::new("/nonexistent").exists());
 }

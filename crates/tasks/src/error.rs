@@ -269,9 +269,11 @@ pub enum Error {
         /// The line's text.
         text: String,
     },
-    /// The model gave the same draft again and again, and it has failed already.
-    #[error("the draft is the one that failed before; describe the task in other words or use another model")]
-    SameDraft,
+    /// The model gave the same draft again and again, and it has failed already, for this reason.
+    #[error(
+        "the draft is the one that failed before ({0}); describe the task in other words or use another model"
+    )]
+    SameDraft(String),
     /// A task wants a shell for a line that nobody has approved.
     #[error(
         "command `{command}` is for a shell, and nobody has approved it; read it, then run once with `--approve-shell`"
@@ -374,9 +376,9 @@ pub enum Error {
         /// What is the matter with it.
         problem: &'static str,
     },
-    /// The checkout is not where the plan began.
+    /// The checkout is not as it was when the plan began.
     #[error(
-        "{problem}; the plan's commits are `{from}..{to}`: pick them by hand and forget the run with --restart, or go back and use --resume"
+        "{problem}; the plan's commits are `{from}..{to}`: pick them by hand and forget the run with --restart, or put that back as it was and use --resume"
     )]
     Moved {
         /// What is different.
@@ -494,6 +496,3 @@ pub enum Error {
     #[error("prompt template: {0}")]
     Template(String),
 }
-
-/// A result of this crate.
-pub type Result<T, E = Error> = std::result::Result<T, E>;

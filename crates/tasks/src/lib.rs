@@ -29,7 +29,7 @@ pub mod writer;
 
 pub use command::Command;
 pub use edit::{EditFormat, Form};
-pub use error::{Error, Result};
+pub use error::Error;
 pub use ledger::{Record, Status, TaskResult, Usage};
 pub use plan::{Conduct, Crew, Event, Finished, Plan, run_plan};
 pub use policy::{FailureClass, Outcome, Policy};
@@ -41,3 +41,6 @@ pub use task::Task;
 pub use verify::{Sandbox, Verification};
 pub use workspace::Workspace;
 pub use writer::{DraftOptions, Purpose, Question, Reply, Writer, WriterError, Writers};
+
+/// A result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -196,14 +196,11 @@ pub fn run_task(
         Err(error) => error.to_string(),
     };
     let mut outcome = ended.unwrap_or(Outcome::Refused);
-    let handover = match run.hand_over(outcome) {
-        Some(Ok(path)) => Some(path),
-        Some(Err(problem)) => {
-            error = format!("{error}; the hand-over could not be written: {problem}");
-            None
-        }
-        None => None,
-    };
+    let handover = run.hand_over(outcome).and_then(|written| {
+        let failed =
+            |problem: Error| error = format!("{error}; the hand-over could not be written: {problem}");
+        written.map_err(failed).ok()
+    });
     let Left { files, backup, displaced, problem } = run.left;
     if let Some(problem) = problem {
         outcome = Outcome::Refused;
@@ -220,7 +217,6 @@ pub fn run_task(
         outcome,
         task_id: task.id.clone(),
         attempts: run.history.len(),
-        files,
         tier: last.map(|record| match record.by {
             By::Rule => "mechanical".to_owned(),
             By::Model => record.rung().unwrap_or_default().to_owned(),
@@ -229,6 +225,8 @@ pub fn run_task(
         cost_usd: run.history.iter().map(Record::total_usd).sum(),
         seconds: started.elapsed().as_secs_f64(),
         backup,
+        note: (complete && files.is_empty() && !task.files.is_empty()).then_some("nothing had to change"),
+        files,
         displaced,
         verified: complete && last.is_some_and(|record| record.verdict == Verdict::Verified),
         review: last.filter(|_| complete).and_then(|record| settings.reviewed(record)),
@@ -249,8 +247,8 @@ struct Run<'a> {
     observe: &'a mut dyn FnMut(&Progress<'_>),
     cancel: &'a AtomicBool,
     history: Vec<Record>,
-    /// Changes that the command has refused.
-    refused: Vec<Vec<Change>>,
+    /// Changes that were refused by the command or a reviewer, and why.
+    refused: Vec<(Vec<Change>, String)>,
     /// The task's files before the first attempt.
     base: Vec<Snapshot>,
     /// The stages of the present attempt.

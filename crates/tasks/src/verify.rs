@@ -130,6 +130,10 @@ pub enum Exit {
     Processes(usize),
     /// It changed these files, which are not the task's; they were brought back.
     Meddled(Vec<String>),
+    /// It approved, and this file of the task is as it was before the edit.
+    TookBack(String),
+    /// It approved, and changed this file of the task each time it ran.
+    Unsettled(String),
     /// The program does not exist.
     NotFound(String),
     /// The program could not be started.
@@ -160,6 +164,14 @@ impl std::fmt::Display for Exit {
             Exit::Meddled(files) => {
                 write!(f, "it changed `{}`, which it must leave alone; that was undone", files.join("`, `"))
             }
+            Exit::TookBack(file) => write!(
+                f,
+                "after it `{file}` is as it was before the edit: it takes the edit back, or another program saved the file"
+            ),
+            Exit::Unsettled(file) => write!(
+                f,
+                "it changes `{file}` each time it runs; make it settle, or leave the file out of the task"
+            ),
             Exit::NotFound(program) => write!(f, "program `{program}` was not found"),
             Exit::NotStarted(problem) => write!(f, "not started: {problem}"),
         }

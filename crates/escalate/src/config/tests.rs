@@ -190,6 +190,18 @@ fn an_error_has_file_line_and_the_nearest_name() {
     }
 }
 
+/// The defaults' ladders have two names that may be one rung's.
+#[test]
+fn one_rung_may_have_the_names_of_several() {
+    let glm = "[rungs.glm]\nendpoint = \"anthropic\"\nmodel = \"glm\"\naliases = [\"cheap\", \"best\"]";
+    let ladders = read(&[own("me.toml", glm)]).ladders;
+    let of = |ladder: &[RungName]| ladder.iter().map(|rung| rung.as_str().to_owned()).collect::<Vec<_>>();
+    assert_eq!(of(&ladders.types["add_test_module"]), ["local", "glm", "sonnet"]);
+    assert_eq!(of(&ladders.quality), ["local", "sonnet", "glm"]);
+    let written = format!("{glm}\n[ladders.types]\nadd_test_module = [\"cheap\", \"best\"]");
+    assert!(error(&[own("me.toml", &written)]).contains("has `glm` twice"));
+}
+
 /// A key in a wrong place does not get into errors.
 #[test]
 fn an_error_shows_no_key() {

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use serde::Deserialize;
 
 use super::layer::{Merged, Steps};
-use super::{Config, DEFAULTS, Review, Route, Vocabulary, When};
+use super::{BUNDLED, Config, DEFAULTS, Review, Route, Vocabulary, When};
 use crate::budget::Limits;
 use crate::egress::{Address, Denied, Rules};
 use crate::nearest::nearest;
@@ -304,6 +304,10 @@ impl Check<'_> {
         for name in written {
             let rung = self.meant(names, name, at)?;
             if ladder.contains(&rung) {
+                // A user may well call one rung by two names that the defaults know.
+                if self.merged.origin(at).is_some_and(|origin| origin.file == BUNDLED) {
+                    continue;
+                }
                 return Err(self.merged.bad(at, format!("has `{rung}` twice")));
             }
             ladder.push(rung);

@@ -151,6 +151,7 @@ pub(super) fn not_done(task: &Task, outcome: Outcome, error: String) -> TaskResu
         seconds: 0.0,
         backup: None,
         displaced: Vec::new(),
+        note: None,
         verified: false,
         review: None,
         handover: None,

@@ -125,7 +125,7 @@ impl Site<'_, '_> {
         let former = match former {
             Some(former) if former.stage == Stage::Landing => match self.end_landing(journal, former) {
                 // Where the checkout went on without it, nothing is left to be ended.
-                Err(Error::Moved { .. } | Error::Changed { .. }) if self.conduct.restart => None,
+                Err(Error::Moved { .. }) if self.conduct.restart => None,
                 ended => Some(ended?),
             },
             former => former,
@@ -409,5 +409,6 @@ fn undone(result: &mut TaskResult, outcome: Outcome, error: String) {
     result.outcome = outcome;
     result.error = error;
     result.files.clear();
+    result.note = None;
     result.verified = false;
 }

@@ -63,13 +63,19 @@ impl<'a> Landing<'a> {
             let found = found.as_deref();
             let new = difference.new.as_ref().map(|(_, object)| object.as_str());
             if found != new && found != difference.old.as_deref() {
-                return Err(Error::Changed { path: difference.path.clone() });
+                return Err(self.is_changed(&difference.path));
             }
             if found != new || there.is_some_and(|program| program != difference.is_program()) {
                 left.push(at);
             }
         }
         Ok(left)
+    }
+
+    /// What the user saved stays, and the plan waits until it is out of the way.
+    fn is_changed(&self, path: &str) -> Error {
+        let problem = format!("`{path}` was changed in the meantime");
+        Error::Moved { problem, from: self.from.to_owned(), to: self.to.to_owned() }
     }
 
     /// The path as the workspace has it.
@@ -104,7 +110,10 @@ impl<'a> Landing<'a> {
         // From here on the transaction knows what is there; until here somebody may have saved something.
         self.look()?;
         transaction.brings(commits);
-        transaction.write_programs(&changes)?;
+        transaction.write_programs(&changes).map_err(|error| match error {
+            Error::Changed { path } => self.is_changed(&path),
+            error => error,
+        })?;
         transaction.commit()?;
         self.index()?;
         if self.repository.head()? != self.to {
@@ -266,7 +275,12 @@ mod tests {
         landing(|root, landing, record| {
             fs::write(root.join("a.txt"), "mine\n").unwrap();
             let error = landing.land(record).unwrap_err();
-            assert!(matches!(&error, Error::Changed { path } if path == "a.txt"), "{error}");
+            let said = error.to_string();
+            assert!(
+                said.starts_with("`a.txt` was changed in the meantime; the plan's commits are"),
+                "{said}"
+            );
+            assert!(said.ends_with("or put that back as it was and use --resume"), "{said}");
             assert_eq!(fs::read_to_string(root.join("a.txt")).unwrap(), "mine\n");
             assert_eq!(git(root, "rev-parse HEAD"), landing.from);
         });

@@ -60,30 +60,30 @@ impl Run<'_> {
         command: &Command,
         transaction: &mut Transaction<'_>,
     ) -> Result<Verification> {
-        let ran = self.judge(stage, command, transaction)?;
-        let changed = if ran.passed() { transaction.note()? } else { Vec::new() };
-        if stage != Stage::Test || changed.is_empty() {
+        let (ran, changed) = self.judge(stage, command, transaction)?;
+        if stage != Stage::Test || changed.is_empty() || !ran.passed() {
             return Ok(ran);
         }
-        // No formatter takes an edit back; an editor does, when it saves what it read before.
-        if let Some(path) = changed.into_iter().find(|path| transaction.is_as_before(path)) {
-            return Err(Error::Changed { path });
+        let (mut ran, changed) = self.judge(stage, command, transaction)?;
+        if let Some(path) = changed.into_iter().next().filter(|_| ran.passed()) {
+            ran.exit = Exit::Unsettled(path);
         }
-        let ran = self.judge(stage, command, transaction)?;
-        let changed = if ran.passed() { transaction.note()? } else { Vec::new() };
-        changed.into_iter().next().map_or(Ok(ran), |path| Err(Error::Changed { path }))
+        Ok(ran)
     }
 
-    /// Runs a command, and undoes what it did to files that judge the task.
+    /// Runs a command, and undoes what it did to files that judge the task. With it, where it passes, those of the task's
+    /// files that are others now. One that is as before the task again has lost its edit: to the command, or to an editor
+    /// that saved what it had read before. Either way it is not what the command approved of.
     fn judge(
         &mut self,
         stage: Stage,
         command: &Command,
         transaction: &mut Transaction<'_>,
-    ) -> Result<Verification> {
+    ) -> Result<(Verification, Vec<String>)> {
         (self.observe)(&Progress::Verifying(&command.line));
         let Settings { sandbox, verify: limits, .. } = self.settings;
         let root = self.workspace.path();
+        let sandbox = &sandbox.keeping(root, &self.task.files);
         let guarded = Guarded::take(root, &self.task.files, &command.argv, sandbox)?;
         transaction.shelter(guarded.contents())?;
         let ran = verify::run(&command.argv, root, sandbox, limits, self.cancel);
@@ -93,24 +93,33 @@ impl Run<'_> {
         if !meddled.is_empty() {
             verification.exit = Exit::Meddled(meddled);
         }
+        let changed = if verification.passed() { transaction.note()? } else { Vec::new() };
+        if let Some(path) = changed.iter().find(|path| transaction.is_as_before(path)) {
+            verification.exit = Exit::TookBack(path.clone());
+        }
         self.stages.note(stage, verification.passed(), verification.seconds);
         (self.observe)(&Progress::Verified(&verification));
-        Ok(verification)
+        Ok((verification, changed))
     }
 
     fn disapproved(&mut self, command: &Command, verification: Verification, changes: &[Change]) -> Failure {
         if verification.exit == Exit::Cancelled {
             return cancelled(Some(verification));
         }
-        let feedback = Feedback {
-            reason: verification.exit.to_string(),
-            command: command.line.clone(),
-            output: verification.output.clone(),
+        let exit = &verification.exit;
+        let reason = match changes.is_empty() && !self.task.files.is_empty() {
+            true => format!("the reply changes nothing; {exit}"),
+            false => exit.to_string(),
         };
-        self.refused.push(changes.to_vec());
-        // A program that is not there says nothing about the draft, and no other draft can help.
+        let feedback =
+            Feedback { reason, command: command.line.clone(), output: verification.output.clone() };
+        // Where another program took the edit back, the same draft may well pass.
+        if !matches!(verification.exit, Exit::TookBack(_)) {
+            self.refused.push((changes.to_vec(), feedback.reason.clone()));
+        }
+        // What is the command's own fault says nothing about the draft, and no other draft can help.
         let class = match &verification.exit {
-            Exit::NotFound(_) | Exit::NotStarted(_) => FailureClass::Setup,
+            Exit::NotFound(_) | Exit::NotStarted(_) | Exit::Unsettled(_) => FailureClass::Setup,
             _ => FailureClass::Quality,
         };
         Failure { class, feedback, verification: Some(verification) }

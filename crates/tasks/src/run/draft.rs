@@ -163,7 +163,8 @@ impl Run<'_> {
         base: &[Snapshot],
     ) -> Result<(Reply, Result<Vec<Change>>), WriterError> {
         let mut all = Reply::default();
-        for redraft in 0.. {
+        let mut redraft = 0;
+        loop {
             let reply = writer.draft(prompt, *options).map_err(|mut error| {
                 error.usage += all.usage;
                 error.cost_usd += all.cost_usd;
@@ -175,16 +176,21 @@ impl Run<'_> {
             all.cost_usd += reply.cost_usd;
             all.model = reply.model;
             let changes = self.read_draft(&all.text, prompt, base);
-            if !changes.as_ref().is_ok_and(|changes| self.refused.contains(changes)) {
-                return Ok((all, changes));
-            }
+            let refused = changes.as_ref().ok().and_then(|changes| self.refusal_of(changes));
+            let Some(reason) = refused else { return Ok((all, changes)) };
             // What costs money is not asked for again for the sake of another seed.
             if redraft == self.settings.policy.redrafts || all.cost_usd > 0.0 || self.cancelled() {
-                break;
+                return Ok((all, Err(Error::SameDraft(reason))));
             }
+            redraft += 1;
             *options = self.settings.policy.redraft(*options);
         }
-        Ok((all, Err(Error::SameDraft)))
+    }
+
+    /// Why these changes have failed already, if they have.
+    fn refusal_of(&self, changes: &[Change]) -> Option<String> {
+        let mut refused = self.refused.iter();
+        refused.find(|(other, _)| other == changes).map(|(_, reason)| reason.clone())
     }
 
     /// The changes that a reply asks for, in the style of the files that it changes, if they pass what can
@@ -198,9 +204,13 @@ impl Run<'_> {
         let guard = Guard { shrink_from, ..self.settings.guard };
         // A draft that is made anew is judged anew.
         self.stages.take();
-        let changes = self
-            .stages
-            .pass(Stage::Parse, || edit::read(text, &prompt.form, &prompt.reply, &super::bases(base)))?;
+        let changes = self.stages.pass(Stage::Parse, || {
+            match edit::read(text, &prompt.form, &prompt.reply, &super::bases(base)) {
+                // Whether nothing is left to do, the command can tell.
+                Err(Error::NothingChanged) if self.task.command.is_some() => Ok(Vec::new()),
+                read => read,
+            }
+        })?;
         let check = |Change { path, content, .. }: &Change| {
             let old = base.iter().find(|snapshot| snapshot.path == *path).and_then(Snapshot::text);
             // A file that is deleted in so many words has lost nothing by accident.

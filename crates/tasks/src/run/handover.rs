@@ -50,7 +50,7 @@ impl Run<'_> {
         for (number, record) in self.history.iter().enumerate() {
             line(format!("\n## Attempt {}: {}", number + 1, attempt(record)));
         }
-        if let Some(changes) = self.refused.last() {
+        if let Some((changes, _)) = self.refused.iter().rfind(|(changes, _)| !changes.is_empty()) {
             let diff: String = changes.iter().map(|change| unified(&self.base, change)).collect();
             if diff.len() <= CHANGE_BYTES {
                 line(format!("\n## The last change that was tried\n\n{}", quoted("diff", &diff)));

@@ -95,6 +95,9 @@ impl Run<'_> {
             return Ok(Ok(verification));
         };
         let settled = transaction.settled(changes);
+        if settled.is_empty() {
+            return Ok(Ok(verification));
+        }
         let messages = vec![PromptMessage {
             role: Role::User,
             content: review_prompt(self.task, transaction.base(), &settled, verification.as_ref())?,
@@ -119,7 +122,7 @@ impl Run<'_> {
         record.review = Some(review);
         let Some(feedback) = refused else { return Ok(Ok(verification)) };
         transaction.restore()?;
-        self.refused.push(changes.to_vec());
+        self.refused.push((changes.to_vec(), feedback.reason.clone()));
         Ok(Err(Failure { class: FailureClass::Quality, feedback, verification }))
     }
 }

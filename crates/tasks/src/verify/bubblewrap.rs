@@ -24,6 +24,8 @@ pub(super) struct View<'a> {
     pub(super) dir: &'a Path,
     /// Further folders that may be written.
     pub(super) writable: &'a [PathBuf],
+    /// What in the work tree may not be written, besides what never may; relative to it.
+    pub(super) kept: &'a [PathBuf],
     /// Further secrets to hide.
     pub(super) hidden: &'a [PathBuf],
     /// The private folder: `tmp` and `shm` in it are for the command, `empty` stands for what is hidden.
@@ -76,12 +78,14 @@ pub(super) fn arguments(view: &View<'_>) -> Vec<OsString> {
 
 /// What programs of the user run lies in these, after the command or beside it, and outside of its sandbox. Repositories
 /// that builds and tests make are theirs to write and to remove.
-fn kept(dir: &Path) -> Vec<PathBuf> {
+fn kept(view: &View<'_>) -> Vec<PathBuf> {
+    let dir = view.dir;
     let homes = git::homes(dir).unwrap_or_default().into_iter();
     let nested =
         homes.filter(|home| home.ends_with(".git") && !git::is_made(home) && home != Path::new(".git"));
     let nested = nested.map(|home| dir.join(home)).filter(|home| !home.is_symlink());
-    OWN.map(|name| dir.join(name)).into_iter().chain(nested.take(MAX_NESTED)).collect()
+    let own = OWN.map(|name| dir.join(name)).into_iter();
+    own.chain(view.kept.iter().map(|path| dir.join(path))).chain(nested.take(MAX_NESTED)).collect()
 }
 
 /// Whether another folder stands in the place of the one with this path.
@@ -124,7 +128,7 @@ impl Arguments {
     fn lay(&mut self, view: &View<'_>) {
         let writable: Vec<&Path> =
             view.writable.iter().map(PathBuf::as_path).chain(std::iter::once(view.dir)).collect();
-        let (secrets, kept) = (places::secrets(&writable, view.hidden), kept(view.dir));
+        let (secrets, kept) = (places::secrets(&writable, view.hidden), kept(view));
         let hidden = secrets.iter().map(|path| (path.as_path(), Mount::Hidden));
         let written = writable.iter().map(|path| (*path, Mount::Written));
         let mut mounts: Vec<_> = hidden.chain(written).collect();

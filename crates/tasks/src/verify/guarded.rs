@@ -5,6 +5,8 @@
 //! are never followed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::fs::FileType;
 use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -26,10 +28,12 @@ pub struct Guarded {
     kept: BTreeMap<PathBuf, (Role, Kept)>,
     /// The repositories that were there.
     homes: BTreeSet<PathBuf>,
+    /// The folders that were there, apart from those of what is made.
+    folders: BTreeSet<PathBuf>,
     /// Those of [`TRUSTED`] that were there.
     had: Vec<&'static str>,
     /// Those that the command cannot write: what changes there is somebody else's.
-    read_only: Vec<&'static str>,
+    read_only: Vec<PathBuf>,
 }
 
 /// What other programs believe that find them at the root of a work tree; made anew, they are removed whole.
@@ -45,6 +49,8 @@ enum Role {
     Judges,
     /// Programs of the user run or believe it.
     Trusted,
+    /// Programs of the user run or believe it that work in this folder.
+    Local(PathBuf),
     /// Git runs or believes it, in the repository with this home.
     Git(PathBuf),
 }
@@ -73,17 +79,20 @@ impl Guarded {
             named,
             kept: BTreeMap::new(),
             homes: BTreeSet::new(),
+            folders: BTreeSet::new(),
             had: TRUSTED.into_iter().filter(|name| root.join(name).symlink_metadata().is_ok()).collect(),
             read_only: sandbox.read_only(root),
         };
         let mut budget = MAX_KEPT;
         let homes = git::homes(root)?;
-        for (path, role) in guarded.paths(&homes)? {
+        let (paths, folders) = guarded.paths(&homes)?;
+        for (path, role) in paths {
             if let Some(kept) = guarded.look(&path, &mut budget)? {
                 guarded.kept.insert(path, (role, kept));
             }
         }
         guarded.homes.extend(homes);
+        guarded.folders = folders;
         Ok(guarded)
     }
 
@@ -126,11 +135,11 @@ impl Guarded {
     /// Removes what other programs would run and was not there.
     fn remove_new(&self, keep: &mut Keep<'_>, changed: &mut BTreeSet<String>) -> Result<()> {
         let mut failed = Ok(());
-        for (path, role) in self.paths(&git::homes(&self.root)?)? {
+        for (path, role) in self.paths(&git::homes(&self.root)?)?.0 {
             let may_be = match &role {
                 Role::Judges => !path.to_str().is_some_and(is_test_name),
                 Role::Trusted => false,
-                Role::Git(_) => self.may_change(&path, &role),
+                Role::Local(_) | Role::Git(_) => self.may_change(&path, &role),
             };
             if !may_be && !self.kept.contains_key(&path) {
                 failed = failed.and(self.keep(&path, keep).and_then(|()| self.remove(&path)));
@@ -140,24 +149,36 @@ impl Guarded {
         failed
     }
 
-    /// Whether a file of git's may be as it is now although it was not. It may if its repository went with its whole
-    /// folder; and where the command made the repository, tests make such, or another run of this program
-    /// has it for a worktree, it may as long as there is nothing in it that git would run.
+    /// Whether a file may be as it is now although it was not.
+    ///
+    /// What a tool of the user reads in a folder may, if the folder is new, as generators and their tests make them, or has
+    /// gone: nobody works there. What git reads may if its repository went with its whole folder; and where the command
+    /// made the repository, tests make such, or another run of this program has it for a worktree, it may as long as
+    /// there is nothing in it that git would run.
     fn may_change(&self, path: &Path, role: &Role) -> bool {
-        let Role::Git(home) = role else { return false };
         let gone = |path: &Path| self.root.join(path).symlink_metadata().is_err();
+        let home = match role {
+            Role::Judges | Role::Trusted => return false,
+            Role::Local(folder) => return !self.folders.contains(folder) || gone(folder),
+            Role::Git(home) => home,
+        };
         let free = git::is_made(home) || !self.homes.contains(home);
         let folder = home.parent().filter(|_| home.ends_with(".git")).unwrap_or(home);
         gone(folder) || free && (gone(home) || git::is_harmless(&self.root, path))
     }
 
-    /// The guarded paths that exist.
-    fn paths(&self, homes: &[PathBuf]) -> Result<BTreeMap<PathBuf, Role>> {
-        let mut found = BTreeMap::new();
-        self.walk(Path::new(""), &mut |path| {
+    /// The guarded paths that exist, and the folders.
+    fn paths(&self, homes: &[PathBuf]) -> Result<(BTreeMap<PathBuf, Role>, BTreeSet<PathBuf>)> {
+        let (mut found, mut folders) = (BTreeMap::new(), BTreeSet::from([PathBuf::new()]));
+        self.walk(Path::new(""), &mut |path, kind| {
+            if kind.is_dir() {
+                folders.insert(path);
+                return;
+            }
             let Some(name) = path.to_str() else { return };
             if is_hook(name) || is_tool(name) {
-                found.insert(path, Role::Trusted);
+                let role = Role::Local(where_read(&path).to_owned());
+                found.insert(path, role);
             } else if is_test(name) || self.named.iter().any(|named| named == name) {
                 found.insert(path, Role::Judges);
             }
@@ -168,7 +189,8 @@ impl Guarded {
             trusted.extend(
                 folder.ancestors().filter(|part| self.root.join(part).is_symlink()).map(Path::to_owned),
             );
-            self.walk(&folder, &mut |path| match path.parent() == Some(&folder) && is_run(&path) {
+            self.walk(&folder, &mut |path, kind| match path.parent() == Some(&folder) && is_run(&path) {
+                _ if kind.is_dir() => {}
                 true => trusted.push(path),
                 // Hooks may need it; without a change of theirs, what is new there is nothing to them.
                 false if folder != Path::new("") => drop(found.insert(path, Role::Judges)),
@@ -182,21 +204,23 @@ impl Guarded {
             found.extend(part?.into_iter().map(|part| (part.path, Role::Git(part.home))));
         }
         found.retain(|path, _| !self.read_only.iter().any(|name| path.starts_with(name)));
-        Ok(found)
+        Ok((found, folders))
     }
 
     fn is_own(&self, path: &Path) -> bool {
         self.own.iter().any(|own| path == Path::new(own))
     }
 
-    fn walk(&self, folder: &Path, visit: &mut dyn FnMut(PathBuf)) -> Result<()> {
+    fn walk(&self, folder: &Path, visit: &mut dyn FnMut(PathBuf, FileType)) -> Result<()> {
         for (name, kind) in git::entries(&self.root.join(folder))? {
-            let path = folder.join(&name);
-            match kind.is_dir() {
-                true if git::MADE.iter().any(|made| name == *made) => {}
-                true => self.walk(&path, visit)?,
-                false => visit(path),
+            if kind.is_dir() && git::MADE.iter().any(|made| name == *made) {
+                continue;
             }
+            let path = folder.join(&name);
+            if kind.is_dir() {
+                self.walk(&path, visit)?;
+            }
+            visit(path, kind);
         }
         Ok(())
     }
@@ -374,8 +398,23 @@ fn is_hook(path: &str) -> bool {
 
 /// Whether a file is the configuration of a tool that the user runs, outside of any sandbox. An editor of one vendor
 /// writes its own all the time.
-fn is_tool(path: &str) -> bool {
+pub(super) fn is_tool(path: &str) -> bool {
     crate::path::guarded(path) == Some(crate::path::TOOL) && !path.split('/').any(|part| part == ".idea")
+}
+
+/// The folder in which a program must be at work to come upon a hook or a tool's configuration: around the outermost folder
+/// that holds such, or that of the file itself.
+fn where_read(path: &Path) -> &Path {
+    let holds = |folder: &&Path| {
+        let name = folder.file_name().and_then(OsStr::to_str).map(str::to_ascii_lowercase);
+        name.is_some_and(|name| {
+            matches!(name.as_str(), ".cargo" | "hooks")
+                || is_hook(&format!("{name}/x"))
+                || is_tool(&format!("{name}/x"))
+        })
+    };
+    let outermost = path.ancestors().skip(1).filter(holds).last();
+    outermost.unwrap_or(path).parent().unwrap_or(Path::new(""))
 }
 
 /// Whether a file is run or read because of its name, in a folder of hooks or of templates.

@@ -44,6 +44,7 @@ pub(super) fn command(
         argv: argv.to_vec(),
         dir: dir.to_owned(),
         writable: sandbox.writable.clone(),
+        kept: sandbox.kept.clone(),
         hidden: sandbox.hidden.clone(),
         launcher: launcher.arguments.clone(),
         means: means.clone(),

@@ -24,6 +24,9 @@ pub(super) struct Plan {
     /// Further folders that it may write.
     #[serde(with = "paths")]
     pub(super) writable: Vec<PathBuf>,
+    /// What in the work tree it may not write, relative to it, where the means can tell.
+    #[serde(with = "paths")]
+    pub(super) kept: Vec<PathBuf>,
     /// Further secrets, which it may not see.
     #[serde(with = "paths")]
     pub(super) hidden: Vec<PathBuf>,

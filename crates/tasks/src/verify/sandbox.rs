@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Exit, Limits};
+use super::{Exit, Limits, git, guarded};
 
 /// A sandbox for commands. The default is none at all, and without one no command runs.
 ///
@@ -18,6 +18,9 @@ pub struct Sandbox {
     pub isolation: Isolation,
     /// Folders that commands may write besides the work tree.
     pub writable: Vec<PathBuf>,
+    /// Files and folders of the work tree, relative to it, that commands may not write, besides those of git and of this
+    /// program, if the means allow that.
+    pub kept: Vec<PathBuf>,
     /// Files and folders that hold secrets, besides those that are known everywhere.
     pub hidden: Vec<PathBuf>,
     /// Variables that commands see besides those that tools need.
@@ -103,10 +106,36 @@ impl Sandbox {
         probe(&sandbox, launcher).map(|()| sandbox)
     }
 
+    /// The same for commands in a work tree at whose root tools of the user find their configuration. A command reads it,
+    /// and what changes there meanwhile was not the command. `own` are the files that the task, and so its commands, may
+    /// change.
+    pub fn keeping(&self, root: &Path, own: &[String]) -> Sandbox {
+        let mut kept = Vec::new();
+        for (name, kind) in git::entries(root).unwrap_or_default() {
+            let Some(name) = name.to_str() else { continue };
+            match kind.is_dir() {
+                true if guarded::is_tool(&format!("{name}/x")) => kept.push(PathBuf::from(name)),
+                // Cargo keeps more than that in its folder, and commands may write it.
+                true if name == ".cargo" => {
+                    kept.extend(["config", "config.toml"].map(|file| Path::new(name).join(file)))
+                }
+                false if kind.is_file() && guarded::is_tool(name) => kept.push(PathBuf::from(name)),
+                _ => {}
+            }
+        }
+        kept.retain(|path| {
+            let full = root.join(path);
+            full.symlink_metadata().is_ok_and(|meta| !meta.is_symlink())
+                && !own.iter().any(|own| Path::new(own).starts_with(path))
+                && !self.writable.iter().any(|other| other.starts_with(&full))
+        });
+        Sandbox { kept, ..self.clone() }
+    }
+
     /// What lies in a work tree and cannot be written by a command.
-    pub(super) fn read_only(&self, dir: &Path) -> Vec<&'static str> {
+    pub(super) fn read_only(&self, dir: &Path) -> Vec<PathBuf> {
         let Isolation::On { means: Means::Bubblewrap(_), .. } = &self.isolation else { return Vec::new() };
-        let stays = |name: &&str| {
+        let stays = |name: &PathBuf| {
             let path = dir.join(name);
             // Whoever may write around the work tree may put another one in its place.
             let is_written =
@@ -114,7 +143,7 @@ impl Sandbox {
             path.symlink_metadata().is_ok_and(|meta| !meta.is_symlink())
                 && !self.writable.iter().any(is_written)
         };
-        OWN.into_iter().filter(stays).collect()
+        OWN.into_iter().map(PathBuf::from).chain(self.kept.iter().cloned()).filter(stays).collect()
     }
 }
 

@@ -106,6 +106,7 @@ fn start(plan: &Plan, private: &Path) -> Result<Running, String> {
             let view = bubblewrap::View {
                 dir,
                 writable,
+                kept: &plan.kept,
                 hidden: &plan.hidden,
                 private,
                 launcher: &own,

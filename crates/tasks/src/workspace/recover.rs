@@ -68,21 +68,19 @@ impl Workspace {
             self.remove_folders(&saved.new_folders)?;
         }
         let spoiled = self.spoiled(state, number)?;
-        if left.is_empty() && spoiled.is_empty() && log.displaced.is_empty() {
+        let rest = Rest::of(&left, &spoiled, log);
+        if rest.files.is_empty() && rest.displaced.is_empty() && log.displaced.is_empty() {
             state.forget(number)?;
         } else {
-            self.keep_the_rest(state, number, bytes, &left, &spoiled)?;
+            rest.keep(state, number, bytes)?;
         }
         let kept = |(now, saved): (Snapshot, &Saved)| {
             (now.path, saved.before.as_ref().map(|before| state.content_path(&before.sha256)))
         };
         let spoiled = spoiled.into_iter().map(|(path, sha256)| (path, Some(state.content_path(&sha256))));
-        let interrupted = Interrupted {
-            task_id: log.begin.task_id.clone(),
-            files,
-            left: left.into_iter().map(kept).chain(spoiled).collect(),
-        };
-        Ok((!log.written.is_empty()).then_some(interrupted))
+        let left: Vec<_> = left.into_iter().map(kept).chain(spoiled).collect();
+        let is_told = !files.is_empty() || !left.is_empty();
+        Ok(is_told.then(|| Interrupted { task_id: log.begin.task_id.clone(), files, left }))
     }
 
     /// The files that are not as they were before a command that was cut off, and the names of what they held. Whether it
@@ -98,24 +96,38 @@ impl Workspace {
         let spoiled = unpack(&packed).into_iter().filter(|(path, content)| !is_same(path, content));
         spoiled.map(|(path, content)| Ok((path, state.save(content)?))).collect()
     }
+}
 
-    /// Makes the files that were left a part of the history, so that they can be undone on request; and with them the
-    /// names of what other programs wrote, or had written before it was spoiled.
-    fn keep_the_rest(
-        &self,
-        state: &State,
-        number: u64,
-        bytes: &[u8],
-        left: &[(Snapshot, &Saved)],
-        spoiled: &[(String, String)],
-    ) -> Result<()> {
-        let after = |(now, _): &(Snapshot, &Saved)| After { path: now.path.clone(), sha256: content(now) };
-        let files = left.iter().map(after).collect();
+/// What the history remembers of a run that was killed.
+struct Rest {
+    /// Files that the run wrote and that are others now: they can be undone on request.
+    files: Vec<After>,
+    /// Names of contents by their files: what other programs wrote, or had written before it was spoiled. Among them are
+    /// the task's files that the run never wrote. Whoever changed one since need not have been its command, so that no
+    /// undo takes the change back.
+    displaced: Vec<(String, String)>,
+}
+
+impl Rest {
+    fn of(left: &[(Snapshot, &Saved)], spoiled: &[(String, String)], log: &Log) -> Rest {
+        let mut rest = Rest { files: Vec::new(), displaced: spoiled.to_vec() };
+        for (now, saved) in left {
+            match (&saved.before, log.written.contains_key(&saved.path)) {
+                (_, true) => rest.files.push(After { path: now.path.clone(), sha256: content(now) }),
+                (Some(before), false) => rest.displaced.push((now.path.clone(), before.sha256.clone())),
+                (None, false) => {}
+            }
+        }
+        rest
+    }
+
+    /// Makes it a part of the history.
+    fn keep(self, state: &State, number: u64, bytes: &[u8]) -> Result<()> {
         let mut journal = state.reopen(number, bytes)?;
-        for (path, sha256) in spoiled.iter().cloned() {
+        for (path, sha256) in self.displaced {
             state.append(&mut journal, &Entry::Displaced { path, sha256 })?;
         }
-        state.append(&mut journal, &Entry::Commit { files })?;
+        state.append(&mut journal, &Entry::Commit { files: self.files })?;
         state.keep(number)
     }
 }

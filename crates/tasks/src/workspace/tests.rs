@@ -252,6 +252,28 @@ fn what_somebody_wrote_after_the_crash_is_left_and_told() {
     assert_eq!(bench.tree(), old());
 }
 
+/// The user edits one file of the task while the model drafts anew, and the program is killed.
+#[test]
+fn what_a_killed_task_never_wrote_is_not_its_to_undo() {
+    let bench = Bench::new();
+    let workspace = bench.workspace();
+    let names = ["a.py", "gone.py", "src/new/deep/b.py"].map(str::to_owned);
+    let mut transaction = workspace.begin("T-1", &names).unwrap();
+    transaction.write(&changes()[..1]).unwrap();
+    transaction.restore().unwrap();
+    std::fs::write(bench.folder.path().join("gone.py"), "mine\n").unwrap();
+    std::mem::forget(transaction);
+    drop(workspace);
+    let workspace = bench.workspace();
+    let told = workspace.recover().unwrap();
+    assert_eq!((told.len(), told[0].files.as_slice()), (1, &["a.py".to_owned()][..]));
+    assert_eq!(told[0].left[0].0, "gone.py");
+    assert_eq!(std::fs::read_to_string(told[0].left[0].1.as_ref().unwrap()).unwrap(), "x = 1\n");
+    let error = workspace.undo(None, false).unwrap_err().to_string();
+    assert!(error.contains("nothing that was done"), "{error}");
+    assert_eq!(std::fs::read_to_string(bench.folder.path().join("gone.py")).unwrap(), "mine\n");
+}
+
 /// Another program writes a file between any two effects of a task that is taken back in the end, or of
 /// one that is done: what it wrote is in the folder or in the store.
 ///
@@ -408,11 +430,13 @@ fn what_a_command_spoiled_is_kept_and_told() {
             (&["a.py".to_owned()][..], "a = 1\r\n".into())
         );
         assert_eq!(read(&file("t.py")), "spoiled");
-        assert_eq!(workspace.history().unwrap()[0].displaced[0].path, "t.py");
-        if killed {
-            assert_eq!(workspace.undo(None, false).unwrap().files, ["gone.py"]);
-            assert_eq!(read(&file("gone.py")), "x = 1\n");
-        }
+        // Whether it was the command, or somebody else meanwhile, nobody knows: nothing is undone that the task did not do.
+        let history = workspace.history().unwrap();
+        let displaced =
+            history[0].displaced.iter().map(|one| (one.path.as_str(), read(Path::new(&one.kept))));
+        let kept = [("t.py", "precious\n".to_owned()), ("gone.py", "x = 1\n".to_owned())];
+        assert_eq!(displaced.collect::<Vec<_>>(), kept[..1 + usize::from(killed)]);
+        assert!(workspace.undo(None, false).is_err());
         drop(workspace);
         assert!(bench.workspace().recover().unwrap().is_empty());
         assert!(

@@ -226,7 +226,7 @@ fn what_the_user_changes_meanwhile_is_kept_and_the_plan_can_land_later() {
         }
     };
     let error = repository.run_in(&repository.root(), &tasks, &repository.conduct(1), &meddle).unwrap_err();
-    assert!(matches!(&error, Error::Changed { path } if path == "a.txt"), "{error}");
+    assert!(matches!(&error, Error::Moved { problem, .. } if problem.starts_with("`a.txt`")), "{error}");
     assert_eq!(repository.read("a.txt"), "mine\n");
     assert_eq!(repository.subjects(), ["first"]);
     repository.write("a.txt", "a\n");

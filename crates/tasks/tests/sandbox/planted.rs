@@ -219,6 +219,7 @@ fn nothing_is_planted_for_the_users_tools() {
         [".cargo/config.toml", ".envrc", ".mcp.json", ".vscode/tasks.json", "sub/.claude/settings.json"];
     for (name, sandbox) in sandboxes() {
         let ground = Ground::new();
+        std::fs::create_dir(ground.tree().join("sub")).unwrap();
         let planted = tools.map(|path| format!("mkdir -p \"$(dirname {path})\"; echo x > {path}; ")).concat();
         let (exit, changed) = judged(&ground, sandbox, &planted);
         assert_eq!((exit, changed.as_slice()), (Exit::Code(0), &tools.map(str::to_owned)[..]), "{name}");
@@ -231,6 +232,67 @@ fn nothing_is_planted_for_the_users_tools() {
         let guarded = Guarded::take(&ground.tree(), &[".envrc".to_owned()], &[], sandbox).unwrap();
         std::fs::write(ground.tree().join(".envrc"), "new\n").unwrap();
         assert_eq!(guarded.restore(&mut |_, _| Ok(())).unwrap(), Vec::<String>::new(), "{name}");
+    }
+}
+
+/// Generators and their tests make such files in folders of their own: no tool of the user is at work there.
+#[test]
+fn tools_of_a_folder_made_anew_are_its_own() {
+    for (name, sandbox) in sandboxes() {
+        let ground = Ground::new();
+        let made = "mkdir -p out/.vscode out/.config/x out/.cargo out/.husky; touch out/.npmrc out/.config/x/y \
+                    out/.cargo/config.toml out/.husky/pre-commit; echo '{}' > out/.vscode/settings.json";
+        // The last one finds what the one before it left.
+        for script in [
+            format!("{made}; rm -rf out"),
+            made.to_owned(),
+            format!("rm -rf out; {made}"),
+            "rm -rf out".to_owned(),
+        ] {
+            let (exit, changed) = judged(&ground, sandbox, &script);
+            assert_eq!((exit, changed), (Exit::Code(0), Vec::new()), "{name}: {script}");
+        }
+        assert!(!ground.tree().join("out").exists(), "{name}");
+        let (_, changed) = judged(&ground, sandbox, &format!("{made}; cp -r out/.vscode out/.cargo ."));
+        assert_eq!(changed, [".cargo/config.toml", ".vscode/settings.json"], "{name}");
+        assert!(ground.tree().join("out/.npmrc").exists(), "{name}");
+        // A folder in the place of one that was there is not new.
+        std::fs::create_dir_all(ground.tree().join("sub/.claude")).unwrap();
+        std::fs::write(ground.tree().join("sub/.claude/settings.json"), "mine\n").unwrap();
+        let (_, changed) =
+            judged(&ground, sandbox, "rm -rf sub; mkdir -p sub/.claude; echo x > sub/.claude/settings.json");
+        assert_eq!(changed, ["sub/.claude/settings.json"], "{name}");
+        let settings = std::fs::read_to_string(ground.tree().join("sub/.claude/settings.json"));
+        assert_eq!(settings.unwrap(), "mine\n", "{name}");
+    }
+}
+
+/// What a command cannot write, the user may save at any time.
+#[test]
+fn what_the_user_saves_for_their_tools_meanwhile_is_theirs() {
+    for (name, sandbox) in sandboxes().iter().filter(|(name, _)| name.contains("bwrap")) {
+        let ground = Ground::new();
+        let path = |path: &str| ground.tree().join(path);
+        for folder in [".claude", ".cargo", ".vscode", "sub/.vscode"] {
+            std::fs::create_dir_all(path(folder)).unwrap();
+        }
+        let files = [".claude/settings.local.json", ".cargo/config.toml", ".envrc"];
+        files.iter().for_each(|file| std::fs::write(path(file), "old\n").unwrap());
+        let own = [".vscode/tasks.json".to_owned()];
+        let sandbox = &sandbox.keeping(&ground.tree(), &own);
+        for file in files {
+            let (exit, changed) = judged(&ground, sandbox, &format!("echo x > {file}"));
+            assert!(exit != Exit::Code(0) && changed.is_empty(), "{name}: {file}: {exit:?}, {changed:?}");
+            assert_eq!(std::fs::read_to_string(path(file)).unwrap(), "old\n", "{name}: {file}");
+        }
+        let guarded = Guarded::take(&ground.tree(), &own, &[], sandbox).unwrap();
+        let saved = [".claude/settings.local.json", ".claude/new.json", ".envrc"];
+        saved.iter().for_each(|file| std::fs::write(path(file), "mine\n").unwrap());
+        assert_eq!(guarded.restore(&mut |_, _| Ok(())).unwrap(), Vec::<String>::new(), "{name}");
+        assert!(saved.iter().all(|file| std::fs::read_to_string(path(file)).unwrap() == "mine\n"), "{name}");
+        // The task's own file is its commands' too, and what is beside it is guarded otherwise.
+        let (exit, changed) = judged(&ground, sandbox, "echo x > .cargo/other; echo x > .vscode/tasks.json");
+        assert_eq!((exit, changed), (Exit::Code(0), vec![".vscode/tasks.json".to_owned()]), "{name}");
     }
 }
 

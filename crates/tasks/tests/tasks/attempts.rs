@@ -272,12 +272,71 @@ fn what_stays_is_what_was_verified() {
         ("x = 2 # formatted\n".into(), "ran\nran\n".into())
     );
     let before = folder.read("a.py");
-    for script in ["echo '# again' >> a.py", "printf 'x = 2 # formatted\\n' > a.py"] {
-        let result = folder.run(&task("a.py", Some(script)), Some(&mut Scripted::new(["x = 3"])));
-        assert_eq!((result.outcome, result.verified), (Outcome::Refused, false), "{script}");
-        assert!(result.error.contains("`a.py` was changed by another program"), "{}", result.error);
-        assert_eq!(folder.read("a.py"), before, "{script}");
+    // No draft can help a command that never settles.
+    let mut writer = Scripted::new(["x = 3"]);
+    let result = folder.run(&task("a.py", Some("echo '# again' >> a.py")), Some(&mut writer));
+    assert_eq!((result.outcome, result.attempts, result.verified), (Outcome::Refused, 1, false));
+    assert!(result.error.contains("it changes `a.py` each time it runs; make it settle"), "{}", result.error);
+    assert_eq!(folder.read("a.py"), before);
+}
+
+/// An editor saves what it had read before, or the command itself takes the edit back: neither is an edit that was
+/// approved of.
+#[test]
+fn an_edit_that_is_gone_after_a_command_was_not_approved() {
+    let folder = Folder::new(&[("a.py", "x = 1\n")]);
+    let save = "test -e once || printf 'x = 1\\n' > a.py; touch once";
+    for (lint, test) in [(save, "true"), ("true", save)] {
+        std::fs::write(folder.path("a.py"), "x = 1\n").unwrap();
+        let _ = std::fs::remove_file(folder.path("once"));
+        let mut task = task("a.py", Some(test));
+        task.lint = Some(coder_tasks::Command {
+            argv: ["sh", "-c", lint].map(str::to_owned).into(),
+            ..task.command.clone().unwrap()
+        });
+        let mut writer = Scripted::new(["x = 2", "x = 2"]);
+        let result = folder.run(&task, Some(&mut writer));
+        assert_eq!((result.outcome, result.attempts), (Outcome::Complete, 2), "{}", result.error);
+        assert_eq!((result.files, folder.read("a.py")), (vec!["a.py".to_owned()], "x = 2\n".into()));
+        let retry = &writer.asked[1].0.messages[2].content;
+        assert!(retry.contains("after it `a.py` is as it was before the edit"), "{retry}");
     }
+    let result = folder
+        .run(&task("a.py", Some("printf 'x = 2\\n' > a.py")), Some(&mut Scripted::new(["x = 3", "x = 4"])));
+    assert_eq!((result.outcome, result.attempts), (Outcome::Blocked, 2));
+    assert_eq!(folder.read("a.py"), "x = 2\n");
+}
+
+/// A second run of the same task: the model repeats the file, and the command tells whether that is right.
+#[test]
+fn a_task_that_is_done_already_is_complete_if_its_command_says_so() {
+    let folder = Folder::new(&[("a.py", "x = 2\n")]);
+    let result = folder.run(&task("a.py", Some(GOOD)), Some(&mut Scripted::new(["x = 2"])));
+    assert_eq!((result.status, result.outcome), (Status::Success, Outcome::Complete));
+    assert_eq!((result.attempts, result.verified, result.files.len()), (1, true, 0));
+    assert_eq!(result.note, Some("nothing had to change"));
+    assert_eq!(folder.read("a.py"), "x = 2\n");
+    assert!(folder.workspace().history().unwrap().is_empty());
+    // What the command refuses is refused, in the words of both.
+    let other = task("a.py", Some("echo still; grep -q 'x = 3' a.py"));
+    let mut writer = Scripted::new(["x = 2", "x = 3"]);
+    let result = folder.run(&other, Some(&mut writer));
+    assert_eq!((result.outcome, result.attempts, result.note), (Outcome::Complete, 2, None));
+    let retry = &writer.asked[1].0.messages[2].content;
+    assert!(retry.contains("the reply changes nothing; exit status 1"), "{retry}");
+    assert!(retry.contains("## Output\n```\nstill\n```"), "{retry}");
+    // The same again is what failed before, and without a command nobody can tell.
+    let mut writer = Scripted::new(["x = 3"; 10]);
+    let result = folder.run(&task("a.py", Some(GOOD)), Some(&mut writer));
+    assert_eq!(result.outcome, Outcome::Blocked);
+    assert!(
+        result.error.contains("failed before (the reply changes nothing; exit status 1)"),
+        "{}",
+        result.error
+    );
+    let result = folder.run(&task("a.py", None), Some(&mut Scripted::new(["x = 3", "x = 3"])));
+    assert_eq!((result.outcome, result.attempts), (Outcome::Blocked, 2));
+    assert!(result.error.contains("changes nothing"), "{}", result.error);
 }
 
 #[test]

@@ -440,6 +440,7 @@ fn write(ledger: &Ledger, entries: &[Entry]) {
                 seconds: end.seconds,
                 backup: None,
                 displaced: Vec::new(),
+                note: None,
                 verified: end.verified,
                 history,
                 review: None,
