@@ -58,7 +58,7 @@ pub(super) fn closing(lines: &[&str], open: usize, length: usize) -> Option<usiz
 
 /// Whether a line closes a fence of this length.
 pub(super) fn closes(line: &str, length: usize) -> bool {
-    fence_length(line) >= Some(length) && line.trim_start_matches('`').trim().is_empty()
+    fence_length(line) >= Some(length) && is_blank(line.trim_start_matches('`'))
 }
 
 /// How many backticks a line begins with, if it is a fence. Code between backticks on one line is not.
@@ -66,6 +66,11 @@ pub(super) fn fence_length(line: &str) -> Option<usize> {
     let info = line.trim_start_matches('`');
     let length = line.len() - info.len();
     (length >= FENCE && !info.contains('`')).then_some(length)
+}
+
+/// Whether a line holds nothing, by the measure of the grammar of replies: other blanks than these are a file's.
+pub(super) fn is_blank(line: &str) -> bool {
+    line.bytes().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
 }
 
 pub(super) fn is_fence(line: &str) -> bool {

@@ -1,8 +1,8 @@
 //! Whole files: raw, or each in a fenced block.
 
 use super::fence::{
-    Block, Claim, FENCE, Fit, begins_patch, blocks, claim, closing, fence_length, fit, info, is_like,
-    is_patch_file,
+    Block, Claim, FENCE, Fit, begins_patch, blocks, claim, closing, fence_length, fit, info, is_blank,
+    is_like, is_patch_file,
 };
 use super::lines::{Style, key};
 use super::{Base, Change, markdown, pieces, target, unified};
@@ -94,7 +94,7 @@ pub(super) fn read(reply: &str, shape: &ReplyShape, files: &[Base<'_>]) -> Resul
 /// The block in which the one file stands; None if the reply is the file itself.
 fn one(text: &Text<'_>, shape: &ReplyShape, file: &Base<'_>) -> Result<Option<Block>> {
     let (lines, files) = (text.keys.as_slice(), std::slice::from_ref(file));
-    if lines.iter().all(|line| line.trim().is_empty()) {
+    if lines.iter().all(|line| is_blank(line)) {
         return Err(Error::EmptyReply);
     }
     let block = if shape.language == "markdown" {
@@ -113,7 +113,7 @@ fn one(text: &Text<'_>, shape: &ReplyShape, file: &Base<'_>) -> Result<Option<Bl
         return Err(target::wrong(&name, files));
     }
     nothing_is_left(lines, &[block], files)?;
-    if block.content(lines).iter().all(|line| line.trim().is_empty()) {
+    if block.content(lines).iter().all(|line| is_blank(line)) {
         return Err(Error::EmptyReply);
     }
     Ok(Some(block))
