@@ -1,27 +1,46 @@
 //! From a reply to the new contents of files. Everything here is a pure function of text.
 //!
-//! A reply has one of three forms: whole files, search/replace blocks, or a patch envelope. It is read leniently, in
-//! whatever form it comes, and applied strictly: lines to be replaced must stand at exactly one place, edits must not
-//! touch one another's lines, and what cannot be applied beyond doubt is refused with the lines that were near.
+//! A reply is read leniently, in whatever form it comes, and applied strictly. It is read in this order:
+//!
+//! 1. What the model thought before it answered is no part of the reply.
+//! 2. A reply that begins as whole files were asked for is whole files. What looks like an edit further down in such a
+//!    block is the file's, unless the block begins with it.
+//! 3. Otherwise the reply is taken apart (`pieces`): edits, which are search/replace blocks, patch envelopes or unified
+//!    diffs; fenced blocks that hold no edit; and words. What is in one of them is not looked at again. Without edits, the
+//!    reply is whole files where those may be (`whole`, `markdown`).
+//! 4. The file of a piece (`hint`) is the one whose path is in the piece or its fence; or on the nearest line before it
+//!    that holds nothing but a path; or that the line before it introduces. Otherwise the lines of the piece decide: the
+//!    file in which they stand, or of which a block has half the lines. What a sentence mentions decides nothing alone.
+//!    A path that is none of the task's is refused, not passed over.
+//! 5. All edits are of one form, and nothing beside them looks like a piece of one or is the content of a file that has
+//!    none: a part of a reply is never lost, so the whole is refused. A block beside them that is nobody's, such as the use
+//!    of a file or a command, is passed over; beside whole files only where every file that it could be is there.
+//! 6. Lines to be replaced must stand at exactly one place, edits must not touch one another's lines, and what cannot be
+//!    applied beyond doubt is refused with the lines that were near. Line numbers are not believed.
 
 mod apply;
 mod blocks;
-mod files;
+mod fence;
 mod form;
 mod guard;
+mod hint;
 mod lines;
+mod markdown;
 mod near;
 mod patch;
+mod pieces;
 mod placeholder;
 mod target;
+mod unified;
 mod whole;
 
-pub use files::parse_files;
 pub use form::{EditFormat, Form, marker};
 pub use guard::{Guard, check};
 pub use lines::{Style, insert, stands};
 pub use patch::lark as patch_lark;
-pub use whole::{Draft, parse};
+pub use whole::{Draft, parse, parse_files};
+
+use pieces::{Kind, Scan};
 
 use crate::prompt::ReplyShape;
 use crate::{Error, Result};
@@ -55,36 +74,62 @@ pub struct Base<'a> {
 /// # Errors
 /// Every way in which a reply can be no edit, or be one that does not fit these files; each says how to repair it.
 pub fn read(reply: &str, form: &Form, shape: &ReplyShape, files: &[Base<'_>]) -> Result<Vec<Change>> {
-    let reply = answer(reply.strip_prefix('\u{feff}').unwrap_or(reply));
+    let reply = answer(reply.strip_prefix('\u{feff}').unwrap_or(reply), files);
     let lines: Vec<&str> = reply.split('\n').map(lines::key).collect();
-    let marker = form.marker();
-    // A file may hold what looks like an edit; a reply that begins with the expected fence is that file.
-    let whole =
-        *form == Form::Whole && reply.trim_start().starts_with(&format!("{}{}", shape.fence, shape.language));
-    if !whole && patch::begins(&lines) && !(blocks::begins(&lines) && matches!(form, Form::Diff { .. })) {
-        return patch::read(&lines, files);
+    let unified = !files.iter().any(|file| fence::is_patch_file(file.path));
+    let marker = blocks::marker(&lines, form.marker(), files);
+    let scan = Scan { lines: &lines, files, marker, unified };
+    if *form == Form::Whole && scan.begins_file(shape) {
+        return whole::read(reply, shape, files);
     }
-    let stray = || matches!(form, Form::Diff { .. }) && lines.iter().any(|line| blocks::is_stray(line));
-    if !whole && (blocks::begins(&lines) || stray()) {
-        return blocks::read(&lines, marker, files);
-    }
-    let only_new = files.iter().all(|file| file.content.is_none_or(|content| content.trim().is_empty()));
-    if *form != Form::Whole && !(only_new && lines.iter().any(|line| line.starts_with("```"))) {
-        // Prose is no file, and a snippet in place of edits would take the file's place.
-        return Err(if reply.trim().is_empty() { Error::EmptyReply } else { Error::NoEdit });
-    }
-    whole::read(reply, shape, files)
-}
-
-/// A reply without what some servers leave before it of the model's thinking.
-fn answer(reply: &str) -> &str {
-    match reply.trim_start().strip_prefix("<think>") {
-        Some(thinking) => {
-            thinking.split_once("</think>").map_or("", |(_, answer)| answer.trim_start_matches(['\r', '\n']))
+    let pieces = scan.pieces()?;
+    let is_content = *form == Form::Whole && !pieces.are_ours(&scan, shape.language == "markdown");
+    let Some(first) = pieces.edits.first().filter(|_| !is_content) else {
+        if *form == Form::Whole {
+            return whole::read(reply, shape, files);
         }
-        None => reply,
+        pieces.are_all(&scan)?;
+        let only_new = files.iter().all(|file| file.content.is_none_or(|content| content.trim().is_empty()));
+        if only_new && pieces.has_fences() {
+            return whole::read(reply, shape, files);
+        }
+        // Prose is no file, and a snippet in place of edits would take the file's place.
+        pieces.leave_no_patch(&scan)?;
+        return Err(if reply.trim().is_empty() { Error::EmptyReply } else { Error::NoEdit });
+    };
+    pieces.are_all(&scan)?;
+    if first.kind == Kind::Block {
+        return blocks::read(&scan, &pieces);
     }
+    let sections = pieces.sections(&scan)?;
+    pieces.leave_no_file(&scan, |file| sections.iter().any(|section| section.is_of(file)))?;
+    patch::apply(&sections, files)
 }
 
+/// A reply without what some servers leave before it of the model's thinking. The template of some models ends with
+/// `<think>`, so that their replies have only its end.
+fn answer<'r>(reply: &'r str, files: &[Base<'_>]) -> &'r str {
+    const END: &str = "</think>";
+    let behind = |at: usize| reply[at + END.len()..].trim_start_matches(['\r', '\n']);
+    if reply.trim_start().starts_with("<think>") {
+        return reply.find(END).map_or("", behind);
+    }
+    let known = |text: &str| text.lines().any(|line| line.trim() == END);
+    if reply.trim_start().starts_with("```") || files.iter().any(|file| file.content.is_some_and(known)) {
+        return reply;
+    }
+    let mut at = 0;
+    for line in reply.split_inclusive('\n') {
+        match line.trim() {
+            "<think>" => return reply,
+            END => return behind(at + line.find(END).unwrap_or(0)),
+            _ => at += line.len(),
+        }
+    }
+    reply
+}
+
+#[cfg(test)]
+mod replies;
 #[cfg(test)]
 mod tests;

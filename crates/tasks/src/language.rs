@@ -19,6 +19,38 @@ pub fn of(file: &str) -> &'static str {
         .map_or("", |(_, language)| language)
 }
 
+/// The language that a word after a fence means: its name, an ending of its files, or what else it is called; "" where
+/// that is not known.
+pub(crate) fn named(word: &str) -> &'static str {
+    let word = match word {
+        "python3" => "python",
+        "node" => "javascript",
+        "golang" => "go",
+        "c++" => "cpp",
+        "c#" => "csharp",
+        "docker" => return "dockerfile",
+        "make" | "makefile" => return "makefile",
+        "shell" | "console" | "terminal" => "bash",
+        "html5" => "html",
+        word => word,
+    };
+    let known = |(endings, language): &&(&[&str], &'static str)| *language == word || endings.contains(&word);
+    LANGUAGES.iter().find(known).map_or("", |(_, language)| language)
+}
+
+/// Whether one of two languages is often called by the other's name.
+pub(crate) fn are_near(a: &str, b: &str) -> bool {
+    const NEAR: [&[&str]; 6] = [
+        &["javascript", "jsx", "typescript", "tsx"],
+        &["c", "cpp", "cuda", "objectivec"],
+        &["html", "xml"],
+        &["css", "scss"],
+        &["bash", "fish"],
+        &["ini", "toml"],
+    ];
+    NEAR.iter().any(|near| near.contains(&a) && near.contains(&b))
+}
+
 /// How a line comment begins in a language.
 pub fn comment(language: &str) -> &'static str {
     match language {

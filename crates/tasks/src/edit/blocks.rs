@@ -10,25 +10,28 @@
 //! ```
 
 use super::apply::{Lines, Splice};
-use super::{Base, Change, target, whole};
-use crate::{Error, Result, language};
+use super::fence::is_fence;
+use super::hint::{self, Hint};
+use super::pieces::{Pieces, Scan};
+use super::{Base, Change, target};
+use crate::{Error, Result};
 
 /// Fewer characters are no delimiter.
 const LEAST: usize = 5;
 
 struct Block<'a> {
     path: Option<String>,
-    /// Words stand before it.
-    told: bool,
     search: &'a [&'a str],
     replace: &'a [&'a str],
     /// The line of the reply it begins on, from 1.
     at: usize,
 }
 
-/// Whether a line opens a block.
-pub(super) fn begins(lines: &[&str]) -> bool {
-    lines.iter().any(|line| opening(line).is_some())
+/// The length of the delimiters: the one that was asked for, or if no block opens with it, that of the first block.
+pub(super) fn marker(lines: &[&str], asked: usize, files: &[Base<'_>]) -> usize {
+    let mut lengths = lines.iter().filter_map(|line| opening(line, files)).map(|(length, _)| length);
+    let first = lengths.next().unwrap_or(asked);
+    if first == asked || lengths.any(|length| length == asked) { asked } else { first }
 }
 
 /// Whether a line outside of blocks is a piece of one that is malformed: it is indented, longer or shorter than the
@@ -42,29 +45,21 @@ pub(super) fn is_stray(line: &str) -> bool {
         && (matches!(first, '<' | '>') || word.starts_with("SEARCH") || word.starts_with("REPLACE"))
 }
 
-/// What the blocks of a reply make of the files. `marker` is the length of the delimiters that was asked for; if no
-/// block opens with it, that of the first block counts.
-pub(super) fn read(lines: &[&str], marker: usize, files: &[Base<'_>]) -> Result<Vec<Change>> {
-    let lengths = || lines.iter().filter_map(|line| opening(line)).map(|(length, _)| length);
-    let marker =
-        if lengths().any(|length| length == marker) { marker } else { lengths().next().unwrap_or(marker) };
-    let (blocks, fenced) = parse(lines, marker, files)?;
+/// What the blocks of a reply make of the files.
+pub(super) fn read(scan: &Scan<'_, '_>, pieces: &Pieces<'_>) -> Result<Vec<Change>> {
+    let files = scan.files;
     let texts: Vec<Lines<'_>> =
         files.iter().map(|file| Lines::new(file.path, file.content.unwrap_or(""))).collect();
     let mut splices: Vec<Vec<Splice<'_>>> = files.iter().map(|_| Vec::new()).collect();
     let mut last = None;
-    for block in &blocks {
-        let file = file_of(block, last, files, &texts)?;
+    for piece in &pieces.edits {
+        let block = parse(scan, piece.lines)?;
+        let file = file_of(&block, &piece.before, last, files, &texts)?;
         last = Some(file);
         let again = !splices[file].is_empty();
-        splices[file].push(splice(block, &texts[file], again)?);
+        splices[file].push(splice(&block, &texts[file], again)?);
     }
-    if let Some((at, _)) = fenced.iter().find(|(_, file)| splices[*file].is_empty()) {
-        return Err(bad(
-            *at,
-            "the file is in a fenced block, others are in edits; write all of them as edits",
-        ));
-    }
+    pieces.leave_no_file(scan, |file| !splices[file].is_empty())?;
     let mut changes = Vec::new();
     for ((file, text), splices) in files.iter().zip(&texts).zip(splices) {
         if splices.is_empty() {
@@ -78,25 +73,51 @@ pub(super) fn read(lines: &[&str], marker: usize, files: &[Base<'_>]) -> Result<
     if changes.is_empty() { Err(Error::NothingChanged) } else { Ok(changes) }
 }
 
-/// The file of a block: the one that it names; the only one; that of the block before it, if no words between them
-/// may have named another; or the only one in which its lines stand.
-fn file_of(block: &Block<'_>, last: Option<usize>, files: &[Base<'_>], texts: &[Lines<'_>]) -> Result<usize> {
-    if let Some(path) = &block.path {
-        return target::resolve(path, files);
+/// The file of a block: the one that is named or introduced, that of the block before it if no words are between them,
+/// or the only one. Otherwise its lines decide; a file that is only mentioned is the one where they are missed.
+fn file_of(
+    block: &Block<'_>,
+    before: &[&str],
+    last: Option<usize>,
+    files: &[Base<'_>],
+    texts: &[Lines<'_>],
+) -> Result<usize> {
+    let stands = |file: usize| match block.search {
+        [] => texts[file].is_empty(),
+        search => !texts[file].places(search).is_empty(),
+    };
+    let hint = match &block.path {
+        Some(path) => match target::resolve(path, files) {
+            Ok(file) => return Ok(file),
+            Err(_) => Hint::Foreign { name: path.clone(), wrapped: false },
+        },
+        None => hint::hint(before, files),
+    };
+    if let Hint::Foreign { name, wrapped } = &hint {
+        let longer = target::longer(name, files).filter(|file| stands(*file));
+        let one = || (*wrapped && files.len() == 1 && stands(0)).then_some(0);
+        return longer.or_else(one).ok_or_else(|| target::wrong(name, files));
     }
-    if let Some(file) = last.filter(|_| !block.told).or((files.len() == 1).then_some(0)) {
+    if let Hint::Named { file, .. } | Hint::Said(file) = hint {
         return Ok(file);
     }
-    let standing: Vec<usize> =
-        (0..texts.len()).filter(|at| !texts[*at].places(block.search).is_empty()).collect();
-    match (standing.as_slice(), last) {
-        ([file], _) => Ok(*file),
-        ([], Some(last)) => Ok(last),
-        _ => Err(bad(
+    let told = before.iter().any(|line| !line.trim().is_empty() && !is_fence(line));
+    if let Some(file) = last.filter(|_| !told).or((files.len() == 1).then_some(0)) {
+        return Ok(file);
+    }
+    let standing: Vec<usize> = (0..files.len()).filter(|file| stands(*file)).collect();
+    match (standing.as_slice(), hint) {
+        ([file], _) => Some(*file),
+        ([], Hint::Mentioned(file)) => Some(file),
+        ([], _) => last,
+        _ => None,
+    }
+    .ok_or_else(|| {
+        bad(
             block.at,
             "it is not clear which file the block is for; write the file's path on the line before it",
-        )),
-    }
+        )
+    })
 }
 
 fn splice<'a>(block: &Block<'a>, text: &Lines<'_>, again: bool) -> Result<Splice<'a>> {
@@ -114,57 +135,26 @@ fn splice<'a>(block: &Block<'a>, text: &Lines<'_>, again: bool) -> Result<Splice
     Ok(Splice { lines, with, at: block.at })
 }
 
-/// The blocks, and the files that stand in fences instead, each with its line from 1.
-type Parsed<'a> = (Vec<Block<'a>>, Vec<(usize, usize)>);
-
-fn parse<'a>(lines: &'a [&'a str], marker: usize, files: &[Base<'_>]) -> Result<Parsed<'a>> {
-    let opens = |at: usize| opening(lines[at]).filter(|(length, _)| *length == marker);
-    let (mut blocks, mut fenced) = (Vec::new(), Vec::new());
-    let (mut at, mut prose, mut in_fence) = (0, 0, false);
-    while at < lines.len() {
-        let Some((_, named)) = opens(at) else {
-            if is_stray(lines[at]) {
-                return Err(bad(
-                    at + 1,
-                    "a delimiter that belongs to no block; write it as in the example, from the first column on",
-                ));
-            }
-            if is_fence(lines[at]) {
-                in_fence = !in_fence;
-                let file = in_fence.then(|| fenced_file(&lines[prose..], at - prose, files)).flatten();
-                fenced.extend(file.map(|file| (at + 1, file)));
-            }
-            at += 1;
-            continue;
-        };
-        let next = (at + 1..lines.len()).find(|next| opens(*next).is_some()).unwrap_or(lines.len());
-        let close = (at + 1..next)
-            .find(|line| closing(lines[*line]) == Some(marker))
-            .or_else(|| (at + 1..next).find(|line| closing(lines[*line]).is_some()))
-            .ok_or_else(|| bad(at + 1, "the block has no end, `>>>>>>> REPLACE`; the reply was cut off"))?;
-        let divide = divider(lines, at, close, marker)?;
-        let before = &lines[prose..at];
-        let path = named.map(str::to_owned).or_else(|| path_before(before, files));
-        blocks.push(Block {
-            path,
-            told: words(before).next().is_some(),
-            search: &lines[at + 1..divide],
-            replace: &lines[divide + 1..close],
-            at: at + 1,
-        });
-        at = close + 1;
-        prose = at;
-    }
-    Ok((blocks, fenced))
+/// The line behind the block that opens on line `at`.
+pub(super) fn end(lines: &[&str], at: usize, marker: usize, files: &[Base<'_>]) -> Result<usize> {
+    let opens = |line: &usize| opening(lines[*line], files).is_some_and(|(length, _)| length == marker);
+    let next = (at + 1..lines.len()).find(opens).unwrap_or(lines.len());
+    (at + 1..next)
+        .find(|line| closing(lines[*line]) == Some(marker))
+        .or_else(|| (at + 1..next).find(|line| closing(lines[*line]).is_some()))
+        .map(|close| close + 1)
+        .ok_or_else(|| bad(at + 1, "the block has no end, `>>>>>>> REPLACE`; the reply was cut off"))
 }
 
-/// The file whose content, or a part of it, begins after the fence on line `at`. Commands are none.
-fn fenced_file(prose: &[&str], at: usize, files: &[Base<'_>]) -> Option<usize> {
-    let next = prose[at + 1..].iter().find(|line| !line.trim().is_empty())?;
-    let commands = matches!(whole::info(prose[at]).as_str(), "sh" | "bash" | "shell" | "console");
-    let path = path_before(&prose[..=at], files)?;
-    let holds = opening(next).is_none() && (!commands || language::of(&path) == "bash");
-    target::resolve(&path, files).ok().filter(|_| holds)
+fn parse<'a>(scan: &Scan<'_, 'a>, (open, end): (usize, usize)) -> Result<Block<'a>> {
+    let (lines, close) = (scan.lines, end - 1);
+    let divide = divider(lines, open, close, scan.marker)?;
+    Ok(Block {
+        path: opening(lines[open], scan.files).and_then(|(_, named)| named).map(str::to_owned),
+        search: &lines[open + 1..divide],
+        replace: &lines[divide + 1..close],
+        at: open + 1,
+    })
 }
 
 /// The line between the two halves of the block from `open` to `close`. Two of them could be read in two ways.
@@ -183,13 +173,13 @@ fn divider(lines: &[&str], open: usize, close: usize, marker: usize) -> Result<u
 }
 
 /// The length of an opening delimiter, and the path that may stand on it.
-fn opening(line: &str) -> Option<(usize, Option<&str>)> {
+pub(super) fn opening<'l>(line: &'l str, files: &[Base<'_>]) -> Option<(usize, Option<&'l str>)> {
     let rest = line.trim_start_matches('<');
     let length = line.len() - rest.len();
     let rest = rest.strip_prefix(' ').unwrap_or(rest).strip_prefix("SEARCH")?;
     let named = rest.trim_start_matches(':').trim();
-    let fits = length >= LEAST
-        && (named.is_empty() || rest.starts_with([' ', ':']) && whole::path_like(named).is_some());
+    let is_name = |name: &str| hint::is_path(name) || files.iter().any(|file| file.path == name);
+    let fits = length >= LEAST && (named.is_empty() || rest.starts_with([' ', ':']) && is_name(named));
     fits.then_some((length, Some(named).filter(|named| !named.is_empty())))
 }
 
@@ -202,49 +192,6 @@ fn closing(line: &str) -> Option<usize> {
     let rest = line.trim_start_matches('>');
     let length = line.len() - rest.len();
     (length >= LEAST && rest.trim() == "REPLACE").then_some(length)
-}
-
-/// The path in a fence around a block, or alone on the last line of the words before it, or else the only one of the
-/// files that is mentioned on the nearest of their lines that mentions any.
-fn path_before(prose: &[&str], files: &[Base<'_>]) -> Option<String> {
-    let mut fences =
-        prose.iter().rev().filter(|line| !line.trim().is_empty()).take_while(|line| is_fence(line));
-    if let Some(path) = fences.find_map(|line| whole::path_in_fence(line)) {
-        return Some(path);
-    }
-    let last = words(prose).next()?;
-    let known = files.iter().find(|file| file.path == last.trim()).map(|file| file.path.to_owned());
-    known.or_else(|| whole::path_in_line(last)).or_else(|| {
-        let nearest = words(prose).map(|line| mentioned(line, files)).find(|found| !found.is_empty())?;
-        match nearest.as_slice() {
-            [file] => Some(files[*file].path.to_owned()),
-            _ => None,
-        }
-    })
-}
-
-/// The lines of a text that are neither blank nor fences, the last one first.
-fn words<'a>(prose: &[&'a str]) -> impl Iterator<Item = &'a str> {
-    prose.iter().rev().copied().filter(|line| !line.trim().is_empty() && !is_fence(line))
-}
-
-fn is_fence(line: &str) -> bool {
-    line.starts_with("```")
-}
-
-/// The files that a sentence names, each once.
-fn mentioned(line: &str, files: &[Base<'_>]) -> Vec<usize> {
-    let words = line.split(|c: char| c.is_whitespace() || matches!(c, '`' | '"' | '\'' | '*' | ',' | ';'));
-    let named = |word: &str| {
-        let word =
-            word.trim_start_matches(['(', '[', '<']).trim_end_matches([')', ']', '>', ':', '.', '!', '?']);
-        let same = files.iter().position(|file| file.path == word);
-        same.or_else(|| target::resolve(&whole::path_like(word)?, files).ok())
-    };
-    let mut found: Vec<usize> = words.filter_map(named).collect();
-    found.sort_unstable();
-    found.dedup();
-    found
 }
 
 fn bad(line: usize, problem: &'static str) -> Error {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::placeholder::{is_elision, is_placeholder};
-use crate::{Error, Result};
+use crate::{Error, Result, language};
 
 /// The limits of the guards.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,7 +23,7 @@ impl Default for Guard {
 
 /// Refuses content that a model writes when it goes wrong: NUL bytes, conflict markers, most of the file
 /// lost, and comments that stand for code. What was in the old content already is allowed.
-pub fn check(old: Option<&str>, new: &str, guard: &Guard) -> Result<()> {
+pub fn check(path: &str, old: Option<&str>, new: &str, guard: &Guard) -> Result<()> {
     let old = old.unwrap_or("");
     if let Some(line) = new.lines().position(|line| line.contains('\0')) {
         return Err(Error::NulByte { line: line + 1 });
@@ -35,8 +35,9 @@ pub fn check(old: Option<&str>, new: &str, guard: &Guard) -> Result<()> {
         return Err(Error::ConflictMarker { line: line + 1 });
     }
     let (before, after) = (inked(old), inked(new));
+    let markdown = language::of(path) == "markdown";
     // Dots alone in a comment, or the name of other code, stand for what is missing only where something is.
-    let stands = |line: &str| is_placeholder(line) || after < before && is_elision(line);
+    let stands = |line: &str| is_placeholder(line) || after < before && is_elision(line, markdown);
     if let Some((line, text)) = new.lines().enumerate().find(|(_, line)| stands(line) && fresh(line)) {
         return Err(Error::Placeholder { line: line + 1, text: text.trim().chars().take(120).collect() });
     }
@@ -66,7 +67,7 @@ mod tests {
     use super::*;
 
     fn refuse(old: Option<&str>, new: &str) -> Option<Error> {
-        check(old, new, &Guard::default()).err()
+        check("a.py", old, new, &Guard::default()).err()
     }
 
     #[test]
@@ -101,6 +102,21 @@ mod tests {
         assert!(refuse(None, "# ...\n").is_none());
         assert!(refuse(Some("a\nb\nc\n"), "a\n# Existing code\n").is_some());
         assert!(refuse(Some("a\n"), "a\n# Existing code\n").is_none());
+    }
+
+    #[test]
+    fn a_shorter_file_may_say_that_something_is_as_it_was() {
+        let old =
+            "def f(a, b):\n    if a == b:\n        x = 1\n        y = 2\n        return None\n    return b\n";
+        assert!(refuse(Some(old), &old.replace("x = 1\n        y = 2", "# No changes")).is_none());
+        assert!(refuse(Some(old), &old.replace("x = 1\n        y = 2", "# (unchanged)")).is_some());
+        let log = check(
+            "CHANGELOG.md",
+            Some("# Log\n\n* a\n* b\n* c\n"),
+            "# Log\n\n* No changes\n",
+            &Guard::default(),
+        );
+        assert!(log.is_ok());
     }
 
     /// Covers S1-55.

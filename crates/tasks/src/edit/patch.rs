@@ -55,24 +55,38 @@ pub fn lark(files: &[Base<'_>]) -> String {
     )
 }
 
-struct Section<'a> {
-    file: usize,
-    action: Action,
+/// What becomes of one file.
+pub(super) struct Section<'a> {
+    pub(super) file: usize,
+    pub(super) action: Action,
     /// `*** Move to:`, the file that takes the place of this one.
-    moved: Option<usize>,
-    hunks: Vec<Hunk<'a>>,
-    at: usize,
+    pub(super) moved: Option<usize>,
+    pub(super) hunks: Vec<Hunk<'a>>,
+    /// The line of the reply it begins on, from 1.
+    pub(super) at: usize,
+}
+
+impl Section<'_> {
+    /// Whether it changes this file.
+    pub(super) fn is_of(&self, file: usize) -> bool {
+        self.file == file || self.moved == Some(file)
+    }
+
+    /// Whether its lines take the place of none.
+    pub(super) fn only_adds(&self) -> bool {
+        self.hunks.iter().flat_map(|hunk| &hunk.lines).all(|(sign, _)| *sign == b'+')
+    }
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Action {
+pub(super) enum Action {
     Update,
     Add,
     Delete,
 }
 
 #[derive(Default)]
-struct Hunk<'a> {
+pub(super) struct Hunk<'a> {
     /// Lines of the file above the hunk, each further down than the one before, such as a class and its method.
     headers: Vec<&'a str>,
     /// Each with its sign: ' ', '-' or '+'.
@@ -83,28 +97,46 @@ struct Hunk<'a> {
 }
 
 /// Whether a line opens an envelope.
-pub(super) fn begins(lines: &[&str]) -> bool {
-    lines.iter().any(|line| line.trim_end() == BEGIN)
+pub(super) fn opens(line: &str) -> bool {
+    line.trim_end() == BEGIN
 }
 
-/// What the patch makes of the files.
-pub(super) fn read(lines: &[&str], files: &[Base<'_>]) -> Result<Vec<Change>> {
-    let sections = parse(lines, files)?;
+/// Whether a line that is in no envelope is a piece of one, which would be lost.
+pub(super) fn is_stray(line: &str) -> bool {
+    line.trim() == BEGIN || file_line(line.trim_start()).is_some()
+}
+
+/// The line behind the envelope that begins on line `at`.
+pub(super) fn end(lines: &[&str], at: usize) -> Result<usize> {
+    let close = (at + 1..lines.len()).find(|line| lines[*line].trim_end() == END);
+    close
+        .map(|close| close + 1)
+        .ok_or_else(|| bad(at + 1, "the patch has no `*** End Patch`; the reply was cut off"))
+}
+
+/// What the sections of a patch make of the files.
+pub(super) fn apply(sections: &[Section<'_>], files: &[Base<'_>]) -> Result<Vec<Change>> {
     let mut contents: Vec<Option<Option<String>>> = vec![None; files.len()];
     let mut origins: Vec<Option<&str>> = vec![None; files.len()];
-    for section in &sections {
+    for section in sections {
         let base = files[section.file].content;
         if contents[section.file].is_some() || section.moved.is_some_and(|to| contents[to].is_some()) {
             return Err(bad(section.at, "a file has two sections; make them one"));
         }
         let content = match (section.action, base) {
             (Action::Add, None | Some("")) => Some(added(section)?),
-            (Action::Add, Some(_)) => {
-                return Err(bad(section.at, "the file exists already; use `*** Update File:`"));
+            (Action::Add, Some(_)) => return Err(bad(section.at, "the file exists already; update it")),
+            (_, None) => {
+                return Err(bad(section.at, "the file does not exist; add it, with every line after `+`"));
             }
-            (_, None) => return Err(bad(section.at, "the file does not exist; use `*** Add File:`")),
-            (Action::Delete, Some(_)) if !section.hunks.is_empty() => {
-                return Err(bad(section.at, "a deleted file has no lines; remove them"));
+            (Action::Delete, Some(text)) if !section.hunks.is_empty() => {
+                if !updated(section, files[section.file].path, text)?.trim().is_empty() {
+                    return Err(bad(
+                        section.at,
+                        "the file is deleted, but not with all of its lines; remove them",
+                    ));
+                }
+                None
             }
             (Action::Delete, Some(_)) => None,
             (Action::Update, Some(text)) => Some(updated(section, files[section.file].path, text)?),
@@ -135,51 +167,38 @@ pub(super) fn read(lines: &[&str], files: &[Base<'_>]) -> Result<Vec<Change>> {
     if changes.is_empty() { Err(Error::NothingChanged) } else { Ok(changes) }
 }
 
-/// The sections of every envelope: some models write one for each file.
-fn parse<'a>(lines: &[&'a str], files: &[Base<'_>]) -> Result<Vec<Section<'a>>> {
+/// The sections of the envelope whose lines these are, the first of which is line `at` of the reply, from 0.
+pub(super) fn parse<'a>(lines: &[&'a str], at: usize, files: &[Base<'_>]) -> Result<Vec<Section<'a>>> {
     let mut sections: Vec<Section<'a>> = Vec::new();
-    // Of the envelope that is open: its line, and how many sections were before it.
-    let mut envelope = None;
-    for (at, line) in lines.iter().enumerate() {
-        let at = at + 1;
-        let Some((_, before)) = envelope else {
-            if line.trim_end() == BEGIN {
-                envelope = Some((at, sections.len()));
-            } else if line.trim() == BEGIN || file_line(line.trim_start()).is_some() {
-                return Err(bad(
-                    at,
-                    "it stands in no patch; write it between `*** Begin Patch` and `*** End Patch`",
-                ));
-            }
-            continue;
-        };
-        if line.trim_end() == END {
-            envelope = None;
-            continue;
-        }
-        if let Some((action, name)) = file_line(line) {
+    let inside = lines.iter().enumerate().skip(1).take(lines.len().saturating_sub(2));
+    for (line, text) in inside {
+        let at = at + line + 1;
+        if let Some((action, name)) = file_line(text) {
             let file = target::resolve(name, files)?;
             sections.push(Section { file, action, moved: None, hunks: Vec::new(), at });
             continue;
         }
-        let Some(section) = sections[before..].last_mut() else {
-            if line.trim().is_empty() {
-                continue;
+        match sections.last_mut() {
+            Some(section) => body_line(section, text, at, files)?,
+            None if text.trim().is_empty() => {}
+            None => {
+                return Err(bad(
+                    at,
+                    "the patch begins with no `*** Update File:`, `*** Add File:` or `*** Delete File:`",
+                ));
             }
-            return Err(bad(
-                at,
-                "the patch begins with no `*** Update File:`, `*** Add File:` or `*** Delete File:`",
-            ));
-        };
-        body_line(section, line, at, files)?;
+        }
     }
-    match envelope {
-        Some((begin, _)) => Err(bad(begin, "the patch has no `*** End Patch`; the reply was cut off")),
-        None => Ok(sections),
-    }
+    Ok(sections)
 }
 
-fn body_line<'a>(section: &mut Section<'a>, line: &'a str, at: usize, files: &[Base<'_>]) -> Result<()> {
+/// Adds a line below the name of a file to its section. `at` is the line of the reply, from 1.
+pub(super) fn body_line<'a>(
+    section: &mut Section<'a>,
+    line: &'a str,
+    at: usize,
+    files: &[Base<'_>],
+) -> Result<()> {
     if let Some(name) = line.strip_prefix("*** Move to:") {
         section.moved = Some(target::resolve(name, files)?);
         return Ok(());

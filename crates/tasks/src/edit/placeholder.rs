@@ -13,22 +13,30 @@ pub(super) fn is_placeholder(line: &str) -> bool {
     dots(words) && (is_strong(bare) || WEAK.iter().any(|start| bare.starts_with(start)))
 }
 
-/// Whether a line is a comment that holds nothing but dots or the name of other code: "existing code". Alone it may be
-/// meant, as in documentation.
-pub(super) fn is_elision(line: &str) -> bool {
+/// Whether a line is a comment that holds nothing but dots, the name of other code, "existing code", or with dots or in
+/// brackets that it is as it was, "(unchanged)". Alone it may be meant, as in documentation; and in Markdown a line that
+/// begins with `#` or `*` is a heading or an item.
+pub(super) fn is_elision(line: &str, markdown: bool) -> bool {
     let line = line.trim().to_lowercase();
     let Some(words) = comment(&line).filter(|_| !line.starts_with(['.', '…', '[', '('])) else {
         return false;
     };
-    let words = words.trim_matches(|c: char| c.is_whitespace() || "*/->%;{})#(".contains(c));
-    matches!(words, "..." | "…" | "....") || is_name(words)
+    let words = words.trim_matches(|c: char| c.is_whitespace() || "*/->%;{}#".contains(c));
+    let bare = words.trim_matches(|c: char| c.is_whitespace() || "()[].…".contains(c));
+    let says = words.starts_with(['(', '[']) || words.contains("..") || words.contains('…');
+    let text = markdown && line.starts_with(['#', '*']);
+    matches!(words, "..." | "…" | "....") || says && is_as_before(bare) || !text && is_name(bare)
 }
 
-/// Whether the words are nothing but the name of a piece of code, or that it is as it was.
+/// Whether the words say that something is as it was, which ordinary comments may say of what they stand at.
+fn is_as_before(words: &str) -> bool {
+    matches!(words, "unchanged" | "omitted" | "snip" | "no changes" | "same as before")
+}
+
+/// Whether the words are nothing but the name of a piece of code.
 fn is_name(words: &str) -> bool {
     let words: Vec<&str> = words.split_whitespace().filter(|word| !ARTICLES.contains(word)).collect();
     match words.as_slice() {
-        ["unchanged" | "omitted" | "snip"] | ["no", "changes"] | ["same", "as", "before"] => true,
         [other, piece] => *other != "other" && OTHERS.contains(other) && PIECES.contains(piece),
         ["rest" | "remainder", "of", piece] => PIECES.contains(piece),
         _ => false,
@@ -178,10 +186,11 @@ mod tests {
             "// existing code",
             "    # Rest of the file",
             "/* (unchanged) */",
-            "<!-- same as before -->",
+            "<!-- same as before ... -->",
+            "// [omitted]",
             "# the remaining functions",
         ] {
-            assert!(is_placeholder(line) || is_elision(line), "{line}");
+            assert!(is_placeholder(line) || is_elision(line, false), "{line}");
         }
     }
 
@@ -209,8 +218,15 @@ mod tests {
             "(existing, new) = split(x)",
             "[other_cases]",
             "#include <existing.h>",
+            "# No changes",
+            "// unchanged",
+            "    # Unchanged.",
+            "<!-- same as before -->",
         ] {
-            assert!(!is_placeholder(line) && !is_elision(line), "{line}");
+            assert!(!is_placeholder(line) && !is_elision(line, false), "{line}");
+        }
+        for line in ["## Existing tests", "* existing code"] {
+            assert!(!is_elision(line, true) && is_elision(line, false), "{line}");
         }
     }
 }

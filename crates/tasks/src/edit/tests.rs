@@ -42,9 +42,10 @@ fn a_patch_or_a_refusal_does_not_become_the_file() {
         ["--- a/a.c\n+++ b/a.c\n@@ -1,2 +1,2 @@\n", "diff --git a/a.c b/a.c\n", "@@ -1,2 +1,2 @@\n"]
     {
         let raw = format!("{unified}-int a;\n+int b;\n int c;\n");
-        assert!(matches!(whole(&raw, "a.c", "c"), Err(Error::BadEdit { line: 1, .. })), "{raw}");
         let fenced = format!("```c\n{raw}```");
-        assert!(matches!(whole(&fenced, "a.c", "c"), Err(Error::BadEdit { line: 1, .. })), "{raw}");
+        for reply in [&raw, &fenced] {
+            assert_eq!(whole(reply, "a.c", "c").unwrap()[0].content.as_deref(), Some("int b;\nint c;\n"));
+        }
         assert_eq!(whole(&fenced, "a.patch", "").unwrap().len(), 1);
     }
     let sorry = "I am sorry, but I cannot help with that request.";
@@ -192,7 +193,12 @@ fn broken_blocks_are_refused() {
         let malformed = second.replace(from, to);
         let both = block("a\n", "x\n") + &malformed;
         assert!(matches!(edit("a\nb\n", &both), Err(Error::BadEdit { line: 6.., .. })), "{malformed}");
-        assert!(matches!(edit("a\nb\n", &malformed), Err(Error::BadEdit { .. }) | Ok(_)), "{malformed}");
+        // Alone, one that is only shorter or longer counts.
+        let alone = edit("a\nb\n", &malformed);
+        match ["<<<<<< S", "<<<<<<<< S"].iter().any(|open| malformed.starts_with(open)) {
+            true => assert_eq!(alone.unwrap(), "a\ny\n", "{malformed}"),
+            false => assert!(matches!(alone, Err(Error::BadEdit { .. })), "{malformed}"),
+        }
     }
     assert!(matches!(edit("a\n", "I cannot do that."), Err(Error::NoEdit)));
     assert!(matches!(edit("a\n", "Do this:\n```python\nb\n```"), Err(Error::NoEdit)), "a snippet is no file");
@@ -301,15 +307,15 @@ fn a_block_is_for_the_file_that_the_words_before_it_name() {
         ("And in `src/b.py`:", "src/a.py src/b.py"),
         ("2. **src/b.py**", "src/a.py src/b.py"),
         ("**Makefile**", "src/a.py Makefile"),
-        (
-            "That is all for src/a.py.\n\nThe same in b.py (the tests).\n\nIt is not used there:\n```python",
-            "src/a.py src/b.py",
-        ),
         ("Also in ./src/a.py:", "src/a.py"),
     ] {
         assert_eq!(second(words, "import os\n").unwrap(), expected, "{words}");
     }
-    for words in ["And in the other file:", "In src/b.py as in src/a.py:"] {
+    for words in [
+        "And in the other file:",
+        "In src/b.py as in src/a.py:",
+        "That is all for src/a.py.\n\nThe same in src/a.py and b.py (the tests).\n\nIt is not used there:\n```python",
+    ] {
         assert!(matches!(second(words, "import os\n"), Err(Error::BadEdit { .. })), "{words}");
         assert_eq!(second(words, "b\n").unwrap(), "src/a.py src/b.py");
         assert!(matches!(second(words, "c\n"), Err(Error::NoMatch { path, .. }) if path == "src/a.py"));

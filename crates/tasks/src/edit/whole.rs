@@ -1,281 +1,283 @@
-//! The whole content of a file: raw, or in a fenced block.
+//! Whole files: raw, or each in a fenced block.
 
-use std::collections::HashSet;
-
-use super::lines::Style;
-use super::{Base, Change, target};
+use super::fence::{
+    Block, Claim, FENCE, Fit, begins_patch, blocks, claim, closing, fence_length, fit, info, is_blank,
+    is_like, is_patch_file,
+};
+use super::lines::{Style, key};
+use super::{Base, Change, markdown, pieces, target, unified};
 use crate::prompt::ReplyShape;
 use crate::syntax::Language;
-use crate::{Error, Result, path};
-
-/// The fewest backticks of a fence.
-pub(super) const FENCE: usize = 3;
+use crate::{Error, Result};
 
 /// The content of a file as a reply gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draft {
-    /// The path that stands with the fenced block, if one does.
-    pub path: Option<String>,
+    /// Its path in plain form.
+    pub path: String,
     /// The whole content, its last line with an end.
     pub content: String,
 }
 
-impl Draft {
-    /// Whether the draft is for this file; a draft without a path is.
-    pub fn is_for(&self, file: &str) -> Result<()> {
-        match &self.path {
-            Some(got) if path::relative(got).ok().as_deref() != Some(file) => {
-                Err(Error::WrongFile { got: got.clone(), expected: file.to_owned() })
-            }
-            _ => Ok(()),
-        }
+/// A text as lines with their ends, and without.
+struct Text<'a> {
+    lines: Vec<&'a str>,
+    keys: Vec<&'a str>,
+}
+
+impl<'a> Text<'a> {
+    fn new(reply: &'a str) -> Text<'a> {
+        let lines: Vec<&str> =
+            reply.strip_prefix('\u{feff}').unwrap_or(reply).split_inclusive('\n').collect();
+        let keys = lines.iter().map(|line| key(line)).collect();
+        Text { lines, keys }
+    }
+
+    fn content(&self, block: Block) -> String {
+        self.lines[block.open + 1..block.close].concat()
     }
 }
 
-/// Reads a reply in every reasonable form of a whole file: the raw content, or one fenced block, with
-/// words around it or not, whose path may stand in the fence's line or on the line before.
+/// Reads a reply in every reasonable form of one whole file: the raw content, or a fenced block, with words and other
+/// blocks around it or not. If a path stands with the block, it must be this one.
 ///
 /// A fence is a line that begins with at least three backticks; the line that closes it begins with as many and
 /// holds nothing else. Fences that are indented are content.
-pub fn parse(reply: &str, shape: &ReplyShape) -> Result<Draft> {
-    let reply = reply.strip_prefix('\u{feff}').unwrap_or(reply);
-    let lines: Vec<&str> = reply.split_inclusive('\n').collect();
-    let Some(block) = block_of(&lines, shape)? else {
-        let content = unix_ends(reply.trim_end_matches(['\r', '\n', ' ', '\t'])) + "\n";
-        return Ok(Draft { path: None, content });
+pub fn parse(reply: &str, shape: &ReplyShape, path: &str) -> Result<Draft> {
+    let (text, file) = (Text::new(reply), Base { path, content: None });
+    let content = match one(&text, shape, &file)? {
+        Some(block) => text.content(block),
+        None => raw(reply),
     };
-    let draft = block.draft(&lines);
-    if draft.content.lines().all(is_blank) {
-        return Err(Error::EmptyReply);
-    }
-    Ok(draft)
+    Ok(Draft { path: path.to_owned(), content })
 }
 
-/// The fenced block in which the file stands; None if the reply is the file itself.
-fn block_of(lines: &[&str], shape: &ReplyShape) -> Result<Option<Block>> {
-    if lines.iter().all(|line| is_blank(line)) {
-        return Err(Error::EmptyReply);
-    }
-    if shape.language == "markdown" {
-        return markdown_block(lines, shape);
-    }
-    let mut found = blocks(lines, FENCE)?;
-    match found.len() {
-        0 | 1 => Ok(found.pop()),
-        count => Err(Error::SeveralBlocks { count }),
-    }
-}
-
-/// The same for a Markdown file, which consists of prose and blocks itself: it stands in a block if the expected fence
-/// opens one, or if the first fence says that it does; otherwise the reply is the file.
-fn markdown_block(lines: &[&str], shape: &ReplyShape) -> Result<Option<Block>> {
-    let expected = format!("{}{}", shape.fence, shape.language);
-    let is_expected = |line: &&str| {
-        line.strip_prefix(&expected).is_some_and(|rest| is_blank(rest) || rest.starts_with(' '))
+/// Reads a reply that holds one fenced block for each file that changes, with the file's path in the fence's line or
+/// on a line before. `files` are the paths that it may name, in plain form. No path occurs twice.
+pub fn parse_files(reply: &str, files: &[String]) -> Result<Vec<Draft>> {
+    let files: Vec<Base<'_>> = files.iter().map(|path| Base { path, content: None }).collect();
+    let text = Text::new(reply);
+    let draft = |(file, block): (usize, Block)| Draft {
+        path: files[file].path.to_owned(),
+        content: text.content(block),
     };
-    let expected = lines.iter().position(is_expected);
-    let first = lines.iter().position(|line| fence_length(line).is_some());
-    let Some((open, length)) = expected.or(first).and_then(|at| Some((at, fence_length(lines[at])?))) else {
-        return Ok(None);
-    };
-    let mut before = lines[..open].iter().filter(|line| !is_blank(line));
-    let alone = before.clone().next().is_none();
-    // Words before the block may name its file; a heading of another kind is the file's.
-    let in_file = before.any(|line| line.starts_with('#') && path_in_line(line).is_none());
-    let info = info(lines[open]);
-    let labelled = matches!(info.as_str(), "markdown" | "md" | "mdx") || is_patch(&info);
-    let long = length >= shape.fence.len() && (alone || info.is_empty());
-    // Without a word, a block is the file's own unless nothing is around it.
-    let bare = alone && info.is_empty() && !long;
-    if expected.is_none() && (in_file || !(labelled || long || bare)) {
-        return Ok(None);
-    }
-    let closes = |line: &str| fence_length(line) >= Some(length) && is_blank(line.trim_start_matches('`'));
-    let close = (open + 1..lines.len()).rev().find(|at| closes(lines[*at]));
-    let close = close.ok_or(Error::OpenBlock { line: open + 1 })?;
-    let last = lines.iter().rposition(|line| !is_blank(line));
-    // The fences between are the file's own if they belong together; or else the block ends before them.
-    let count = blocks(&lines[open..], length).map_or(1, |found| found.len());
-    match (blocks(&lines[open + 1..close], length).is_ok(), count) {
-        _ if bare && last != Some(close) => Ok(None),
-        (true, 1) => Ok(Some(Block { open, close })),
-        (true, _) => Err(Error::BadEdit {
-            line: open + 1,
-            problem: "the fences in the file could be the end of its block; use a longer fence around the file",
-        }),
-        (false, 1) => Err(Error::OpenBlock { line: open + 1 }),
-        (false, _) if bare => Ok(None),
-        (false, count) => Err(Error::SeveralBlocks { count }),
-    }
+    Ok(several(&text, &files)?.into_iter().map(draft).collect())
 }
 
 /// What whole files in a reply make of the files.
 pub(super) fn read(reply: &str, shape: &ReplyShape, files: &[Base<'_>]) -> Result<Vec<Change>> {
-    let drafts = match shape.files.as_slice() {
-        [] => vec![parse(reply, shape)?],
-        named => super::parse_files(reply, named)?,
-    };
-    let raw = shape.files.is_empty() && is_raw(reply, shape, files)?;
-    let change = |draft: Draft| {
-        let file = draft.path.as_deref().map_or(Ok(0), |path| target::resolve(path, files))?;
-        let Base { path, content } = files.get(file).copied().ok_or(Error::NoEdit)?;
-        if content.is_some_and(|old| raw && is_prose(reply, path, old)) {
-            return Err(Error::NoEdit);
+    let text = Text::new(reply);
+    let contents: Vec<(usize, String)> = if shape.files.is_empty() {
+        let file = files.first().ok_or(Error::NoEdit)?;
+        match one(&text, shape, file)? {
+            Some(block) => vec![(0, text.content(block))],
+            None => {
+                raw_is_file(&text, shape, file)?;
+                vec![(0, raw(reply))]
+            }
         }
-        let style = Style::of(content);
-        let new = style.apply(&draft.content);
-        // How a file ends is not shown, so a reply says nothing about it.
-        let same = content.is_some_and(|old| style.apply(old).trim_end() == new.trim_end());
-        Ok(Some(Change { path: path.to_owned(), content: Some(new), moved_from: None }).filter(|_| !same))
+    } else {
+        several(&text, files)?.into_iter().map(|(file, block)| (file, text.content(block))).collect()
     };
-    let changes = drafts.into_iter().filter_map(|draft| change(draft).transpose());
-    let changes: Vec<Change> = changes.collect::<Result<_>>()?;
+    let change = |(file, content): (usize, String)| {
+        let Base { path, content: old } = files[file];
+        let style = Style::of(old);
+        let new = style.apply(&content);
+        // How a file ends is not shown, so a reply says nothing about it.
+        let same = old.is_some_and(|old| style.apply(old).trim_end() == new.trim_end());
+        (!same).then(|| Change { path: path.to_owned(), content: Some(new), moved_from: None })
+    };
+    let changes: Vec<Change> = contents.into_iter().filter_map(change).collect();
     if changes.is_empty() { Err(Error::NothingChanged) } else { Ok(changes) }
 }
 
-/// Whether a raw reply is words beside the matter, such as a refusal, as far as that can be told: the file has
-/// several lines, none of them is in the reply, and there is no grammar to say that it is no such file. A single line, such
-/// as a version, may well change as a whole.
-fn is_prose(reply: &str, path: &str, old: &str) -> bool {
-    let old = inked(old);
-    Language::of(path).is_none() && old.len() > 1 && old.is_disjoint(&inked(reply))
-}
-
-/// The lines of a text that hold something, without the blanks around it.
-fn inked(text: &str) -> HashSet<&str> {
-    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect()
-}
-
-/// Whether the reply is the one file itself, without a fence. A patch in its place is refused, unless the file is one.
-fn is_raw(reply: &str, shape: &ReplyShape, files: &[Base<'_>]) -> Result<bool> {
-    let lines: Vec<&str> = reply.split_inclusive('\n').collect();
-    let block = block_of(&lines, shape)?;
-    match &block {
-        _ if files.iter().any(|file| is_patch_file(file.path)) => {}
-        Some(block) if block.is_patch(&lines) => return Err(block.is_no_file()),
-        None if begins_patch(&lines) => return Err(no_file(0)),
-        _ => {}
+/// The block in which the one file stands; None if the reply is the file itself.
+fn one(text: &Text<'_>, shape: &ReplyShape, file: &Base<'_>) -> Result<Option<Block>> {
+    let (lines, files) = (text.keys.as_slice(), std::slice::from_ref(file));
+    if lines.iter().all(|line| is_blank(line)) {
+        return Err(Error::EmptyReply);
     }
-    Ok(block.is_none())
+    let block = if shape.language == "markdown" {
+        markdown::block_of(lines, shape, file)?
+    } else {
+        let found = blocks(lines, FENCE)?;
+        if found.is_empty() { None } else { Some(of_one(lines, &found, file)?) }
+    };
+    let Some(block) = block else { return Ok(None) };
+    if block.is_patch(lines) && !is_patch_file(file.path) {
+        return Err(no_file(block.open));
+    }
+    if shape.language == "markdown"
+        && let Claim::Wrong(name) = claim(&[], block, lines, files)
+    {
+        return Err(target::wrong(&name, files));
+    }
+    nothing_is_left(lines, &[block], files)?;
+    if block.content(lines).iter().all(|line| is_blank(line)) {
+        return Err(Error::EmptyReply);
+    }
+    Ok(Some(block))
 }
 
-/// Whether lines begin as those of a unified diff.
-fn begins_patch(lines: &[&str]) -> bool {
-    let mut inked = lines.iter().filter(|line| !is_blank(line));
-    let (first, second) = (inked.next().unwrap_or(&""), inked.next().unwrap_or(&""));
-    first.starts_with("diff --git ")
-        || first.starts_with("--- ") && second.starts_with("+++ ")
-        || first.starts_with("@@ -") && first.contains(" +")
+/// The block that names the one file, or else the only one of those whose fences fit it best. The others are passed
+/// over, unless one of them looks like the file too.
+fn of_one(lines: &[&str], found: &[Block], file: &Base<'_>) -> Result<Block> {
+    let files = std::slice::from_ref(file);
+    let (given, open) = claims(lines, found, files)?;
+    let given: Vec<Block> = given.into_iter().map(|(_, block)| block).collect();
+    let fit = |block: &&Block| fit(lines[block.open], file.path);
+    let best = open.iter().map(|block| fit(&block)).max().filter(|best| *best > Fit::Commands);
+    let fitting: Vec<Block> = open.iter().filter(|block| Some(fit(block)) == best).copied().collect();
+    let several = |count| Error::SeveralBlocks { count };
+    let block = match (given.as_slice(), fitting.as_slice()) {
+        ([block], _) | ([], [block]) => *block,
+        ([], []) => return Err(Error::NoEdit),
+        ([], fitting) => return Err(several(fitting.len())),
+        (given, _) => return Err(several(given.len())),
+    };
+    let like = |other: &&Block| is_more(lines, block, file.path, **other);
+    match found.iter().filter(like).count() {
+        0 => Ok(block),
+        others => Err(several(others + 1)),
+    }
+}
+
+/// The blocks of the files, each once. A block that says nothing of its file is passed over only where it can be that of
+/// none which is not there yet.
+fn several(text: &Text<'_>, files: &[Base<'_>]) -> Result<Vec<(usize, Block)>> {
+    let lines = text.keys.as_slice();
+    let found = blocks(lines, FENCE)?;
+    let (given, open) = claims(lines, &found, files)?;
+    nothing_is_left(lines, &found, files)?;
+    for (at, (file, block)) in given.iter().enumerate() {
+        if given[..at].iter().any(|(other, _)| other == file) {
+            return Err(Error::SameFile { path: files[*file].path.to_owned() });
+        }
+        if block.is_patch(lines) && !is_patch_file(files[*file].path) {
+            return Err(no_file(block.open));
+        }
+    }
+    let is_given = |file: usize| given.iter().any(|(other, _)| *other == file);
+    for block in open {
+        if block.is_patch(lines) {
+            return Err(no_file(block.open));
+        }
+        let can_be = |file: usize| fit(lines[block.open], files[file].path) >= Fit::Perhaps;
+        if given.is_empty() || (0..files.len()).any(|file| !is_given(file) && can_be(file)) {
+            return Err(Error::NoPath { line: block.open + 1 });
+        }
+        let more = |(file, draft): &&(usize, Block)| is_more(lines, *draft, files[*file].path, block);
+        if let Some((file, _)) = given.iter().find(more) {
+            return Err(Error::SameFile { path: files[*file].path.to_owned() });
+        }
+    }
+    if given.is_empty() {
+        return Err(Error::EmptyReply);
+    }
+    let is_missing = |at: usize| {
+        (0..files.len()).any(|file| !is_given(file) && fit(lines[at], files[file].path) >= Fit::Perhaps)
+    };
+    none_is_indented(lines, &found, is_missing)?;
+    Ok(given)
+}
+
+/// Refuses an indented block, such as one of a list, that `is_file` by its fence and is in no other block.
+fn none_is_indented(lines: &[&str], found: &[Block], is_file: impl Fn(usize) -> bool) -> Result<()> {
+    let mut at = 0;
+    while at < lines.len() {
+        let outside = !found.iter().any(|block| block.holds(at));
+        if let Some(length) = fence_length(lines[at].trim_start()).filter(|_| outside) {
+            if is_file(at) {
+                let problem = "the fenced block is indented; begin it in the first column";
+                return Err(Error::BadEdit { line: at + 1, problem });
+            }
+            at = closing(lines, at, length).unwrap_or(at);
+        }
+        at += 1;
+    }
+    Ok(())
+}
+
+/// Whether another block may be a version of a file's content, or its end: a fence without a word may be one of the file's
+/// own, unless a grammar says that the file is whole.
+fn is_more(lines: &[&str], file: Block, path: &str, other: Block) -> bool {
+    let behind = other.open > file.open && info(lines[other.open]).is_empty() && Language::of(path).is_none();
+    other.open != file.open && (behind || is_like(file.content(lines).iter().copied(), other.content(lines)))
+}
+
+/// Blocks that are a file's, and those that do not say whose they are.
+type Claimed = (Vec<(usize, Block)>, Vec<Block>);
+
+fn claims(lines: &[&str], found: &[Block], files: &[Base<'_>]) -> Result<Claimed> {
+    let (mut given, mut open, mut from) = (Vec::new(), Vec::new(), 0);
+    for block in found {
+        let outside = |at: &usize| !found.iter().any(|other| other.holds(*at));
+        let before: Vec<&str> = (from..block.open).filter(outside).map(|at| lines[at]).collect();
+        match claim(&before, *block, lines, files) {
+            Claim::Is(file) => {
+                given.push((file, *block));
+                from = block.close;
+            }
+            Claim::Wrong(name) => return Err(target::wrong(&name, files)),
+            Claim::Perhaps(_) | Claim::Open => open.push(*block),
+        }
+    }
+    Ok((given, open))
+}
+
+/// Refuses edits beside whole files.
+fn nothing_is_left(lines: &[&str], found: &[Block], files: &[Base<'_>]) -> Result<()> {
+    let diffs = !files.iter().any(|file| is_patch_file(file.path));
+    let outside = |at: &usize| !found.iter().any(|block| block.holds(*at));
+    let is_edit = |at: &usize| {
+        pieces::stray(lines[*at]).is_some()
+            || diffs && (unified::begins(lines, *at) || unified::is_stray(lines[*at]))
+    };
+    match (0..lines.len()).filter(outside).find(is_edit) {
+        Some(at) => Err(Error::BadEdit {
+            line: at + 1,
+            problem: "some files are whole and some are edits; write all of them whole",
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The content of a file that is a reply as it is.
+fn raw(reply: &str) -> String {
+    let reply = reply.strip_prefix('\u{feff}').unwrap_or(reply);
+    reply.trim_end_matches(['\r', '\n', ' ', '\t']).replace("\r\n", "\n") + "\n"
+}
+
+/// Refuses a patch and words in the place of a file, as far as they can be told where no grammar says that they are no
+/// such file.
+fn raw_is_file(text: &Text<'_>, shape: &ReplyShape, file: &Base<'_>) -> Result<()> {
+    if begins_patch(&text.keys) && !is_patch_file(file.path) {
+        return Err(no_file(0));
+    }
+    if Language::of(file.path).is_some() {
+        return Ok(());
+    }
+    if shape.language != "markdown" {
+        let is_new = |line: &str| file.content.is_none_or(|old| !old.lines().any(|other| other == line));
+        none_is_indented(&text.keys, &[], |at| is_new(text.keys[at]))?;
+    }
+    let is_words = file.content.is_some_and(|old| is_prose(&text.keys, old))
+        || markdown::is_prefaced(&text.keys, shape.language == "markdown", file.content);
+    if is_words { Err(Error::NoEdit) } else { Ok(()) }
+}
+
+/// Whether a reply is words beside the matter, such as a refusal: the file has several lines, and none of them is in the
+/// reply. A single line, such as a version, may well change as a whole.
+fn is_prose(lines: &[&str], old: &str) -> bool {
+    let mut old: Vec<&str> = old.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    old.sort_unstable();
+    old.dedup();
+    old.len() > 1 && !lines.iter().any(|line| old.binary_search(&line.trim()).is_ok())
 }
 
 /// What is to be said of a patch in the place of a file, which begins on this line, from 0.
 fn no_file(at: usize) -> Error {
     Error::BadEdit { line: at + 1, problem: "this is a patch, not the file; write the whole file" }
-}
-
-/// Whether a file is a patch itself.
-pub(super) fn is_patch_file(path: &str) -> bool {
-    path.rsplit_once('.').is_some_and(|(_, ending)| is_patch(ending))
-}
-
-/// Whether a word is what patches are called.
-fn is_patch(word: &str) -> bool {
-    matches!(word, "diff" | "patch")
-}
-
-/// Lines of the fences, as indices.
-pub(super) struct Block {
-    pub(super) open: usize,
-    close: usize,
-}
-
-impl Block {
-    /// Whether a line is in it, or one of its fences.
-    pub(super) fn holds(&self, line: usize) -> bool {
-        (self.open..=self.close).contains(&line)
-    }
-
-    /// Whether the fence or the first lines say that this is a patch, which is then not a file's content.
-    pub(super) fn is_patch(&self, lines: &[&str]) -> bool {
-        is_patch(&info(lines[self.open])) || begins_patch(&lines[self.open + 1..self.close])
-    }
-
-    /// What is to be said of a patch in the place of a file.
-    pub(super) fn is_no_file(&self) -> Error {
-        no_file(self.open)
-    }
-
-    pub(super) fn draft(&self, lines: &[&str]) -> Draft {
-        let before = self.open.checked_sub(1).map(|at| lines[at]);
-        let path = path_in_fence(lines[self.open]).or_else(|| before.and_then(path_in_line));
-        Draft { path, content: lines[self.open + 1..self.close].concat() }
-    }
-}
-
-/// The fenced blocks of a text. Fences of fewer backticks than `least` are none.
-pub(super) fn blocks(lines: &[&str], least: usize) -> Result<Vec<Block>> {
-    let mut found = Vec::new();
-    let mut open: Option<(usize, usize)> = None;
-    for (at, line) in lines.iter().enumerate() {
-        let Some(length) = fence_length(line).filter(|length| *length >= least) else { continue };
-        match open {
-            None => open = Some((at, length)),
-            Some((start, needed)) if length >= needed && is_blank(line.trim_start_matches('`')) => {
-                found.push(Block { open: start, close: at });
-                open = None;
-            }
-            Some(_) => {}
-        }
-    }
-    match open {
-        Some((start, _)) => Err(Error::OpenBlock { line: start + 1 }),
-        None => Ok(found),
-    }
-}
-
-/// How many backticks a line begins with, if it is a fence. Code between backticks on one line is not.
-fn fence_length(line: &str) -> Option<usize> {
-    let info = line.trim_start_matches('`');
-    let length = line.len() - info.len();
-    (length >= FENCE && !info.contains('`')).then_some(length)
-}
-
-/// The first word after a fence, in small letters: a language, or what else the block is.
-pub(super) fn info(fence: &str) -> String {
-    let info = fence.trim_start_matches('`').trim();
-    info.split([' ', ':']).next().unwrap_or("").to_ascii_lowercase()
-}
-
-pub(super) fn path_in_fence(line: &str) -> Option<String> {
-    let info = line.trim_start_matches('`').trim();
-    info.split([' ', ':', '='])
-        .map(|word| word.trim_matches(['"', '\'', '{', '}', '(', ')']))
-        .find_map(path_like)
-}
-
-/// The path on a line that holds nothing else, apart from marks and a word such as "File:".
-pub(super) fn path_in_line(line: &str) -> Option<String> {
-    let line = line.trim().trim_start_matches(['#', '*', '-', ' ']);
-    let line =
-        ["File:", "file:", "Path:", "path:"].iter().find_map(|word| line.strip_prefix(word)).unwrap_or(line);
-    path_like(line.trim_matches(['*', '`', ':', ' ']))
-}
-
-/// A word that is a path beyond doubt: it has an ending of letters and digits, and no blanks.
-pub(super) fn path_like(word: &str) -> Option<String> {
-    let (stem, ending) = word.rsplit_once('.')?;
-    let plain =
-        ending.len() <= 10 && !ending.is_empty() && ending.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    let known = !crate::language::of(word).is_empty() || word.contains('/');
-    (plain && known && !stem.is_empty() && !word.contains(char::is_whitespace)).then(|| word.to_owned())
-}
-
-fn is_blank(line: &str) -> bool {
-    line.bytes().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
-}
-
-fn unix_ends(text: &str) -> String {
-    text.replace("\r\n", "\n")
 }
 
 #[cfg(test)]

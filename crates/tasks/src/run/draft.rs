@@ -214,7 +214,7 @@ impl Run<'_> {
         let check = |Change { path, content, .. }: &Change| {
             let old = base.iter().find(|snapshot| snapshot.path == *path).and_then(Snapshot::text);
             // A file that is deleted in so many words has lost nothing by accident.
-            content.as_deref().map_or(Ok(()), |content| edit::check(old, content, &guard))
+            content.as_deref().map_or(Ok(()), |content| edit::check(path, old, content, &guard))
         };
         self.stages.pass(Stage::Guards, || changes.iter().try_for_each(check))?;
         self.judge_text(base, &changes)?;

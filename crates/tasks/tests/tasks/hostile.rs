@@ -127,7 +127,7 @@ proptest! {
         if old.contains('\n') && !old.replace("\r\n", "").contains('\n') && made.contains('\n') {
             prop_assert!(!made.replace("\r\n", "").contains('\n'));
         }
-        let _ = edit::check(Some(&old), &made, &Guard::default());
+        let _ = edit::check("a.py", Some(&old), &made, &Guard::default());
     }
 }
 

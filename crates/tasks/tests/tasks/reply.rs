@@ -142,7 +142,7 @@ proptest! {
         prop_assume!(content.chars().any(|c| !" \t\r\n".contains(c)));
         let reply = shape.wrap(&content);
         prop_assert!(accepts(&shape, &reply), "{reply:?}");
-        prop_assert_eq!(edit::parse(&reply, &shape).unwrap().content, content);
+        prop_assert_eq!(edit::parse(&reply, &shape, "a.py").unwrap().content, content);
     }
 
     #[test]
@@ -150,7 +150,7 @@ proptest! {
         let shape = shape(backticks, "python");
         let reply = walk(&shape, &bytes);
         prop_assert!(accepts(&shape, &reply), "{reply:?}");
-        let draft = edit::parse(&reply, &shape);
+        let draft = edit::parse(&reply, &shape, "a.py");
         prop_assert!(draft.is_ok(), "{reply:?} {draft:?}");
         prop_assert_eq!(shape.wrap(&draft.unwrap().content), reply);
     }
@@ -158,7 +158,7 @@ proptest! {
     #[test]
     fn any_text_is_a_draft_or_an_error(text in "(\\PC|\n|`{1,5}|```python a\\.py\n|\t|\r){0,40}", markdown in any::<bool>()) {
         let shape = if markdown { shape(4, "markdown") } else { shape(3, "python") };
-        if let Ok(draft) = edit::parse(&text, &shape) {
+        if let Ok(draft) = edit::parse(&text, &shape, "a.py") {
             prop_assert!(!draft.content.trim_matches([' ', '\t', '\r', '\n']).is_empty());
             prop_assert!(draft.content.ends_with('\n'));
         }
