@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use coder_engine::{Device, Grammar, Isa, KvType, Limit, MOST_THREADS, Options, Request, SamplerOptions};
 use coder_tasks::ledger::LOCAL;
 use serde_json::Value;
@@ -16,7 +17,7 @@ use crate::named;
 pub(crate) struct ModelArgs {
     /// GGUF file, safetensors folder, or the name of a model [default: rungs.local.engine of coder config, else the bundled
     /// coder-tiny]
-    #[arg(long, value_name = "MODEL")]
+    #[arg(long, value_name = "MODEL", value_parser = model())]
     pub(crate) model: Option<String>,
     #[command(flatten)]
     pub(crate) open: OpenArgs,
@@ -59,7 +60,7 @@ pub(crate) struct OpenArgs {
     pub(crate) chat_template: Option<PathBuf>,
     /// A small model of the same family that guesses tokens for the large one to verify: the same answers, sooner where
     /// it guesses well
-    #[arg(long, value_name = "MODEL")]
+    #[arg(long, value_name = "MODEL", value_parser = model())]
     pub(crate) draft: Option<String>,
     /// Keep what was computed of prompts in this file: the next command with the same model, device and --kv begins with
     /// it. The file has parts of prompts in it, for its owner alone
@@ -107,6 +108,13 @@ impl OpenArgs {
             self.draft.as_deref().map(|name| named::source(Some(name))).transpose()?.map(|found| found.0);
         Ok((options, name))
     }
+}
+
+/// What `--model` and `--draft` say: text, since configurations, results and answers of the server have it, too.
+pub(crate) fn model() -> impl TypedValueParser<Value = String> {
+    OsStringValueParser::new().try_map(|name| {
+        name.into_string().map_err(|_| "is not UTF-8; make a link to it that is, with `ln -s`, and name that")
+    })
 }
 
 /// A size such as `24GiB`, `800 MB` or `1073741824` (bytes).

@@ -67,7 +67,7 @@ const IMPORT_EXAMPLES: &str = "Examples:
   coder config import proxy-config.yaml --write    into your own file, if there is none yet
 
 Models of Ollama become models in this process. Fallbacks become ladders, tags and phases become routes. Keys are never copied:
-of `os.environ/NAME` the name is.";
+of `os.environ/NAME` the name is. Where it holds an address, that is asked, also if it is Ollama's.";
 
 #[derive(Subcommand, Debug)]
 enum Command {
@@ -157,7 +157,8 @@ fn layers(user: Option<PathBuf>, project: Option<PathBuf>, arguments: &str) -> O
     }
     let sources: Vec<Source<'_>> =
         texts.iter().map(|(name, text, trust)| Source { name, text, trust: *trust }).collect();
-    Config::layered(&sources, &vocabulary()).map_err(Failure::new)
+    let config = Config::layered(&sources, &vocabulary());
+    config.and_then(|config| config.located(|name| std::env::var(name).ok())).map_err(Failure::new)
 }
 
 /// A file's text, if there is a file.
@@ -207,7 +208,7 @@ struct Shown<'a> {
     value: &'a str,
     file: &'a str,
     line: usize,
-    /// Of keys: whether they are there.
+    /// Of keys and addresses in variables: whether they are there.
     #[serde(skip_serializing_if = "Option::is_none")]
     set: Option<bool>,
 }
@@ -290,14 +291,17 @@ fn show(config: &Config, json: bool) -> Outcome {
     Ok(())
 }
 
-/// Of a setting that says where a key is: whether one is there. Its value is never looked at.
+/// Of a setting that says where a key or an address is: whether one is there. Its value is never looked at.
 fn is_set(config: &Config, setting: &Setting) -> Option<bool> {
     let of = |name: &str| {
         config.endpoints.iter().find(|(endpoint, _)| setting.key == format!("endpoints.{endpoint}.{name}"))
     };
+    let is_filled = |variable: &String| std::env::var_os(variable).is_some_and(|value| !value.is_empty());
     if let Some((_, endpoint)) = of("key_env") {
-        let variable = endpoint.key_env.as_ref()?;
-        return Some(std::env::var_os(variable).is_some_and(|key| !key.is_empty()));
+        return endpoint.key_env.as_ref().map(is_filled);
+    }
+    if let Some((_, endpoint)) = of("url_env") {
+        return endpoint.url_env.as_ref().map(is_filled);
     }
     let (_, endpoint) = of("key_file")?;
     Some(endpoint.key_file.as_ref()?.is_file())

@@ -7,7 +7,7 @@ use coder_hub::{Catalog, Wanted};
 use coder_kernels::cuda::Library;
 use serde::Serialize;
 
-use crate::args::{bytes, kv_type};
+use crate::args::{self, bytes, kv_type};
 use crate::failure::{Failure, Outcome};
 use crate::named;
 use crate::output::Output;
@@ -19,7 +19,7 @@ use crate::published::{self, Shape};
 pub(crate) struct FitArgs {
     /// GGUF file, safetensors folder, name of a model, or of one of the catalog such as qwen2.5-coder:32b, which need
     /// not be here [default: as for coder ask]
-    #[arg(long, value_name = "MODEL")]
+    #[arg(long, value_name = "MODEL", value_parser = args::model())]
     model: Option<String>,
     /// Quantization of a published model
     #[arg(short = 't', long = "type", value_name = "TYPE", default_value = "q4_k_m")]

@@ -29,6 +29,7 @@ mod fit;
 mod forward;
 mod here;
 mod interrupt;
+mod jobs;
 mod ledger;
 mod live;
 mod logits;

@@ -23,6 +23,7 @@ use crate::cloud::Cloud;
 use crate::config;
 use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
+use crate::jobs::Jobs;
 use crate::ledger::{LedgerArgs, Recorder, Recording};
 use crate::live::Live;
 use crate::output::{Output, Plain};
@@ -69,9 +70,11 @@ pub(crate) struct RunArgs {
     /// takes the commits at the end. Without it, tasks run one after the other in the folder itself
     #[arg(long, visible_alias = "auto-commits")]
     commit: bool,
-    /// Tasks at work at the same time; in a git repository, more than 1 means --commit
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
-    jobs: u16,
+    /// Tasks at work at the same time; in a git repository, anything but 1 means --commit. auto: one for each core that this
+    /// process may use, but no more than the key-value cache has room for prompts and replies of together 8192 tokens (of
+    /// the context, where that is shorter; see --cache), and at most 16 of a local model
+    #[arg(long, value_name = "N|auto", default_value = "1")]
+    jobs: Jobs,
     /// With --commit: work although there are changes that are not committed. They stay out of the plan, and are there
     /// afterwards as they were
     #[arg(long)]
@@ -110,6 +113,7 @@ const EXAMPLES: &str = "Examples:
   coder run task.json --model qwen2.5-coder-7b.gguf --attempts 3
   coder run plan/ --jobs 4
   coder run plan/ --jobs 4 --resume
+  coder run plan/ --jobs auto
   coder run plan/ --egress ask --budget 0.50
 
 A task file says which file to write, what it should be, and which command must succeed:
@@ -169,7 +173,7 @@ enum Format {
 pub(crate) fn run(args: RunArgs) -> Outcome {
     let begin = Instant::now();
     let prepared = args.plan().and_then(|plan| Ok((args.conduct(&plan)?, plan)));
-    let (conduct, plan) = prepared.or_else(|failure| args.refuse(failure))?;
+    let (mut conduct, plan) = prepared.or_else(|failure| args.refuse(failure))?;
     let interrupt = Interrupt::install()?;
     let stop = Stop::default();
     let during = interrupt.during({
@@ -186,6 +190,9 @@ pub(crate) fn run(args: RunArgs) -> Outcome {
     let cloud = Cloud::new(&config, &recorder, stop.clone())?;
     let rungs = args.rungs(&config);
     let prepared = args.prepare(&plan, &writers, rungs, &recorder).or_else(|failure| args.refuse(failure))?;
+    if conduct.commit {
+        conduct.jobs = args.count_jobs(&plan, &writers, rungs, &prepared);
+    }
     let several = args.is_several(&plan);
     let screen = Screen::new(&prepared, several, args.output_format, &recorder);
     cloud.beside(&screen.live);
@@ -268,16 +275,16 @@ impl RunArgs {
 
     fn conduct(&self, plan: &Plan) -> Outcome<Conduct> {
         let repository = is_repository(&self.working_dir);
-        if self.jobs > 1 && !repository {
+        if self.jobs.are_several() && !repository {
             eprintln!("note: --jobs needs a git repository; the tasks run one after the other");
         }
-        let commit = self.commit || (self.jobs > 1 && repository);
+        let commit = self.commit || (self.jobs.are_several() && repository);
         let state = self.state.beside(&self.working_dir)?;
         let full = |path: PathBuf| path.canonicalize().unwrap_or(path).display().to_string();
         let name = self.paths().into_iter().map(full).collect::<Vec<_>>().join(" ");
         Ok(Conduct {
             name,
-            jobs: if commit { usize::from(self.jobs) } else { 1 },
+            jobs: 1,
             commit,
             state,
             record: self.is_several(plan),
@@ -285,6 +292,23 @@ impl RunArgs {
             restart: self.restart,
             stash: self.stash,
         })
+    }
+
+    /// How many tasks are at work at the same time, each in a worktree.
+    fn count_jobs(
+        &self,
+        plan: &Plan,
+        writers: &Writers<'_>,
+        rungs: Rungs<'_>,
+        prepared: &HashMap<&str, Prepared>,
+    ) -> usize {
+        let ladders = |task: &Task| &prepared[task.id.as_str()].settings.policy.ladders;
+        let models = plan.tasks.iter().flat_map(|task| rungs.models(ladders(task), task));
+        let count = self.jobs.count(coder_kernels::cpu::cores(), writers.lock().rooms(models));
+        if self.jobs == Jobs::Auto {
+            eprintln!("note: --jobs auto is {count} here");
+        }
+        count
     }
 
     /// What each task begins with, by its id.

@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::args::{OpenArgs, at_least_one, bytes};
+use crate::args::{self, OpenArgs, at_least_one, bytes};
 use crate::board::Figures;
 use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
@@ -34,7 +34,7 @@ use crate::{config, forward::Forward, forward::Served, ledger::Recorder, rungs::
 pub(crate) struct ServeArgs {
     /// A model: GGUF file, safetensors folder, or a name; may be given several times, and the first one answers where a
     /// request names none [default: rungs.local.engine of coder config, else the bundled coder-tiny]
-    #[arg(long, value_name = "MODEL")]
+    #[arg(long, value_name = "MODEL", value_parser = args::model())]
     model: Vec<String>,
     /// Another name for a model, such as free=coder-tiny or 'claude-*=qwen3-coder' (all names that begin like this); may
     /// be given several times. free and local are the first model, unless they are given. A rung of the configuration is

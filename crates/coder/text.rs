@@ -6,7 +6,7 @@ use clap::Args;
 use coder_engine::{ChatTemplate, Message, SpecialTokens, TextModel};
 use serde_json::{Value, json};
 
-use crate::args::{read_json, read_text};
+use crate::args::{self, read_json, read_text};
 use crate::ask;
 use crate::audit;
 use crate::failure::{Failure, Outcome};
@@ -18,7 +18,7 @@ use crate::output::Output;
 #[command(after_help = TOKENIZE_EXAMPLES)]
 pub(crate) struct TokenizeArgs {
     /// GGUF file (also one without tensors), folder with tokenizer.json, or a name [default: as for coder ask]
-    #[arg(long, value_name = "MODEL")]
+    #[arg(long, value_name = "MODEL", value_parser = args::model())]
     model: Option<String>,
     /// The text; without it, standard input. Several files give one line each
     #[arg(long, value_name = "FILE")]
@@ -73,7 +73,7 @@ pub(crate) fn tokenize(args: TokenizeArgs) -> Outcome {
 #[command(after_help = RENDER_EXAMPLES)]
 pub(crate) struct RenderArgs {
     /// GGUF file (also one without tensors), folder with tokenizer_config.json, or a name [default: as for coder ask]
-    #[arg(long, value_name = "MODEL")]
+    #[arg(long, value_name = "MODEL", value_parser = args::model())]
     model: Option<String>,
     /// JSON: a list of messages {role, content}, or an object {messages, tools}
     messages: PathBuf,

@@ -1,5 +1,6 @@
 //! The engine as a writer of edits: what the tasks crate asks, a model in this process answers.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use coder_tasks::{
 
 use crate::args::OpenArgs;
 use crate::failure::{Failure, Outcome};
+use crate::jobs::Room;
 use crate::named::{self, Found};
 use crate::progress;
 
@@ -23,7 +25,7 @@ use crate::progress;
 const FEEDBACK_BYTES: usize = 8 << 10;
 
 /// Room for a reply, where nobody says another.
-const MAX_TOKENS: usize = 4096;
+pub(crate) const MAX_TOKENS: usize = 4096;
 
 /// A model in this process, on behalf of a rung.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,6 +142,17 @@ impl<'a> LocalWriter<'a> {
         // when it is asked for a draft.
         let contexts = models.filter_map(|local| self.context(&local.model).ok());
         contexts.map(|context| context / 2).fold(FEEDBACK_BYTES, usize::min)
+    }
+
+    /// What each of these models has room for, without loading it. One that cannot be opened says so when it is asked.
+    pub(crate) fn rooms(&self, models: impl Iterator<Item = Local>) -> impl Iterator<Item = Room> {
+        let names: BTreeSet<String> = models.map(|local| local.model).collect();
+        let room = |model: String| -> Outcome<Room> {
+            let (options, _) = self.args.options(Some(&model))?;
+            let room = options.room(options.source.weights()?.config())?;
+            Ok(Room { context: room.context, cache: room.cache, answers: options.parallel })
+        };
+        names.into_iter().filter_map(move |model| room(model).ok())
     }
 
     /// The context of a model, without loading it.

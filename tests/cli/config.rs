@@ -78,6 +78,25 @@ fn show_says_where_values_come_from_and_no_key() {
     assert!(!shown.contains("of-nobody") && !json.to_string().contains("of-nobody"));
 }
 
+/// Covers S2-12: which variable has the address is shown, and a value that is none is an error that names it.
+#[test]
+fn an_address_may_be_in_a_variable() {
+    let user = "[endpoints.here]\ndialect = \"openai\"\nurl_env = \"OTHER_KEY\"\n";
+    let place = Place::new(user, "");
+    let shown = stdout(&place.coder(&["show"]));
+    assert!(
+        shown.lines().any(|line| line.starts_with("endpoints.here.url_env") && line.ends_with("not set"))
+    );
+    let check = |value: &str| {
+        let mut command = coder(&["config", "check"]);
+        command.env("XDG_CONFIG_HOME", place.home.path()).current_dir(place.work.path());
+        command.env("OTHER_KEY", value).output().unwrap()
+    };
+    assert!(check("localhost:11434").status.success());
+    let said = stderr(&check("http://example.com"));
+    assert!(said.contains("line 3") && said.contains("`OTHER_KEY`") && said.contains("https"), "{said}");
+}
+
 #[test]
 fn the_users_own_file_is_no_project() {
     let place = Place::new("egress = \"allow\"\n", "");

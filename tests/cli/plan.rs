@@ -169,12 +169,30 @@ fn a_plan_has_results_and_a_summary_with_stable_keys() {
     assert_eq!(again["summary"]["first_attempt"], 2);
 }
 
+/// Covers S4-27.
+#[test]
+fn as_many_tasks_are_at_work_as_cores_and_model_allow() {
+    let folder = folder(&[("plan/1.md", FIRST)]);
+    git(folder.path(), &["init", "--quiet", "."]);
+    git(folder.path(), &["add", "--all"]);
+    git(folder.path(), &["commit", "--quiet", "--message", "first"]);
+    let state = tempfile::tempdir().unwrap();
+    let mut command = coder(&["run", "plan", "--state-dir", text(state.path()), "--jobs", "auto"]);
+    let output = command.current_dir(folder.path()).output().unwrap();
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    // The bundled model has room for one context, and a task may take all of that.
+    assert!(said.lines().any(|line| line == "note: --jobs auto is 1 here"), "{said}");
+    // How many there are does not decide where they work.
+    assert_eq!(git(folder.path(), &["log", "--format=%s"]).lines().count(), 2);
+}
+
 #[test]
 fn progress_is_plain_lines_where_nobody_looks() {
     let second = FIRST.replace("# Task", "---\ndepends_on: [1]\n---\n# Task").replace("a.txt", "b.txt");
     let folder = folder(&[("plan/1.md", FIRST), ("plan/2.md", &second)]);
     let state = tempfile::tempdir().unwrap();
-    let mut command = coder(&["run", "plan", "--state-dir", text(state.path()), "--jobs", "2"]);
+    let mut command = coder(&["run", "plan", "--state-dir", text(state.path()), "--jobs", "auto"]);
     let output = command.current_dir(folder.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let said = stderr(&output);

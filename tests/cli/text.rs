@@ -21,6 +21,19 @@ fn the_bundled_model_tokenizes() {
     assert!(plain["count"].as_u64().unwrap() > 1);
 }
 
+/// The model's name is in configurations and results, which are text.
+#[test]
+fn a_model_whose_name_is_no_text_has_a_remedy() {
+    use std::os::unix::ffi::OsStrExt;
+    let odd = std::ffi::OsStr::from_bytes(b"a\xff.gguf");
+    for command in ["tokenize", "ask", "fit", "serve", "run"] {
+        let output = coder(&[command, "--model"]).arg(odd).output().unwrap();
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("--model") && said.contains("`ln -s`"), "{said}");
+    }
+}
+
 #[test]
 fn every_vector_of_the_tokenizers() {
     let Some(vectors) = lines("vectors/tokenizer.jsonl") else { return };

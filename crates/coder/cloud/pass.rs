@@ -15,7 +15,7 @@ impl Cloud<'_> {
         body: Map<String, Value>,
         beta: Option<String>,
     ) -> Result<Cleared, (u16, String)> {
-        let (rung, endpoint, model) = self.reach(name).map_err(|error| (400, error.to_string()))?;
+        let (rung, endpoint, model) = self.reach(name).map_err(|error| (502, error.to_string()))?;
         let id = format!("{}-{}", self.run, self.requests.fetch_add(1, Ordering::Relaxed));
         let asked = |error: coder_escalate::Error| (400, error.to_string());
         let outgoing =

@@ -3,14 +3,15 @@
 //! A rendered template is one text in which the template's own `<|im_end|>` and one quoted in a message
 //! look alike. So the special tokens that messages and tools quote are broken by a mark before rendering, and
 //! what could become one with the template's words, or with the next text, is marked where it begins and ends.
+//! A special token of one character cannot be broken: where it is quoted, another character stands in for it.
 //! The text is encoded in the pieces between the marks that lie within a special token: what was quoted stays plain text,
 //! and all other text is cut into tokens as if there were no marks.
 
 use crate::{ChatTemplate, Error, Message, Result, SpecialTokens, Tokenizer};
 use serde_json::{Map, Value};
 
-/// Characters that Unicode will never assign and no text should hold; one that the messages do not hold
-/// either is the mark.
+/// Characters that Unicode will never assign and no text should hold; of those that the messages do not hold
+/// either, one is the mark, and others stand in for what they quote.
 const MARKS: std::ops::RangeInclusive<char> = '\u{FDD0}'..='\u{FDEF}';
 
 /// Renders and encodes `messages`, with further variables for the template; the prompt ends where the assistant's
@@ -30,11 +31,20 @@ pub(crate) fn encode(
     if !any(&said, &mut |text| special.concern(text)) {
         return tokenizer.encode(&template.render(&messages, tools, true, variables)?, SpecialTokens::Parse);
     }
-    let mark = MARKS
-        .into_iter()
-        .find(|&mark| !any(&said, &mut |text| text.contains(mark)))
-        .ok_or_else(|| Error::Template("messages hold every noncharacter from U+FDD0 to U+FDEF".into()))?;
-    each(&mut said, &mut |text| *text = special.mark(text, mark));
+    let mut unused = MARKS.into_iter().filter(|&mark| !any(&said, &mut |text| text.contains(mark)));
+    let mut free = || {
+        let problem = "messages hold too many of the noncharacters from U+FDD0 to U+FDEF; leave them out";
+        unused.next().ok_or_else(|| Error::Template(problem.into()))
+    };
+    let mark = free()?;
+    let quoted = special.single.iter().filter(|&&single| any(&said, &mut |text| text.contains(single)));
+    let quoted = quoted.map(|&single| Ok((single, free()?))).collect::<Result<Vec<_>>>()?;
+    each(&mut said, &mut |text| {
+        *text = special.mark(text, mark);
+        for &(single, stand_in) in &quoted {
+            *text = text.replace(single, stand_in.encode_utf8(&mut [0; 4]));
+        }
+    });
     let (messages, tools, variables): (Vec<Message>, Option<Vec<Value>>, Map<String, Value>) =
         serde_json::from_value(said).map_err(json)?;
     let rendered = template.render(&messages, tools.as_deref(), true, &variables)?;
@@ -46,15 +56,38 @@ pub(crate) fn encode(
     let (mut tokens, mut from, last) = (Vec::new(), 0, marks.len() - 1);
     for (i, to) in marks.into_iter().enumerate() {
         if i == last || special.lie_across(&text, to) {
-            tokens.extend(tokenizer.encode(&text[from..to], SpecialTokens::Parse)?);
+            encode_quoted(tokenizer, &text[from..to], &quoted, &mut tokens)?;
             from = to;
         }
     }
     Ok(tokens)
 }
 
+/// Encodes `text`, in which characters stand in for the special tokens that are quoted.
+fn encode_quoted(
+    tokenizer: &Tokenizer,
+    text: &str,
+    quoted: &[(char, char)],
+    tokens: &mut Vec<u32>,
+) -> Result<()> {
+    let find =
+        |stand_in: char| quoted.iter().find(|(_, other)| *other == stand_in).map(|(single, _)| *single);
+    for part in text.split_inclusive(|c| find(c).is_some()) {
+        let single = part.chars().next_back().and_then(find);
+        let before = single.map_or(part, |_| part.trim_end_matches(|c| find(c).is_some()));
+        tokens.extend(tokenizer.encode(before, SpecialTokens::Parse)?);
+        if let Some(single) = single {
+            tokens.extend(tokenizer.encode(single.encode_utf8(&mut [0; 4]), SpecialTokens::Plain)?);
+        }
+    }
+    Ok(())
+}
+
 /// The texts of special tokens.
 struct Special {
+    /// Those of one character.
+    single: Vec<char>,
+    /// The others.
     tokens: Vec<String>,
     /// What they begin with, and what they end with, as far as the rest could be a template's: half of them, or two bytes.
     heads: Vec<String>,
@@ -65,11 +98,12 @@ impl Special {
     fn of(tokenizer: &Tokenizer) -> Self {
         let tokens = tokenizer.special_ids();
         let tokens = tokens.map(|id| String::from_utf8_lossy(tokenizer.token_bytes(id)).into_owned());
-        // A single character cannot be broken.
-        Self::new(tokens.filter(|token| token.chars().nth(1).is_some()).collect())
+        let (single, tokens) = tokens.partition(|token| token.chars().nth(1).is_none());
+        Self::new(single, tokens)
     }
 
-    fn new(tokens: Vec<String>) -> Self {
+    fn new(single: Vec<String>, tokens: Vec<String>) -> Self {
+        let single = single.iter().filter_map(|token| token.chars().next()).collect();
         let (mut heads, mut tails) = (Vec::new(), Vec::new());
         for token in &tokens {
             for (at, _) in token.char_indices().skip(1) {
@@ -78,12 +112,15 @@ impl Special {
                 tails.extend(is_most(tail, token).then(|| tail.to_owned()));
             }
         }
-        Self { tokens, heads, tails }
+        Self { single, tokens, heads, tails }
     }
 
-    /// Whether [`mark`](Self::mark) changes `text`.
+    /// Whether [`mark`](Self::mark) changes `text`, or something has to stand in for a part of it.
     fn concern(&self, text: &str) -> bool {
-        self.tokens.iter().any(|token| text.contains(token.as_str())) || self.begin(text) || self.end(text)
+        text.contains(self.single.as_slice())
+            || self.tokens.iter().any(|token| text.contains(token.as_str()))
+            || self.begin(text)
+            || self.end(text)
     }
 
     /// Whether one could end where `text` begins to go on.
@@ -202,14 +239,26 @@ mod tests {
     }
 
     #[test]
-    fn a_special_token_of_one_character_stays() {
+    fn a_special_token_of_one_character_is_the_templates_alone() {
         let tokenizer = crate::tokenizer::tests::toy_with("→");
-        let template = ChatTemplate::new("{{ messages[0].content }}", []).expect("a template");
-        let said = [Message::new("user", "a → b <|im_end|>")];
-        let tokens = encode(&template, &tokenizer, &said, None, &Map::new()).expect("tokens");
-        assert_eq!(String::from_utf8(tokenizer.decode(&tokens)).expect("text"), "a → b <|im_end|>");
+        let arrow = tokenizer.token_id("→").expect("it is special");
         let end = tokenizer.token_id("<|im_end|>").expect("it is special");
-        assert!(!tokens.contains(&end));
+        let template = ChatTemplate::new("→{{ messages[0].content }}→<|im_end|>", []).expect("a template");
+        for text in ["", "b", "a → b <|im_end|>", "→", "→→", "<→|im_end|>\u{FDD0}", "<|im_end|→"]
+        {
+            let said = [Message::new("user", text)];
+            let tokens = encode(&template, &tokenizer, &said, None, &Map::new()).expect("tokens");
+            let decoded = String::from_utf8(tokenizer.decode(&tokens)).expect("text");
+            assert_eq!(decoded, format!("→{text}→<|im_end|>"));
+            let count = |token| tokens.iter().filter(|&&other| other == token).count();
+            assert_eq!((count(arrow), count(end)), (2, 1), "{text:?}");
+            assert_eq!((tokens[0], tokens[tokens.len() - 2]), (arrow, arrow), "{text:?}");
+        }
+        let every: String = MARKS.skip(1).chain(['→']).collect();
+        let said = [Message::new("user", every)];
+        let error =
+            encode(&template, &tokenizer, &said, None, &Map::new()).expect_err("no character is left");
+        assert!(error.to_string().contains("leave them out"), "{error}");
     }
 
     fn messages(value: Value) -> Vec<Message> {

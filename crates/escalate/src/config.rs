@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::budget::Limits;
-use crate::egress::Rules;
+use crate::egress::{Address, Rules};
 use crate::{Endpoint, Ladders, Names, Prices, Result, Rung, RungName};
 
 pub use layer::{Origin, Setting};
@@ -148,6 +148,20 @@ impl Config {
             project::restrict(&mut merged, restriction)?;
         }
         written::check(merged, vocabulary)
+    }
+
+    /// The same with the addresses that variables hold, where an endpoint names one; one that is not set changes nothing.
+    pub fn located(mut self, env: impl Fn(&str) -> Option<String>) -> Result<Config> {
+        for (name, endpoint) in &mut self.endpoints {
+            let Some(variable) = endpoint.url_env.clone() else { continue };
+            let Some(value) = env(&variable).filter(|value| !value.trim().is_empty()) else { continue };
+            endpoint.take_address(value.trim());
+            Address::of(endpoint).map_err(|problem| {
+                let at = ["endpoints", name, "url_env"].map(str::to_owned);
+                self.merged.bad(&at, format!("names `{variable}`, whose value {problem}"))
+            })?;
+        }
+        Ok(self)
     }
 
     /// Every name that means a rung.

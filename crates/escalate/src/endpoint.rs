@@ -21,8 +21,13 @@ pub enum Dialect {
 pub struct Endpoint {
     /// How to speak.
     pub dialect: Dialect,
-    /// Its address. `https` only, but for loopback, or where `private` allows `http`.
+    /// Its address. `https` only, but for loopback, or where `private` allows `http`. Empty where a variable is to hold it
+    /// and does not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub url: String,
+    /// The environment variable that holds the address, where it is set: then it comes before `url`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url_env: Option<String>,
     /// The environment variable that holds the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_env: Option<String>,
@@ -65,6 +70,7 @@ impl Endpoint {
         Endpoint {
             dialect,
             url: url.into(),
+            url_env: None,
             key_env: None,
             key_file: None,
             private: false,
@@ -73,6 +79,18 @@ impl Endpoint {
             stream: Endpoint::stream(),
             limit_name: None,
         }
+    }
+
+    /// Takes the address that a variable holds, which other programs read too: without a scheme it is `http`, and without a
+    /// path the version of the OpenAI dialect is `/v1`.
+    pub(crate) fn take_address(&mut self, value: &str) {
+        let scheme = if value.contains("://") { "" } else { "http://" };
+        let mut url = format!("{scheme}{}", value.trim_end_matches('/'));
+        let has_path = url.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
+        if self.dialect == Dialect::Openai && !has_path {
+            url += "/v1";
+        }
+        self.url = url;
     }
 
     fn stream() -> bool {

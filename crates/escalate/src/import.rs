@@ -1,7 +1,7 @@
 //! Configurations of other programs as `coder.toml`: the `modelRouter` of Claude Code Router (S0-08, S0-09) and the
 //! `model_list` of LiteLLM (S2-05 to S2-10).
 //!
-//! What cannot be taken over is said, and keys never are: the variable that holds one is.
+//! What cannot be taken over is said, and keys never are: the variable that holds one is. So is one that holds an address.
 
 mod litellm;
 mod router;
@@ -13,6 +13,9 @@ use toml::Table;
 
 use crate::egress::Address;
 use crate::{Dialect, Endpoint, Error, Names, Result, RungName};
+
+/// What LiteLLM writes before the name of a variable.
+const VARIABLE: &str = "os.environ/";
 
 /// A configuration, and what of the other one is not in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,6 +126,9 @@ impl Draft<'_> {
     /// An endpoint that is spoken to in the OpenAI dialect or Anthropic's, and its name. A key is named if a variable holds
     /// it, and never copied.
     fn endpoint(&mut self, name: &str, dialect: Dialect, url: &str, key: Option<&Value>) -> Option<String> {
+        if let Some(variable) = url.strip_prefix(VARIABLE) {
+            return self.elsewhere(name, dialect, variable, key);
+        }
         let name = self.rung_name(name)?;
         let mut endpoint = Endpoint::new(dialect, url);
         endpoint.private = url.starts_with("http://");
@@ -131,23 +137,40 @@ impl Draft<'_> {
             return None;
         }
         let local = Address::of(&endpoint).is_ok_and(|address| address.loopback);
-        self.set(
-            &["endpoints", &name, "dialect"],
-            if dialect == Dialect::Openai { "openai" } else { "anthropic" },
-        );
         self.set(&["endpoints", &name, "url"], url);
         if endpoint.private && !local {
             self.set(&["endpoints", &name, "private"], true);
         }
-        match key.and_then(Value::as_str).map(|key| key.strip_prefix("os.environ/")) {
-            Some(Some(variable)) => self.set(&["endpoints", &name, "key_env"], variable),
+        self.speak(&name, dialect, key);
+        Some(name)
+    }
+
+    /// The same at the address that a variable holds when the configuration is read: it is named and not looked at.
+    fn elsewhere(
+        &mut self,
+        name: &str,
+        dialect: Dialect,
+        variable: &str,
+        key: Option<&Value>,
+    ) -> Option<String> {
+        let name = self.rung_name(name)?;
+        self.set(&["endpoints", &name, "url_env"], variable);
+        self.speak(&name, dialect, key);
+        Some(name)
+    }
+
+    /// How an endpoint is spoken to.
+    fn speak(&mut self, name: &str, dialect: Dialect, key: Option<&Value>) {
+        let dialect = if dialect == Dialect::Openai { "openai" } else { "anthropic" };
+        self.set(&["endpoints", name, "dialect"], dialect);
+        match key.and_then(Value::as_str).map(|key| key.strip_prefix(VARIABLE)) {
+            Some(Some(variable)) => self.set(&["endpoints", name, "key_env"], variable),
             Some(None) => self.note(format!(
                 "the key of endpoint `{name}` was not copied; put it into a variable and name that: \
                  `endpoints.{name}.key_env`"
             )),
             None => {}
         }
-        Some(name)
     }
 }
 

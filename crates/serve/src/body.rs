@@ -1,14 +1,20 @@
-//! A request's body: JSON that came in time and is not too large.
+//! A request's body: JSON that came in time, is not too large, and has its room among the others.
 
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{FromRequest, Request};
 use axum::http::header;
+use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{Error, Result, Server};
 
 /// The fields of a body. Those that nobody asks for are ignored.
-pub(crate) struct Fields(Vec<u8>);
+pub(crate) struct Fields {
+    text: Vec<u8>,
+    /// As much as the text takes.
+    room: OwnedSemaphorePermit,
+}
 
 impl FromRequest<Server> for Fields {
     type Rejection = Error;
@@ -21,9 +27,8 @@ impl FromRequest<Server> for Fields {
             return Err(Error::NotJson { got: essence.chars().take(100).collect() });
         }
         let (bytes, time) = (server.limits().body_bytes, server.limits().body_time);
-        let reading = read(request.into_body(), bytes);
-        let body = tokio::time::timeout(time, reading).await.map_err(|_| Error::Slow { limit: time })??;
-        Ok(Self(body))
+        let reading = read(request.into_body(), bytes, server);
+        tokio::time::timeout(time, reading).await.map_err(|_| Error::Slow { limit: time })?
     }
 }
 
@@ -33,7 +38,7 @@ impl Fields {
     /// # Errors
     /// [`Error::Request`] naming the field that is missing or not of its type.
     pub(crate) fn get<T: DeserializeOwned>(&self) -> Result<T> {
-        let mut reader = serde_json::Deserializer::from_slice(&self.0);
+        let mut reader = serde_json::Deserializer::from_slice(&self.text);
         let mut track = serde_path_to_error::Track::new();
         let read = T::deserialize(serde_path_to_error::Deserializer::new(&mut reader, &mut track));
         let value = read.map_err(|error| {
@@ -62,21 +67,21 @@ impl Fields {
     }
 }
 
-async fn read(body: Body, limit: usize) -> Result<Vec<u8>> {
+/// Room is taken as bytes come, and not as they are announced: who announces a body and sends none takes none.
+async fn read(mut body: Body, limit: usize, server: &Server) -> Result<Fields> {
     if body.size_hint().lower() > limit as u64 {
         return Err(Error::TooLarge { limit });
     }
-    match axum::body::to_bytes(body, limit).await {
-        Ok(bytes) => Ok(bytes.into()),
-        Err(error) => {
-            let mut source = std::error::Error::source(&error);
-            while let Some(inner) = source {
-                if inner.is::<http_body_util::LengthLimitError>() {
-                    return Err(Error::TooLarge { limit });
-                }
-                source = inner.source();
-            }
-            Err(Error::request(None, format!("the body cannot be read: {error}")))
+    let mut read = Fields { text: Vec::new(), room: server.make_room(0)? };
+    while let Some(frame) = body.frame().await {
+        let unread = |error| Error::request(None, format!("the body cannot be read: {error}"));
+        // Trailers are nothing to anybody here.
+        let Ok(bytes) = frame.map_err(unread)?.into_data() else { continue };
+        if bytes.len() > limit - read.text.len() {
+            return Err(Error::TooLarge { limit });
         }
+        read.room.merge(server.make_room(bytes.len())?);
+        read.text.extend_from_slice(&bytes);
     }
+    Ok(read)
 }

@@ -91,7 +91,9 @@ fn openai(error: &Error) -> (&'static str, Option<&'static str>) {
         Error::NoModel { .. } => ("invalid_request_error", Some("model_not_found")),
         Error::NoKey => ("invalid_request_error", Some("invalid_api_key")),
         Error::Busy { .. } => ("rate_limit_error", Some("rate_limit_exceeded")),
-        Error::Ending | Error::Late | Error::NoMemory { .. } => ("server_error", Some("overloaded")),
+        Error::Ending | Error::Late | Error::NoRoom { .. } | Error::NoMemory { .. } => {
+            ("server_error", Some("overloaded"))
+        }
         Error::Elsewhere { status: 429, .. } => ("rate_limit_error", Some("rate_limit_exceeded")),
         Error::Elsewhere { status: 402, .. } => ("insufficient_quota", Some("insufficient_quota")),
         Error::Elsewhere { status: 500.., .. } => ("server_error", Some("upstream")),
@@ -112,7 +114,7 @@ fn anthropic(error: &Error) -> &'static str {
         Error::TooLarge { .. } => "request_too_large",
         Error::Slow { .. } => "timeout_error",
         Error::Busy { .. } => "rate_limit_error",
-        Error::Ending | Error::Late | Error::NoMemory { .. } => OVERLOADED,
+        Error::Ending | Error::Late | Error::NoRoom { .. } | Error::NoMemory { .. } => OVERLOADED,
         Error::Elsewhere { status: 429, .. } => "rate_limit_error",
         Error::Elsewhere { status: 402, .. } => "billing_error",
         Error::Elsewhere { status: 403, .. } => "permission_error",

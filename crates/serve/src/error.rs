@@ -68,8 +68,14 @@ pub enum Error {
         got: String,
     },
     /// The body is too large.
-    #[error("the body has more than {limit} bytes, which is the limit")]
+    #[error("the body has more than {limit} bytes, which is the limit; send less at a time")]
     TooLarge {
+        /// Bytes that are allowed.
+        limit: usize,
+    },
+    /// The bodies of all requests together take as much memory as they may.
+    #[error("the bodies of open requests take {limit} bytes, no more are taken; try again later")]
+    NoRoom {
         /// Bytes that are allowed.
         limit: usize,
     },
@@ -154,7 +160,9 @@ impl Error {
             }
             Self::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Ending | Self::Late | Self::NoMemory { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Ending | Self::Late | Self::NoRoom { .. } | Self::NoMemory { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -170,6 +178,7 @@ impl Error {
             Self::Foreign { .. } => "foreign",
             Self::NotJson { .. } => "not JSON",
             Self::TooLarge { .. } => "too large",
+            Self::NoRoom { .. } => "no room",
             Self::Slow { .. } => "slow",
             Self::Elsewhere { .. } => "elsewhere",
             Self::Busy { .. } => "busy",
@@ -183,7 +192,7 @@ impl Error {
     /// Seconds after which it may go better.
     pub fn retry_after_s(&self) -> Option<u32> {
         match self {
-            Self::Busy { .. } => Some(1),
+            Self::Busy { .. } | Self::NoRoom { .. } => Some(1),
             Self::Ending | Self::NoMemory { .. } => Some(5),
             _ => None,
         }

@@ -29,6 +29,8 @@ pub struct Limits {
     pub answer_time: Option<Duration>,
     /// Bytes of a request's body.
     pub body_bytes: usize,
+    /// Bytes of the bodies of all open requests together; for what would be more there is no room.
+    pub bodies_bytes: usize,
     /// How long a request's body may take to come.
     pub body_time: Duration,
     /// How long a request's headers may take to come.
@@ -48,6 +50,7 @@ impl Default for Limits {
             answer_tokens: None,
             answer_time: Some(Duration::from_secs(1800)),
             body_bytes: 16 << 20,
+            bodies_bytes: 256 << 20,
             body_time: Duration::from_secs(30),
             header_time: Duration::from_secs(30),
             write_time: Duration::from_secs(30),
@@ -70,6 +73,8 @@ struct Shared {
     metrics: Metrics,
     board: Board,
     open: Arc<Semaphore>,
+    /// Bytes.
+    bodies: Arc<Semaphore>,
     elsewhere: OnceLock<Arc<dyn Elsewhere>>,
 }
 
@@ -77,12 +82,20 @@ impl Server {
     /// Answers with `models`.
     pub fn new(models: Models, access: Access, mut limits: Limits) -> Self {
         // More than that cannot be counted.
-        for limit in [&mut limits.open, &mut limits.connections] {
+        for limit in [&mut limits.open, &mut limits.bodies_bytes, &mut limits.connections] {
             *limit = (*limit).min(Semaphore::MAX_PERMITS);
         }
-        let open = Arc::new(Semaphore::new(limits.open));
-        let (metrics, board, elsewhere) = (Metrics::new(), Board::new(), OnceLock::new());
-        Self(Arc::new(Shared { models, access, limits, temperature: 0.2, metrics, board, open, elsewhere }))
+        Self(Arc::new(Shared {
+            models,
+            access,
+            temperature: 0.2,
+            metrics: Metrics::new(),
+            board: Board::new(),
+            open: Arc::new(Semaphore::new(limits.open)),
+            bodies: Arc::new(Semaphore::new(limits.bodies_bytes)),
+            elsewhere: OnceLock::new(),
+            limits,
+        }))
     }
 
     /// The same, asking `elsewhere` about every request of a conversation who answers it.
@@ -135,6 +148,13 @@ impl Server {
             TryAcquireError::NoPermits => Error::Busy { open: self.0.limits.open },
             TryAcquireError::Closed => Error::Ending,
         })
+    }
+
+    /// Room for so many more bytes of a body.
+    pub(crate) fn make_room(&self, bytes: usize) -> Result<OwnedSemaphorePermit> {
+        let limit = self.0.limits.bodies_bytes;
+        let permits = u32::try_from(bytes).map_err(|_| Error::NoRoom { limit })?;
+        self.0.bodies.clone().try_acquire_many_owned(permits).map_err(|_| Error::NoRoom { limit })
     }
 
     /// What `work` finds with a model, which may take a while: a request like those for answers.

@@ -89,7 +89,8 @@ impl Layer {
     /// changes the one does not inherit the other.
     fn forget_what_belonged(&mut self, over: &Layer) {
         for (kind, changes, belonged) in [
-            ("endpoints", "url", &["key_env", "key_file", "private"][..]),
+            ("endpoints", "url", &["url_env", "key_env", "key_file", "private"][..]),
+            ("endpoints", "url_env", &["url", "key_env", "key_file", "private"]),
             ("endpoints", "key_file", &["key_env"][..]),
             ("endpoints", "key_env", &["key_file"][..]),
             ("rungs", "model", &["price", "context", "engine", "deadline_s"][..]),

@@ -44,6 +44,44 @@ fn a_key_is_in_one_place() {
     assert!(error(&[own("a", both)]).contains("keep one"));
 }
 
+/// Covers S2-12, S2-21.
+#[test]
+fn an_address_comes_from_the_variable_that_is_named() {
+    let written = |more: &str| format!("[endpoints.x]\ndialect = \"openai\"\nurl_env = \"X_HOST\"\n{more}");
+    let url = |more: &str, value: Option<&str>| {
+        let config = read(&[own("a", &written(more))]).located(|name| {
+            assert_eq!(name, "X_HOST");
+            value.map(str::to_owned)
+        });
+        config.map(|config| config.endpoints["x"].url.clone()).map_err(|error| error.to_string())
+    };
+    let fallback = "url = \"http://localhost:1/v1\"";
+    for (more, value, is) in [
+        (fallback, None, "http://localhost:1/v1"),
+        (fallback, Some(" "), "http://localhost:1/v1"),
+        ("", None, ""),
+        (fallback, Some("127.0.0.1:11434"), "http://127.0.0.1:11434/v1"),
+        ("", Some("https://host:4000/"), "https://host:4000/v1"),
+        ("", Some("https://host/api/v2/"), "https://host/api/v2"),
+        ("private = true", Some("http://10.0.0.7:8000"), "http://10.0.0.7:8000/v1"),
+    ] {
+        assert_eq!(url(more, value).as_deref(), Ok(is), "{more} {value:?}");
+    }
+    for (value, word) in [("http://10.0.0.7:8000", "private"), ("https://me:hunter2@host", "password")] {
+        let error = url("", Some(value)).unwrap_err();
+        assert!(error.contains("a, line 3: `endpoints.x.url_env` names `X_HOST`"), "{error}");
+        assert!(error.contains(word) && !error.contains("hunter2") && !error.contains("10.0"), "{error}");
+    }
+    let nowhere = "[endpoints.x]\ndialect = \"openai\"";
+    assert!(error(&[own("a", nowhere)]).contains("`endpoints.x.url` must be an address"));
+    let pasted = "[endpoints.x]\ndialect = \"openai\"\nurl_env = \"http://host\"";
+    assert!(error(&[own("a", pasted)]).contains("not the address itself"));
+    // Who changes the address does not inherit the key, nor the other address.
+    let user = own("b", "[endpoints.anthropic]\nurl_env = \"X_HOST\"");
+    let anthropic = read(&[user]).endpoints["anthropic"].clone();
+    assert_eq!((anthropic.url.as_str(), anthropic.key_env), ("", None));
+}
+
 const USER: &str = r#"
 egress = "allow"
 

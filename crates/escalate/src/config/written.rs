@@ -143,15 +143,22 @@ impl Check<'_> {
             if RungName::new(name).is_err() {
                 return Err(self.merged.bad(&steps(["endpoints", name]), "is no name; use a-z, 0-9, `-`"));
             }
-            Address::of(endpoint).map_err(|problem| self.merged.bad(&at("url"), problem))?;
+            if !endpoint.url.is_empty() || endpoint.url_env.is_none() {
+                Address::of(endpoint).map_err(|problem| self.merged.bad(&at("url"), problem))?;
+            }
             let is_variable = |name: &String| {
                 name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
                     && (1..=128).contains(&name.len())
                     && !name.as_bytes()[0].is_ascii_digit()
             };
-            if !endpoint.key_env.as_ref().is_none_or(is_variable) {
-                let problem = "is the name of a variable of the environment, not the key itself";
-                return Err(self.merged.bad(&at("key_env"), problem));
+            for (key, variable, what) in
+                [("key_env", &endpoint.key_env, "key"), ("url_env", &endpoint.url_env, "address")]
+            {
+                if !variable.as_ref().is_none_or(is_variable) {
+                    let problem =
+                        format!("is the name of a variable of the environment, not the {what} itself");
+                    return Err(self.merged.bad(&at(key), problem));
+                }
             }
             if endpoint.key_env.is_some() && endpoint.key_file.is_some() {
                 return Err(self.merged.bad(&at("key_file"), "and `key_env` are both there; keep one"));

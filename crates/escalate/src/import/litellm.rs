@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Draft, is_here};
+use super::{Draft, VARIABLE, is_here};
 use crate::Dialect;
 
 /// Vendors that LiteLLM knows the address of. Where they are is no secret and no model's identity.
@@ -120,11 +120,23 @@ fn rung(name: &str, params: &Map<String, Value>, draft: &mut Draft<'_>) -> Optio
         ("anthropic", Some(url)) => {
             draft.endpoint(name, Dialect::Anthropic, url.trim_end_matches("/v1"), key)?
         }
+        ("ollama" | "ollama_chat", Some(url)) if url.starts_with(VARIABLE) => {
+            let endpoint = openai(draft, url)?;
+            // Where Ollama is as long as nobody says it; and wherever it is, it speaks `http`.
+            draft.set(&["endpoints", &endpoint, "url"], "http://localhost:11434/v1");
+            draft.set(&["endpoints", &endpoint, "private"], true);
+            let (variable, rest) = (url.trim_start_matches(VARIABLE), toml::Value::from(rest));
+            draft.note(format!(
+                "`{name}` is asked at the address in `{variable}`; to run it in this process, let rung `{rung}` have \
+                 `engine = {rest}` in place of `endpoint` and `model`"
+            ));
+            endpoint
+        }
         ("ollama" | "ollama_chat", Some(url)) => openai(draft, &format!("{}/v1", url.trim_end_matches('/')))?,
         ("openai" | "hosted_vllm" | "litellm_proxy" | "openrouter" | "", Some(url)) => openai(draft, url)?,
         (vendor, None) if VENDORS.iter().any(|(name, ..)| *name == vendor) => {
             let (_, url, variable) = VENDORS.into_iter().find(|(name, ..)| *name == vendor)?;
-            let usual = Value::from(format!("os.environ/{variable}"));
+            let usual = Value::from(format!("{VARIABLE}{variable}"));
             draft.endpoint(name, Dialect::Openai, url, Some(key.unwrap_or(&usual)))?
         }
         _ => {
@@ -153,7 +165,7 @@ fn rung(name: &str, params: &Map<String, Value>, draft: &mut Draft<'_>) -> Optio
 
 /// The endpoint that is there without being defined, unless the key is elsewhere.
 fn anthropic(name: &str, key: Option<&Value>, draft: &mut Draft<'_>) -> Option<String> {
-    match key.and_then(Value::as_str).map(|key| key.strip_prefix("os.environ/")) {
+    match key.and_then(Value::as_str).map(|key| key.strip_prefix(VARIABLE)) {
         None | Some(Some("ANTHROPIC_API_KEY")) => {}
         Some(Some(variable)) => draft.set(&["endpoints", "anthropic", "key_env"], variable),
         Some(None) => {

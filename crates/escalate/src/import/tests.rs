@@ -171,6 +171,35 @@ fn an_entry_alone_can_be_pasted() {
     assert_eq!(config.rung("local").unwrap().1.reach, crate::Reach::Engine("qwen3-coder:30b".into()));
 }
 
+/// Covers S2-12, S2-21: an address in a variable is named as the variable, and looked up when the configuration is used.
+#[test]
+fn an_address_in_a_variable_stays_there() {
+    let (config, imported) = read(
+        "model_list:
+  - model_name: free
+    litellm_params: {model: ollama/qwen3-coder:30b, api_base: os.environ/OLLAMA_HOST}
+  - model_name: proxy
+    litellm_params:
+      {model: litellm_proxy/glm, api_base: os.environ/LITELLM_BASE_URL, api_key: os.environ/LITELLM_MASTER_KEY}
+",
+    );
+    assert!(noted(&imported, &["OLLAMA_HOST", "`engine = \"qwen3-coder:30b\"`"]), "{:?}", imported.notes);
+    assert_eq!(
+        config.rung("free").unwrap().1.reach,
+        crate::Reach::Endpoint { endpoint: "free".into(), model: "qwen3-coder:30b".into() }
+    );
+    let urls = |config: &Config| ["free", "proxy"].map(|name| config.endpoints[name].url.clone());
+    assert_eq!(urls(&config), ["http://localhost:11434/v1", ""]);
+    assert_eq!(config.endpoints["proxy"].key_env.as_deref(), Some("LITELLM_MASTER_KEY"));
+    let env = |name: &str| match name {
+        "OLLAMA_HOST" => Some("http://host.docker.internal:11434".to_owned()),
+        "LITELLM_BASE_URL" => Some("http://localhost:8000/".to_owned()),
+        _ => None,
+    };
+    let config = config.located(env).unwrap();
+    assert_eq!(urls(&config), ["http://host.docker.internal:11434/v1", "http://localhost:8000/v1"]);
+}
+
 #[test]
 fn what_is_something_else_is_an_error() {
     let names = Config::bundled();

@@ -95,6 +95,7 @@ fn bodies_have_their_size_and_their_time() {
     let json = [("content-type", "application/json")];
     let large = running.send("POST", CHAT, &json, &[b' '; 1001]);
     assert_eq!(large.status, 413, "{}", large.body);
+    assert!(large.body.contains("1000 bytes") && large.body.contains("send less"), "{}", large.body);
     let head =
         format!("POST {CHAT} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\n", running.address);
     // In chunks, so that the size is not told before.
@@ -117,6 +118,43 @@ fn bodies_have_their_size_and_their_time() {
     let _ = stream.read_to_end(&mut rest);
     assert!(began.elapsed() < Duration::from_secs(60));
     assert!(rest.is_empty() || rest.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&rest));
+}
+
+/// Memory for bodies is bounded for all connections together: who has no room is told so, and has it when others are done.
+#[test]
+fn all_bodies_together_have_a_limit() {
+    let limits = Limits { bodies_bytes: 1000, ..Limits::default() };
+    let running = start(models(), Access::default(), limits);
+    let send = |body: &[u8]| running.send("POST", CHAT, &[("content-type", "application/json")], body);
+    let head = format!(
+        "POST {CHAT} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: 900\r\n\r\n",
+        running.address
+    );
+    let mut announced = running.connect();
+    announced.write_all(head.as_bytes()).expect("sent");
+    assert_eq!(send(ask().to_string().as_bytes()).status, 200);
+    // It begins to come, and stays.
+    let mut held = running.connect();
+    held.write_all(format!("{head}{}", " ".repeat(899)).as_bytes()).expect("sent");
+    let end = Instant::now() + Duration::from_secs(60);
+    let refused = loop {
+        let answer = send(&[b' '; 200]);
+        if answer.status == 503 {
+            break answer;
+        }
+        assert!(Instant::now() < end, "{}", answer.body);
+    };
+    assert!(
+        refused.body.contains("1000 bytes") && refused.header("retry-after").is_some(),
+        "{}",
+        refused.body
+    );
+    drop(held);
+    while send(ask().to_string().as_bytes()).status == 503 {
+        assert!(Instant::now() < end, "the room of a client that is gone stays taken");
+    }
+    // What is too much for all is too much for one.
+    assert_eq!(send(&[b' '; 1001]).status, 503);
 }
 
 /// Waits until nothing runs any more: the engine notices after its step.

@@ -14,7 +14,8 @@ pub fn guarded(path: &str) -> Option<&'static str> {
     let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
     let starts = |beginnings: &[&str]| beginnings.iter().any(|beginning| name.starts_with(beginning));
     let hook = parts.last() == Some(&"hooks") && HOOKS.contains(&name);
-    if hook || within(&[".githooks", ".husky"]) || HOOK_FILES.contains(&name) {
+    let staged = starts(&[".lintstagedrc", "lint-staged.config."]);
+    if hook || staged || within(&[".githooks", ".husky"]) || HOOK_FILES.contains(&name) {
         return Some(HOOK);
     }
     let github = path.contains(".github/workflows/") || path.contains(".github/actions/");
@@ -24,8 +25,12 @@ pub fn guarded(path: &str) -> Option<&'static str> {
     if is_secret(&path) {
         return Some("a file that may hold secrets");
     }
-    let cargo = matches!(name, "config" | "config.toml") && parts.last() == Some(&".cargo");
-    if cargo || within(TOOL_FOLDERS) || TOOLS.contains(&name) || starts(&[".yarnrc"]) {
+    let placed = PLACED.iter().any(|(place, names)| {
+        let above = folder.strip_suffix(place);
+        names.contains(&name) && above.is_some_and(|above| above.is_empty() || above.ends_with('/'))
+    });
+    let yarn = [".yarn/releases", ".yarn/plugins"].iter().any(|run| folder.contains(run));
+    if placed || yarn || within(TOOL_FOLDERS) || TOOLS.contains(&name) || starts(&[".yarnrc"]) {
         return Some(TOOL);
     }
     if BUILD.contains(&name) || ends(BUILD_ENDINGS) || starts(&["dockerfile", "docker-compose"]) {
@@ -86,7 +91,20 @@ const HOOKS: [&str; 28] = [
     "post-index-change",
 ];
 
-const HOOK_FILES: [&str; 4] = [".pre-commit-config.yaml", "lefthook.yml", "lefthook.yaml", ".lefthook.yml"];
+const HOOK_FILES: [&str; 12] = [
+    ".pre-commit-config.yaml",
+    "lefthook.yml",
+    "lefthook.yaml",
+    "lefthook.toml",
+    "lefthook.json",
+    "lefthook-local.yml",
+    "lefthook-local.yaml",
+    "lefthook-local.toml",
+    "lefthook-local.json",
+    ".lefthook.yml",
+    ".lefthook.yaml",
+    ".lefthook-local.yml",
+];
 
 const CI_FOLDERS: &[&str] = &[".circleci", ".buildkite", ".gitlab"];
 
@@ -103,10 +121,35 @@ const CI: [&str; 10] = [
     "cloudbuild.yaml",
 ];
 
-const TOOL_FOLDERS: &[&str] =
-    &[".vscode", ".idea", ".devcontainer", ".claude", ".codex", ".cursor", ".aider", ".config"];
+/// Configurations that are known by their folder: of version control, which runs hooks and editors, and of cargo.
+const PLACED: [(&str, &[&str]); 3] = [
+    (".hg", &["hgrc", "hgrc-not-shared", "sharedpath"]),
+    (".jj/repo", &["config.toml"]),
+    (".cargo", &["config", "config.toml"]),
+];
 
-const TOOLS: [&str; 15] = [
+/// Of editors, of programs that write code, and `.mvn`, whose options and extensions are in every run of Maven's.
+const TOOL_FOLDERS: &[&str] = &[
+    ".vscode",
+    ".idea",
+    ".zed",
+    ".helix",
+    ".devcontainer",
+    ".claude",
+    ".codex",
+    ".cursor",
+    ".gemini",
+    ".opencode",
+    ".windsurf",
+    ".kiro",
+    ".roo",
+    ".aider",
+    ".config",
+    ".mvn",
+];
+
+/// What is read without being asked for where its tool is started: shells, interpreters, package managers and the like.
+const TOOLS: [&str; 26] = [
     ".gitmodules",
     ".gitattributes",
     ".gitconfig",
@@ -120,8 +163,19 @@ const TOOLS: [&str; 15] = [
     ".tool-versions",
     ".mise.toml",
     ".bashrc",
+    ".bash_profile",
     ".profile",
     ".zshrc",
+    ".zshenv",
+    ".zprofile",
+    ".exrc",
+    ".irbrc",
+    ".pryrc",
+    ".rprofile",
+    ".ghci",
+    ".bazelrc",
+    ".pnpmfile.cjs",
+    "opencode.json",
 ];
 
 const BUILD: [&str; 27] = [
@@ -190,6 +244,15 @@ mod tests {
             ("crates/a/.cargo/config", "configuration of a tool"),
             (".vscode/tasks.json", "configuration of a tool"),
             (".gitattributes", "configuration of a tool"),
+            (".hg/hgrc", "configuration of a tool"),
+            ("sub/.hg/sharedpath", "configuration of a tool"),
+            (".jj/repo/config.toml", "configuration of a tool"),
+            (".mvn/jvm.config", "configuration of a tool"),
+            (".mvn/wrapper/maven-wrapper.properties", "configuration of a tool"),
+            ("web/.yarn/releases/yarn-4.cjs", "configuration of a tool"),
+            (".Rprofile", "configuration of a tool"),
+            ("lefthook-local.yml", "a hook"),
+            (".lintstagedrc.json", "a hook"),
             ("build.rs", "a build script"),
             ("sub/MAKEFILE", "a build script"),
             ("Dockerfile.dev", "a build script"),
@@ -220,6 +283,10 @@ mod tests {
             "Cargo.toml",
             "config.toml",
             ".gitignore",
+            "x.hg/hgrc",
+            ".hg/store/00manifest.i",
+            ".m2/settings.xml",
+            ".yarn/install-state.gz",
         ] {
             assert_eq!(guarded(path), None, "{path}");
         }

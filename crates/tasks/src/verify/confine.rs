@@ -1,4 +1,5 @@
-//! The process that becomes the command: it gives up what it may do, then replaces itself.
+//! The process that becomes the command: it gives up what it may do, then replaces itself, or waits for the command where
+//! that could not be told how the command ended.
 //!
 //! All of it is irrevocable and inherited, so the order matters only in that nothing may be given up that
 //! a later step needs.
@@ -6,22 +7,22 @@
 use std::convert::Infallible;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Command;
 
 use landlock::{
     ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
     RulesetCreatedAttr, RulesetStatus, Scope,
 };
-use rustix::process::{Resource, Rlimit, Signal};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
 use rustix::thread::CapabilitySet;
 
 use super::busy::patiently;
 use super::filter;
 use super::message::{Confinement, Places, Step, receive, send};
 
-/// Reads what to become from standard input, and becomes it. It returns only if that is not possible,
-/// which the supervisor knows by then.
+/// Reads what to become from standard input, and becomes it, or waits for it. When it returns, the supervisor knows how the
+/// command ended, or that there was none.
 pub(super) fn become_command() -> std::io::Result<()> {
     let control = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     let confinement: Confinement = receive(&control)?;
@@ -34,12 +35,26 @@ pub(super) fn become_command() -> std::io::Result<()> {
     let argv = &confinement.argv;
     let mut command = Command::new(&argv[0]);
     command.args(&argv[1..]);
-    let step = match patiently(|| Err::<Infallible, _>(command.exec())) {
-        Ok(never) => match never {},
+    let done = match confinement.places {
+        Some(_) => patiently(|| Err::<Infallible, _>(command.exec())).map(|never| match never {}),
+        None => waited(command),
+    };
+    let step = match done {
+        Ok(step) => step,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Step::NotFound,
         Err(error) => Step::NotStarted(error.to_string()),
     };
     send(&control, &step)
+}
+
+/// Waits for the command and says how it ended: bubblewrap tells a signal as a status that a command may have of its own.
+fn waited(mut command: Command) -> std::io::Result<Step> {
+    // The command is of the same user, and must not say in the name of this process how it ended.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    // A signal to its group is one to the command, and not to who waits for it.
+    let mut child = patiently(|| command.process_group(0).spawn())?;
+    let status = child.wait()?;
+    Ok(status.signal().map_or_else(|| Step::Code(status.code().unwrap_or(1)), Step::Signal))
 }
 
 fn confine(confinement: &Confinement) -> Result<(), String> {

@@ -83,6 +83,10 @@ pub(super) enum Step {
     NotFound,
     /// The command cannot be started.
     NotStarted(String),
+    /// The command ended with this status.
+    Code(i32),
+    /// The command was killed by this signal.
+    Signal(i32),
 }
 
 /// How the supervisor says that the command ended.

@@ -144,7 +144,8 @@ fn start(plan: &Plan, private: &Path) -> Result<Running, String> {
         rustix::process::pidfd_open(main, PidfdFlags::empty()).map_err(|error| format!("pidfd: {error}"))?;
     // If it is gone already, its end is seen below.
     let _ = send(&steps, &confinement);
-    let above = if matches!(plan.means, Means::Landlock) { 0 } else { 2 };
+    // Bubblewrap outside and inside, and who waits for the command.
+    let above = if matches!(plan.means, Means::Landlock) { 0 } else { 3 };
     Ok(Running { main, handle, steps, above, memory })
 }
 
@@ -251,6 +252,8 @@ fn report(said: &[Step], status: Option<WaitStatus>, means: &Means) -> Report {
             Step::Open(problem) => return Report::NoSandbox(problem.clone()),
             Step::NotFound => return Report::NotFound,
             Step::NotStarted(problem) => return Report::NotStarted(problem.clone()),
+            Step::Code(code) => return Report::Code(*code),
+            Step::Signal(signal) => return Report::Signal(*signal),
         }
     }
     let Some(status) = status else { return Report::Signal(Signal::KILL.as_raw()) };
@@ -260,8 +263,7 @@ fn report(said: &[Step], status: Option<WaitStatus>, means: &Means) -> Report {
     }
     match status.terminating_signal() {
         Some(signal) => Report::Signal(signal),
-        // So bubblewrap says that the command was killed, as shells do. What is more than the largest signal is none; what
-        // is less may be a status of the command's own.
+        // So bubblewrap says that the process was killed that waits for the command.
         None if (129..=192).contains(&code) && matches!(means, Means::Bubblewrap(_)) => {
             Report::Signal(code - 128)
         }

@@ -25,14 +25,28 @@ fn a_sandbox_changes_nothing_for_an_ordinary_command() {
     }
 }
 
+/// Git's status 129 is no signal, nor is a shell's 137 for what it has seen killed.
 #[test]
-fn statuses_that_are_no_signals_are_told_as_they_are() {
+fn a_status_is_told_as_it_is() {
     for (name, sandbox) in sandboxes() {
         let ground = Ground::new();
-        for status in [126, 128, 193, 254, 255] {
+        for status in [126, 128, 129, 137, 192, 193, 254, 255] {
             let done = ground.sh(sandbox, &format!("exit {status}"), &limits());
             assert_exit(&done, Exit::Code(status), name);
         }
+    }
+}
+
+/// Somebody waits for a command in bubblewrap, and what it does to its group or its parent is told of itself.
+#[test]
+fn who_waits_for_a_command_is_no_part_of_it() {
+    for (name, sandbox) in sandboxes().iter().filter(|(name, _)| name.contains("bwrap")) {
+        let ground = Ground::new();
+        let done = ground.sh(sandbox, "trap '' TERM; kill -TERM 0; exit 4", &limits());
+        assert_exit(&done, Exit::Code(4), name);
+        assert_exit(&ground.sh(sandbox, "kill -KILL $PPID; sleep 600", &limits()), Exit::Signal(9), name);
+        let done = ground.sh(sandbox, "cat /proc/$PPID/environ || exit 5", &limits());
+        assert_exit(&done, Exit::Code(5), name);
     }
 }
 

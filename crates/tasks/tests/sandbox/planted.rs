@@ -215,8 +215,15 @@ fn nothing_is_planted_for_this_program() {
 
 #[test]
 fn nothing_is_planted_for_the_users_tools() {
-    let tools =
-        [".cargo/config.toml", ".envrc", ".mcp.json", ".vscode/tasks.json", "sub/.claude/settings.json"];
+    let tools = [
+        ".cargo/config.toml",
+        ".envrc",
+        ".hg/hgrc",
+        ".mcp.json",
+        ".mvn/extensions.xml",
+        ".vscode/tasks.json",
+        "sub/.claude/settings.json",
+    ];
     for (name, sandbox) in sandboxes() {
         let ground = Ground::new();
         std::fs::create_dir(ground.tree().join("sub")).unwrap();
