@@ -13,7 +13,8 @@ use coder_tasks::plan::is_repository;
 use coder_tasks::policy::{Judgement, Tables};
 use coder_tasks::run::Showing;
 use coder_tasks::{
-    Conduct, Crew, EditFormat, Event, Finished, Plan, Policy, Settings, Task, TaskResult, Writer, run_plan,
+    Conduct, Crew, EditFormat, Event, Finished, Plain, Plan, Policy, Settings, Task, TaskResult, Writer,
+    run_plan,
 };
 use serde_json::json;
 
@@ -25,7 +26,7 @@ use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
 use crate::ledger::{LedgerArgs, Recorder, Recording};
 use crate::live::Live;
-use crate::output::{Output, Plain};
+use crate::output::Output;
 use crate::prompting::PromptArgs;
 use crate::report::{self, Report};
 use crate::rungs::{CloudArgs, Rungs};
