@@ -123,6 +123,8 @@ A task file says which file to write, what it should be, and which command must 
   ## Verification
   Run: cargo test --offline --quiet
 
+A task with `output_files: []` writes nothing: its command verifies what the others did, without a model.
+
 The command runs in a sandbox: it can write in the working directory only, and has no network. A line that
 needs a shell is written `Run (shell): a && b`, and runs once you have approved it with --approve-shell.
 
