@@ -335,7 +335,7 @@ impl<'a> Cloud<'a> {
     }
 
     fn dialogue(&self, clearance: &Clearance, outgoing: &Outgoing, job: &Job<'_>, most_usd: f64) -> Consent {
-        let plain = |text: &str| crate::output::Plain::default().filter(text);
+        let plain = |text: &str| coder_tasks::Plain::default().filter(text);
         let what = job.task.map_or(String::new(), |task| format!("{}: ", task.id));
         let files = match clearance.files.as_slice() {
             [] => "no file".to_owned(),

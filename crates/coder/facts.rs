@@ -5,11 +5,11 @@ use std::path::Path;
 
 use coder_engine::fit::Tensors;
 use coder_engine::{CallFormat, FileType, Source, TextModel, Weights};
+use coder_tasks::Plain;
 use serde::Serialize;
 
 use crate::failure::Outcome;
 use crate::here::{Fit, Here};
-use crate::output::Plain;
 
 /// The facts of a model that is here.
 #[derive(Clone, Debug, Serialize)]

@@ -6,10 +6,9 @@ use std::io::IsTerminal;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use coder_tasks::{Event, FailureClass, Progress};
+use coder_tasks::{Event, FailureClass, Plain, Progress};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::output::Plain;
 use crate::undo;
 
 /// How often a line's spinner turns.

@@ -9,7 +9,7 @@ use coder_tasks::planner::{self, Planned, Request};
 use coder_tasks::policy::{Judgement, Route, Tables, listing};
 use coder_tasks::prompt::ContextFile;
 use coder_tasks::workspace::MAX_FILE_BYTES;
-use coder_tasks::{Project, Question, Workspace, Writer, context, project};
+use coder_tasks::{Plain, Project, Question, Workspace, Writer, context, project};
 use serde_json::json;
 
 use crate::args::ModelArgs;
@@ -200,7 +200,7 @@ impl PlanArgs {
         }
         out.text(&format!("{}\n", listing(&planned.judged)))?;
         if !planned.notes.trim().is_empty() {
-            out.text(&format!("\n{}\n", crate::output::Plain::default().filter(planned.notes.trim())))?;
+            out.text(&format!("\n{}\n", Plain::default().filter(planned.notes.trim())))?;
         }
         let local = planned.judged.iter().filter(|(_, judgement)| judgement.route == Route::Local).count();
         let all = planned.judged.len();

@@ -73,8 +73,12 @@ impl<'a> Report<'a> {
 /// One task in one line.
 pub(crate) fn line(result: &TaskResult) -> String {
     let outcome = result.outcome.as_str();
-    let mut line = format!("{}: {outcome}, {}", result.task_id, result.file);
+    let mut line = format!("{}: {outcome}", result.task_id);
+    if !result.file.is_empty() {
+        line += &format!(", {}", result.file);
+    }
     let how = match (result.outcome, result.tier.as_deref(), result.attempts) {
+        (Outcome::Complete, _, _) if result.file.is_empty() => "verified".to_string(),
         (Outcome::Complete, Some("mechanical"), _) => "applied as given".to_string(),
         (Outcome::Complete, _, 1) => "first attempt".to_string(),
         (Outcome::Complete, _, attempts) => format!("attempt {attempts}"),

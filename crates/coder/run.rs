@@ -13,7 +13,8 @@ use coder_tasks::plan::is_repository;
 use coder_tasks::policy::{Judgement, Tables};
 use coder_tasks::run::Showing;
 use coder_tasks::{
-    Conduct, Crew, EditFormat, Event, Finished, Plan, Policy, Settings, Task, TaskResult, Writer, run_plan,
+    Conduct, Crew, EditFormat, Event, Finished, Plain, Plan, Policy, Settings, Task, TaskResult, Writer,
+    run_plan,
 };
 use serde_json::json;
 
@@ -26,7 +27,7 @@ use crate::interrupt::Interrupt;
 use crate::jobs::Jobs;
 use crate::ledger::{LedgerArgs, Recorder, Recording};
 use crate::live::Live;
-use crate::output::{Output, Plain};
+use crate::output::Output;
 use crate::prompting::PromptArgs;
 use crate::report::{self, Report};
 use crate::rungs::{CloudArgs, Rungs};
@@ -125,6 +126,8 @@ A task file says which file to write, what it should be, and which command must 
 
   ## Verification
   Run: cargo test --offline --quiet
+
+A task with `output_files: []` writes nothing: its command verifies what the others did, without a model.
 
 The command runs in a sandbox: it can write in the working directory only, and has no network. A line that
 needs a shell is written `Run (shell): a && b`, and runs once you have approved it with --approve-shell.

@@ -42,6 +42,31 @@ fn given_code_is_applied_without_a_model() {
     assert_eq!(fs::read_to_string(backup).unwrap(), "one\nthree\n");
 }
 
+/// Covers S1-32: a task that writes no file is its command, and no model is opened.
+#[test]
+fn a_check_needs_no_model() {
+    let task = "---\nid: last\noutput_files: []\n---\n# Task: All of it\n\n## Verification\nRun: grep -q one notes.txt\n";
+    let folder = folder(&[("last.md", task), ("notes.txt", "one\n")]);
+    let file = text(folder.path().join("last.md"));
+    let args = [file, "--working-dir", text(folder.path()), "--model", "/nonexistent"];
+    let (code, result) = run(&args);
+    assert_eq!(
+        (code, &result["outcome"], &result["file"]),
+        (Some(0), &"complete".into(), &"".into()),
+        "{result}"
+    );
+    assert_eq!((&result["verified"], &result["tier"]), (&true.into(), &"mechanical".into()));
+    let output = coder(&[&["run"], &args[..]].concat()).output().unwrap();
+    assert!(stdout(&output).starts_with("last: complete, verified, "), "{}", stdout(&output));
+    let output = coder(&["check", file]).output().unwrap();
+    let said = stdout(&output);
+    assert!(output.status.success() && said.starts_with("last: local, "), "{said}");
+    assert!(said.contains("its command decides, and no model is needed"), "{said}");
+    fs::write(folder.path().join("notes.txt"), "two\n").unwrap();
+    let (code, result) = run(&args);
+    assert_eq!((code, &result["outcome"]), (Some(1), &"blocked".into()), "{result}");
+}
+
 #[test]
 fn what_does_not_verify_is_taken_back() {
     let task = r#"{"task_id": "T-001", "description": "Write a function `f` that returns `x` plus 1.",

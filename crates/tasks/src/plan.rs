@@ -105,7 +105,10 @@ impl Plan {
         let batches: Vec<Vec<usize>> =
             batches.iter().map(|batch| batch.ids.iter().filter_map(place).collect()).collect();
         let (waves, needs) = match batches.is_empty() {
-            true => (waves::levels(&tasks, &depends)?, depends),
+            true => {
+                let depends = waves::checks_last(&tasks, depends);
+                (waves::levels(&tasks, &depends)?, depends)
+            }
             false => waves::batched(&tasks, &depends, &batches)?,
         };
         let waves = waves.into_iter().flat_map(|wave| waves::apart(&tasks, &wave)).collect();

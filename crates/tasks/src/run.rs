@@ -296,10 +296,14 @@ impl Run<'_> {
         self.commands_may_run()?;
         let mut transaction = self.workspace.begin(&self.task.id, &self.task.files)?;
         self.base = transaction.base().to_vec();
-        let mut ended = self.attempts(&mut transaction, writers);
+        let mut ended = match self.task.files.is_empty() {
+            true => self.check(&mut transaction),
+            false => self.attempts(&mut transaction, writers),
+        };
         let kept = self.task.files.iter().find_map(|file| transaction.backup(file));
         self.left.backup = kept.map(|path| path.display().to_string());
-        if matches!(ended, Ok(Outcome::Complete)) {
+        // What writes nothing leaves nothing to undo.
+        if matches!(ended, Ok(Outcome::Complete)) && !self.task.files.is_empty() {
             match transaction.commit() {
                 Ok(files) => self.left.files = files,
                 Err(error) => ended = Err(error),

@@ -62,9 +62,11 @@ pub struct Task {
     pub title: Option<String>,
     /// What to do, in words.
     pub description: String,
-    /// The file to write, relative to the workspace, in plain form; the first one where there are several.
+    /// The file to write, relative to the workspace, in plain form; the first one where there are several, and "" where
+    /// there is none.
     pub file: String,
-    /// All files that the task may change, in plain form; `file` is the first of them.
+    /// All files that the task may change, in plain form; `file` is the first of them. None for a task that only
+    /// verifies: its command says how it ends.
     pub files: Vec<String>,
     /// Files to show to the model, relative to the workspace, in plain form.
     pub context: Vec<String>,
@@ -200,6 +202,11 @@ impl Eligibility {
 }
 
 impl Task {
+    /// Whether it writes nothing, and its command alone says how it ends (S1-32).
+    pub fn is_check(&self) -> bool {
+        self.files.is_empty() && self.command.is_some()
+    }
+
     /// Reads one task file.
     pub fn load(file: &Path) -> Result<Task> {
         let io = |source| Error::Io { path: file.to_owned(), source };
@@ -341,7 +348,16 @@ fn names<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     found
 }
 
-/// The files that a task may change: in plain form, each once, at least one.
+/// Why a task that writes no file cannot be one; None if it can.
+fn no_check(command: Option<&Command>, code: Option<&Code>) -> Option<&'static str> {
+    match (command, code) {
+        (None, _) => Some("a task that writes no file is done by its command; give it one, or name a file"),
+        (_, Some(_)) => Some("a task that writes no file has no place for code; name a file"),
+        _ => None,
+    }
+}
+
+/// The files that a task may change: in plain form, each once.
 fn checked_files<'a>(file: &str, given: impl IntoIterator<Item = (String, &'a str)>) -> Result<Vec<String>> {
     let mut files: Vec<String> = Vec::new();
     for (at, path) in given {

@@ -25,6 +25,7 @@ mod places;
 #[cfg(target_os = "linux")]
 mod processes;
 mod sandbox;
+mod summary;
 #[cfg(target_os = "linux")]
 mod supervise;
 
@@ -58,7 +59,7 @@ const PROBE: &str = "probe";
 pub struct Limits {
     /// How long the command may run.
     pub time: Duration,
-    /// How many bytes of its output are kept, half from the start and half from the end.
+    /// How many bytes of its output are kept: of more, what failed, or half from the start and half from the end.
     pub output_bytes: usize,
     /// How many bytes it may print.
     pub printed_bytes: u64,
@@ -98,7 +99,8 @@ pub struct Verification {
     pub argv: Vec<String>,
     /// How it ended.
     pub exit: Exit,
-    /// Standard output and standard error in the order in which they were written.
+    /// Standard output and standard error in the order in which they were written, without colours, and as much of it as
+    /// is kept.
     pub output: String,
     /// Wall-clock seconds.
     pub seconds: f64,

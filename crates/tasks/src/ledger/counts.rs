@@ -169,12 +169,17 @@ impl Counts {
         self.complete += one(entry.is_complete());
         self.verified += one(entry.is_verified());
         self.blocked += one(entry.outcome() == Some("blocked"));
+        self.offline += one(entry.is_complete() && entry.was_offline());
+        self.first = self.first.into_iter().chain([entry.began]).min();
+        self.last = self.last.into_iter().chain([entry.began]).max();
+        if entry.is_check() {
+            return;
+        }
         self.judged += one(entry.is_judged());
         self.attempted += one(!entry.attempts.is_empty());
         self.delegated += one(entry.is_delegated());
         self.delegated_judged += one(entry.is_delegated() && entry.is_judged());
         self.first_pass += one(entry.is_delegated() && entry.is_verified() && entry.tried().count() == 1);
-        self.offline += one(entry.is_complete() && entry.was_offline());
         self.integrated += one(entry.integrated.is_some());
         self.regressed += one(entry.integrated == Some(false));
         self.local.add(entry, |attempt| is_local(&attempt.tier));
@@ -214,8 +219,6 @@ impl Counts {
                 *self.lines.entry(last.tier.clone()).or_default() += last.lines;
             }
         }
-        self.first = self.first.into_iter().chain([entry.began]).min();
-        self.last = self.last.into_iter().chain([entry.began]).max();
     }
 }
 

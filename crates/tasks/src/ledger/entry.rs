@@ -159,6 +159,11 @@ impl Attempt {
 }
 
 impl Entry {
+    /// Whether the task was to write nothing: its command alone decided, and it says nothing about anybody's work.
+    pub fn is_check(&self) -> bool {
+        self.file.is_empty()
+    }
+
     /// The outcome's name; None while there is none.
     pub fn outcome(&self) -> Option<&str> {
         self.end.as_ref().map(|end| end.outcome.as_str())

@@ -39,6 +39,38 @@ fn tasks_without_an_order_are_one_wave() {
     assert_eq!(Plan::new(vec![]).unwrap().waves.len(), 0);
 }
 
+fn check(id: &str, more: &str) -> Task {
+    let text =
+        format!("---\nid: {id}\noutput_files: []\n{more}\n---\n# Task: Do {id}\n\n## Verify\nRun: true\n");
+    Task::parse(&format!("plan/{id}.md"), &text).unwrap()
+}
+
+/// Covers S1-32.
+#[test]
+fn a_check_stands_last_unless_it_says_what_it_waits_for() {
+    let tasks = vec![
+        check("last", ""),
+        task("a", "a.py", ""),
+        check("early", "depends_on: a"),
+        task("b", "b.py", "depends_on: a"),
+        task("c", "c.py", "depends_on: early"),
+    ];
+    let plan = Plan::new(tasks).unwrap();
+    assert_eq!(ids(&plan), [vec!["a"], vec!["b"], vec!["early"], vec!["c"], vec!["last"]]);
+    assert_eq!(plan.needs[0], [1, 3, 4]);
+    // One that others wait for does not wait for these.
+    let plan =
+        Plan::new(vec![task("a", "a.py", "depends_on: first"), check("first", ""), task("b", "b.py", "")]);
+    let plan = plan.unwrap();
+    assert_eq!(ids(&plan), [["b"], ["first"], ["a"]]);
+    assert_eq!(Plan::new(vec![check("one", ""), check("two", "")]).unwrap().waves.len(), 1);
+    // In a batch it comes after the others of it.
+    let (text, b) = ("---\noutput_files: []\n---\n# Task: A\n\n## Verify\nRun: true\n", file("b"));
+    let folder = folder(&[("a.md", text), ("b.md", &b), ("batches.md", "## Batch 1\n- a\n- b\n")]);
+    let plan = Plan::load(&[folder.path().to_owned()]).unwrap();
+    assert_eq!(ids(&plan), [["b"], ["a"]]);
+}
+
 /// Covers S2-32.
 #[test]
 fn dependencies_make_waves() {

@@ -42,6 +42,22 @@ pub(super) fn dependencies(tasks: &[Task], known: &[String]) -> Result<Vec<Vec<u
     Ok(all)
 }
 
+/// Dependencies with those that are not said: a task that writes no file and names none waits for all that write one, but
+/// for those that wait for it (S1-32).
+pub(super) fn checks_last(tasks: &[Task], mut depends: Vec<Vec<usize>>) -> Vec<Vec<usize>> {
+    let all = 0..tasks.len();
+    for check in all.clone().filter(|at| tasks[*at].is_check() && tasks[*at].depends_on.is_empty()) {
+        let mut waits = vec![false; tasks.len()];
+        let mut next = vec![check];
+        while let Some(on) = next.pop() {
+            waits[on] = true;
+            next.extend(all.clone().filter(|task| !waits[*task] && depends[*task].contains(&on)));
+        }
+        depends[check] = all.clone().filter(|task| !tasks[*task].is_check() && !waits[*task]).collect();
+    }
+    depends
+}
+
 /// Waves by dependencies: each task stands in the first wave after all that it depends on (the levels of
 /// Kahn's topological order), and within a wave the order of the tasks is kept.
 pub(super) fn levels(tasks: &[Task], depends: &[Vec<usize>]) -> Result<Vec<Vec<usize>>> {
@@ -100,8 +116,10 @@ pub(super) fn batched(tasks: &[Task], depends: &[Vec<usize>], batches: &[Vec<usi
 }
 
 /// Splits a wave so that no two tasks of a part write the same file and none reads what an earlier task of
-/// its part writes. The order of such tasks is that of the wave.
+/// its part writes. The order of such tasks is that of the wave; those that write nothing come after all that do.
 pub(super) fn apart(tasks: &[Task], wave: &[usize]) -> Vec<Vec<usize>> {
+    let mut wave = wave.to_vec();
+    wave.sort_by_key(|task| tasks[*task].is_check());
     let touched: Vec<Touched> = wave.iter().map(|task| Touched::of(&tasks[*task])).collect();
     let mut parts: Vec<Vec<usize>> = Vec::new();
     let mut part_of: Vec<usize> = Vec::new();
@@ -125,6 +143,8 @@ pub(super) fn apart(tasks: &[Task], wave: &[usize]) -> Vec<Vec<usize>> {
 struct Touched {
     writes: Vec<String>,
     reads: Vec<String>,
+    /// Whether it is about everything that is there.
+    is_check: bool,
 }
 
 /// What two tasks' files say about their order.
@@ -142,12 +162,14 @@ impl Touched {
         Touched {
             writes: super::written(task).map(|path| path.to_lowercase()).collect(),
             reads: task.context.iter().map(lower).collect(),
+            is_check: task.is_check(),
         }
     }
 
     fn after(&self, earlier: &Touched) -> Relation {
         let any = |left: &[String], right: &[String]| left.iter().any(|path| right.contains(path));
-        if any(&self.writes, &earlier.writes) || any(&self.reads, &earlier.writes) {
+        let sees = self.is_check && !earlier.is_check;
+        if sees || any(&self.writes, &earlier.writes) || any(&self.reads, &earlier.writes) {
             Relation::Apart
         } else if any(&self.writes, &earlier.reads) {
             Relation::NotBefore

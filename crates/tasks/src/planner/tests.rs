@@ -57,6 +57,22 @@ fn a_plan_is_task_files_and_batches() {
     assert_eq!(std::fs::read_dir(folder.path().join("plans")).unwrap().count(), 1);
 }
 
+/// Covers S1-32: the last task may only verify; nobody is asked for it, whatever the planner says.
+#[test]
+fn the_last_task_may_write_no_file() {
+    let last = with(
+        proposal("T-002", ""),
+        json!({ "output_files": [], "model": "cloud", "description": "Verify all of it", "estimated_lines": 900 }),
+    );
+    let planned = plan(vec![proposal("T-001", "src/a.rs"), last]).unwrap();
+    let (_, text) = &planned.files[1];
+    let task = Task::parse("T-002.json", text).unwrap();
+    assert!(task.is_check() && task.model.is_none() && task.warnings.is_empty(), "{text}");
+    let (_, batches) = &planned.files[2];
+    assert!(batches.contains("## Batch 2\n- [ ] T-002.json: Verify all of it\n"), "{batches}");
+    assert!(batches.contains("2. T-002: Verify all of it [verification]"), "{batches}");
+}
+
 /// Covers S1-25, S1-26, S1-56: who is to do what is the policy's decision, and every problem is named.
 #[test]
 fn what_breaks_the_policy_is_no_plan() {
@@ -68,7 +84,10 @@ fn what_breaks_the_policy_is_no_plan() {
         (json!({ "test_command": "cargo test && rm -rf x" }), "shell"),
         (json!({ "output_files": ["../x"] }), "../x"),
         (json!({ "output_files": ["a", "b"] }), "2 files"),
-        (json!({ "output_files": [] }), "output_file"),
+        (
+            json!({ "output_files": [], "test_command": "" }),
+            "a task that writes no file is done by its command",
+        ),
         (json!({ "context_files": ["a", "b", "c"] }), "3 context files"),
         (json!({ "depends_on": ["T-009"] }), "T-009"),
         (json!({ "task_id": "../T" }), "id"),

@@ -97,6 +97,12 @@ pub fn judge(task: &Task, around: &Surroundings, tables: &Tables) -> Judgement {
         classification = classification.with_category(tables, category, &task.description);
     }
     let estimate = estimate(task, &classification, tables);
+    if task.is_check() {
+        let fact = "the task writes no file: its command decides, and no model is needed".to_owned();
+        let rule = Ruling { rule: "no-files", requirement: "S1-32".to_owned(), fact, verdict: Says::Local };
+        let (route, model, policy) = (Route::Local, "local".to_owned(), task.policy);
+        return Judgement { route, model, policy, classification, estimate, rules: vec![rule] };
+    }
     let mut judge =
         Judge { task, tables, classification: &classification, estimate: &estimate, rules: Vec::new() };
     let given = judge.given_code();

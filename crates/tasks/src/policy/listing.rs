@@ -27,7 +27,8 @@ pub fn listing(judged: &[(Task, Judgement)]) -> String {
 fn line(task: &Task, judgement: &Judgement) -> String {
     let reason = task.reason.as_deref().filter(|_| judgement.route == Route::Cloud);
     let reason = reason.map_or(String::new(), |reason| format!(": {}", one_line(reason)));
-    format!("{}: `{}` {} [{}]{reason}", task.id, task.file, purpose(task), size(task, judgement))
+    let file = if task.is_check() { String::new() } else { format!("`{}` ", task.file) };
+    format!("{}: {file}{} [{}]{reason}", task.id, purpose(task), size(task, judgement))
 }
 
 /// What it is for: its title, or the first line of its description, without a size in brackets, which follows anyway.
@@ -42,7 +43,7 @@ fn purpose(task: &Task) -> &str {
 
 fn size(task: &Task, judgement: &Judgement) -> String {
     let category = judgement.classification.category;
-    if category == Category::Review || task.phase == Some(Phase::Verify) {
+    if category == Category::Review || task.is_check() || task.phase == Some(Phase::Verify) {
         "verification".to_owned()
     } else if judgement.estimate.files > 1 {
         "multi-file".to_owned()

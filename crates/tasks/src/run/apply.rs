@@ -3,8 +3,8 @@
 use super::{Failure, Progress, Run, Settings};
 use crate::command::Command;
 use crate::edit::Change;
-use crate::ledger::{Record, Verdict};
-use crate::policy::FailureClass;
+use crate::ledger::{By, Record, Verdict};
+use crate::policy::{FailureClass, Outcome};
 use crate::prompt::Feedback;
 use crate::stages::Stage;
 use crate::verify::{self, Exit, Guarded, Isolation, Verification};
@@ -39,6 +39,34 @@ impl Run<'_> {
             verification = Some(ran).filter(|_| stage == Stage::Test);
         }
         Ok(Ok(verification))
+    }
+
+    /// Does a task that writes nothing: its commands say how it ends, and no model could change that (S1-32).
+    pub(super) fn check(&mut self, transaction: &mut Transaction<'_>) -> Result<Outcome> {
+        if self.task.command.is_none() {
+            return Err(Error::BadTask {
+                file: self.task.source.clone(),
+                at: "its files".to_owned(),
+                problem: "it names neither a file nor a command; name one".to_owned(),
+            });
+        }
+        let record = Record { by: By::Rule, ..Record::default() };
+        match self.apply(transaction, &[])? {
+            Ok(verification) => {
+                self.done(record, verification);
+                Ok(Outcome::Complete)
+            }
+            Err(failure) => {
+                let outcome = match failure.class {
+                    FailureClass::Quality => Outcome::Blocked,
+                    FailureClass::Setup => Outcome::Refused,
+                    FailureClass::Cancelled => Outcome::Cancelled,
+                    FailureClass::Availability => Outcome::Unavailable,
+                };
+                self.failed(record, failure);
+                Ok(outcome)
+            }
+        }
     }
 
     /// Whether the task's commands may run at all, found out before a model is asked.

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{
     EGRESS, Eligibility, Format, PHASES, POLICIES, Task, bad, checked_category, checked_command,
-    checked_count, checked_files, checked_id, checked_path, finished_status, guarded_files,
+    checked_count, checked_files, checked_id, checked_path, finished_status, guarded_files, no_check,
 };
 use crate::Result;
 use crate::command::Command;
@@ -29,6 +29,10 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
         }
     }
     checked_count(file, "field `context_files`", context.len())?;
+    let command = fields.command("test_command")?;
+    if let Some(problem) = no_check(command.as_ref(), None).filter(|_| files.is_empty()) {
+        return Err(fields.wrong("test_command", problem));
+    }
     let phase = match fields.text("tdd_phase")? {
         Some(phase) => Some(one_of(file, "tdd_phase", &phase, PHASES)?),
         None => None,
@@ -51,11 +55,11 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
         id,
         title: None,
         description,
-        file: files[0].clone(),
+        file: files.first().cloned().unwrap_or_default(),
         files,
         context,
         constraints: fields.list("constraints")?,
-        command: fields.command("test_command")?,
+        command,
         lint: fields.command("lint_command")?,
         code: None,
         done_when: Vec::new(),
@@ -135,11 +139,11 @@ impl Fields<'_> {
         }
     }
 
-    /// The files to write, at least one: `output_file`, then those of `output_files`.
+    /// The files to write: `output_file`, then those of `output_files`. None only if that is said: by an empty list.
     fn files(&self) -> Result<Vec<String>> {
         let listed = self.list("output_files")?;
         // A list says which one is first; without it, the field for one file is needed.
-        let first = match listed.is_empty() {
+        let first = match !matches!(self.map.get("output_files"), Some(Value::Array(_))) {
             true => Some(self.required("output_file")?),
             false => self.text("output_file")?,
         };
@@ -220,13 +224,28 @@ mod tests {
         let task = with(r#""output_file":"c.js""#).unwrap();
         assert_eq!(task.files, ["c.js"]);
         for (fields, expected) in [
-            (r#""output_files":[]"#, "field `output_file`: it is missing"),
+            (r#""output_file":"""#, "field `output_file`: it is missing"),
+            (r#""output_files":null"#, "field `output_file`: it is missing"),
+            (
+                r#""output_files":[]"#,
+                "field `test_command`: a task that writes no file is done by its command",
+            ),
             (r#""output_files":["../a"]"#, "field `output_files`: path `../a`"),
             (r#""output_files":"a""#, "field `output_files`: expected a list"),
         ] {
             let error = with(fields).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    /// Covers S1-32.
+    #[test]
+    fn an_empty_list_of_files_makes_a_check() {
+        let text = r#"{"task_id":"a","description":"b","output_files":[],"test_command":"make test"}"#;
+        let task = Task::parse("t.json", text).unwrap();
+        assert!(task.is_check() && task.file.is_empty() && task.files.is_empty());
+        let text = text.replace("[]", r#"[],"output_file":"c""#);
+        assert!(!Task::parse("t.json", &text).unwrap().is_check());
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod front;
 use super::{Code, Criterion, EGRESS, Eligibility, Format, PHASES, POLICIES, Place, Task};
 use super::{
     bad, checked_category, checked_command, checked_count, checked_files, checked_id, checked_path,
-    finished_status, guarded_files, one_of, stem,
+    finished_status, guarded_files, no_check, one_of, stem,
 };
 use crate::Result;
 use crate::command::Command;
@@ -23,6 +23,9 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
     let done_when = sections.done_when();
     let Commands { test: command, lint } = sections.commands(front.shell.unwrap_or(false))?;
     let code = sections.code()?;
+    if let Some(problem) = no_check(command.as_ref(), code.as_ref()).filter(|_| files.is_empty()) {
+        return Err(bad(file, "field `output_files`", problem));
+    }
     let title = sections.title.clone().or_else(|| front.name.clone());
     let description = sections.description(title.as_deref(), prose);
     if description.is_empty() && code.is_none() {
@@ -50,7 +53,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
         id: checked_id(file, &front.task_id.or(front.id).unwrap_or_else(|| stem(file)))?,
         title,
         description,
-        file: files[0].clone(),
+        file: files.first().cloned().unwrap_or_default(),
         files,
         context,
         constraints,
@@ -177,7 +180,7 @@ impl<'a> Sections<'a> {
     }
 
     /// The files to write: the one of "File to modify", then the list of "Files to modify". The
-    /// frontmatter's fields count where there is neither section.
+    /// frontmatter's fields count where there is neither section; an empty list there says that there are none.
     fn files(&mut self, front: &front::Front) -> Result<Vec<String>> {
         let at = |line: usize| format!("line {line}");
         let mut given: Vec<(String, &str)> = Vec::new();
@@ -209,10 +212,10 @@ impl<'a> Sections<'a> {
             given.extend(front.output_files.iter().flatten().map(|path| (field("output_files"), &**path)));
         }
         match checked_files(self.file, given)? {
-            files if files.is_empty() => Err(bad(
+            files if files.is_empty() && front.output_files.is_none() => Err(bad(
                 self.file,
                 "section `File to modify`",
-                "it is missing; add `## File to modify` and one path",
+                "it is missing; add `## File to modify` and one path, or `output_files: []` to the frontmatter if it writes none",
             )),
             files => Ok(files),
         }

@@ -1,6 +1,6 @@
 //! What a plan does in a repository that means well.
 
-use coder_tasks::{Error, Outcome};
+use coder_tasks::{Conduct, Error, Outcome, Task};
 
 use crate::repository::{Repository, after, insert, whole};
 
@@ -329,4 +329,35 @@ fn places_where_a_plan_cannot_be_committed_are_errors() {
     std::fs::write(repository.path(".git/MERGE_HEAD"), "").unwrap();
     let error = repository.run(&tasks, &repository.conduct(1)).unwrap_err();
     assert!(error.to_string().contains("a merge is under way"), "{error}");
+}
+
+/// Covers S1-32: it sees all that was merged, makes no commit, and is never taken for done.
+#[test]
+fn a_task_that_writes_nothing_verifies_what_was_merged() {
+    let repository = Repository::new(&[]);
+    let check = |command: &str| {
+        let spec = serde_json::json!({
+            "task_id": "last", "description": "All of it", "output_files": [], "test_command": command,
+        });
+        Task::parse("last.json", &spec.to_string()).unwrap()
+    };
+    let (a, b) = (whole("a", "a.txt", "a", "true"), whole("b", "b.txt", "b", "true"));
+    let tasks = [check("grep -q . a.txt b.txt"), a.clone(), b.clone()];
+    let results = repository.run(&tasks, &repository.conduct(2)).unwrap();
+    let ended: Vec<&str> = results.iter().map(|finished| finished.result.task_id.as_str()).collect();
+    assert_eq!(ended, ["a", "b", "last"]);
+    assert!(results.iter().all(coder_tasks::Finished::is_complete), "{results:#?}");
+    assert_eq!((results[2].commit.clone(), results[2].integrated), (None, None));
+    assert_eq!(repository.subjects().len(), 3);
+    repository.assert_clean("refs/heads/main");
+    // The same plan once more: what is done is done, what is there is looked at again.
+    let again = Conduct { resume: true, ..repository.conduct(2) };
+    let results = repository.run(&tasks, &again).unwrap();
+    assert_eq!(results.iter().map(|finished| finished.resumed).collect::<Vec<_>>(), [true, true, false]);
+    // One that fails takes nothing back that others did.
+    let tasks = [check("grep -q missing a.txt"), a, b, whole("c", "c.txt", "c", "true")];
+    let results = repository.run(&tasks, &again).unwrap();
+    assert_eq!(results[3].result.outcome, Outcome::Blocked, "{results:#?}");
+    assert_eq!(repository.subjects().len(), 4);
+    assert_eq!(repository.read("c.txt"), "c\n");
 }

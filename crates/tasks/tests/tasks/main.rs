@@ -1,6 +1,7 @@
 //! The crate from outside: the loop, hostile paths and texts, several files, crashes, and the grammar of replies.
 
 mod attempts;
+mod checks;
 mod classifier;
 mod crash;
 mod edits;

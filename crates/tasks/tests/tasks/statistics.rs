@@ -351,7 +351,8 @@ fn electricity_is_not_guessed() {
     };
     let end =
         End { at: NOW, outcome: "complete".into(), verified: true, seconds: 40.0, error: String::new() };
-    let entry = Entry { began: NOW, end: Some(end), attempts: vec![attempt], ..Entry::default() };
+    let file = "a.rs".to_owned();
+    let entry = Entry { file, began: NOW, end: Some(end), attempts: vec![attempt], ..Entry::default() };
     let with = |watts| Stats::of(std::slice::from_ref(&entry), &[], &yardstick(watts));
     let value =
         |stats: &Stats, name: &str| stats.metrics.iter().find(|metric| metric.name == name).unwrap().value;
