@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use coder_engine::Options;
 #[cfg(feature = "cloud")]
 use coder_escalate::Config;
 use coder_serve::{Access, Keep, Limits, Model, Models, Server};
@@ -236,7 +237,7 @@ impl ServeArgs {
         Ok(Prepared { server, first, others })
     }
 
-    /// The models of --model, or the default one.
+    /// The models of --model, or the default one. If that one is not here, whoever asks for it is told, and others may answer.
     fn given(&self) -> Outcome<Vec<Model>> {
         if self.model.len() > 1 && self.open.prefix_cache.is_some() {
             return Err(Failure::usage(
@@ -244,7 +245,14 @@ impl ServeArgs {
             ));
         }
         match self.model.is_empty() {
-            true => Ok(vec![self.model(None)?]),
+            true => match named::source(None) {
+                Ok(_) => Ok(vec![self.model(None)?]),
+                Err(failure) => Ok(vec![Model {
+                    name: named::WORDS[0].to_owned(),
+                    options: Options::new(""),
+                    problem: Some(failure.reason().to_owned()),
+                }]),
+            },
             false => self.model.iter().map(|model| self.model(Some(model))).collect(),
         }
     }
@@ -254,7 +262,7 @@ impl ServeArgs {
         options.parallel = self.limits.parallel;
         // The server counts requests, each of several answers at most.
         options.queue = self.limits.queue.saturating_mul(16);
-        Ok(Model { name, options })
+        Ok(Model { name, options, problem: None })
     }
 
     /// Other names for models, and those that are for none of them. `words` are names where nothing else has them.

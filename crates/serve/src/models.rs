@@ -29,6 +29,8 @@ pub struct Model {
     pub name: String,
     /// How it is opened.
     pub options: Options,
+    /// Why it cannot be, if that is known before: whoever asks for it is told.
+    pub problem: Option<String>,
 }
 
 /// How long models stay open. By default for ever, all of them.
@@ -57,6 +59,7 @@ struct Shared {
 struct Entry {
     name: String,
     options: Options,
+    problem: Option<String>,
     /// Weights, cache and buffers.
     bytes: u64,
     slot: Mutex<Slot>,
@@ -226,6 +229,9 @@ impl Models {
             if let Some(lease) = self.open_lease(at) {
                 return Ok(lease);
             }
+            if let Some(problem) = &entry.problem {
+                return Err(Error::Failed(format!("model `{}`: {problem}", entry.name)));
+            }
             self.make_room(entry).await?;
             let (began, options) = (Instant::now(), entry.options.clone());
             let opened = spawn_blocking(move || Engine::open(&options)).await;
@@ -320,15 +326,18 @@ impl Keep {
 }
 
 impl Entry {
-    fn new(Model { name, options }: Model) -> Result<Self> {
+    fn new(Model { name, options, problem }: Model) -> Result<Self> {
+        let slot = Mutex::new(Slot { engine: None, leases: 0, used: Instant::now() });
+        if problem.is_some() {
+            return Ok(Self { name, options, problem, bytes: 0, slot });
+        }
         let failed = |error: coder_engine::Error| Error::Failed(format!("model `{name}`: {error}"));
         let weights = options.source.weights().map_err(failed)?;
         let room = options.room(weights.config()).map_err(failed)?;
         let plan = Plan::new(Tensors::Of(&weights), &room).map_err(failed)?;
         let taken = plan.bytes(plan.layers(), Memory::total(0));
         let bytes = taken.weights + taken.cache + taken.scratch + taken.host_weights;
-        let slot = Mutex::new(Slot { engine: None, leases: 0, used: Instant::now() });
-        Ok(Self { name, options, bytes, slot })
+        Ok(Self { name, options, problem, bytes, slot })
     }
 
     fn slot(&self) -> MutexGuard<'_, Slot> {

@@ -41,7 +41,7 @@ pub(crate) fn models() -> Models {
 }
 
 pub(crate) fn model(name: &str, path: PathBuf) -> Model {
-    Model { name: name.to_owned(), options: Options::new(path) }
+    Model { name: name.to_owned(), options: Options::new(path), problem: None }
 }
 
 pub(crate) fn start(models: Models, access: Access, limits: Limits) -> Running {
@@ -207,7 +207,7 @@ pub(crate) fn random_models() -> Vec<(&'static str, Running)> {
     let with = |(name, template): (&'static str, Option<_>)| {
         let mut options = Options::new(path.clone());
         options.chat_template = Some(template?);
-        let model = Model { name: "random".to_owned(), options };
+        let model = Model { name: "random".to_owned(), options, problem: None };
         let aliases = ["free", "claude-*"].map(|alias| (alias.to_owned(), "random".to_owned())).into();
         let models = Models::new(vec![model], aliases, Keep::default()).expect("a model");
         Some((name, start(models, Access::default(), Limits::default())))
