@@ -220,7 +220,8 @@ fn import(file: &Path, write: bool, replace: bool) -> Outcome {
     }
     let name = file.display().to_string();
     let text = text(file)?.ok_or_else(|| Failure::new(format!("`{name}`: there is no such file")))?;
-    let config = user()?;
+    // What is to be replaced need not be readable.
+    let config = user().or_else(|failure| if replace { Ok(Config::bundled()) } else { Err(failure) })?;
     let Imported { toml, notes } =
         coder_escalate::import(&name, &text, config.names()).map_err(Failure::new)?;
     notes.iter().for_each(|note| eprintln!("note: {note}"));

@@ -109,6 +109,10 @@ fn another_programs_configuration_becomes_ours() {
     let output = place.coder(&["import", "router.json", "--write", "--replace"]);
     assert_eq!((stdout(&output).trim_end(), output.status.code()), (own.to_str().unwrap(), Some(0)));
     assert_eq!(fs::read_to_string(&own).unwrap(), text);
+    fs::write(&own, "egress = = \"ask\"\n").unwrap();
+    assert!(!place.coder(&["import", "router.json"]).status.success());
+    assert!(place.coder(&["import", "router.json", "--write", "--replace"]).status.success());
+    assert_eq!(fs::read_to_string(&own).unwrap(), text);
     fs::remove_dir_all(own.parent().unwrap()).unwrap();
     assert!(place.coder(&["import", "router.json", "--write"]).status.success());
     assert_eq!(fs::read_to_string(&own).unwrap(), text);
