@@ -5,7 +5,7 @@
 pub(crate) struct Text {
     /// Where it stands, such as `messages[1].content`; a key has the place of its object.
     pub(crate) place: String,
-    /// Its name, if it is the value of one; of a long name the beginning.
+    /// Its name, if it is the value of one or in a list that is; of a long name the beginning.
     pub(crate) name: Option<String>,
     /// What it says.
     pub(crate) text: Vec<u8>,
@@ -35,8 +35,10 @@ pub(crate) fn strings(json: &[u8]) -> Option<Vec<Text>> {
                         *key = String::from_utf8_lossy(&text).chars().take(80).collect();
                         None
                     }
-                    (Some(Frame::Object(key)), _) => Some(key.clone()),
-                    _ => None,
+                    _ => frames.iter().rev().find_map(|frame| match frame {
+                        Frame::Object(key) => Some(key.clone()),
+                        Frame::Array(_) => None,
+                    }),
                 };
                 found.push(Text { place: place(&frames), name, text });
             }
@@ -99,6 +101,10 @@ mod tests {
         );
         let named = strings(json).unwrap().into_iter().filter_map(|text| text.name).collect::<Vec<_>>();
         assert_eq!(named, ["model", "role", "content", "content"]);
+        let listed = strings(br#"{"keys": ["a", ["b"], {"c": "d"}, "e"]}"#).unwrap();
+        let named: Vec<_> = listed.into_iter().filter_map(|text| text.name).collect();
+        assert_eq!(named, ["keys", "keys", "c", "keys"]);
+        assert!(strings(br#"["a"]"#).unwrap()[0].name.is_none());
         assert!(strings(br#"{"a": "b"#).is_none() && strings(br#""\""#).is_none());
         assert!(strings(b"]]}}{{").unwrap().is_empty());
     }

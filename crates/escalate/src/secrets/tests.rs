@@ -254,6 +254,9 @@ fn names_of_objects_name_secrets_too() {
         assert_eq!(found[0].place, "messages[0].content[0].input.db.password");
         assert_eq!(found[0].fingerprint, fingerprint(secret.trim().as_bytes()));
     }
+    let found = body(serde_json::json!({"passwords": ["kD93jf!x0sL2q", "changeme"]}));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].place, "messages[0].content[0].input.passwords[0]");
     let token = drawn(ALL, 40, 50);
     assert_eq!(body(serde_json::json!({"api_token": token})).len(), 1);
     // A token of a known form is found once.
