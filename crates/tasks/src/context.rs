@@ -114,7 +114,7 @@ fn shorten(file: &mut ContextFile) -> bool {
     };
     let Some(summary) = summary else { return false };
     let comment = language::comment(language::of(&file.path));
-    let shown = summary.text.lines().count();
+    let shown = summary.text.lines().filter(|line| *line != "…").count();
     file.content = format!(
         "{comment} Summary of {}: {what}, {shown} of {} lines; `…` stands for {gap}.\n{}",
         file.path, summary.lines, summary.text
@@ -178,7 +178,7 @@ mod tests {
             assert_eq!(
                 first,
                 format!(
-                    "{comment} Summary of {path}: its ends, headings and keys, 31 of 100 lines; `…` stands for what is left out."
+                    "{comment} Summary of {path}: its ends, headings and keys, 30 of 100 lines; `…` stands for what is left out."
                 )
             );
         }
