@@ -188,7 +188,7 @@ fn without_its_first_model_a_server_begins_if_others_answer() {
 fn a_local_model_that_is_not_here_is_no_end_where_others_answer() {
     let server = Server::start(|_| Answer::Say("from elsewhere".to_owned(), 1, 1));
     let gone = "[rungs.local]\nengine = \"/nonexistent/gone\"\n";
-    let user = User::new(&server, &format!("{gone}{RULES}"), &[]);
+    let user = User::new(&server, &format!("{RULES}{gone}"), &[]);
     let serving = serve(&user, &[]);
     assert_eq!(chat(&serving, json!({ "model": "opus" })).0, 200);
     assert_eq!(chat(&serving, json!({ "model": "local:free" })).0, 500);
@@ -196,7 +196,7 @@ fn a_local_model_that_is_not_here_is_no_end_where_others_answer() {
     let (code, said) = serving.end();
     let warning = "warning: model `local`: the model of coder config: no model `/nonexistent/gone`";
     assert!(code == Some(0) && said.contains(warning), "{said}");
-    let never = User::new(&server, &format!("{gone}egress.forwards = [\"fake\"]"), &[]);
+    let never = User::new(&server, &format!("egress.forwards = [\"fake\"]\n{gone}"), &[]);
     let alone = never.command(&["serve", "--port", "0", "--log", "none"]).output().unwrap();
     assert_eq!(alone.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&alone.stderr).contains("no model `/nonexistent/gone`"));
