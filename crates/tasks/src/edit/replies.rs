@@ -15,11 +15,14 @@ fn text(below: &str) -> String {
     if below.is_empty() { String::new() } else { below.trim_end_matches('\r').to_owned() + "\n" }
 }
 
+/// A file as it is; None for one that is to be made.
+type File = (&'static str, Option<String>);
+
 #[derive(Default)]
 struct Case {
     what: String,
     forms: Vec<Form>,
-    files: Vec<(&'static str, Option<String>)>,
+    files: Vec<File>,
     reply: String,
     /// The files that change; None for those that are deleted.
     changes: Vec<(String, Option<String>)>,
@@ -27,7 +30,7 @@ struct Case {
 }
 
 fn cases() -> Vec<Case> {
-    let mut sets: Vec<(&str, Vec<(&'static str, Option<String>)>)> = Vec::new();
+    let mut sets: Vec<(&str, Vec<File>)> = Vec::new();
     let mut cases: Vec<Case> = Vec::new();
     for (head, below) in parts() {
         if head.starts_with('#') {
