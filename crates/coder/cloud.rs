@@ -123,13 +123,10 @@ impl<'a> Cloud<'a> {
             )));
         };
         match self.config.endpoints.get(endpoint) {
-            Some(Endpoint { url, url_env: Some(variable), .. }) if url.is_empty() => {
-                Err(unavailable(format!(
-                    "endpoint `{endpoint}` has its address from the variable `{variable}`, which is not set; set it, or give \
-                 the endpoint a `url`"
-                )))
-            }
-            Some(found) => Ok((rung, found, model)),
+            Some(found) => match found.without_address(endpoint) {
+                Some(problem) => Err(unavailable(problem)),
+                None => Ok((rung, found, model)),
+            },
             None => Err(unavailable(format!("rung `{name}` has no endpoint `{endpoint}`"))),
         }
     }

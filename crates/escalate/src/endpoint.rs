@@ -65,6 +65,14 @@ pub enum LimitName {
 }
 
 impl Endpoint {
+    /// Why it cannot be asked, where its address is in a variable that is not set; `name` is its own in the configuration.
+    pub fn without_address(&self, name: &str) -> Option<String> {
+        let variable = self.url_env.as_ref().filter(|_| self.url.is_empty())?;
+        Some(format!(
+            "endpoint `{name}` has its address from the variable `{variable}`, which is not set; set it, or add `url`"
+        ))
+    }
+
     /// A server without a key, with the usual limits.
     pub fn new(dialect: Dialect, url: impl Into<String>) -> Endpoint {
         Endpoint {
