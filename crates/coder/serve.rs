@@ -142,7 +142,8 @@ const EXAMPLES: &str = "Examples:
               --memory 24GiB --keep-alive 10m
   CODER_API_KEY=… coder serve --host 0.0.0.0     for other machines and containers
   coder serve --egress allow --alias 'claude-opus-*=opus' --default sonnet
-                                                 the rest goes to the rungs of coder config, within its budget
+                                                 the rest goes to the rungs of coder config, within its budget; who cannot
+                                                 answer is followed by the next one of ladders.availability
 
 Clients:
   curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\
