@@ -5,15 +5,18 @@
 //! further rungs in this process are models beside it. Who comes after one that cannot answer, the ladders say, as they do
 //! for tasks (S2-03, S2-07, S3-32); a model that is no rung, and `local:` and a name, have nobody after them.
 
+mod hearing;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coder_engine::Source;
 use coder_escalate::config::Routed;
-use coder_escalate::{Config, Fault, Passed, Reach, RungName};
-use coder_serve::{Asked, Choice, Client, Dialect, Elsewhere, Error, Keep, Lack, Model, Models};
+use coder_escalate::{Config, Fault, Reach, RungName};
+use coder_serve::{Asked, Choice, Client, Elsewhere, Error, Keep, Lack, Model, Models};
 
+use self::hearing::{Hearing, spoken};
 use crate::cloud::Cloud;
 use crate::failure::{Failure, Outcome};
 use crate::ledger::Recorder;
@@ -201,12 +204,11 @@ impl Forward {
 }
 
 impl Elsewhere for Forward {
-    /// Rungs, and other names for one rung alone, that speak the dialect and to which something may be sent.
-    fn names(&self, dialect: Dialect) -> Vec<String> {
+    /// Rungs, and other names for one rung alone, to which something may be sent.
+    fn names(&self) -> Vec<String> {
         let Config { rungs, endpoints, egress, .. } = self.config;
         let answers = |name: &RungName| {
             let rung = rungs.get(name)?;
-            self.speaks(rung, dialect).ok()?;
             let Reach::Endpoint { endpoint, .. } = &rung.reach else {
                 return self.served.rungs.get(name).is_none_or(Result::is_ok).then_some(());
             };
@@ -249,46 +251,22 @@ impl Elsewhere for Forward {
     }
 
     fn answer(&self, name: &str, asked: &Asked, client: &Client) -> coder_serve::Result<()> {
-        let (rung, found) = self.config.rung(name).map_err(|error| Error::absent(error.to_string()))?;
-        self.speaks(found, asked.dialect)?;
+        let (rung, _) = self.config.rung(name).map_err(|error| Error::absent(error.to_string()))?;
         let cloud = self.cloud().map_err(|error| Error::absent(error.reason().to_owned()))?;
-        let counts = asked.body.get("stream_options").is_some_and(|options| options["include_usage"] == true);
-        let cleared = cloud.cleared_to_pass(&rung, asked.body.clone(), asked.beta.clone())?;
-        let hear = |passed: Passed<'_>| match passed {
-            Passed::Whole(json) => client.whole(json),
-            // The count was asked for here, and not by the client.
-            Passed::Event { data, .. } if asked.dialect == Dialect::OpenAi && !counts && is_count(data) => {}
-            Passed::Event { name, data } => client.event(name, data),
-        };
-        let paid = cloud.pass(&rung, &cleared, client.gone(), &hear);
+        let body = (spoken(asked.dialect), asked.body.clone());
+        let cleared = cloud.cleared_to_pass(&rung, body, asked.beta.clone())?;
+        let hearing = Hearing::new(asked, cleared.outgoing.endpoint().dialect, client);
+        let paid = cloud.pass(&rung, &cleared, client.gone(), &|passed| hearing.hear(passed));
         let (kind, lack) = ("budget", Lack::Presence);
         let paid = paid.map_err(|problem| Error::Elsewhere { status: 402, kind, lack, problem })?;
         match paid.answer {
-            Ok(_) => Ok(()),
+            Ok(_) => hearing.end(),
             Err(failure) => Err(Error::Elsewhere {
                 status: status(&failure.fault),
                 kind: failure.fault.name(),
                 lack: lack_of(&failure.fault),
                 problem: failure.to_string(),
             }),
-        }
-    }
-}
-
-impl Forward {
-    /// Whether a rung is spoken to as the client speaks.
-    fn speaks(&self, rung: &coder_escalate::Rung, dialect: Dialect) -> coder_serve::Result<()> {
-        let Reach::Endpoint { endpoint, .. } = &rung.reach else { return Ok(()) };
-        let spoken = self.config.endpoints.get(endpoint).map(|endpoint| endpoint.dialect);
-        match (spoken, dialect) {
-            (Some(coder_escalate::Dialect::Anthropic), Dialect::OpenAi) => {
-                Err(unfit(400, format!("`{endpoint}` speaks Anthropic's dialect; ask at `/v1/messages`")))
-            }
-            (Some(coder_escalate::Dialect::Openai), Dialect::Anthropic) => Err(unfit(
-                400,
-                format!("`{endpoint}` speaks OpenAI's dialect; ask at `/v1/chat/completions`"),
-            )),
-            _ => Ok(()),
         }
     }
 }
@@ -314,12 +292,6 @@ fn is_same(one: &Source, other: &Source) -> bool {
 
 fn day() -> i64 {
     crate::ledger::now().div_euclid(DAY_MS)
-}
-
-/// Whether a chunk has the count of tokens and nothing of an answer.
-fn is_count(data: &str) -> bool {
-    let Ok(chunk) = serde_json::from_str::<serde_json::Value>(data) else { return false };
-    chunk["usage"].is_object() && chunk["choices"].as_array().is_some_and(Vec::is_empty)
 }
 
 /// The status that tells a client best what happened elsewhere.

@@ -152,7 +152,8 @@ Clients:
   ANTHROPIC_BASE_URL=http://127.0.0.1:8080 ANTHROPIC_AUTH_TOKEN=none …
 
 Without a key, only this machine's own names are answered (see --allow-host), and no web page but the server's own
-(see --allow-origin). Prompt and answer must fit into --context; what does not is refused and never cut.";
+(see --allow-origin). Clients of both dialects may ask every rung, whichever its server speaks.
+Prompt and answer must fit into --context; what does not is refused and never cut.";
 
 pub(crate) fn run(args: ServeArgs) -> Outcome {
     log(args.log);

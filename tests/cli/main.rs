@@ -26,4 +26,5 @@ mod stats;
 mod support;
 mod text;
 mod tools;
+mod translate;
 mod user;

@@ -1,22 +1,22 @@
-//! Requests of clients that are passed on as they are: the same way out as those of tasks, with the same account.
+//! Requests of clients that are passed on: the same way out as those of tasks, with the same account.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use coder_escalate::{Decision, Outgoing, Passed, Policy, RungName};
+use coder_escalate::{Decision, Dialect, Outgoing, Passed, Policy, RungName};
 use serde_json::{Map, Value};
 
 use super::{Cleared, Cloud, Paid};
 use crate::forward::unfit;
 
 impl Cloud<'_> {
-    /// A client's request to a rung, if it may leave.
+    /// A client's request in the dialect `spoken` to a rung, if it may leave.
     ///
     /// # Errors
     /// Why it may not, and whether another rung may answer.
     pub(crate) fn cleared_to_pass(
         &self,
         name: &RungName,
-        body: Map<String, Value>,
+        (spoken, body): (Dialect, Map<String, Value>),
         beta: Option<String>,
     ) -> coder_serve::Result<Cleared> {
         let (rung, endpoint, model) =
@@ -24,7 +24,12 @@ impl Cloud<'_> {
         let id = format!("{}-{}", self.run, self.requests.fetch_add(1, Ordering::Relaxed));
         let asked = |error: coder_escalate::Error| unfit(400, error.to_string());
         let outgoing =
-            Outgoing::forward(endpoint, (id, model), (name, rung.max_tokens), body, beta).map_err(asked)?;
+            Outgoing::forward(endpoint, (id, model), (name, rung.max_tokens), (spoken, body), beta)
+                .map_err(asked)?;
+        if !outgoing.left_out().is_empty() {
+            let left_out = outgoing.left_out().join(" ");
+            tracing::info!(rung = %name, left_out, "translated for a server of the other dialect");
+        }
         if let Some(asked) = outgoing.asked() {
             let limit = rung.max_tokens;
             tracing::info!(rung = %name, asked, limit, "a shorter answer than asked for: `rungs.\"{name}\".max_tokens`");

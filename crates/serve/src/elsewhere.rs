@@ -78,9 +78,8 @@ pub enum Lack {
 
 /// Who knows where requests go, and the way there.
 pub trait Elsewhere: std::fmt::Debug + Send + Sync {
-    /// Names for the list of models that clients of a dialect see, beside those of models here. More names may be
-    /// answered.
-    fn names(&self, dialect: Dialect) -> Vec<String>;
+    /// Names for the list of models that clients see, beside those of models here. More names may be answered.
+    fn names(&self) -> Vec<String>;
 
     /// Who answers a request. Nothing is sent yet.
     ///
@@ -230,11 +229,11 @@ pub(crate) struct Name {
     pub(crate) owner: &'static str,
 }
 
-/// All names for clients of a dialect: those of models here, then those of models elsewhere.
-pub(crate) fn names(server: &Server, dialect: Dialect) -> Vec<Name> {
+/// All names for clients: those of models here, then those of models elsewhere.
+pub(crate) fn names(server: &Server) -> Vec<Name> {
     let models = server.models();
     let own = models.list().into_iter().map(|listed| Name::here(listed.name));
-    let others = server.elsewhere().map(|elsewhere| elsewhere.names(dialect)).unwrap_or_default();
+    let others = server.elsewhere().map(|elsewhere| elsewhere.names()).unwrap_or_default();
     own.chain(others.into_iter().filter(|name| !models.knows(Some(name))).map(Name::elsewhere)).collect()
 }
 

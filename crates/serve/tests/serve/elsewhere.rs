@@ -18,9 +18,8 @@ struct Scripted {
 }
 
 impl Elsewhere for Scripted {
-    fn names(&self, dialect: Dialect) -> Vec<String> {
-        let own = if dialect == Dialect::Anthropic { "stream" } else { "whole" };
-        ["coder-tiny", own].map(str::to_owned).into()
+    fn names(&self) -> Vec<String> {
+        ["coder-tiny", "whole"].map(str::to_owned).into()
     }
 
     fn choose(&self, asked: &Asked) -> coder_serve::Result<Choice> {
@@ -190,7 +189,7 @@ fn names_elsewhere_are_told() {
     };
     let own = ["coder-tiny", "free", "qwen2.5-coder:32b"];
     assert_eq!(ids(&[]), [&own[..], &["whole"]].concat());
-    assert_eq!(ids(&[("anthropic-version", "2023-06-01")]), [&own[..], &["stream"]].concat());
+    assert_eq!(ids(&[("anthropic-version", "2023-06-01")]), [&own[..], &["whole"]].concat());
     let owner = |name: &str| running.get(&format!("/v1/models/{name}")).json()["owned_by"].clone();
     assert_eq!(
         (owner("whole"), owner("another"), owner("free")),
