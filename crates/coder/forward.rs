@@ -2,7 +2,10 @@
 //!
 //! The order: a rule of the configuration (`routes`: a phase, a tag) that fits; then the model's name, which is a model's
 //! here, or a rung's, or another name for one of either; then `--default`. The rung `local` is the first model here, and
-//! further rungs in this process are models beside it.
+//! further rungs in this process are models beside it. Who comes after one that cannot answer, the ladders say, as they do
+//! for tasks (S2-03, S2-07, S3-32); a model that is no rung, and `local:` and a name, have nobody after them.
+
+mod hearing;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,9 +13,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use coder_engine::Source;
 use coder_escalate::config::Routed;
-use coder_escalate::{Config, Fault, Passed, Reach, RungName};
-use coder_serve::{Asked, Choice, Client, Dialect, Elsewhere, Error, Keep, Model, Models};
+use coder_escalate::{Config, Fault, Reach, RungName};
+use coder_serve::{Asked, Choice, Client, Elsewhere, Error, Keep, Lack, Model, Models};
 
+use self::hearing::{Hearing, spoken};
 use crate::cloud::Cloud;
 use crate::failure::{Failure, Outcome};
 use crate::ledger::Recorder;
@@ -71,6 +75,15 @@ impl Served {
     fn named(&self, name: &str) -> Option<&String> {
         let key = coder_hub::key(name);
         self.names.iter().find(|name| coder_hub::key(name) == key)
+    }
+
+    /// The rung whose model this is.
+    fn rung(&self, model: &str) -> Option<RungName> {
+        if self.names.first().is_some_and(|first| first == model) {
+            return Some(RungName::local());
+        }
+        let has = |of: &Result<String, String>| of.as_ref().is_ok_and(|of| of == model);
+        self.rungs.iter().find(|(_, of)| has(of)).map(|(rung, _)| rung.clone())
     }
 
     /// Names of rungs as other names for their models.
@@ -148,37 +161,54 @@ impl Forward {
     }
 
     /// Where a rung is.
-    fn choice(&self, rung: RungName, asked: &Asked) -> coder_serve::Result<Choice> {
-        if rung == RungName::local() {
-            // The first model answers where the name is that of none here.
-            return Ok(Choice::Here(self.served.names.first().filter(|_| !asked.known).cloned()));
+    fn at(&self, rung: &RungName) -> Choice {
+        let here =
+            |model: Option<&String>| Choice::Here { model: model.cloned(), rung: Some(rung.to_string()) };
+        if *rung == RungName::local() {
+            return here(self.served.names.first());
         }
-        match self.served.rungs.get(&rung) {
-            Some(Ok(model)) => Ok(Choice::Here(Some(model.clone()))),
-            Some(Err(problem)) => Err(Error::Elsewhere { status: 503, problem: problem.clone() }),
-            None => Ok(Choice::There(rung.to_string())),
+        match self.served.rungs.get(rung) {
+            Some(Ok(model)) => here(Some(model)),
+            Some(Err(problem)) => Choice::Absent { rung: rung.to_string(), problem: problem.clone() },
+            None => Choice::There(rung.to_string()),
         }
     }
 
-    /// Who answers to `local:` and a name: nobody elsewhere.
-    fn local(&self, name: &str, asked: &Asked) -> coder_serve::Result<Choice> {
+    /// The model here that the request names, if it names one.
+    fn known(&self, asked: &Asked) -> Option<Choice> {
+        let rung = self.served.rung(asked.here.as_ref()?);
+        Some(Choice::Here { model: None, rung: rung.map(|rung| rung.to_string()) })
+    }
+
+    /// Where a rung is that a rule sends a request to: the local one is the model that it names, if that is one here.
+    fn routed(&self, rung: &RungName, asked: &Asked) -> Choice {
+        let named = self.known(asked).filter(|_| *rung == RungName::local());
+        named.unwrap_or_else(|| self.at(rung))
+    }
+
+    /// Who answers to `local:` and a name: nobody elsewhere, and nobody in its place.
+    fn local(&self, name: &str) -> coder_serve::Result<Choice> {
+        let alone = |model: &str| Choice::Here { model: Some(model.to_owned()), rung: None };
         if let Some(model) = self.served.named(name) {
-            return Ok(Choice::Here(Some(model.clone())));
+            return Ok(alone(model));
         }
         match self.config.rung(name) {
-            Ok((name, rung)) if rung.is_local() => self.choice(name, asked),
-            _ => Ok(Choice::Here(Some(name.to_owned()))),
+            Ok((name, rung)) if rung.is_local() => match self.at(&name) {
+                Choice::Here { model, .. } => Ok(Choice::Here { model, rung: None }),
+                Choice::Absent { problem, .. } => Err(Error::absent(problem)),
+                other => Ok(other),
+            },
+            _ => Ok(alone(name)),
         }
     }
 }
 
 impl Elsewhere for Forward {
-    /// Rungs, and other names for one rung alone, that speak the dialect and to which something may be sent.
-    fn names(&self, dialect: Dialect) -> Vec<String> {
+    /// Rungs, and other names for one rung alone, to which something may be sent.
+    fn names(&self) -> Vec<String> {
         let Config { rungs, endpoints, egress, .. } = self.config;
         let answers = |name: &RungName| {
             let rung = rungs.get(name)?;
-            self.speaks(rung, dialect).ok()?;
             let Reach::Endpoint { endpoint, .. } = &rung.reach else {
                 return self.served.rungs.get(name).is_none_or(Result::is_ok).then_some(());
             };
@@ -196,61 +226,54 @@ impl Elsewhere for Forward {
     fn choose(&self, asked: &Asked) -> coder_serve::Result<Choice> {
         let routed = Routed { phase: asked.phase.as_deref(), tags: &asked.tags, task_type: None };
         if let Some(rung) = self.config.route(&routed) {
-            return self.choice(rung.clone(), asked);
+            return Ok(self.routed(rung, asked));
         }
-        let Some(model) = asked.model.as_deref() else { return Ok(Choice::Here(None)) };
-        if asked.known {
-            return Ok(Choice::Here(None));
+        if let Some(known) = self.known(asked) {
+            return Ok(known);
         }
+        let unknown = Choice::Here { model: None, rung: None };
+        let Some(model) = asked.model.as_deref() else { return Ok(unknown) };
         if let Some(local) = model.strip_prefix("local:") {
-            return self.local(local, asked);
+            return self.local(local);
         }
-        let rung = self.rung(model);
-        if let (None, Some(model)) = (&rung, self.served.named(model)) {
-            return Ok(Choice::Here(Some(model.clone())));
+        if let Some(rung) = self.rung(model) {
+            return Ok(self.at(&rung));
         }
-        rung.or_else(|| self.default.clone()).map_or(Ok(Choice::Here(None)), |rung| self.choice(rung, asked))
+        if let Some(model) = self.served.named(model) {
+            let rung = self.served.rung(model).map(|rung| rung.to_string());
+            return Ok(Choice::Here { model: Some(model.clone()), rung });
+        }
+        Ok(self.default.as_ref().map_or(unknown, |rung| self.at(rung)))
     }
 
-    fn answer(&self, name: &str, asked: Asked, client: &Client) {
-        if let Err((status, problem)) = self.pass(name, asked, client) {
-            client.failed(Error::Elsewhere { status, problem });
+    fn after(&self, tried: &[&str], room: bool) -> Option<Choice> {
+        Rungs::new(self.config).after(tried, room).map(|rung| self.at(&rung))
+    }
+
+    fn answer(&self, name: &str, asked: &Asked, client: &Client) -> coder_serve::Result<()> {
+        let (rung, _) = self.config.rung(name).map_err(|error| Error::absent(error.to_string()))?;
+        let cloud = self.cloud().map_err(|error| Error::absent(error.reason().to_owned()))?;
+        let body = (spoken(asked.dialect), asked.body.clone());
+        let cleared = cloud.cleared_to_pass(&rung, body, asked.beta.clone())?;
+        let hearing = Hearing::new(asked, cleared.outgoing.endpoint().dialect, client);
+        let paid = cloud.pass(&rung, &cleared, client.gone(), &|passed| hearing.hear(passed));
+        let (kind, lack) = ("budget", Lack::Presence);
+        let paid = paid.map_err(|problem| Error::Elsewhere { status: 402, kind, lack, problem })?;
+        match paid.answer {
+            Ok(_) => hearing.end(),
+            Err(failure) => Err(Error::Elsewhere {
+                status: status(&failure.fault),
+                kind: failure.fault.name(),
+                lack: lack_of(&failure.fault),
+                problem: failure.to_string(),
+            }),
         }
     }
 }
 
-impl Forward {
-    fn pass(&self, name: &str, asked: Asked, client: &Client) -> Result<(), (u16, String)> {
-        let failed = |error: &dyn fmt::Display| (502, error.to_string());
-        let (rung, found) = self.config.rung(name).map_err(|error| failed(&error))?;
-        self.speaks(found, asked.dialect)?;
-        let cloud = self.cloud().map_err(|error| (502, error.reason().to_owned()))?;
-        let counts = asked.body.get("stream_options").is_some_and(|options| options["include_usage"] == true);
-        let cleared = cloud.cleared_to_pass(&rung, asked.body, asked.beta)?;
-        let hear = |passed: Passed<'_>| match passed {
-            Passed::Whole(json) => client.whole(json),
-            // The count was asked for here, and not by the client.
-            Passed::Event { data, .. } if asked.dialect == Dialect::OpenAi && !counts && is_count(data) => {}
-            Passed::Event { name, data } => client.event(name, data),
-        };
-        let paid = cloud.pass(&rung, &cleared, client.gone(), &hear).map_err(|reason| (402, reason))?;
-        paid.answer.map(|_| ()).map_err(|failure| (status(&failure.fault), failure.to_string()))
-    }
-
-    /// Whether a rung is spoken to as the client speaks.
-    fn speaks(&self, rung: &coder_escalate::Rung, dialect: Dialect) -> Result<(), (u16, String)> {
-        let Reach::Endpoint { endpoint, .. } = &rung.reach else { return Ok(()) };
-        let spoken = self.config.endpoints.get(endpoint).map(|endpoint| endpoint.dialect);
-        match (spoken, dialect) {
-            (Some(coder_escalate::Dialect::Anthropic), Dialect::OpenAi) => {
-                Err((400, format!("`{endpoint}` speaks Anthropic's dialect; ask at `/v1/messages`")))
-            }
-            (Some(coder_escalate::Dialect::Openai), Dialect::Anthropic) => {
-                Err((400, format!("`{endpoint}` speaks OpenAI's dialect; ask at `/v1/chat/completions`")))
-            }
-            _ => Ok(()),
-        }
-    }
+/// A request that a rung may not have, or would not take.
+pub(crate) fn unfit(status: u16, problem: String) -> Error {
+    Error::Elsewhere { status, kind: "unfit", lack: Lack::Fitness, problem }
 }
 
 fn is_same(one: &Source, other: &Source) -> bool {
@@ -271,12 +294,6 @@ fn day() -> i64 {
     crate::ledger::now().div_euclid(DAY_MS)
 }
 
-/// Whether a chunk has the count of tokens and nothing of an answer.
-fn is_count(data: &str) -> bool {
-    let Ok(chunk) = serde_json::from_str::<serde_json::Value>(data) else { return false };
-    chunk["usage"].is_object() && chunk["choices"].as_array().is_some_and(Vec::is_empty)
-}
-
 /// The status that tells a client best what happened elsewhere.
 fn status(fault: &Fault) -> u16 {
     match fault {
@@ -286,5 +303,16 @@ fn status(fault: &Fault) -> u16 {
         Fault::TimedOut { .. } => 504,
         Fault::CoolingDown { .. } | Fault::Cancelled => 503,
         _ => 502,
+    }
+}
+
+/// Whether somebody else may answer after this: not where the request itself is wrong, or nobody waits any more. A model that
+/// a server does not have is the configuration's fault.
+fn lack_of(fault: &Fault) -> Lack {
+    match fault {
+        Fault::TooLong { .. } => Lack::Room,
+        Fault::Rejected { status: 404, .. } => Lack::Presence,
+        Fault::Rejected { .. } | Fault::Refused { .. } | Fault::Cancelled => Lack::Nothing,
+        _ => Lack::Presence,
     }
 }

@@ -140,6 +140,20 @@ impl<'a> Rungs<'a> {
         }
     }
 
+    /// The rung that answers a request to a server after these, the last of which could not; `room` says that it was too long
+    /// for one of them. Those that may not be asked have no turn.
+    #[cfg(all(feature = "cloud", feature = "serve"))]
+    pub(crate) fn after(&self, tried: &[&str], room: bool) -> Option<RungName> {
+        let all = &self.config.ladders;
+        let names = |rungs: &[RungName]| rungs.iter().map(RungName::to_string).collect::<Vec<_>>();
+        let mut availability = if room { all.context.clone() } else { all.availability.clone() };
+        let order = order(&names(&availability), &names(&all.quality));
+        availability.retain(|rung| self.may_ask_alone(rung));
+        let (first, quality) = (tried.first()?.to_string(), Vec::new());
+        let ladders = Ladders { first, order, availability: names(&availability), quality };
+        RungName::new(ladders.after(tried)?).ok()
+    }
+
     /// Whoever the task names, a rule of the configuration sends it to, or the policy.
     fn first(&self, task: &Task, judgement: &Judgement) -> RungName {
         let local = RungName::local;

@@ -143,7 +143,8 @@ const EXAMPLES: &str = "Examples:
               --memory 24GiB --keep-alive 10m
   CODER_API_KEY=… coder serve --host 0.0.0.0     for other machines and containers
   coder serve --egress allow --alias 'claude-opus-*=opus' --default sonnet
-                                                 the rest goes to the rungs of coder config, within its budget
+                                                 the rest goes to the rungs of coder config, within its budget; who cannot
+                                                 answer is followed by the next one of ladders.availability
 
 Clients:
   curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\
@@ -152,7 +153,8 @@ Clients:
   ANTHROPIC_BASE_URL=http://127.0.0.1:8080 ANTHROPIC_AUTH_TOKEN=none …
 
 Without a key, only this machine's own names are answered (see --allow-host), and no web page but the server's own
-(see --allow-origin). Prompt and answer must fit into --context; what does not is refused and never cut.";
+(see --allow-origin). Clients of both dialects may ask every rung, whichever its server speaks.
+Prompt and answer must fit into --context; what does not is refused and never cut.";
 
 pub(crate) fn run(args: ServeArgs) -> Outcome {
     log(args.log);

@@ -14,7 +14,10 @@ const RULES: &str = "egress.policy = \"allow\"\negress.forwards = [\"fake\"]\n\
     [[routes]]\nmatch.phase = \"verify\"\nrung = \"opus\"\n\
     [[routes]]\nmatch.tag = \"local\"\nrung = \"local\"\n";
 
-fn serve(user: &User, args: &[&str]) -> Serving {
+/// Nobody comes after `opus`.
+const ALONE: &str = "ladders.availability = [\"opus\"]\n";
+
+pub(crate) fn serve(user: &User, args: &[&str]) -> Serving {
     let mut command = Command::new(env!("CARGO_BIN_EXE_coder"));
     command.args(["serve", "--port", "0", "--log", "none"]).args(args).env_remove("CODER_API_KEY");
     command.env("XDG_CONFIG_HOME", user.config.path()).env("XDG_STATE_HOME", user.state.path());
@@ -22,20 +25,20 @@ fn serve(user: &User, args: &[&str]) -> Serving {
     started(command)
 }
 
-fn ask(serving: &Serving, path: &str, body: &Value) -> (u16, String) {
+pub(crate) fn ask(serving: &Serving, path: &str, body: &Value) -> (u16, String) {
     let answer = serving.ask(&format!("POST {path}"), &body.to_string());
     let (head, text) = answer.split_once("\r\n\r\n").unwrap();
     (head[9..12].parse().unwrap(), text.to_owned())
 }
 
-fn chat(serving: &Serving, more: Value) -> (u16, Value) {
+pub(crate) fn chat(serving: &Serving, more: Value) -> (u16, Value) {
     let mut body = json!({ "messages": [{ "role": "user", "content": "Classify: crash" }], "max_tokens": 5 });
     body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let (status, text) = ask(serving, "/v1/chat/completions", &body);
     (status, serde_json::from_str(&text).unwrap_or(Value::Null))
 }
 
-fn costs(user: &User) -> Value {
+pub(crate) fn costs(user: &User) -> Value {
     let output = user.command(&["stats", "--json"]).output().unwrap();
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -126,8 +129,9 @@ fn names_of_rungs_are_told_and_other_paths_say_where_to_ask() {
 fn rungs_in_this_process_answer_with_their_own_models() {
     let server = Server::start(|_| Answer::Say("from elsewhere".to_owned(), 1, 1));
     let (_folder, path) = quokka();
+    // Nobody comes after the one that is not there.
     let more = format!(
-        "[rungs.big-local]\nengine = \"{path}\"\n[rungs.gone]\nengine = \"/nonexistent/gone\"\n\
+        "ladders.availability = [\"gone\"]\n[rungs.big-local]\nengine = \"{path}\"\n[rungs.gone]\nengine = \"/nonexistent/gone\"\n\
          [[routes]]\nmatch.tag = \"big\"\nrung = \"big-local\"\n"
     );
     let user = User::new(&server, &more, &[]);
@@ -162,7 +166,7 @@ fn rungs_in_this_process_answer_with_their_own_models() {
     }
 }
 
-/// Covers S2-15: a local model that cannot be opened is no end where others answer.
+/// Covers S2-07, S2-15: a local model that cannot be opened is no end where others answer.
 #[test]
 fn without_its_first_model_a_server_begins_if_others_answer() {
     if coder_kernels::cuda::Library::linked().is_some() {
@@ -173,6 +177,8 @@ fn without_its_first_model_a_server_begins_if_others_answer() {
     let serving = serve(&user, &["--device", "cuda"]);
     assert_eq!(chat(&serving, json!({ "model": "opus" })).0, 200);
     let (status, answer) = chat(&serving, json!({ "model": "free" }));
+    assert_eq!((status, &answer["model"]), (200, &json!("model-haiku")), "{answer}");
+    let (status, answer) = chat(&serving, json!({ "model": "local:coder-tiny" }));
     assert!(status == 500 && answer.to_string().contains("--features cuda"), "{answer}");
     serving.signal("-TERM");
     let (code, said) = serving.end();
@@ -255,7 +261,7 @@ fn what_may_not_leave_does_not() {
         "{answer}"
     );
 
-    let user = User::new(&server, RULES, &[]);
+    let user = User::new(&server, &format!("{ALONE}{RULES}"), &[]);
     let serving = serve(&user, &["--budget", "0.0001"]);
     let secret = json!([{ "role": "user", "content": format!("AKIA{}", "IOSFODNN7QWERTYU") }]);
     let (status, answer) = chat(&serving, json!({ "model": "opus", "messages": secret }));
@@ -270,9 +276,6 @@ fn what_may_not_leave_does_not() {
         status == 400 && answer["error"]["message"].as_str().unwrap().contains("service_tier"),
         "{answer}"
     );
-    let body = json!({ "model": "opus", "max_tokens": 5, "messages": [{ "role": "user", "content": "hi" }] });
-    let (status, text) = ask(&serving, "/v1/messages", &body);
-    assert!(status == 400 && text.contains("/v1/chat/completions"), "{text}");
     assert!(server.asked().is_empty(), "{:?}", server.asked());
 }
 
@@ -284,7 +287,7 @@ fn what_goes_wrong_elsewhere_is_said() {
         "model-sonnet" => Answer::Cut,
         _ => Answer::Hang,
     });
-    let user = User::new(&server, RULES, &[]);
+    let user = User::new(&server, &format!("{ALONE}{RULES}"), &[]);
     let serving = serve(&user, &[]);
     let (status, answer) = chat(&serving, json!({ "model": "opus" }));
     assert!(status == 502 && answer["error"]["type"] == "server_error", "{answer}");
@@ -302,4 +305,88 @@ fn what_goes_wrong_elsewhere_is_said() {
         open.clear();
         serving.begin("GET /metrics", "").read_to_string(&mut open).unwrap();
     }
+}
+
+/// Covers S2-03, S2-07, S2-08, S2-09, S3-32: along the ladder goes what a model cannot answer, from here to elsewhere and back,
+/// and each rung's own rules hold.
+#[test]
+fn who_cannot_answer_is_followed_along_the_ladder() {
+    let server = Server::start(|body| match body["model"].as_str().unwrap() {
+        "model-haiku" if body["messages"][0]["content"].as_str().is_some_and(|text| text.contains("ill")) => {
+            Answer::Fail(401, "bad key")
+        }
+        "model-sonnet" => Answer::Fail(404, "no such model"),
+        "model-opus" => Answer::Fail(400, "temperature: wrong"),
+        _ => Answer::Say("from elsewhere".to_owned(), 1, 1),
+    });
+    let user = User::new(&server, RULES, &[]);
+    let serving = serve(&user, &["--context", "200", "--max-tokens", "4"]);
+    let said = |text: &str| json!([{ "role": "user", "content": text }]);
+    let long = "ill word ".repeat(400);
+    for (more, model, asked) in [
+        // Too long for the model here, and the next one answers.
+        (
+            json!({ "model": "free", "messages": said(&"word ".repeat(400)) }),
+            "model-haiku",
+            &["model-haiku"][..],
+        ),
+        // The cloud is out of reach, or the budget of a rung is used up: back to the model here.
+        (
+            json!({ "model": "sonnet", "messages": said("ill") }),
+            "coder-tiny",
+            &["model-sonnet", "model-haiku"],
+        ),
+        (
+            json!({ "model": "cheap", "messages": said("ill") }),
+            "coder-tiny",
+            &["model-haiku", "model-sonnet"],
+        ),
+    ] {
+        let before = server.asked().len();
+        let (status, answer) = chat(&serving, more.clone());
+        assert_eq!((status, &answer["model"]), (200, &json!(model)), "{more}: {answer}");
+        assert_eq!(server.models()[before..], *asked, "{more}");
+    }
+    // Nobody can: the first one's reason counts.
+    let (status, answer) = chat(&serving, json!({ "model": "free", "messages": said(&long) }));
+    let error = &answer["error"];
+    assert_eq!((status, &error["code"]), (400, &json!("context_length_exceeded")), "{answer}");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("; then `haiku`: ") && message.contains("`sonnet`: "), "{message}");
+    // What is the request's own fault is nobody else's.
+    let before = server.asked().len();
+    let (status, answer) = chat(&serving, json!({ "model": "opus" }));
+    assert!(status == 400 && answer.to_string().contains("temperature: wrong"), "{answer}");
+    assert_eq!(server.models()[before..], ["model-opus"]);
+}
+
+/// Covers S2-09, S2-10: a ladder of its own for what is too long, a budget of its own for each rung, and each step in the log.
+#[test]
+fn ladders_and_budgets_are_each_rungs_own() {
+    let server = Server::start(|_| Answer::Say("from elsewhere".to_owned(), 1, 1));
+    let rules = format!(
+        "ladders.context = [\"local\", \"opus\"]\nbudget.rungs = {{ haiku = 0.0, local = 0.0 }}\n{RULES}"
+    );
+    let user = User::new(&server, &rules, &[]);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_coder"));
+    command.args(["serve", "--port", "0", "--context", "200"]).env_remove("CODER_API_KEY");
+    command.env("XDG_CONFIG_HOME", user.config.path()).env("XDG_STATE_HOME", user.state.path());
+    command.current_dir(user.work.path());
+    let serving = started(command);
+    let long = json!([{ "role": "user", "content": "word ".repeat(400) }]);
+    let model = |more: Value| chat(&serving, more).1["model"].clone();
+    assert_eq!(model(json!({ "model": "free", "messages": long })), "model-opus");
+    assert_eq!(model(json!({ "model": "free" })), "coder-tiny");
+    assert_eq!(model(json!({ "model": "haiku" })), "model-sonnet");
+    serving.signal("-TERM");
+    let (code, said) = serving.end();
+    assert_eq!(code, Some(0));
+    for words in [
+        ["from=\"local\"", "to=\"opus\"", "kind=\"too long\""],
+        ["from=\"haiku\"", "to=\"sonnet\"", "kind=\"budget\""],
+    ] {
+        let has = |line: &str| line.contains("falls back") && words.iter().all(|word| line.contains(word));
+        assert!(said.lines().any(has), "{words:?}: {said}");
+    }
+    assert!(!said.contains("word word"), "{said}");
 }

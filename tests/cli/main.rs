@@ -27,4 +27,5 @@ mod stats;
 mod support;
 mod text;
 mod tools;
+mod translate;
 mod user;

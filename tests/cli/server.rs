@@ -1,4 +1,4 @@
-//! A server that answers as it is told, in OpenAI's dialect, and remembers what it was sent.
+//! A server that answers as it is told, in OpenAI's dialect if nothing else is said, and remembers what it was sent.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 pub(crate) enum Answer {
     /// A text, with tokens of the prompt and of the text.
     Say(String, u64, u64),
+    /// This, whole.
+    Json(Value),
     /// Events of a stream, by their data.
     Stream(Vec<String>),
     /// A status and the text of an error.
@@ -87,6 +89,7 @@ fn serve(
             let said = json!({ "object": "chat.completion", "model": body["model"], "choices": [choice], "usage": usage });
             (200, said.to_string())
         }
+        Answer::Json(value) => (200, value.to_string()),
         Answer::Stream(events) => {
             let text: String = events.iter().map(|data| format!("data: {data}\n\n")).collect();
             let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";

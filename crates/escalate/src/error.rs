@@ -44,6 +44,16 @@ pub enum Error {
         /// What is wrong with it, and the remedy.
         problem: String,
     },
+    /// A client's request says something for which the dialect of the server that is to answer it has no words.
+    #[error("`{field}` has no counterpart in {dialect} dialect, which this model's server speaks; {remedy}")]
+    NoCounterpart {
+        /// What it is, such as `messages[0].name`.
+        field: String,
+        /// Whose dialect.
+        dialect: &'static str,
+        /// What to do.
+        remedy: String,
+    },
     /// A table of prices is not as it must be: correct the file.
     #[error("prices: {problem}; see `coder stats --help`")]
     BadPrices {

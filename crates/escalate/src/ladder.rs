@@ -19,6 +19,8 @@ pub enum FailureClass {
 pub struct Ladders {
     /// After failures of availability (decision 1).
     pub availability: Vec<RungName>,
+    /// After a request that was too long for a rung's context; that of `availability` where nobody said another (S2-09).
+    pub context: Vec<RungName>,
     /// After failures of quality.
     pub quality: Vec<RungName>,
     /// For tasks of a type, in place of both (S0-40). Who does a task first is not theirs to say: routes and the task do.

@@ -23,6 +23,7 @@ mod outgoing;
 mod price;
 mod rung;
 mod secrets;
+mod translate;
 
 pub use ask::{Answer, Ask, Effort, End, Said, Speaker, Tokens};
 pub use budget::{Budget, Limit, Limits, Refused, Reservation, SpentToday};
@@ -40,3 +41,4 @@ pub use outgoing::Outgoing;
 pub use price::{Electricity, Long, Price, Prices, Rates};
 pub use rung::{Names, Reach, Rung, RungName};
 pub use secrets::{Finding, Scanner};
+pub use translate::{Event, Translation};

@@ -28,6 +28,8 @@ pub struct Outgoing {
     max_tokens: u32,
     /// The tokens of an answer that a client asked for, if it may not have so many.
     asked: Option<u64>,
+    /// What of a client's request the other dialect has no words for and no answer depends on.
+    left_out: Vec<&'static str>,
     body: Vec<u8>,
     /// The header `anthropic-beta` of whoever is passed on.
     beta: Option<String>,
@@ -62,6 +64,7 @@ impl Outgoing {
             prompt: body.len() as u64 + ADDED_TOKENS,
             max_tokens: ask.max_tokens,
             asked: None,
+            left_out: Vec::new(),
             body,
             beta: None,
         })
@@ -106,6 +109,11 @@ impl Outgoing {
     /// The tokens of an answer that a client asked for, if it may not have so many.
     pub fn asked(&self) -> Option<u64> {
         self.asked
+    }
+
+    /// The hints of a client that were left out, since the server's dialect has no words for them.
+    pub fn left_out(&self) -> &[&'static str] {
+        &self.left_out
     }
 
     /// The most that one attempt can take, before anybody counted: a token of a text has at least one byte, pictures have

@@ -15,7 +15,7 @@ use crate::answer::{Answers, End, Event, Part, Piece, Reason, What};
 use crate::ask::random;
 use crate::body::Fields;
 use crate::dialect::{Dialect, json_response};
-use crate::elsewhere::{Fate, Name, fate, here};
+use crate::elsewhere::{Name, answered, here};
 use crate::models::Lease;
 use crate::stream::typed as event;
 use crate::{Result, Server, stream};
@@ -26,14 +26,15 @@ pub(crate) async fn messages(
     headers: HeaderMap,
     fields: Fields,
 ) -> Result<Response> {
-    let named = match fate(&server, Dialect::Anthropic, &headers, &fields).await? {
-        Fate::Here(name) => name,
-        Fate::There(response) => return Ok(response),
-    };
+    answered(&server, Dialect::Anthropic, &headers, &fields, |named| say(&server, &fields, named)).await
+}
+
+/// What a model here answers: `named`, or the one in the request.
+async fn say(server: &Server, fields: &Fields, named: Option<String>) -> Result<Response> {
     let body: Body = fields.get()?;
     let (model, streams) = (named.unwrap_or_else(|| body.model.clone()), body.stream.unwrap_or(false));
-    let ask = body.into_ask(&server)?;
-    let begun = Answers::begin(&server, Some(&model), ask).await;
+    let ask = body.into_ask(server)?;
+    let begun = Answers::begin(server, Some(&model), ask).await;
     let answers = begun.map_err(|error| error.renamed(&[("stop", "stop_sequences")]))?;
     let id = format!("msg_{:016x}{:08x}", random(), random() as u32);
     if streams { Ok(send(answers, &id)) } else { whole(answers, &id).await }

@@ -54,7 +54,7 @@ impl Dialect {
         match self {
             Self::OpenAi => {
                 let (kind, code) = openai(error);
-                let field = match error {
+                let field = match error.first() {
                     Error::Request { field, .. } => field.as_deref(),
                     Error::TooLong { field, .. } => Some(field.as_str()),
                     Error::NoModel { .. } => Some("model"),
@@ -64,11 +64,8 @@ impl Dialect {
             }
             Self::Anthropic => {
                 let message = match error {
-                    // Clients know these words, and make the conversation shorter.
-                    Error::TooLong { prompt, context, .. } => {
-                        format!("prompt is too long: {prompt} tokens > {context} maximum")
-                    }
-                    other => other.to_string(),
+                    Error::Nobody { first, others } => format!("{}; then {others}", message(first)),
+                    error => message(error),
                 };
                 json!({ "type": "error", "error": { "type": anthropic(error), "message": message } })
             }
@@ -86,7 +83,7 @@ impl<S: Sync> FromRequestParts<S> for Dialect {
 
 /// Type and code (platform.openai.com, "Error codes").
 fn openai(error: &Error) -> (&'static str, Option<&'static str>) {
-    match error {
+    match error.first() {
         Error::TooLong { .. } => ("invalid_request_error", Some("context_length_exceeded")),
         Error::NoModel { .. } => ("invalid_request_error", Some("model_not_found")),
         Error::NoKey => ("invalid_request_error", Some("invalid_api_key")),
@@ -107,7 +104,7 @@ const OVERLOADED: &str = "overloaded_error";
 
 /// Type (platform.claude.com, "Errors").
 fn anthropic(error: &Error) -> &'static str {
-    match error {
+    match error.first() {
         Error::NoKey => "authentication_error",
         Error::Foreign { .. } => "permission_error",
         Error::NoModel { .. } | Error::NoPath { .. } => "not_found_error",
@@ -124,6 +121,18 @@ fn anthropic(error: &Error) -> &'static str {
         Error::Request { .. } | Error::TooLong { .. } | Error::Method { .. } | Error::NotJson { .. } => {
             "invalid_request_error"
         }
+        // That is never the first.
+        Error::Nobody { .. } => "api_error",
+    }
+}
+
+/// Clients of Anthropic's know these words, and make the conversation shorter.
+fn message(error: &Error) -> String {
+    match error {
+        Error::TooLong { prompt, context, .. } => {
+            format!("prompt is too long: {prompt} tokens > {context} maximum")
+        }
+        other => other.to_string(),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Requests that somebody else answers: the way out and back, for whoever decides that there is one.
+//! Requests that somebody else answers: the way out and back, for whoever decides that there is one, and on to the next
+//! where somebody cannot, as long as the client has heard nothing.
 //!
 //! Owns no connection and no rule: an [`Elsewhere`] has both. What it passes on is sent to the client as it comes.
 
@@ -29,8 +30,8 @@ pub struct Asked {
     pub dialect: Dialect,
     /// The model that it names.
     pub model: Option<String>,
-    /// Whether a model here has that name, or another name for it.
-    pub known: bool,
+    /// The model here that has that name, or another name for it.
+    pub here: Option<String>,
     /// `metadata.tags`, or the header `x-litellm-tags`.
     pub tags: Vec<String>,
     /// `metadata.taskPhase`, or the header `x-task-phase`.
@@ -44,17 +45,41 @@ pub struct Asked {
 /// Who answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Choice {
-    /// A model here: by this name, or the one that was asked for.
-    Here(Option<String>),
+    /// A model here.
+    Here {
+        /// Its name; None for the one that was asked for.
+        model: Option<String>,
+        /// What it is called where it is said who comes after whom; None where nobody comes after it.
+        rung: Option<String>,
+    },
     /// Somebody elsewhere, of this name.
     There(String),
+    /// Somebody of this name who cannot answer.
+    Absent {
+        /// The name.
+        rung: String,
+        /// Why not, and the remedy.
+        problem: String,
+    },
+}
+
+/// What somebody lacks who did not answer: whether another one may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// Nothing: it is the request's own fault, or nobody waits for the answer any more.
+    Nothing,
+    /// What this request is or asks for, is not for it. Whoever asked for it is told; others take their turn after it.
+    Fitness,
+    /// It cannot be used now.
+    Presence,
+    /// The request is too long for it.
+    Room,
 }
 
 /// Who knows where requests go, and the way there.
 pub trait Elsewhere: std::fmt::Debug + Send + Sync {
-    /// Names for the list of models that clients of a dialect see, beside those of models here. More names may be
-    /// answered.
-    fn names(&self, dialect: Dialect) -> Vec<String>;
+    /// Names for the list of models that clients see, beside those of models here. More names may be answered.
+    fn names(&self) -> Vec<String>;
 
     /// Who answers a request. Nothing is sent yet.
     ///
@@ -62,8 +87,15 @@ pub trait Elsewhere: std::fmt::Debug + Send + Sync {
     /// [`Error::Request`] for one that names nobody.
     fn choose(&self, asked: &Asked) -> Result<Choice>;
 
+    /// Who answers after all of these, the last of which could not; None if nobody does. `room` says that the request was
+    /// too long for one of them.
+    fn after(&self, tried: &[&str], room: bool) -> Option<Choice>;
+
     /// Lets `name` answer, and tells `client` what comes. Blocks its thread until the answer has ended.
-    fn answer(&self, name: &str, asked: Asked, client: &Client);
+    ///
+    /// # Errors
+    /// Why there is no answer, or no more of it.
+    fn answer(&self, name: &str, asked: &Asked, client: &Client) -> Result<()>;
 }
 
 /// The client of a request that is answered elsewhere.
@@ -91,11 +123,6 @@ impl Client {
         self.tell(Part::Whole(json.to_owned()));
     }
 
-    /// Says that there is no answer, or no more of it.
-    pub fn failed(&self, error: Error) {
-        self.tell(Part::Failed(error));
-    }
-
     /// Set when the client has gone away: nobody needs the rest.
     pub fn gone(&self) -> &AtomicBool {
         &self.gone
@@ -117,27 +144,60 @@ impl Drop for Listening {
     }
 }
 
-/// What becomes of a request.
-pub(crate) enum Fate {
-    /// A model here answers: by this name, or the one in the request.
-    Here(Option<String>),
-    /// It was answered.
-    There(Response),
-}
-
-/// Finds out who answers a request, and lets them if they are elsewhere.
-pub(crate) async fn fate(
+/// Lets whoever is to answer a request do so: `here` with a model's name, or none for the one in the request, or somebody
+/// elsewhere. Who cannot is followed by the next one.
+///
+/// # Errors
+/// Why nobody answered.
+pub(crate) async fn answered<F: Future<Output = Result<Response>>>(
     server: &Server,
     dialect: Dialect,
     headers: &HeaderMap,
     fields: &Fields,
-) -> Result<Fate> {
-    let Some(elsewhere) = server.elsewhere() else { return Ok(Fate::Here(None)) };
-    let body: Map<String, Value> = fields.get()?;
-    let asked = Asked::new(server, dialect, headers, body);
-    match elsewhere.choose(&asked)? {
-        Choice::Here(name) => Ok(Fate::Here(name)),
-        Choice::There(name) => there(server, elsewhere.clone(), name, asked).await.map(Fate::There),
+    here: impl Fn(Option<String>) -> F,
+) -> Result<Response> {
+    let Some(elsewhere) = server.elsewhere() else { return here(None).await };
+    let asked = Arc::new(Asked::new(server, dialect, headers, fields.get()?));
+    let mut choice = elsewhere.choose(&asked)?;
+    let mut failed: Vec<(String, Error)> = Vec::new();
+    loop {
+        let (rung, answer) = match choice {
+            Choice::Here { model, rung } => (rung, here(model).await),
+            Choice::There(name) => {
+                (Some(name.clone()), there(server, elsewhere.clone(), name, asked.clone()).await)
+            }
+            Choice::Absent { rung, problem } => (Some(rung), Err(Error::absent(problem))),
+        };
+        let error = match answer {
+            Ok(response) => return Ok(response),
+            Err(error) => error,
+        };
+        let (Some(rung), lack) = (rung, error.lack()) else { return Err(error) };
+        if lack == Lack::Nothing || lack == Lack::Fitness && failed.is_empty() {
+            return Err(error);
+        }
+        failed.push((rung, error));
+        let tried: Vec<&str> = failed.iter().map(|(rung, _)| rung.as_str()).collect();
+        let room = failed.iter().any(|(_, error)| error.lack() == Lack::Room);
+        let Some(next) = elsewhere.after(&tried, room) else { return Err(Error::of_all(failed)) };
+        if let Some((from, error)) = failed.last() {
+            // The error itself may quote the request.
+            let (status, kind) = (error.status().as_u16(), error.kind());
+            tracing::warn!(from, to = next.name(), status, kind, "falls back");
+            if let Error::Failed(reason) = error {
+                tracing::error!(reason, "failed");
+            }
+        }
+        choice = next;
+    }
+}
+
+impl Choice {
+    fn name(&self) -> &str {
+        match self {
+            Self::Here { model, rung } => rung.as_deref().or(model.as_deref()).unwrap_or_default(),
+            Self::There(name) | Self::Absent { rung: name, .. } => name,
+        }
     }
 }
 
@@ -153,7 +213,8 @@ pub(crate) fn here(
 ) -> Result<Option<String>> {
     let Some(elsewhere) = server.elsewhere() else { return Ok(None) };
     match elsewhere.choose(&Asked::new(server, dialect, headers, fields.get()?))? {
-        Choice::Here(name) => Ok(name),
+        Choice::Here { model, .. } => Ok(model),
+        Choice::Absent { problem, .. } => Err(Error::absent(problem)),
         Choice::There(name) => {
             let paths = "only `/v1/chat/completions` and `/v1/messages` are passed on";
             Err(Error::request("model", format!("`model`: `{name}` answers elsewhere; {paths}")))
@@ -168,11 +229,11 @@ pub(crate) struct Name {
     pub(crate) owner: &'static str,
 }
 
-/// All names for clients of a dialect: those of models here, then those of models elsewhere.
-pub(crate) fn names(server: &Server, dialect: Dialect) -> Vec<Name> {
+/// All names for clients: those of models here, then those of models elsewhere.
+pub(crate) fn names(server: &Server) -> Vec<Name> {
     let models = server.models();
     let own = models.list().into_iter().map(|listed| Name::here(listed.name));
-    let others = server.elsewhere().map(|elsewhere| elsewhere.names(dialect)).unwrap_or_default();
+    let others = server.elsewhere().map(|elsewhere| elsewhere.names()).unwrap_or_default();
     own.chain(others.into_iter().filter(|name| !models.knows(Some(name))).map(Name::elsewhere)).collect()
 }
 
@@ -184,7 +245,8 @@ pub(crate) fn find(server: &Server, dialect: Dialect, name: String) -> Result<Na
     let body = Map::from_iter([("model".to_owned(), name.clone().into())]);
     let asked = Asked::new(server, dialect, &HeaderMap::new(), body);
     let elsewhere = server.elsewhere();
-    let choice = elsewhere.map_or(Ok(Choice::Here(None)), |elsewhere| elsewhere.choose(&asked))?;
+    let own = Choice::Here { model: None, rung: None };
+    let choice = elsewhere.map_or(Ok(own), |elsewhere| elsewhere.choose(&asked))?;
     match choice {
         // Whoever answers has to be one that can be asked.
         Choice::There(rung) if elsewhere.is_some_and(|other| other.names(dialect).contains(&rung)) => {
@@ -194,7 +256,8 @@ pub(crate) fn find(server: &Server, dialect: Dialect, name: String) -> Result<Na
             name: name.chars().take(100).collect(),
             known: names(server, dialect).into_iter().map(|known| known.name).collect(),
         }),
-        Choice::Here(other) => {
+        Choice::Absent { problem, .. } => Err(Error::absent(problem)),
+        Choice::Here { model: other, .. } => {
             server.models().resolve(Some(other.as_deref().unwrap_or(&name)))?;
             Ok(Name::here(name))
         }
@@ -223,7 +286,7 @@ impl Asked {
         let model = body.get("model").and_then(Value::as_str).map(str::to_owned);
         Self {
             dialect,
-            known: server.models().knows(model.as_deref()),
+            here: server.models().name(model.as_deref()),
             model,
             tags,
             phase: of("taskPhase").or_else(|| of("phase")).or_else(|| text("x-task-phase")),
@@ -237,7 +300,7 @@ async fn there(
     server: &Server,
     elsewhere: Arc<dyn Elsewhere>,
     name: String,
-    asked: Asked,
+    asked: Arc<Asked>,
 ) -> Result<Response> {
     let permit = server.admit()?;
     let (sender, mut parts) = mpsc::unbounded_channel();
@@ -246,8 +309,12 @@ async fn there(
     let dialect = asked.dialect;
     tracing::info!(to = name, "passed on");
     spawn_blocking(move || {
-        elsewhere.answer(&name, asked, &client);
+        let answer = elsewhere.answer(&name, &asked, &client);
+        // Whoever comes next needs it.
         drop(permit);
+        if let Err(error) = answer {
+            client.tell(Part::Failed(error));
+        }
     });
     match parts.recv().await {
         None => Err(Error::Failed("no answer came".to_owned())),

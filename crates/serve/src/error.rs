@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 
+use crate::Lack;
+
 /// Why a request has no answer, by what the client can do about it.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
@@ -99,8 +101,20 @@ pub enum Error {
     Elsewhere {
         /// The status that says it best.
         status: u16,
+        /// What kind of failure it is, without anything of the request.
+        kind: &'static str,
+        /// Whether another one may answer.
+        lack: Lack,
         /// Why not, and the remedy.
         problem: String,
+    },
+    /// Neither whoever was to answer nor those who came after did.
+    #[error("{first}; then {others}")]
+    Nobody {
+        /// Why the first one did not.
+        first: Box<Error>,
+        /// Why the others did not, by name.
+        others: String,
     },
     /// The server is ending.
     #[error("the server is shutting down; try again later, or elsewhere")]
@@ -125,6 +139,45 @@ impl Error {
         Self::Request { field: field.into().map(str::to_owned), problem: problem.into() }
     }
 
+    /// Somebody who cannot be asked, though another one may.
+    pub fn absent(problem: String) -> Self {
+        Self::Elsewhere { status: 503, kind: "absent", lack: Lack::Presence, problem }
+    }
+
+    /// Why all of these, one after the other, did not answer.
+    pub(crate) fn of_all(failed: Vec<(String, Error)>) -> Self {
+        let mut failed = failed.into_iter();
+        let first =
+            failed.next().map_or_else(|| Self::Failed("nobody was asked".to_owned()), |(_, error)| error);
+        let others: Vec<String> = failed.map(|(name, error)| format!("`{name}`: {error}")).collect();
+        if others.is_empty() {
+            first
+        } else {
+            Self::Nobody { first: Box::new(first), others: others.join("; ") }
+        }
+    }
+
+    /// The reason that counts: that of whoever was to answer.
+    pub(crate) fn first(&self) -> &Self {
+        match self {
+            Self::Nobody { first, .. } => first,
+            other => other,
+        }
+    }
+
+    /// Whether somebody else may answer in the place of whoever said this.
+    pub(crate) fn lack(&self) -> Lack {
+        match self {
+            Self::Elsewhere { lack, .. } => *lack,
+            Self::TooLong { .. } => Lack::Room,
+            // A model that cannot be opened, a device that fails, an answer that was not there in time.
+            Self::NoMemory { .. } | Self::Failed(_) | Self::Late => Lack::Presence,
+            Self::Request { .. } => Lack::Fitness,
+            // The same for everybody: who may ask, how much, and whether the server takes anything at all.
+            _ => Lack::Nothing,
+        }
+    }
+
     /// The same with the names that fields have in the API of whoever asks.
     pub(crate) fn renamed(self, names: &[(&str, &str)]) -> Self {
         let new_name = |field: &str| names.iter().find(|(name, _)| *name == field).map(|(_, new)| *new);
@@ -147,6 +200,7 @@ impl Error {
     /// The status of the answer.
     pub fn status(&self) -> StatusCode {
         match self {
+            Self::Nobody { first, .. } => first.status(),
             Self::Request { .. } | Self::TooLong { .. } => StatusCode::BAD_REQUEST,
             Self::NoKey => StatusCode::UNAUTHORIZED,
             Self::Foreign { .. } => StatusCode::FORBIDDEN,
@@ -180,7 +234,8 @@ impl Error {
             Self::TooLarge { .. } => "too large",
             Self::NoRoom { .. } => "no room",
             Self::Slow { .. } => "slow",
-            Self::Elsewhere { .. } => "elsewhere",
+            Self::Elsewhere { kind, .. } => kind,
+            Self::Nobody { first, .. } => first.kind(),
             Self::Busy { .. } => "busy",
             Self::Ending => "ending",
             Self::Late => "late",
@@ -191,7 +246,7 @@ impl Error {
 
     /// Seconds after which it may go better.
     pub fn retry_after_s(&self) -> Option<u32> {
-        match self {
+        match self.first() {
             Self::Busy { .. } | Self::NoRoom { .. } => Some(1),
             Self::Ending | Self::NoMemory { .. } => Some(5),
             _ => None,

@@ -33,7 +33,7 @@ mod tools;
 pub use access::Access;
 pub use board::{Day, Prices, Tasks, Tier};
 pub use dialect::Dialect;
-pub use elsewhere::{Asked, Choice, Client, Elsewhere};
+pub use elsewhere::{Asked, Choice, Client, Elsewhere, Lack};
 pub use error::{Error, Result};
 pub use listen::serve;
 pub use models::{Keep, Model, Models};

@@ -164,6 +164,11 @@ impl Models {
         self.resolve(name).is_ok()
     }
 
+    /// The name of the model that answers to `name`, if one does.
+    pub(crate) fn name(&self, name: Option<&str>) -> Option<String> {
+        self.resolve(name).ok().map(|at| self.0.entries[at].name.clone())
+    }
+
     /// All models, each with its other names, those for many names as well.
     pub(crate) fn named(&self) -> Vec<Named> {
         let entries = self.0.entries.iter().enumerate();

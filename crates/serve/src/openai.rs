@@ -22,7 +22,7 @@ use crate::{Error, Result, Server, anthropic};
 
 /// GET /v1/models, which both dialects have.
 pub(crate) async fn models(State(server): State<Server>, dialect: Dialect) -> Response {
-    let known = names(&server, dialect);
+    let known = names(&server);
     json_response(&match dialect {
         Dialect::OpenAi => json!({ "object": "list", "data": known.iter().map(about).collect::<Vec<_>>() }),
         Dialect::Anthropic => anthropic::models(&known),

@@ -237,7 +237,7 @@ async fn guard(State(server): State<Server>, request: Request, next: Next) -> Re
         // The error itself may quote the request, and the path may be anything.
         let path = counted.as_ref().map_or("other", MatchedPath::as_str);
         tracing::info!(path, status = error.status().as_u16(), kind = error.kind(), "refused");
-        if let Error::Failed(reason) = &error {
+        if let Error::Failed(reason) = error.first() {
             tracing::error!(reason, "failed");
         }
         response = dialect.error(&error);

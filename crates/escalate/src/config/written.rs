@@ -58,6 +58,7 @@ struct Defaults {
 #[serde(deny_unknown_fields)]
 struct WrittenLadders {
     availability: Vec<String>,
+    context: Option<Vec<String>>,
     quality: Vec<String>,
     #[serde(default)]
     types: BTreeMap<String, Vec<String>>,
@@ -303,7 +304,9 @@ impl Check<'_> {
         }
         let availability = self.ladder(&written.availability, names, &steps(["ladders", "availability"]))?;
         let quality = self.ladder(&written.quality, names, &steps(["ladders", "quality"]))?;
-        Ok(Ladders { availability, quality, types })
+        let context = written.context.as_ref().unwrap_or(&written.availability);
+        let context = self.ladder(context, names, &steps(["ladders", "context"]))?;
+        Ok(Ladders { availability, context, quality, types })
     }
 
     fn ladder(&self, written: &[String], names: &Names, at: &[String]) -> Result<Vec<RungName>> {

@@ -178,11 +178,8 @@ fn anthropic(name: &str, key: Option<&Value>, draft: &mut Draft<'_>) -> Option<S
 fn settings(part: &str, settings: &Value, draft: &mut Draft<'_>) {
     for (key, value) in settings.as_object().into_iter().flatten() {
         match key.as_str() {
-            "fallbacks" => fallbacks(value, draft),
-            "context_window_fallbacks" => draft.note(
-                "`context_window_fallbacks`: a context that is too long goes on along `ladders.availability`"
-                    .to_owned(),
-            ),
+            "fallbacks" => fallbacks("availability", value, draft),
+            "context_window_fallbacks" => fallbacks("context", value, draft),
             "model_max_budget" => budgets(value, draft),
             "master_key" => draft.note("the master key was not copied; there is no proxy to protect"),
             _ => draft.note(format!("left out: `{part}.{key}`")),
@@ -190,8 +187,8 @@ fn settings(part: &str, settings: &Value, draft: &mut Draft<'_>) {
     }
 }
 
-/// The fallbacks of the local model are the ladder; those of others have no place.
-fn fallbacks(value: &Value, draft: &mut Draft<'_>) {
+/// The fallbacks of the local model are the ladder of this name; those of others have no place.
+fn fallbacks(which: &str, value: &Value, draft: &mut Draft<'_>) {
     let entries = value.as_array().into_iter().flatten().filter_map(Value::as_object).flatten();
     let mut first = true;
     for (from, to) in entries {
@@ -201,7 +198,7 @@ fn fallbacks(value: &Value, draft: &mut Draft<'_>) {
         };
         if !first {
             draft.note(format!(
-                "left out: the fallbacks of `{from}`; there is one ladder, that of the first entry"
+                "left out: the fallbacks of `{from}`; there is one ladder of `{which}`, that of the first entry"
             ));
             continue;
         }
@@ -216,7 +213,7 @@ fn fallbacks(value: &Value, draft: &mut Draft<'_>) {
                 }
             }
         }
-        draft.set(&["ladders", "availability"], ladder);
+        draft.set(&["ladders", which], ladder);
     }
 }
 

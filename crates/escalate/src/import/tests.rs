@@ -122,8 +122,9 @@ fn the_proxy_of_litellm() {
     let (local, rung) = config.rung("free").unwrap();
     assert_eq!((local.as_str(), &rung.reach), ("local", &crate::Reach::Engine("qwen3-coder:30b".into())));
     assert_eq!(rung.deadline_s, Some(120));
-    let ladder: Vec<&str> = config.ladders.availability.iter().map(RungName::as_str).collect();
-    assert_eq!(ladder, ["local", "haiku", "balanced"]);
+    let names = |ladder: &[RungName]| ladder.iter().map(RungName::to_string).collect::<Vec<_>>();
+    assert_eq!(names(&config.ladders.availability), ["local", "haiku", "balanced"]);
+    assert_eq!(names(&config.ladders.context), ["local", "haiku"]);
     let tags = ["local".to_owned()];
     assert_eq!(config.route(&Routed { tags: &tags, ..Routed::default() }), Some(&local));
     let (name, cluster) = config.rung("balanced").unwrap();
@@ -152,7 +153,6 @@ fn the_proxy_of_litellm() {
         &["master key was not copied"],
         &["budget 0 of `cheap`"],
         &["fallbacks of `balanced`"],
-        &["context_window_fallbacks"],
     ] {
         assert!(noted(&imported, words), "{words:?}\n{:#?}", imported.notes);
     }

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::content::Content;
 use super::{ADDED_TOKENS, LONGEST_BODY, Outgoing, bad, openai};
+use crate::translate::{self, Notes};
 use crate::{Dialect, Endpoint, LimitName, Result, RungName};
 
 /// Fields that are passed on, by dialect.
@@ -64,35 +65,41 @@ const OF_ROUTES: [&str; 3] = ["tags", "taskPhase", "phase"];
 const CLIENT_TOOLS: [&str; 5] = ["custom", "bash_", "text_editor_", "computer_", "memory_"];
 
 impl Outgoing {
-    /// Makes a request of a client's `body`, which speaks the endpoint's dialect, for `model` of `rung` and at most
-    /// `max_tokens` tokens of each answer. `beta` is what the client's header `anthropic-beta` says.
+    /// Makes a request of a client's `body`, which speaks the dialect `spoken`, for `model` of `rung` and at most
+    /// `max_tokens` tokens of each answer. It is translated where the endpoint speaks the other one, and what is sent is what
+    /// is checked and bound. `beta` is what the client's header `anthropic-beta` says.
     ///
     /// # Errors
-    /// [`Error::BadAsk`](crate::Error::BadAsk) naming what cannot be passed on.
+    /// [`Error::BadAsk`](crate::Error::BadAsk) and [`Error::NoCounterpart`](crate::Error::NoCounterpart) naming what cannot be
+    /// passed on.
     pub fn forward(
         endpoint: &Endpoint,
         (id, model): (String, &str),
         (rung, max_tokens): (&RungName, u32),
-        mut body: Map<String, Value>,
+        (spoken, mut body): (Dialect, Map<String, Value>),
         beta: Option<String>,
     ) -> Result<Outgoing> {
+        body.retain(|_, value| !value.is_null());
+        if !body.get("messages").is_some_and(Value::is_array) {
+            return Err(bad("`messages` is not a list".to_owned()));
+        }
+        forget_routes(&mut body);
+        let mut left_out = Notes::new();
+        if spoken != endpoint.dialect {
+            (body, left_out) = translate::request(endpoint.dialect, body)?;
+        }
         let fields: &[&str] = match endpoint.dialect {
             Dialect::Anthropic => &ANTHROPIC,
             Dialect::Openai => &OPENAI,
         };
-        body.retain(|_, value| !value.is_null());
         if let Some(field) =
             body.keys().find(|field| !fields.contains(&field.as_str()) && !BOTH.contains(&field.as_str()))
         {
             let field: String = field.chars().take(80).collect();
             return Err(bad(format!("`{field}` is not passed on to other servers; leave it out")));
         }
-        if !body.get("messages").is_some_and(Value::is_array) {
-            return Err(bad("`messages` is not a list".to_owned()));
-        }
         body.get("tools").map_or(Ok(()), |tools| check_tools(endpoint.dialect, tools))?;
         let content = Content::of(endpoint.dialect, &body)?;
-        forget_routes(&mut body);
         body.insert("model".to_owned(), model.into());
         let stream = body.get("stream").and_then(Value::as_bool).unwrap_or(false);
         let Limited { bound, asked } = limit(endpoint, &mut body, rung, max_tokens, stream)?;
@@ -111,10 +118,10 @@ impl Outgoing {
         let endpoint = Endpoint { stream, ..endpoint.clone() };
         let plain =
             |beta: &String| beta.len() <= 1000 && beta.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-        let beta = beta.filter(|_| endpoint.dialect == Dialect::Anthropic).filter(plain);
+        let beta = beta.filter(|_| spoken == endpoint.dialect && spoken == Dialect::Anthropic).filter(plain);
         let prompt = body.len() as u64 - content.pixels + content.tokens + ADDED_TOKENS;
-        let model = model.to_owned();
-        Ok(Outgoing { endpoint, url, id, model, prompt, max_tokens: bound, asked, body, beta })
+        let (model, left_out) = (model.to_owned(), left_out.into_iter().collect());
+        Ok(Outgoing { endpoint, url, id, model, prompt, max_tokens: bound, asked, left_out, body, beta })
     }
 }
 
@@ -237,13 +244,21 @@ mod tests {
     }
 
     fn forward_to(dialect: Dialect, most: u32, body: Value) -> Result<(Value, Outgoing)> {
+        translated((dialect, dialect), most, body)
+    }
+
+    fn translated(
+        (spoken, dialect): (Dialect, Dialect),
+        most: u32,
+        body: Value,
+    ) -> Result<(Value, Outgoing)> {
         let (endpoint, rung) = (Endpoint::new(dialect, "https://h/v1"), RungName::new("best")?);
         let Value::Object(body) = body else { panic!("an object") };
         let outgoing = Outgoing::forward(
             &endpoint,
             ("id".into(), "big"),
             (&rung, most),
-            body,
+            (spoken, body),
             Some("a-2026, b".into()),
         )?;
         Ok((serde_json::from_slice(outgoing.body()).unwrap(), outgoing))
@@ -270,6 +285,35 @@ mod tests {
         assert_eq!((outgoing.most().output, outgoing.beta.as_deref(), outgoing.asked()), (60, None, None));
         let (body, outgoing) = forward(Dialect::Openai, json!({ "messages": said })).unwrap();
         assert_eq!((&body["max_tokens"], outgoing.endpoint().stream), (&json!(500), false));
+    }
+
+    /// Covers S0-34, S3-20: a translated request is checked, bound and counted as it is sent.
+    #[test]
+    fn a_translated_request_is_bound_as_it_is_sent() {
+        let (to_anthropic, to_openai) =
+            ((Dialect::Openai, Dialect::Anthropic), (Dialect::Anthropic, Dialect::Openai));
+        let said = json!([{ "role": "user", "content": "hi" }]);
+        let asked = json!({ "messages": said, "max_completion_tokens": 9000, "stream": true, "stop": null, "prompt_cache_key": "k",
+                            "metadata": { "user_id": "u", "tags": ["x"] } });
+        let (body, outgoing) = translated(to_anthropic, 500, asked).unwrap();
+        let blocks = json!([{ "role": "user", "content": [{ "type": "text", "text": "hi" }] }]);
+        let expected = json!({ "model": "big", "max_tokens": 500, "messages": blocks, "stream": true, "metadata": { "user_id": "u" } });
+        assert_eq!(body, expected);
+        assert_eq!(
+            (outgoing.url(), outgoing.most().output, outgoing.asked()),
+            ("https://h/v1/v1/messages", 500, Some(9000))
+        );
+        assert_eq!((outgoing.left_out(), outgoing.beta.as_deref()), (&["prompt_cache_key"][..], None));
+        let asked = json!({ "messages": said, "max_tokens": 20, "stream": true, "system": "Be exact." });
+        let (body, outgoing) = translated(to_openai, 500, asked).unwrap();
+        let all = json!([{ "role": "system", "content": "Be exact." }, { "role": "user", "content": "hi" }]);
+        let expected = json!({ "model": "big", "max_tokens": 20, "messages": all, "stream": true, "stream_options": { "include_usage": true } });
+        assert_eq!(body, expected);
+        assert_eq!((outgoing.most().output, outgoing.beta.as_deref()), (20, None));
+        // What is somewhere else, in either dialect.
+        let picture = json!([{ "role": "user", "content": [{ "type": "image_url", "image_url": { "url": "https://x" } }] }]);
+        let error = translated(to_anthropic, 500, json!({ "messages": picture })).unwrap_err().to_string();
+        assert!(error.contains("send its bytes"), "{error}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::answer::{Answers, End, Event, Logprob, Part, Piece, What};
 use crate::ask::{Ask, Chat, Prompt};
 use crate::body::Fields;
 use crate::dialect::{Dialect, json_response};
-use crate::elsewhere::{Fate, fate};
+use crate::elsewhere::answered;
 use crate::tools::Tools;
 use crate::{Error, Result, Server, stream};
 
@@ -118,17 +118,18 @@ pub(crate) async fn complete(
     headers: HeaderMap,
     fields: Fields,
 ) -> Result<Response> {
-    let named = match fate(&server, Dialect::OpenAi, &headers, &fields).await? {
-        Fate::Here(name) => name,
-        Fate::There(response) => return Ok(response),
-    };
+    answered(&server, Dialect::OpenAi, &headers, &fields, |named| here(&server, &fields, named)).await
+}
+
+/// What a model here answers: `named`, or the one in the request.
+async fn here(server: &Server, fields: &Fields, named: Option<String>) -> Result<Response> {
     let body: Body = fields.get()?;
     let (model, streams) = (named.or_else(|| body.model.clone()), body.stream.unwrap_or(false));
     let include_usage = body.stream_options.as_ref().is_some_and(StreamOptions::include_usage);
     let shown = Shown { logprobs: body.logprobs.unwrap_or(false) };
-    let ask = body.into_ask(fields.get::<Sampling>()?.options(&server)?)?;
+    let ask = body.into_ask(fields.get::<Sampling>()?.options(server)?)?;
     let count = ask.count;
-    let answers = Answers::begin(&server, model.as_deref(), ask).await?;
+    let answers = Answers::begin(server, model.as_deref(), ask).await?;
     let head = Head::new("chatcmpl", &answers.model);
     if streams {
         Ok(send(answers, head, shown, count, include_usage))

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use coder_serve::{Access, Asked, Choice, Client, Dialect, Elsewhere, Error, Limits, Server};
+use coder_serve::{Access, Asked, Choice, Client, Dialect, Elsewhere, Error, Lack, Limits, Server};
 use serde_json::{Value, json};
 
 use crate::support::{Running, models, serve_as, with};
@@ -12,35 +12,51 @@ use crate::support::{Running, models, serve_as, with};
 #[derive(Debug, Default)]
 struct Scripted {
     asked: Mutex<Vec<Asked>>,
+    /// After whom somebody was looked for, and whether because of a request that is too long.
+    tried: Mutex<Vec<(String, bool)>>,
     gone: AtomicBool,
 }
 
 impl Elsewhere for Scripted {
-    fn names(&self, dialect: Dialect) -> Vec<String> {
-        let own = if dialect == Dialect::Anthropic { "stream" } else { "whole" };
-        ["coder-tiny", own].map(str::to_owned).into()
+    fn names(&self) -> Vec<String> {
+        ["coder-tiny", "whole"].map(str::to_owned).into()
     }
 
     fn choose(&self, asked: &Asked) -> coder_serve::Result<Choice> {
         self.asked.lock().expect("whole").push(asked.clone());
+        let here = |model: Option<&str>| Choice::Here { model: model.map(str::to_owned), rung: None };
         Ok(match asked.model.as_deref() {
-            Some("another") => Choice::Here(Some("coder-tiny".to_owned())),
+            Some("another") => here(Some("coder-tiny")),
             Some("also-whole") => Choice::There("whole".to_owned()),
-            Some(name) if !asked.known => Choice::There(name.to_owned()),
-            _ => Choice::Here(asked.tags.first().map(|_| "coder-tiny".to_owned())),
+            Some("absent") => Choice::Absent { rung: "absent".to_owned(), problem: "it is away".to_owned() },
+            Some(name) if asked.here.is_none() => Choice::There(name.to_owned()),
+            _ => here(asked.tags.first().map(|_| "coder-tiny".to_owned()).as_deref()),
         })
     }
 
-    fn answer(&self, name: &str, _: Asked, client: &Client) {
-        let failed = |status| Error::Elsewhere { status, problem: "it is ill".to_owned() };
-        match name {
+    /// Names say who comes after them: `busy+whole` is busy, and `whole` comes after it.
+    fn after(&self, tried: &[&str], room: bool) -> Option<Choice> {
+        self.tried.lock().expect("whole").push((tried.join(" "), room));
+        let next = tried.last()?.split_once('+')?.1;
+        let tiny = Choice::Here { model: Some("coder-tiny".to_owned()), rung: Some(next.to_owned()) };
+        Some(if next == "tiny" { tiny } else { Choice::There(next.to_owned()) })
+    }
+
+    fn answer(&self, name: &str, _: &Asked, client: &Client) -> coder_serve::Result<()> {
+        let failed = |status, lack| {
+            Err(Error::Elsewhere { status, kind: "ill", lack, problem: "it is ill".to_owned() })
+        };
+        match name.split('+').next().unwrap_or_default() {
             "whole" => client.whole(r#"{"said": "all"}"#),
             "stream" => ["a", "b\nc"].iter().for_each(|data| client.event("piece", data)),
             "breaks" => {
                 client.event("", "a");
-                client.failed(failed(502));
+                return failed(502, Lack::Presence);
             }
-            "busy" => client.failed(failed(429)),
+            "busy" => return failed(429, Lack::Presence),
+            "unfit" => return failed(400, Lack::Fitness),
+            "wrong" => return failed(400, Lack::Nothing),
+            "short" => return failed(400, Lack::Room),
             "silent" => {}
             _ => {
                 while !client.gone().load(Ordering::Relaxed) {
@@ -49,12 +65,17 @@ impl Elsewhere for Scripted {
                 self.gone.store(true, Ordering::Relaxed);
             }
         }
+        Ok(())
     }
 }
 
 fn running() -> (Running, Arc<Scripted>) {
+    limited(Limits::default())
+}
+
+fn limited(limits: Limits) -> (Running, Arc<Scripted>) {
     let scripted = Arc::new(Scripted::default());
-    let server = Server::new(models(), Access::default(), Limits::default());
+    let server = Server::new(models(), Access::default(), limits);
     (serve_as(server.with_elsewhere(scripted.clone())), scripted)
 }
 
@@ -81,8 +102,8 @@ fn what_comes_is_passed_on() {
     let asked = scripted.asked.lock().expect("whole");
     let last = asked.last().expect("one");
     assert_eq!(
-        (last.dialect, last.known, &last.tags),
-        (Dialect::Anthropic, true, &vec!["a".to_owned(), "b".to_owned()])
+        (last.dialect, last.here.as_deref(), &last.tags),
+        (Dialect::Anthropic, Some("coder-tiny"), &vec!["a".to_owned(), "b".to_owned()])
     );
     assert_eq!((last.phase.as_deref(), last.beta.as_deref()), (Some("red"), Some("x-1")));
 }
@@ -105,6 +126,60 @@ fn errors_are_in_the_clients_words() {
     assert!(breaks.body.contains("it is ill") && !breaks.body.contains("event:"), "{}", breaks.body);
 }
 
+/// Covers S2-03, S2-07, S3-32: who cannot answer is followed by the next, as long as the client has heard nothing.
+#[test]
+fn who_cannot_answer_is_followed_by_the_next() {
+    let (running, scripted) = running();
+    let ask = |model: &str| {
+        let reply = running.post("/v1/chat/completions", &body(model));
+        (reply.status, reply.body, std::mem::take(&mut *scripted.tried.lock().expect("whole")))
+    };
+    for (model, tried) in [
+        ("busy+whole", &[("busy+whole", false)][..]),
+        ("short+whole", &[("short+whole", true)]),
+        ("busy+short+whole", &[("busy+short+whole", false), ("busy+short+whole short+whole", true)]),
+        // One that it is not for, has its turn.
+        ("busy+unfit+whole", &[("busy+unfit+whole", false), ("busy+unfit+whole unfit+whole", false)]),
+    ] {
+        let (status, text, asked) = ask(model);
+        assert_eq!((status, text.as_str()), (200, r#"{"said": "all"}"#), "{model}");
+        let tried: Vec<_> = tried.iter().map(|(names, room)| ((*names).to_owned(), *room)).collect();
+        assert_eq!(asked, tried, "{model}");
+    }
+    // Also from elsewhere to a model here.
+    let (status, text, _) = ask("busy+tiny");
+    assert!(status == 200 && text.contains(r#""model":"coder-tiny""#), "{text}");
+    // The client hears of what is its own fault, and nothing twice.
+    for (model, status, asked) in
+        [("unfit+whole", 400, 0), ("wrong+whole", 400, 0), ("busy+wrong+whole", 400, 1)]
+    {
+        let (found, text, tried) = ask(model);
+        assert_eq!((found, tried.len()), (status, asked), "{model}: {text}");
+        assert!(text.contains("it is ill") && !text.contains("then"), "{model}: {text}");
+    }
+    let (status, text, tried) = ask("breaks+whole");
+    assert!(status == 200 && text.contains("it is ill") && tried.is_empty(), "{text}");
+}
+
+/// One request takes one place, however many are tried.
+#[test]
+fn all_that_are_tried_take_one_place() {
+    let (running, _) = limited(Limits { open: 1, ..Limits::default() });
+    assert_eq!(running.post("/v1/messages", &body("busy+short+whole")).status, 200);
+}
+
+/// Where nobody answers, the first one's reason counts, and the others are told.
+#[test]
+fn every_reason_is_told() {
+    let (running, _) = running();
+    let reply = running.post("/v1/messages", &body("busy+short"));
+    let error = &reply.json()["error"];
+    assert_eq!((reply.status, &error["type"]), (429, &json!("rate_limit_error")));
+    assert_eq!(error["message"], "it is ill; then `short`: it is ill");
+    let reply = running.post("/v1/chat/completions", &body("absent"));
+    assert_eq!((reply.status, &reply.json()["error"]["message"]), (503, &json!("it is away")));
+}
+
 #[test]
 fn names_elsewhere_are_told() {
     let (running, _) = running();
@@ -115,7 +190,7 @@ fn names_elsewhere_are_told() {
     };
     let own = ["coder-tiny", "free", "qwen2.5-coder:32b"];
     assert_eq!(ids(&[]), [&own[..], &["whole"]].concat());
-    assert_eq!(ids(&[("anthropic-version", "2023-06-01")]), [&own[..], &["stream"]].concat());
+    assert_eq!(ids(&[("anthropic-version", "2023-06-01")]), [&own[..], &["whole"]].concat());
     let owner = |name: &str| running.get(&format!("/v1/models/{name}")).json()["owned_by"].clone();
     assert_eq!(
         (owner("whole"), owner("another"), owner("free")),

@@ -43,24 +43,31 @@ impl Ladders {
     /// cloud out of reach work goes on, maybe at lower quality (S3-32).
     pub(super) fn next(&self, history: &[Record]) -> Option<&str> {
         let tried: Vec<&str> = history.iter().filter_map(Record::rung).collect();
-        let from = tried.last()?;
-        let is_free = |rung: &&String| !tried.contains(&rung.as_str());
-        let above = |ladder: &'_ [String]| {
-            let at = ladder.iter().position(|rung| rung == from);
-            let rank = self.rank(from);
-            let ladder = ladder.iter().enumerate();
-            let mut above = ladder.filter(|(place, rung)| match at {
-                Some(at) => *place > at,
-                None => self.rank(rung) > rank,
-            });
-            above.find(|(_, rung)| is_free(rung)).map(|(place, _)| place)
-        };
         if history.iter().any(Record::is_wrong) {
-            return above(&self.quality).map(|place| self.quality[place].as_str());
+            let place = self.above(&self.quality, &tried);
+            return place.map(|place| self.quality[place].as_str());
         }
-        let place =
-            above(&self.availability).or_else(|| self.availability.iter().rposition(|rung| is_free(&rung)));
+        self.after(&tried)
+    }
+
+    /// The rung after these, the last of which could not be used: what is above it on the ladder of availability, and then
+    /// what is below, from the top (S3-32).
+    pub fn after(&self, tried: &[&str]) -> Option<&str> {
+        let below = || self.availability.iter().rposition(|rung| !tried.contains(&rung.as_str()));
+        let place = self.above(&self.availability, tried).or_else(|| tried.last().and_then(|_| below()));
         place.map(|place| self.availability[place].as_str())
+    }
+
+    /// The place on a ladder of the first rung above the last one of these that is none of them.
+    fn above(&self, ladder: &[String], tried: &[&str]) -> Option<usize> {
+        let from = tried.last()?;
+        let at = ladder.iter().position(|rung| rung == from);
+        let rank = self.rank(from);
+        let mut above = ladder.iter().enumerate().filter(|(place, rung)| match at {
+            Some(at) => *place > at,
+            None => self.rank(rung) > rank,
+        });
+        above.find(|(_, rung)| !tried.contains(&rung.as_str())).map(|(place, _)| place)
     }
 
     fn rank(&self, rung: &str) -> usize {
