@@ -249,12 +249,12 @@ pub(crate) fn find(server: &Server, dialect: Dialect, name: String) -> Result<Na
     let choice = elsewhere.map_or(Ok(own), |elsewhere| elsewhere.choose(&asked))?;
     match choice {
         // Whoever answers has to be one that can be asked.
-        Choice::There(rung) if elsewhere.is_some_and(|other| other.names(dialect).contains(&rung)) => {
+        Choice::There(rung) if elsewhere.is_some_and(|other| other.names().contains(&rung)) => {
             Ok(Name::elsewhere(name))
         }
         Choice::There(_) => Err(Error::NoModel {
             name: name.chars().take(100).collect(),
-            known: names(server, dialect).into_iter().map(|known| known.name).collect(),
+            known: names(server).into_iter().map(|known| known.name).collect(),
         }),
         Choice::Absent { problem, .. } => Err(Error::absent(problem)),
         Choice::Here { model: other, .. } => {

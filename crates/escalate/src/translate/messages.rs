@@ -319,7 +319,9 @@ fn form(from: &mut Part, to: &mut Map<String, Value>) -> Result<()> {
             config(to, "format", json!({ "type": "json_schema", "schema": schema }));
         }
         kind => {
-            return Err(format.unknown(kind, "send a `json_schema`, or a tool whose arguments are the answer"));
+            return Err(
+                format.unknown(kind, "send a `json_schema`, or a tool whose arguments are the answer")
+            );
         }
     }
     format.end()
