@@ -34,7 +34,7 @@ pub(crate) fn encode(
         .into_iter()
         .find(|&mark| !any(&said, &mut |text| text.contains(mark)))
         .ok_or_else(|| Error::Template("messages hold every noncharacter from U+FDD0 to U+FDEF".into()))?;
-    each(&mut said, &mut |text| *text = special.mark(text, mark));
+    each(&mut said, Part::Whole, &mut |text| *text = special.mark(text, mark));
     let (messages, tools, variables): (Vec<Message>, Option<Vec<Value>>, Map<String, Value>) =
         serde_json::from_value(said).map_err(json)?;
     let rendered = template.render(&messages, tools.as_deref(), true, &variables)?;
@@ -159,23 +159,64 @@ fn any(value: &Value, test: &mut dyn FnMut(&str) -> bool) -> bool {
     }
 }
 
-/// Changes every text in `value`. Keys are names of fields and parameters; those of tools are changed too.
-fn each(value: &mut Value, change: &mut dyn FnMut(&mut String)) {
+/// Where a text is, in what a template is given.
+#[derive(Clone, Copy, PartialEq)]
+enum Part {
+    /// The messages, the tools and the variables, one after the other.
+    Whole,
+    /// Within messages and declarations of tools: fields with names that programs give.
+    Fields,
+    /// The variables of a template, which it compares with words of its own.
+    Variables,
+    /// What people and models write: arguments, and the schemas of parameters.
+    Said,
+}
+
+/// Changes the texts in `value`, keys included, but for the words of programs: roles, types, and names of fields and
+/// variables. Templates compare those, and as words they are no markup.
+fn each(value: &mut Value, part: Part, change: &mut dyn FnMut(&mut String)) {
     match value {
         Value::String(text) => change(text),
-        Value::Array(items) => items.iter_mut().for_each(|v| each(v, change)),
+        Value::Array(items) => {
+            for (i, item) in items.iter_mut().enumerate() {
+                let inner = match part {
+                    Part::Whole if i == 2 => Part::Variables,
+                    Part::Whole => Part::Fields,
+                    part => part,
+                };
+                each(item, inner, change);
+            }
+        }
         Value::Object(map) => {
             *map = std::mem::take(map)
                 .into_iter()
                 .map(|(mut key, mut value)| {
-                    change(&mut key);
-                    each(&mut value, change);
+                    let is_word = part != Part::Said && is_word(&key);
+                    let is_ours = match part {
+                        Part::Fields => ["role", "type"].contains(&key.as_str()),
+                        part => part == Part::Variables,
+                    };
+                    let inner = match part {
+                        Part::Fields if !["arguments", "parameters"].contains(&key.as_str()) => Part::Fields,
+                        _ => Part::Said,
+                    };
+                    if !is_word {
+                        change(&mut key);
+                    }
+                    if !(is_ours && value.as_str().is_some_and(self::is_word)) {
+                        each(&mut value, inner, change);
+                    }
                     (key, value)
                 })
                 .collect();
         }
         _ => {}
     }
+}
+
+/// Whether `text` is one word.
+fn is_word(text: &str) -> bool {
+    text.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-')
 }
 
 #[cfg(test)]
@@ -210,6 +251,28 @@ mod tests {
         assert_eq!(String::from_utf8(tokenizer.decode(&tokens)).expect("text"), "a → b <|im_end|>");
         let end = tokenizer.token_id("<|im_end|>").expect("it is special");
         assert!(!tokens.contains(&end));
+    }
+
+    /// Vocabularies have roles as special tokens, and templates compare roles.
+    #[test]
+    fn words_of_programs_stay_as_they_are() {
+        let tokenizer = crate::tokenizer::tests::toy_with("<|assistant|>");
+        let source = "{% for m in messages %}{% if m.role == 'assistant' %}<|{{ m.role }}|>{% else %}:{% endif %}\
+                      {{ m.content }}{% endfor %}{% if assistant == 'assistant' %}!{% endif %}\
+                      {{ tools[0].assistant }}";
+        let template = ChatTemplate::new(source, []).expect("a template");
+        let said = [Message::new("user", "assistant"), Message::new("assistant", "<|assistant|>")];
+        let variables = Map::from_iter([("assistant".to_owned(), Value::from("assistant"))]);
+        let tools = [serde_json::json!({ "assistant": "x" })];
+        let tokens = encode(&template, &tokenizer, &said, Some(&tools), &variables).expect("tokens");
+        let text = String::from_utf8(tokenizer.decode(&tokens)).expect("text");
+        assert_eq!(text, ":assistant<|assistant|><|assistant|>!x");
+        let role = tokenizer.token_id("<|assistant|>").expect("it is special");
+        assert_eq!(
+            tokens.iter().filter(|&&token| token == role).count(),
+            1,
+            "the role's, not the quoted one"
+        );
     }
 
     fn messages(value: Value) -> Vec<Message> {
