@@ -28,6 +28,10 @@ pub enum Grammar {
     /// A keyword that cannot be guaranteed is an error, not a hope; so is `oneOf` whose branches may overlap. One that is
     /// not known, and a format, says nothing about what is valid, as JSON Schema has it.
     JsonSchema(serde_json::Value),
+    /// The same, as far as a grammar can guarantee it: of two branches of `oneOf`, both may be true, keywords such as
+    /// `uniqueItems`, `not` and `if` are ignored, and so is what is no keyword's value. Of a schema that does not compile even
+    /// so, the types of the properties hold.
+    LooseSchema(serde_json::Value),
     /// A regular expression in the syntax of the `regex` crate that matches the whole answer.
     Regex(String),
     /// A context-free grammar in llguidance's dialect of Lark, from its rule `start`.
@@ -60,10 +64,9 @@ impl Clone for Mask {
 }
 
 impl Grammar {
-    /// A JSON document that is valid under `schema`. Unless that is `strict`, what no grammar can guarantee is left out of
-    /// it: of two branches of `oneOf`, both may be true, and keywords such as `uniqueItems`, `not` and `if` are ignored.
+    /// A JSON document that is valid under `schema`: all of it where that is `strict`, else as far as can be guaranteed.
     pub fn json(schema: serde_json::Value, strict: bool) -> Self {
-        Self::JsonSchema(if strict { schema } else { schema::loosened(&schema) })
+        if strict { Self::JsonSchema(schema) } else { Self::LooseSchema(schema) }
     }
 }
 
@@ -146,16 +149,24 @@ impl Matcher {
     /// # Errors
     /// As [`new`](Self::new); also when `limit` is too small for any edit.
     pub fn within(tokenizer: &Tokenizer, grammar: &Grammar, limit: usize) -> Result<Self> {
-        let size = match grammar {
-            Grammar::JsonSchema(value) => value.to_string().len(),
-            Grammar::Regex(text) | Grammar::Lark(text) | Grammar::Gbnf(text) => text.len(),
-            Grammar::Edit(_) | Grammar::Tools(_) => 0,
-        };
-        if size > MAX_SOURCE {
-            return Err(Error::Grammar(format!("it has `{size}` bytes; up to `{MAX_SOURCE}` are supported")));
+        if let Grammar::Regex(text) | Grammar::Lark(text) | Grammar::Gbnf(text) = grammar {
+            fits(text)?;
         }
         let source = match grammar {
-            Grammar::JsonSchema(value) => TopLevelGrammar::from_json_schema(schema::prepare(value)?),
+            Grammar::JsonSchema(value) => {
+                let schema = schema::prepare(value)?;
+                fits(&schema.to_string())?;
+                TopLevelGrammar::from_json_schema(schema)
+            }
+            Grammar::LooseSchema(value) => {
+                let [loose, coarse] = schema::loose_forms(value)?;
+                let follow = |schema: serde_json::Value| {
+                    fits(&schema.to_string())?;
+                    GuidedMatcher::new(tokenizer, TopLevelGrammar::from_json_schema(schema))
+                };
+                let matcher = follow(loose).or_else(|_| follow(coarse))?;
+                return Ok(Self { body: Body::Guided(Box::new(matcher)) });
+            }
             Grammar::Regex(regex) => TopLevelGrammar::from_regex(regex),
             Grammar::Lark(lark) => from_lark(lark.clone())?,
             Grammar::Gbnf(gbnf) => from_lark(gbnf::to_lark(gbnf)?)?,
@@ -261,6 +272,15 @@ impl Matcher {
             Body::Tools(matcher) => matcher.must_end(),
         }
     }
+}
+
+/// Refuses what is too long.
+fn fits(text: &str) -> Result<()> {
+    let size = text.len();
+    if size > MAX_SOURCE {
+        return Err(Error::Grammar(format!("it has `{size}` bytes; up to `{MAX_SOURCE}` are supported")));
+    }
+    Ok(())
 }
 
 /// A grammar from outside.

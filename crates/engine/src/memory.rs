@@ -22,17 +22,22 @@ struct Names {
     folder: &'static str,
     limit: &'static str,
     used: &'static str,
-    /// A line of `memory.stat`: contents of files that nobody has looked at for a while, which make room.
-    files: &'static str,
+    /// Lines of `memory.stat`: contents of files, which make room whether anybody has looked at them lately or not, such as
+    /// the weights of a model that ran before.
+    files: [&'static str; 2],
 }
 
-const SECOND: Names =
-    Names { folder: "", limit: "memory.max", used: "memory.current", files: "inactive_file" };
+const SECOND: Names = Names {
+    folder: "",
+    limit: "memory.max",
+    used: "memory.current",
+    files: ["inactive_file", "active_file"],
+};
 const FIRST: Names = Names {
     folder: "memory",
     limit: "memory.limit_in_bytes",
     used: "memory.usage_in_bytes",
-    files: "total_inactive_file",
+    files: ["total_inactive_file", "total_active_file"],
 };
 
 impl HostMemory {
@@ -86,8 +91,11 @@ impl Names {
         let limit = number(self.limit)?;
         let used = number(self.used)?;
         let stat = fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
-        let files = stat.lines().find_map(|line| line.strip_prefix(self.files)?.trim().parse::<u64>().ok());
-        Some((limit, limit.saturating_sub(used.saturating_sub(files.unwrap_or(0)))))
+        let line = |name: &str| {
+            stat.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok()).unwrap_or(0)
+        };
+        let files = self.files.iter().fold(0u64, |sum, name| sum.saturating_add(line(name)));
+        Some((limit, limit.saturating_sub(used.saturating_sub(files))))
     }
 }
 
@@ -129,13 +137,24 @@ mod tests {
         assert_eq!(within("0::/../../elsewhere\nnonsense\n"), MACHINE);
     }
 
+    /// Pages of a file that were used twice count as active, and make room as well.
+    #[test]
+    fn weights_of_a_run_before_make_room() {
+        let root = tempfile::tempdir().unwrap();
+        let stat = "anon 1000\nfile 18000\ninactive_file 2000\nactive_file 16000\n";
+        let own = [("memory.max", "32000\n"), ("memory.current", "19000\n"), ("memory.stat", stat)];
+        group(root.path(), "a", &own);
+        let expected = HostMemory { total_bytes: 32000, available_bytes: 31000 };
+        assert_eq!(MACHINE.within("0::/a\n", root.path()), expected);
+    }
+
     #[test]
     fn a_container_sees_its_group_as_the_root() {
         let root = tempfile::tempdir().unwrap();
         let own = [
             ("memory.limit_in_bytes", "8000\n"),
             ("memory.usage_in_bytes", "9000\n"),
-            ("memory.stat", "inactive_file 1\ntotal_inactive_file 4000\n"),
+            ("memory.stat", "inactive_file 1\ntotal_inactive_file 1000\ntotal_active_file 3000\n"),
         ];
         group(root.path(), "memory", &own);
         let expected = HostMemory { total_bytes: 8000, available_bytes: 3000 };

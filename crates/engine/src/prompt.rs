@@ -39,7 +39,7 @@ pub(crate) fn encode(
     let mark = free()?;
     let quoted = special.single.iter().filter(|&&single| any(&said, &mut |text| text.contains(single)));
     let quoted = quoted.map(|&single| Ok((single, free()?))).collect::<Result<Vec<_>>>()?;
-    each(&mut said, &mut |text| {
+    each(&mut said, Part::Whole, &mut |text| {
         *text = special.mark(text, mark);
         for &(single, stand_in) in &quoted {
             *text = text.replace(single, stand_in.encode_utf8(&mut [0; 4]));
@@ -196,23 +196,64 @@ fn any(value: &Value, test: &mut dyn FnMut(&str) -> bool) -> bool {
     }
 }
 
-/// Changes every text in `value`. Keys are names of fields and parameters; those of tools are changed too.
-fn each(value: &mut Value, change: &mut dyn FnMut(&mut String)) {
+/// Where a text is, in what a template is given.
+#[derive(Clone, Copy, PartialEq)]
+enum Part {
+    /// The messages, the tools and the variables, one after the other.
+    Whole,
+    /// Within messages and declarations of tools: fields with names that programs give.
+    Fields,
+    /// The variables of a template, which it compares with words of its own.
+    Variables,
+    /// What people and models write: arguments, and the schemas of parameters.
+    Said,
+}
+
+/// Changes the texts in `value`, keys included, but for the words of programs: roles, types, and names of fields and
+/// variables. Templates compare those, and as words they are no markup.
+fn each(value: &mut Value, part: Part, change: &mut dyn FnMut(&mut String)) {
     match value {
         Value::String(text) => change(text),
-        Value::Array(items) => items.iter_mut().for_each(|v| each(v, change)),
+        Value::Array(items) => {
+            for (i, item) in items.iter_mut().enumerate() {
+                let inner = match part {
+                    Part::Whole if i == 2 => Part::Variables,
+                    Part::Whole => Part::Fields,
+                    part => part,
+                };
+                each(item, inner, change);
+            }
+        }
         Value::Object(map) => {
             *map = std::mem::take(map)
                 .into_iter()
                 .map(|(mut key, mut value)| {
-                    change(&mut key);
-                    each(&mut value, change);
+                    let is_word = part != Part::Said && is_word(&key);
+                    let is_ours = match part {
+                        Part::Fields => ["role", "type"].contains(&key.as_str()),
+                        part => part == Part::Variables,
+                    };
+                    let inner = match part {
+                        Part::Fields if !["arguments", "parameters"].contains(&key.as_str()) => Part::Fields,
+                        _ => Part::Said,
+                    };
+                    if !is_word {
+                        change(&mut key);
+                    }
+                    if !(is_ours && value.as_str().is_some_and(self::is_word)) {
+                        each(&mut value, inner, change);
+                    }
                     (key, value)
                 })
                 .collect();
         }
         _ => {}
     }
+}
+
+/// Whether `text` is one word.
+fn is_word(text: &str) -> bool {
+    text.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-')
 }
 
 #[cfg(test)]
@@ -259,6 +300,28 @@ mod tests {
         let error =
             encode(&template, &tokenizer, &said, None, &Map::new()).expect_err("no character is left");
         assert!(error.to_string().contains("leave them out"), "{error}");
+    }
+
+    /// Vocabularies have roles as special tokens, and templates compare roles.
+    #[test]
+    fn words_of_programs_stay_as_they_are() {
+        let tokenizer = crate::tokenizer::tests::toy_with("<|assistant|>");
+        let source = "{% for m in messages %}{% if m.role == 'assistant' %}<|{{ m.role }}|>{% else %}:{% endif %}\
+                      {{ m.content }}{% endfor %}{% if assistant == 'assistant' %}!{% endif %}\
+                      {{ tools[0].assistant }}";
+        let template = ChatTemplate::new(source, []).expect("a template");
+        let said = [Message::new("user", "assistant"), Message::new("assistant", "<|assistant|>")];
+        let variables = Map::from_iter([("assistant".to_owned(), Value::from("assistant"))]);
+        let tools = [serde_json::json!({ "assistant": "x" })];
+        let tokens = encode(&template, &tokenizer, &said, Some(&tools), &variables).expect("tokens");
+        let text = String::from_utf8(tokenizer.decode(&tokens)).expect("text");
+        assert_eq!(text, ":assistant<|assistant|><|assistant|>!x");
+        let role = tokenizer.token_id("<|assistant|>").expect("it is special");
+        assert_eq!(
+            tokens.iter().filter(|&&token| token == role).count(),
+            1,
+            "the role's, not the quoted one"
+        );
     }
 
     fn messages(value: Value) -> Vec<Message> {

@@ -15,13 +15,16 @@ mod declare;
 mod head;
 mod json;
 mod lark;
+mod lighter;
 mod matcher;
+mod merge;
 mod opening;
 mod raw;
 mod reader;
 mod shape;
 mod stream;
 mod value;
+mod values;
 mod xml;
 
 use std::sync::Arc;
@@ -33,7 +36,7 @@ pub(crate) use self::lark::compile;
 pub(crate) use self::matcher::{Followed, ToolMatcher};
 pub use self::reader::{ToolEvent, ToolReader};
 pub use self::stream::ToolStream;
-use crate::{Error, Result, Tokenizer};
+use crate::{Error, Grammar, Result, Tokenizer};
 
 /// The tag before a call.
 pub(crate) const OPEN: &str = "<tool_call>";
@@ -93,7 +96,7 @@ pub struct ToolSet {
     choice: ToolChoice,
     parallel: bool,
     thinking: bool,
-    answer: Option<Value>,
+    answer: Option<Grammar>,
 }
 
 impl ToolSet {
@@ -159,11 +162,19 @@ impl ToolSet {
         self
     }
 
-    /// The same, where an answer that calls nothing is JSON that is valid under this schema, from its first token to
-    /// its last.
-    pub fn answer(mut self, schema: impl Into<Option<Value>>) -> Self {
-        self.answer = schema.into();
-        self
+    /// The same, where an answer that calls nothing is what this grammar says, from its first token to its last.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a grammar that is no JSON Schema's.
+    pub fn answer(mut self, form: impl Into<Option<Grammar>>) -> Result<Self> {
+        self.answer = form.into();
+        match &self.answer {
+            None | Some(Grammar::JsonSchema(_) | Grammar::LooseSchema(_)) => Ok(self),
+            Some(_) => {
+                let problem = "with `tools`, only `json_schema` and `json_object` are supported".to_owned();
+                Err(Error::Request { field: "response_format", problem })
+            }
+        }
     }
 
     /// Compiles the grammar, to know that it does.
@@ -179,11 +190,10 @@ impl ToolSet {
     }
 
     /// The grammar of an answer; none where it is free.
-    pub fn grammar(self: &Arc<Self>) -> Option<crate::Grammar> {
+    pub fn grammar(self: &Arc<Self>) -> Option<Grammar> {
         match &self.answer {
-            _ if self.can_call() => Some(crate::Grammar::Tools(self.clone())),
-            Some(schema) => Some(crate::Grammar::JsonSchema(schema.clone())),
-            None => None,
+            _ if self.can_call() => Some(Grammar::Tools(self.clone())),
+            form => form.clone(),
         }
     }
 

@@ -151,7 +151,7 @@ impl Format {
         Ok(match self {
             Self::Text => None,
             Self::JsonObject { schema: None } => Some(any_object()),
-            Self::JsonObject { schema: Some(schema) } => Some(Grammar::JsonSchema(schema)),
+            Self::JsonObject { schema: Some(schema) } => Some(Grammar::json(schema, false)),
             Self::JsonSchema { json_schema, schema, strict } => {
                 let named = json_schema.filter(|named| named.schema.is_some());
                 let Named { schema, strict } = named.unwrap_or(Named { schema, strict });
@@ -190,7 +190,7 @@ pub(crate) fn form(
     grammar: Option<String>,
 ) -> Result<(Option<Grammar>, &'static str)> {
     let format = format.map(Format::grammar).transpose()?.flatten();
-    let schema = json_schema.filter(|schema| !schema.is_null()).map(Grammar::JsonSchema);
+    let schema = json_schema.filter(|schema| !schema.is_null()).map(|schema| Grammar::json(schema, false));
     let grammar = grammar.filter(|text| !text.is_empty()).map(Grammar::Gbnf);
     match (format, schema, grammar) {
         (None, None, Some(grammar)) => Ok((Some(grammar), "grammar")),

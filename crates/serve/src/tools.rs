@@ -36,19 +36,10 @@ impl Tools {
     /// # Errors
     /// [`Error::Request`] for tools that cannot be called as they are declared.
     pub(crate) fn set(&self, engine: &Engine, form: Option<&Grammar>) -> Result<ToolSet> {
-        let schema = match form {
-            None => None,
-            Some(Grammar::JsonSchema(schema)) => Some(schema.clone()),
-            Some(_) => {
-                let problem =
-                    "`response_format`: with `tools`, only `json_schema` and `json_object` are supported";
-                return Err(Error::request("response_format", problem));
-            }
-        };
         // The template's, which need not be the one that came with the model.
         let source = engine.template().map(|template| template.source(true));
         let format = source.map_or(CallFormat::Json, |source| CallFormat::of_template(&source));
         let set = ToolSet::new(self.declared.clone(), format)?;
-        Ok(set.choice(self.choice.clone())?.parallel(self.parallel).answer(schema))
+        Ok(set.choice(self.choice.clone())?.parallel(self.parallel).answer(form.cloned())?)
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use super::schema::{self, Refused};
 use crate::{Error, Result};
 
 /// The most levels that a chain of rules, with the groups in them, or of references, with what they lie in, may have.
@@ -113,7 +114,11 @@ fn document(text: &str) -> Result<Option<usize>> {
     };
     let mut values = serde_json::Deserializer::from_str(&text[word.len()..]).into_iter::<Value>();
     let Some(Ok(value)) = values.next() else { return Ok(None) };
-    if leads_too_deep(&value) {
+    // There are many ways to write a reference, and one to follow.
+    let gathered = schema::gathered(&value);
+    let gathered = gathered
+        .map_err(|Refused { path, problem }| Error::Grammar(format!("`{word}`, `{path}`: {problem}")))?;
+    if leads_too_deep(&gathered) {
         return Err(Error::Grammar(TOO_DEEP.to_owned()));
     }
     Ok(Some(word.len() + values.byte_offset()))
@@ -304,6 +309,11 @@ mod tests {
             &|i| json!({ "items": { "anyOf": [{ "$ref": format!("#/$defs/a{i}") }] } })
         )));
         assert!(!leads_too_deep(&chain(&|_| json!({ "items": { "$ref": "#/$defs/a7" } }))));
+        let encoded = |i: usize| json!({ "items": { "$ref": format!("#/%24defs/a{i}") } });
+        let definitions: serde_json::Map<_, _> =
+            (0..1990).map(|i| (format!("a{i}"), encoded((i + 1) % 1990))).collect();
+        let encoded = json!({ "$ref": "#/$defs/a0", "$defs": definitions });
+        assert!(check_lark(&format!("start: %json {encoded}")).is_err());
         assert!(!leads_too_deep(&json!({ "$ref": "#", "items": { "$ref": "https://example.com" } })));
         assert!(leads_too_deep(&json!({ "$ref": "#/anyOf/00", "anyOf": [{}] })));
     }

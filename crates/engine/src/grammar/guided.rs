@@ -63,8 +63,13 @@ impl GuidedMatcher {
         }
         // Others may compile theirs meanwhile.
         let matcher = Self::new(tokenizer, TopLevelGrammar::from_lark(lark.to_owned()))?;
+        Self::keep(tokenizer, lark, matcher)
+    }
+
+    /// Keeps what stands for the grammar `lark`, at its beginning, for when that comes again.
+    pub(crate) fn keep(tokenizer: &Tokenizer, lark: &str, matcher: Self) -> Result<Self> {
         let trial = matcher.trial();
-        let mut kept = kept()?;
+        let mut kept = tokenizer.grammar_compiler()?.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.push((lark.to_owned(), matcher));
         if kept.len() > MOST_KEPT {
             kept.remove(0);
@@ -186,9 +191,40 @@ impl std::fmt::Debug for Compiler {
     }
 }
 
-/// llguidance's reason without its debugging material.
+/// llguidance's reason without its debugging material, and without the lines of our grammar that it quotes.
 fn failed(reason: impl std::fmt::Display) -> Error {
     let reason = format!("{reason:#}");
     let end = ["<non-verbose/>", "<backtrace>", "<state>"].iter().filter_map(|mark| reason.find(mark)).min();
-    Error::Grammar(reason[..end.unwrap_or(reason.len())].trim_end().to_owned())
+    let reason = &reason[..end.unwrap_or(reason.len())];
+    // A place in the grammar comes before what is wrong with it: `at 12(3): `.
+    let place = |line: &str| -> Option<usize> {
+        let digits = |text: &str| text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let row = digits(line.strip_prefix("at ")?);
+        let column = digits(line[3 + row..].strip_prefix('(')?);
+        line[4 + row + column..].starts_with("): ").then_some(7 + row + column)
+    };
+    let mut line = reason.trim().lines().next().unwrap_or_default().trim_end();
+    line = &line[place(line).unwrap_or(0)..];
+    for mark in ["failed to compile JSON schema: ", "panic: "] {
+        line = line.strip_prefix(mark).unwrap_or(line);
+    }
+    Error::Grammar(line.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_show_nothing_of_the_grammar() {
+        for (reason, shown) in [
+            ("at 7(13): failed to compile JSON schema: no way\n   5 | OTHER: /x/\n     ^\n", "no way"),
+            ("panic: attempt to negate <backtrace> 0: x", "attempt to negate"),
+            ("at night (7)", "at night (7)"),
+            ("at 3(", "at 3("),
+            ("\n", ""),
+        ] {
+            assert_eq!(failed(reason).to_string(), Error::Grammar(shown.to_owned()).to_string());
+        }
+    }
 }

@@ -1,9 +1,16 @@
 //! Which JSON Schemas can be guaranteed.
 
+mod loose;
+mod references;
+pub(crate) mod types;
+
 use std::cmp::Ordering;
+use std::collections::HashSet;
 
 use serde_json::{Map, Number, Value, json};
 
+pub(crate) use self::loose::{coarse, loose_forms, loosened};
+pub(crate) use self::references::{resolve, standalone};
 use super::depth;
 use crate::{Error, Result};
 
@@ -38,29 +45,7 @@ const ENFORCED: &[&str] = &[
     "type",
 ];
 
-/// Keywords that demand nothing.
-const ANNOTATIONS: &[&str] = &[
-    "$anchor",
-    "$comment",
-    "$defs",
-    "$id",
-    "$schema",
-    "contentEncoding",
-    "contentMediaType",
-    "default",
-    "definitions",
-    "deprecated",
-    "description",
-    "discriminator",
-    "example",
-    "examples",
-    "id",
-    "readOnly",
-    "title",
-    "writeOnly",
-];
-
-/// Keywords that assert something and are not enforced. All others that are not known are annotations by the
+/// Keywords that assert something and are not enforced. All others demand nothing, by the
 /// specification (JSON Schema core, 6.5).
 const REFUSED: &[&str] = &[
     "$dynamicRef",
@@ -85,40 +70,112 @@ const REFUSED: &[&str] = &[
 const FORMATS: &[&str] =
     &["date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "time", "uri", "uuid"];
 
+/// Keywords whose values are numbers of things.
+const COUNTS: &[&str] = &["maxItems", "maxLength", "maxProperties", "minItems", "minLength", "minProperties"];
+
 /// Deeper schemas are refused.
 const MAX_DEPTH: usize = 64;
+
+/// Longer schemas, in bytes and without what asserts nothing, are refused.
+const MAX_SIZE: usize = super::MAX_SOURCE;
+
+/// The most that the patterns of a schema may weigh, each counted once: half a second's work for the compiler.
+const MOST_PATTERNS: usize = 1 << 18;
+
+/// The most that a schema may [weigh](effort): its compiler's time grows with the cube of it, and is half a second here.
+pub(crate) const MOST_EFFORT: usize = 2048;
 
 /// Checks every keyword and returns the schema with our way of writing JSON, as llguidance reads it.
 ///
 /// # Errors
 /// [`Error::Grammar`] with the path (a JSON pointer) of a keyword that would not be enforced.
 pub(crate) fn prepare(schema: &Value) -> Result<Value> {
-    let mut root = match schema {
-        Value::Bool(true) => json!({}),
-        Value::Object(_) => without_annotations(schema),
+    let schema = match schema {
+        Value::Bool(true) => &json!({}),
+        Value::Object(_) => schema,
         other => return Err(Error::Grammar(format!("a JSON Schema is an object, got `{}`", brief(other)))),
     };
-    if let Some(Refused { path, problem }) = refused(&root) {
-        return Err(Error::Grammar(format!("`{path}`: {problem}")));
-    }
+    let mut root = checked(schema).map_err(|Refused { path, problem }| match path.as_str() {
+        "" => Error::Grammar(problem.to_owned()),
+        path => Error::Grammar(format!("`{path}`: {problem}")),
+    })?;
     bound(&mut root);
     let options = json!({ "item_separator": ", ", "key_separator": ": ", "whitespace_flexible": false });
     root["x-guidance"] = options;
     Ok(root)
 }
 
+/// The schema without what asserts nothing, and with its references in one way, if each of its keywords can be guaranteed
+/// as far as it says itself.
+pub(crate) fn checked(schema: &Value) -> Result<Value, Refused> {
+    check(&without_annotations(schema))?;
+    let root = gathered(schema)?;
+    // Again, for what is referred to from elsewhere.
+    check(&root)?;
+    if depth::leads_too_deep(&root) {
+        return Err(refusal("", depth::TOO_DEEP));
+    }
+    if effort(&root) > MOST_EFFORT {
+        return Err(refusal("", "the schema has too many parts; use fewer properties and alternatives"));
+    }
+    Ok(root)
+}
+
+/// The schema without what asserts nothing, and with its references in one way.
+pub(crate) fn gathered(schema: &Value) -> Result<Value, Refused> {
+    references::gathered(schema, false, &mut simplify)
+}
+
+/// What it takes to compile a schema: its objects, and more for what is costly.
+pub(crate) fn effort(schema: &Value) -> usize {
+    let (mut open, mut effort) = (vec![schema], 0);
+    while let Some(value) = open.pop() {
+        match value {
+            Value::Object(map) => {
+                effort += if map.contains_key("multipleOf") { 16 } else { 1 };
+                open.extend(map.values());
+            }
+            Value::Array(list) => open.extend(list),
+            _ => {}
+        }
+    }
+    effort
+}
+
+/// What it takes to compile `pattern`: its bytes, and more where each letter of Unicode is looked at.
+fn weight(pattern: &str) -> usize {
+    let classes = pattern.matches(r"\p").count() + pattern.matches(r"\P").count();
+    let folded = pattern.split("(?").skip(1).any(|rest| {
+        rest.bytes().take_while(|byte| byte.is_ascii_alphabetic() || *byte == b'-').any(|byte| byte == b'i')
+    });
+    (pattern.len() + 64 * classes) * if folded { 16 } else { 1 }
+}
+
 /// The largest number that every reader of JSON takes for the same.
 const MOST: i64 = (1 << 53) - 1;
 
+/// The largest integer of 64 bits that is also a 64-bit float.
+const MOST_WHOLE: i64 = i64::MAX - 1023;
+
 /// Bounds numbers that have no bounds, which also leaves them no exponent: with one they can be more than readers can hold, who
-/// then see infinity, nothing at all, or an error. A bound that llguidance would round becomes the next one within it.
+/// then see infinity, nothing at all, or an error. A bound that llguidance would round becomes the next one within it, and one
+/// beyond what it can count with the last that it can.
 fn bound(schema: &mut Value) {
     if let Value::Object(map) = schema {
+        let is_whole = map.get("type").is_some_and(|kind| kind == "integer");
+        let most = if is_whole { MOST_WHOLE } else { MOST };
         for (key, up) in
             [("minimum", true), ("exclusiveMinimum", true), ("maximum", false), ("exclusiveMaximum", false)]
         {
             if let Some(Value::Number(bound)) = map.get_mut(key) {
-                *bound = rounded(bound, up);
+                let is_beyond = bound.as_f64().is_some_and(|bound| match up {
+                    true => bound < -most as f64,
+                    false => bound > most as f64,
+                });
+                *bound = match is_beyond {
+                    true => Number::from(if up { -most } else { most }),
+                    false => rounded(bound, up),
+                };
             }
         }
         let is_number = map.get("type").is_some_and(|types| match types {
@@ -131,7 +188,7 @@ fn bound(schema: &mut Value) {
             map.insert("maximum".to_owned(), json!(MOST));
         }
     }
-    each_part(schema, &mut bound);
+    each_part(schema, &mut |_, inner| bound(inner));
 }
 
 /// The integer that `number` is, if it is one.
@@ -171,54 +228,12 @@ pub(crate) struct Refused {
     pub(crate) problem: &'static str,
 }
 
-/// The first thing in `schema` that cannot be guaranteed as far as its keywords say.
-pub(crate) fn refused(schema: &Value) -> Option<Refused> {
-    check(schema, "", 0)
-        .and_then(|()| if depth::leads_too_deep(schema) { fail("", depth::TOO_DEEP) } else { Ok(()) })
-        .err()
-}
-
 /// The schema without keywords and formats that assert nothing, such as programs put into theirs. What asserts
-/// something stays, for [`prepare`] to judge.
-pub(crate) fn without_annotations(schema: &Value) -> Value {
+/// something stays, for [`check`] to judge.
+fn without_annotations(schema: &Value) -> Value {
     let mut schema = schema.clone();
     simplify(&mut schema, 0);
     schema
-}
-
-/// The same without what cannot be enforced: what is valid under the schema is valid under this one, and more may be.
-pub(crate) fn loosened(schema: &Value) -> Value {
-    let mut schema = without_annotations(schema);
-    loosen(&mut schema, 0);
-    schema
-}
-
-fn loosen(schema: &mut Value, depth: usize) {
-    if let Value::Object(map) = schema {
-        map.retain(|key, value| match key.as_str() {
-            "const" | "enum" => is_exact(value),
-            "pattern" => value.as_str().is_none_or(is_regular),
-            key => !REFUSED.contains(&key),
-        });
-        if let Some(branches) = map.shift_remove("oneOf") {
-            map.entry("anyOf").or_insert(branches);
-        }
-        let required = map.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
-        for name in required.iter().filter_map(Value::as_str) {
-            if let Value::Object(properties) = map.entry("properties").or_insert_with(|| json!({})) {
-                properties.entry(name).or_insert_with(|| json!({}));
-            }
-        }
-    }
-    if depth <= 2 * MAX_DEPTH {
-        each_part(schema, &mut |inner| loosen(inner, depth + 1));
-    }
-}
-
-/// Whether `pattern` is a regular expression in the strict sense, without conditions on what stands around it.
-fn is_regular(pattern: &str) -> bool {
-    let pattern = llguidance::regex_to_lark(pattern, "dw");
-    llguidance::derivre::RegexBuilder::new().mk_regex_for_serach(&pattern).is_ok()
 }
 
 fn simplify(schema: &mut Value, depth: usize) {
@@ -240,74 +255,135 @@ fn simplify(schema: &mut Value, depth: usize) {
                 "propertyNames" => [json!({}), json!(true), json!({ "type": "string" })].contains(value),
                 _ => false,
             };
-            let known = [ENFORCED, ANNOTATIONS, REFUSED].iter().any(|keys| keys.contains(&key.as_str()));
-            known && !vacuous && !matches!(key.as_str(), "$schema" | "$id" | "id" | "discriminator")
+            let key = key.as_str();
+            let is_place = matches!(key, "$defs" | "definitions" | "$anchor");
+            (is_place || ENFORCED.contains(&key) || REFUSED.contains(&key)) && !vacuous
         });
     }
     if depth <= 2 * MAX_DEPTH {
-        each_part(schema, &mut |inner| simplify(inner, depth + 1));
+        each_part(schema, &mut |_, inner| simplify(inner, depth + 1));
     }
 }
 
-/// Visits the schemas directly within `schema`.
-pub(crate) fn each_part(schema: &mut Value, visit: &mut dyn FnMut(&mut Value)) {
+/// Whether it could be a schema at all.
+fn is_schema(value: &Value) -> bool {
+    value.is_object() || value.is_boolean()
+}
+
+/// Keywords whose values are schemas by name, schemas in a list, and one schema.
+const NAMED: &[&str] = &["properties", "patternProperties", "$defs", "definitions"];
+const LISTED: &[&str] = &["anyOf", "oneOf", "allOf", "prefixItems", "items"];
+const SINGLE: &[&str] = &["items", "additionalItems", "additionalProperties"];
+
+/// One step of a JSON pointer.
+pub(crate) fn step(key: &str) -> String {
+    format!("/{}", key.replace('~', "~0").replace('/', "~1"))
+}
+
+/// Visits the schemas directly within `schema`, each with its path.
+pub(crate) fn each_part(schema: &mut Value, visit: &mut dyn FnMut(&str, &mut Value)) {
     let Value::Object(map) = schema else { return };
     for (key, value) in map.iter_mut() {
-        match (key.as_str(), value) {
-            ("properties" | "patternProperties" | "$defs" | "definitions", Value::Object(named)) => {
-                named.values_mut().for_each(&mut *visit);
+        match value {
+            Value::Object(named) if NAMED.contains(&key.as_str()) => {
+                named.iter_mut().for_each(|(name, inner)| visit(&(step(key) + &step(name)), inner));
             }
-            ("anyOf" | "oneOf" | "allOf" | "prefixItems" | "items", Value::Array(list)) => {
-                list.iter_mut().for_each(&mut *visit);
+            Value::Array(list) if LISTED.contains(&key.as_str()) => {
+                list.iter_mut()
+                    .enumerate()
+                    .for_each(|(i, inner)| visit(&format!("{}/{i}", step(key)), inner));
             }
-            ("items" | "additionalItems" | "additionalProperties", value @ Value::Object(_)) => visit(value),
+            value if SINGLE.contains(&key.as_str()) => visit(&step(key), value),
             _ => {}
         }
     }
 }
 
-fn check(schema: &Value, path: &str, depth: usize) -> Result<(), Refused> {
-    match schema {
-        Value::Bool(_) => Ok(()),
-        Value::Object(map) => check_keywords(map, path, depth),
-        _ => fail(path, "a schema is an object or a boolean"),
+/// The schemas directly within `schema`, each with the keyword that it belongs to.
+fn parts(schema: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    schema.as_object().into_iter().flatten().flat_map(|(key, value)| {
+        let key = key.as_str();
+        let found: Vec<&Value> = match value {
+            Value::Object(named) if NAMED.contains(&key) => named.values().collect(),
+            Value::Array(list) if LISTED.contains(&key) => list.iter().collect(),
+            value if SINGLE.contains(&key) => vec![value],
+            _ => Vec::new(),
+        };
+        found.into_iter().map(move |inner| (key, inner))
+    })
+}
+
+fn check(schema: &Value) -> Result<(), Refused> {
+    let mut check = Check { seen: HashSet::new(), left: MOST_PATTERNS };
+    check.schema(schema, "", 0)
+}
+
+struct Check<'v> {
+    /// Patterns that were looked at.
+    seen: HashSet<&'v str>,
+    /// What more of them may weigh.
+    left: usize,
+}
+
+impl<'v> Check<'v> {
+    fn schema(&mut self, schema: &'v Value, path: &str, depth: usize) -> Result<(), Refused> {
+        match schema {
+            Value::Bool(_) => Ok(()),
+            Value::Object(map) => self.keywords(map, path, depth),
+            _ => fail(path, "a schema is an object or a boolean"),
+        }
+    }
+
+    fn keywords(&mut self, map: &'v Map<String, Value>, path: &str, depth: usize) -> Result<(), Refused> {
+        if depth > MAX_DEPTH {
+            return fail(path, "the schema is nested too deeply");
+        }
+        for (key, value) in map {
+            let at = format!("{path}{}", step(key));
+            let is_known = |keys: &[&str]| keys.contains(&key.as_str());
+            if !(is_known(ENFORCED) || is_known(&["$defs", "definitions", "$anchor"])) {
+                return fail(&at, "this keyword is not supported: it would not be enforced");
+            }
+            match (key.as_str(), value) {
+                ("const" | "enum", value) if !is_exact(value) => {
+                    return fail(&at, "an integer in it is beyond 2^53 and would be rounded; use a string");
+                }
+                ("pattern", Value::String(pattern)) => self.pattern(pattern, &at)?,
+                (key, Value::Object(named)) if NAMED.contains(&key) => {
+                    for (name, inner) in named {
+                        if key == "patternProperties" {
+                            self.pattern(name, &at)?;
+                        }
+                        self.schema(inner, &format!("{at}{}", step(name)), depth + 1)?;
+                    }
+                }
+                (key, Value::Array(list)) if LISTED.contains(&key) => {
+                    for (i, inner) in list.iter().enumerate() {
+                        self.schema(inner, &format!("{at}/{i}"), depth + 1)?;
+                    }
+                }
+                (key, value) if SINGLE.contains(&key) => self.schema(value, &at, depth + 1)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn pattern(&mut self, pattern: &'v str, path: &str) -> Result<(), Refused> {
+        if self.seen.insert(pattern) {
+            let left = self.left.checked_sub(weight(pattern));
+            self.left = left.ok_or_else(|| refusal(path, "the patterns are too long; use shorter ones"))?;
+        }
+        Ok(())
     }
 }
 
-fn check_keywords(map: &Map<String, Value>, path: &str, depth: usize) -> Result<(), Refused> {
-    if depth > MAX_DEPTH {
-        return fail(path, "the schema is nested too deeply");
-    }
-    for (key, value) in map {
-        let at = format!("{path}/{}", key.replace('~', "~0").replace('/', "~1"));
-        if !(ENFORCED.contains(&key.as_str()) || ANNOTATIONS.contains(&key.as_str()) || key.starts_with("x-"))
-        {
-            return fail(&at, "this keyword is not supported: it would not be enforced");
-        }
-        match key.as_str() {
-            "const" | "enum" if !is_exact(value) => {
-                return fail(&at, "an integer in it is beyond 2^53 and would be rounded; use a string");
-            }
-            "properties" | "patternProperties" | "$defs" | "definitions" => {
-                for (name, inner) in value.as_object().into_iter().flatten() {
-                    let name = name.replace('~', "~0").replace('/', "~1");
-                    check(inner, &format!("{at}/{name}"), depth + 1)?;
-                }
-            }
-            "anyOf" | "oneOf" | "allOf" | "prefixItems" | "items" if value.is_array() => {
-                for (i, inner) in value.as_array().into_iter().flatten().enumerate() {
-                    check(inner, &format!("{at}/{i}"), depth + 1)?;
-                }
-            }
-            "items" | "additionalItems" | "additionalProperties" => check(value, &at, depth + 1)?,
-            _ => {}
-        }
-    }
-    Ok(())
+fn refusal(path: &str, problem: &'static str) -> Refused {
+    Refused { path: path.to_owned(), problem }
 }
 
 fn fail(path: &str, problem: &'static str) -> Result<(), Refused> {
-    Err(Refused { path: path.to_owned(), problem })
+    Err(refusal(path, problem))
 }
 
 fn brief(value: &Value) -> String {
@@ -344,9 +420,14 @@ mod tests {
         let prepared = prepare(&schema).unwrap();
         assert_eq!(prepared["minimum"], json!(i64::MIN + 1024));
         assert_eq!(prepared["maximum"], json!(i64::MAX - 1023));
-        assert_eq!(prepared["exclusiveMaximum"], json!(u64::MAX - 2047));
+        assert_eq!(prepared["exclusiveMaximum"], json!(i64::MAX - 1023));
+        let least = prepare(&json!({ "type": "integer", "minimum": i64::MIN })).unwrap();
+        assert_eq!(least["minimum"], json!(i64::MIN + 1024), "the least itself has no opposite");
+        let wide = json!({ "type": "number", "minimum": -3.4028234663852886e38, "maximum": u64::MAX });
+        let prepared = prepare(&wide).unwrap();
+        assert_eq!((&prepared["minimum"], &prepared["maximum"]), (&json!(-MOST), &json!(MOST)));
         let near =
-            json!({ "type": "number", "minimum": -7, "maximum": 0.25, "exclusiveMinimum": -(1i64 << 53) });
+            json!({ "type": "number", "minimum": -7, "maximum": 0.25, "exclusiveMinimum": -(1i64 << 52) });
         let prepared = prepare(&near).unwrap();
         assert!(["minimum", "maximum", "exclusiveMinimum"].iter().all(|key| prepared[*key] == near[*key]));
     }
@@ -372,10 +453,11 @@ mod tests {
             "a": { "uniqueItems": true, "items": { "oneOf": [{ "type": "integer" }, { "type": "number" }] } },
             "b": { "enum": [1, (1u64 << 53) + 1] }, "c": { "not": { "type": "null" } },
             "d": { "pattern": "^(?!x)" }, "e": { "pattern": "^x" },
+            "n": { "type": null, "minLength": null, "required": null, "enum": null, "multipleOf": 0 },
         }, "additionalProperties": false });
         let loose = json!({ "type": "object", "required": ["a", "x"], "properties": {
             "a": { "items": { "anyOf": [{ "type": "integer" }, { "type": "number" }] } },
-            "b": {}, "c": {}, "d": {}, "e": { "pattern": "^x" }, "x": {},
+            "b": {}, "c": {}, "d": {}, "e": { "pattern": "^x" }, "x": {}, "n": {},
         }, "additionalProperties": false });
         assert_eq!(loosened(&schema), loose);
         assert!(prepare(&schema).is_err() && prepare(&loose).is_ok());

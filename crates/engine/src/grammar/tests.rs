@@ -212,9 +212,13 @@ fn hostile_grammars_are_refused_in_time() {
     assert!(reason(&Grammar::Gbnf(rules)).contains("levels deep"));
     let rules = format!("start: T0\n{}T20000: \"x\"", chain(&|i| format!("T{i}: T{}\n", i + 1)));
     assert!(reason(&lark(&rules)).contains("levels deep"));
-    let definitions: serde_json::Map<_, _> =
-        (0..10_000).map(|i| (format!("a{i}"), json!({ "$ref": format!("#/$defs/a{}", i + 1) }))).collect();
-    let references = json!({ "$ref": "#/$defs/a0", "$defs": definitions });
+    let references = |to: &dyn Fn(usize) -> serde_json::Value| {
+        let definitions: serde_json::Map<_, _> = (0..10_000).map(|i| (format!("a{i}"), to(i + 1))).collect();
+        json!({ "$ref": "#/$defs/a0", "$defs": definitions })
+    };
+    let nowhere = references(&|i| json!({ "$ref": format!("#/$defs/a{i}") }));
+    assert!(reason(&schema(nowhere)).contains("leads to no schema"));
+    let references = references(&|i| json!({ "items": { "$ref": format!("#/$defs/a{}", i % 10_000) } }));
     assert!(reason(&schema(references.clone())).contains("too deep"));
     assert!(reason(&lark(&format!("start: %json {references}"))).contains("too deep"));
     let nested = "(".repeat(50_000) + "a" + &")".repeat(50_000);

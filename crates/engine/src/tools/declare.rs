@@ -15,6 +15,7 @@ pub struct Tool {
     pub parameters: Value,
     /// Whether a schema that no grammar can guarantee is an error. Otherwise calls follow it as far as one can: of two
     /// branches of `oneOf`, both may be true, and keywords such as `uniqueItems`, `not` and `if` are the caller's to check.
+    /// Where what is left does not compile either, or is too much, the types of the parameters hold.
     pub strict: bool,
 }
 

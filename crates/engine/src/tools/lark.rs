@@ -3,22 +3,26 @@
 //! Parameters in the XML format come in any order: llguidance's rules can carry a word, whose bits say which parameters
 //! were given. Those that must be there have the lowest bits.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use llguidance::api::TopLevelGrammar;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::raw::{self, Rule};
-use super::shape::{Document, Parameter, Types, pointer, standalone, uses, without};
-use super::{CLOSE, CallFormat, OPEN, Tool, ToolChoice, ToolSet};
+use super::raw::Problem;
+use super::shape::{MOST_PARAMETERS, Parameter, Shape, pointer};
+use super::values::values;
+use super::{CLOSE, CallFormat, OPEN, Tool, ToolChoice, ToolSet, lighter};
+use crate::grammar::schema::types::Types;
 use crate::grammar::{GuidedMatcher, MAX_SOURCE, schema};
-use crate::{Error, Result, Tokenizer};
+use crate::{Error, Grammar, Result, Tokenizer};
 
 /// What may stand at the end of a value that is a string. A lexeme with this in it ends there, or is none.
 const COMMON: &str = r#"
 NOT_EARLIER: ~/(?s:.*)<\/parameter>[ \t\r\n]{0,16}(<parameter=|<\/function>)(?s:.+)/
 NEXT: "\n</parameter>\n<parameter="
 LAST: "\n</parameter>\n</function>"
+NOT_WHOLE: ~/[ \t\r\n]*-?(0|[1-9][0-9]*)[ \t\r\n]*<\/parameter>(?s:.*)/
 FREE_NEXT: /(?s:.*)<\/parameter>[ \t\r\n]{0,16}<parameter=/ & NOT_EARLIER
 FREE_LAST: /(?s:.*)<\/parameter>[ \t\r\n]{0,16}<\/function>/ & NOT_EARLIER
 free_next[lazy]: FREE_NEXT
@@ -27,55 +31,90 @@ OTHER: /[A-Za-z0-9_.-]{1,64}/
 "#;
 
 /// The ends of a value: the name of its literal, its text, and that text as a regular expression.
-const ENDS: [(&str, &str); 2] =
+pub(super) const ENDS: [(&str, &str); 2] =
     [("NEXT", r"\n<\/parameter>\n<parameter="), ("LAST", r"\n<\/parameter>\n<\/function>")];
 
-/// The grammar of an answer that consists of calls, compiled.
+/// The grammar of an answer that consists of calls, compiled. Tools that are not strict are followed as far as a grammar can:
+/// where it cannot follow a parameter, it holds to the parameter's types.
 ///
 /// # Errors
 /// [`Error::Tool`] naming the tool and the path in its schema of what cannot be guaranteed.
 pub(crate) fn compile(tokenizer: &Tokenizer, set: &ToolSet) -> Result<GuidedMatcher> {
-    let answer = set.answer.as_ref().map(schema::prepare).transpose()?;
-    for (i, tool) in set.callable() {
-        if let Some(refused) = schema::refused(&set.shapes[i].document.root) {
-            return Err(tool.wrong(&refused.path, refused.problem));
+    for (_, tool) in set.callable().filter(|(_, tool)| tool.strict) {
+        schema::checked(&tool.parameters).map_err(|refused| tool.wrong(&refused.path, refused.problem))?;
+    }
+    let [answer, coarse] = match &set.answer {
+        Some(Grammar::LooseSchema(schema)) => schema::loose_forms(schema)?.map(Some),
+        Some(Grammar::JsonSchema(schema)) => [Some(schema::prepare(schema)?), Some(schema::prepare(schema)?)],
+        _ => [None, None],
+    };
+    let mut shapes = set.shapes.clone();
+    lighter::for_effort(set, &mut shapes)?;
+    let mut whole = source(tokenizer, set, &shapes, answer.as_ref())?;
+    if whole.len() > MAX_SOURCE {
+        lighter::for_size(tokenizer, set, &mut shapes)?;
+        whole = source(tokenizer, set, &shapes, answer.as_ref())?;
+    }
+    let error = match fits(&whole).and_then(|()| GuidedMatcher::kept(tokenizer, &whole)) {
+        Ok(matcher) => return Ok(matcher),
+        Err(error) => error,
+    };
+    lighter::for_compiler(tokenizer, set, &mut shapes);
+    for answer in [&answer, &coarse] {
+        let text = source(tokenizer, set, &shapes, answer.as_ref())?;
+        if let Ok(matcher) = build(tokenizer, &text) {
+            // The next request need not find out again.
+            return GuidedMatcher::keep(tokenizer, &whole, matcher);
         }
     }
-    let whole = source(tokenizer, set, answer.as_ref())?;
-    match build(tokenizer, &whole) {
-        Ok(matcher) => Ok(matcher),
-        Err(error) => Err(blame(tokenizer, set, error)),
-    }
+    Err(blame(tokenizer, set, error))
 }
 
-fn build(tokenizer: &Tokenizer, source: &str) -> Result<GuidedMatcher> {
+fn fits(source: &str) -> Result<()> {
     if source.len() > MAX_SOURCE {
         let problem =
             format!("the tools' grammar has `{}` bytes; up to `{MAX_SOURCE}` are supported", source.len());
         return Err(Error::Request { field: "tools", problem });
     }
-    GuidedMatcher::kept(tokenizer, source)
+    Ok(())
 }
 
-/// The tool, and the deepest part of its schema, that does not compile on its own.
+fn build(tokenizer: &Tokenizer, source: &str) -> Result<GuidedMatcher> {
+    fits(source)?;
+    GuidedMatcher::new(tokenizer, TopLevelGrammar::from_lark(source.to_owned()))
+}
+
+/// Compiles the grammar of calls of `tool` alone, in the shape that is given.
+pub(super) fn alone(tokenizer: &Tokenizer, set: &ToolSet, tool: &Tool, shape: &Shape) -> Result<()> {
+    let text = text_alone(tokenizer, set, tool, shape)?;
+    build(tokenizer, &text).map(drop)
+}
+
+/// The text of that.
+pub(super) fn text_alone(tokenizer: &Tokenizer, set: &ToolSet, tool: &Tool, shape: &Shape) -> Result<String> {
+    let alone = ToolSet {
+        tools: vec![tool.clone()],
+        shapes: Vec::new(),
+        format: set.format,
+        choice: ToolChoice::Required,
+        parallel: false,
+        thinking: false,
+        answer: None,
+    };
+    source(tokenizer, &alone, std::slice::from_ref(shape), None)
+}
+
+/// The tool that is strict, and the deepest part of its schema, that does not compile on its own.
 fn blame(tokenizer: &Tokenizer, set: &ToolSet, error: Error) -> Error {
     let Error::Grammar(_) = error else { return error };
-    let compiles = |set: &ToolSet| source(tokenizer, set, None).and_then(|text| build(tokenizer, &text));
-    for (i, tool) in set.callable() {
-        let alone = |tool: Tool| {
-            let alone = ToolSet::new(vec![tool], set.format).and_then(|set| set.choice(ToolChoice::Required));
-            alone.and_then(|set| compiles(&set)).err()
-        };
-        let Some(Error::Grammar(problem)) = alone(tool.clone()) else { continue };
+    for (i, tool) in set.callable().filter(|(_, tool)| tool.strict) {
         let shape = &set.shapes[i];
-        let guilty = shape.parameters.iter().find_map(|parameter| {
-            let only = standalone(&parameter.schema, &shape.document.root);
-            let definitions = only.get("$defs").cloned().unwrap_or_else(|| json!({}));
-            let name = parameter.name.as_str();
-            let schema = json!({ "properties": { (name): only }, "required": [name], "$defs": definitions });
-            let error = alone(Tool { parameters: schema, ..tool.clone() })?;
-            let path = pointer(&["properties", &parameter.name]);
-            Some((path + &deepest(tokenizer, &parameter.schema, &shape.document.root), error))
+        let Err(Error::Grammar(problem)) = alone(tokenizer, set, tool, shape) else { continue };
+        let guilty = (0..shape.parameters.len()).find_map(|k| {
+            let Parameter { name, schema, .. } = &shape.parameters[k];
+            let error = alone(tokenizer, set, tool, &shape.only(k)).err()?;
+            let path = pointer(&["properties", name]);
+            Some((path + &deepest(tokenizer, schema, &shape.document.root), error))
         });
         return match guilty {
             Some((path, Error::Grammar(problem))) => tool.wrong(&path, problem),
@@ -89,9 +128,9 @@ fn blame(tokenizer: &Tokenizer, set: &ToolSet, error: Error) -> Error {
 fn deepest(tokenizer: &Tokenizer, part: &Value, root: &Value) -> String {
     let mut inner = part.clone();
     let mut found = None;
-    schema::each_part(&mut inner, &mut |each| {
+    schema::each_part(&mut inner, &mut |_, each| {
         let fails = || {
-            let schema = schema::prepare(&standalone(each, root))?;
+            let schema = schema::prepare(&schema::standalone(each, root))?;
             GuidedMatcher::new(tokenizer, TopLevelGrammar::from_json_schema(schema)).map(drop)
         };
         if found.is_none() && fails().is_err() {
@@ -125,16 +164,42 @@ fn paths(part: &Value) -> Vec<String> {
     found
 }
 
+/// The text of a grammar, in which each schema stands once.
+#[derive(Default)]
+pub(super) struct Text {
+    rules: String,
+    /// The names of the rules for schemas.
+    schemas: HashMap<String, String>,
+}
+
+impl Text {
+    pub(super) fn rule(&mut self, name: &str, body: &str) {
+        // Writing into a string does not fail.
+        let _ = writeln!(self.rules, "{name}: {body}");
+    }
+
+    /// The name of the rule for JSON of a schema.
+    pub(super) fn json(&mut self, schema: &Value) -> String {
+        let body = format!("%json {schema}");
+        if let Some(name) = self.schemas.get(&body) {
+            return name.clone();
+        }
+        let name = format!("json_{}", self.schemas.len());
+        self.rule(&name, &body);
+        self.schemas.insert(body, name.clone());
+        name
+    }
+}
+
 /// The text of the grammar.
-fn source(tokenizer: &Tokenizer, set: &ToolSet, answer: Option<&Value>) -> Result<String> {
-    let mut out = String::new();
+fn source(tokenizer: &Tokenizer, set: &ToolSet, shapes: &[Shape], answer: Option<&Value>) -> Result<String> {
+    let mut out = Text::default();
     let many = set.parallel && !matches!(set.choice, ToolChoice::Named(_));
     let mut start = if many { "start: call (\"\\n\" call)*".to_owned() } else { "start: call".to_owned() };
     if let Some(schema) = answer
         && set.choice == ToolChoice::Auto
     {
-        start += " | answer";
-        rule(&mut out, "answer", &format!("%json {schema}"));
+        start += &format!(" | {}", out.json(schema));
     }
     let (open, close) = (tag(tokenizer, OPEN), tag(tokenizer, CLOSE));
     let tools: Vec<String> = set.callable().map(|(i, _)| format!("t{i}")).collect();
@@ -143,24 +208,23 @@ fn source(tokenizer: &Tokenizer, set: &ToolSet, answer: Option<&Value>) -> Resul
         CallFormat::Xml => ("\n<function=", "\n"),
     };
     let call = format!("{open} {} ({}) {} {close}", literal(before), tools.join(" | "), literal(after));
-    rule(&mut out, "call", &call);
+    out.rule("call", &call);
     match set.format {
         CallFormat::Json => {
             for (i, tool) in set.callable() {
-                let schema = schema::prepare(&set.shapes[i].document.root)?;
+                let schema = out.json(&schema::prepare(&shapes[i].document.root)?);
                 let name = literal(&format!("{}\", \"arguments\": ", tool.name));
-                rule(&mut out, &format!("t{i}"), &format!("{name} a{i}"));
-                rule(&mut out, &format!("a{i}"), &format!("%json {schema}"));
+                out.rule(&format!("t{i}"), &format!("{name} {schema}"));
             }
         }
         CallFormat::Xml => {
-            out.push_str(COMMON);
+            out.rules.push_str(COMMON);
             for (i, tool) in set.callable() {
-                function(&mut out, i, tool, set)?;
+                function(&mut out, i, tool, &shapes[i])?;
             }
         }
     }
-    Ok(format!("{start}\n{out}"))
+    Ok(format!("{start}\n{}", out.rules))
 }
 
 /// A tag: the token where the vocabulary has it as a special one, which no text is, else its text.
@@ -171,20 +235,15 @@ fn tag(tokenizer: &Tokenizer, text: &str) -> String {
     }
 }
 
-fn literal(text: &str) -> String {
+pub(super) fn literal(text: &str) -> String {
     Value::from(text).to_string()
 }
 
-fn rule(out: &mut String, name: &str, body: &str) {
-    // Writing into a string does not fail.
-    let _ = writeln!(out, "{name}: {body}");
-}
-
 /// The rules of one function in the XML format, from its name to `</function>`.
-fn function(out: &mut String, i: usize, tool: &Tool, set: &ToolSet) -> Result<()> {
-    let shape = &set.shapes[i];
+fn function(out: &mut Text, i: usize, tool: &Tool, shape: &Shape) -> Result<()> {
     let (count, others) = (shape.parameters.len(), shape.others.as_ref());
     let required = shape.parameters.iter().filter(|parameter| parameter.required).count();
+    let required = required.min(MOST_PARAMETERS);
     let mut begin = Vec::new();
     if required == 0 {
         begin.push("\"</function>\"".to_owned());
@@ -193,17 +252,23 @@ fn function(out: &mut String, i: usize, tool: &Tool, set: &ToolSet) -> Result<()
         begin.push(format!("\"<parameter=\" q{i}::0x0"));
     }
     let name = literal(&format!("{}>\n", tool.name));
-    rule(out, &format!("t{i}"), &format!("{name} ({})", begin.join(" | ")));
+    out.rule(&format!("t{i}"), &format!("{name} ({})", begin.join(" | ")));
+    let all = if required > 0 { format!(" %if is_ones([0:{required}])") } else { String::new() };
     let mut options = Vec::new();
     for (k, parameter) in shape.parameters.iter().enumerate() {
-        let problem = |(path, problem): raw::Problem| {
+        let value = format!("v{i}_{k}");
+        let problem = |(path, problem): Problem| {
             tool.wrong(&(pointer(&["properties", &parameter.name]) + &path), problem)
         };
-        let rules = raw::rules(&parameter.schema, &shape.document).map_err(problem)?;
-        let value = format!("v{i}_{k}");
-        values(out, &value, parameter, &shape.document, &rules).map_err(problem)?;
+        values(out, &value, parameter, shape, tool.strict).map_err(problem)?;
         let key = literal(&format!("{}>\n", parameter.name));
-        if others.is_some() {
+        if k >= MOST_PARAMETERS {
+            // Whether it was given is not known; what is given again, is not read.
+            options.push(format!("{key} {value}_next q{i}::_"));
+            options.push(format!("{key} {value}_last{all}"));
+            continue;
+        }
+        if others.is_some() || count > MOST_PARAMETERS {
             options.push(format!("{key} {value}_next q{i}::set_bit({k}) %if bit_clear({k})"));
         } else if count > 1 {
             let left = count - 1;
@@ -216,25 +281,22 @@ fn function(out: &mut String, i: usize, tool: &Tool, set: &ToolSet) -> Result<()
         let value = format!("v{i}_other");
         let types = Types::of(schema, &shape.document);
         let other = Parameter { name: String::new(), schema: schema.clone(), required: false, types };
-        let problem =
-            |(path, problem): raw::Problem| tool.wrong(&format!("/additionalProperties{path}"), problem);
-        let rules = raw::rules(schema, &shape.document).map_err(problem)?;
-        values(out, &value, &other, &shape.document, &rules).map_err(problem)?;
+        let problem = |(path, problem): Problem| tool.wrong(&format!("/additionalProperties{path}"), problem);
+        values(out, &value, &other, shape, tool.strict).map_err(problem)?;
         let key = match count {
             0 => "OTHER".to_owned(),
             _ => {
                 let names = shape.parameters.iter().map(|parameter| literal(&parameter.name));
-                rule(out, &format!("DECLARED{i}"), &names.collect::<Vec<_>>().join(" | "));
-                rule(out, &format!("OTHER{i}"), &format!("OTHER & ~DECLARED{i}"));
+                out.rule(&format!("DECLARED{i}"), &names.collect::<Vec<_>>().join(" | "));
+                out.rule(&format!("OTHER{i}"), &format!("OTHER & ~DECLARED{i}"));
                 format!("OTHER{i}")
             }
         };
         options.push(format!("{key} \">\\n\" {value}_next q{i}::_"));
-        let all = if required > 0 { format!(" %if is_ones([0:{required}])") } else { String::new() };
         options.push(format!("{key} \">\\n\" {value}_last{all}"));
     }
     if !options.is_empty() {
-        rule(out, &format!("q{i}::_"), &options.join("\n  | "));
+        out.rule(&format!("q{i}::_"), &options.join("\n  | "));
     }
     Ok(())
 }
@@ -254,132 +316,4 @@ fn given(k: usize, required: usize) -> String {
         ones(0, required);
     }
     condition
-}
-
-/// What may stand where a string may stand as well.
-struct Others {
-    /// Words that are read as another type, whatever strings may be there, as a regular expression.
-    words: Option<String>,
-    /// The schema of the rest.
-    rest: Option<Value>,
-    /// First characters that strings do not have there, in a class of a regular expression: they begin the rest.
-    excluded: String,
-}
-
-impl Others {
-    fn of(parameter: &Parameter, document: &Document) -> Result<Self, &'static str> {
-        let all = match without(&parameter.schema, document, Types::STRING)? {
-            Some(all) if parameter.types.has(Types::STRING) => all,
-            rest => return Ok(Self { words: None, rest, excluded: String::new() }),
-        };
-        const BOUNDS: [&str; 5] =
-            ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"];
-        let bounded = uses(&all, &BOUNDS);
-        // A word of a type of which not every value will do cannot be left to strings.
-        let listed = uses(&all, &["enum", "const", "$ref", "allOf"]);
-        let mut free = Types::of(&all, document).and(Types::SCALAR);
-        if listed {
-            free = free.and(Types::OBJECT);
-        } else if bounded {
-            free = free.without(Types::NUMBER);
-        }
-        let words = [
-            (Types::NULL, "null"),
-            (Types::BOOLEAN, "true|false"),
-            (Types::INTEGER, "-?(0|[1-9][0-9]*)"),
-            (Types::FRACTION, r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?"),
-        ];
-        let words: Vec<&str> =
-            words.iter().filter(|(kind, _)| free.has(*kind)).map(|(_, word)| *word).collect();
-        let rest = without(&all, document, free)?;
-        let begin = [
-            (Types::OBJECT, r"\{"),
-            (Types::ARRAY, r"\["),
-            (Types::NUMBER, r"\-0-9"),
-            (Types::BOOLEAN, "tf"),
-            (Types::NULL, "n"),
-        ];
-        let types = rest.as_ref().map(|rest| Types::of(rest, document));
-        let excluded = begin.iter().filter(|(kind, _)| types.is_some_and(|types| types.has(*kind)));
-        Ok(Self {
-            words: (!words.is_empty()).then(|| words.join("|")),
-            excluded: excluded.map(|(_, first)| *first).collect(),
-            rest,
-        })
-    }
-}
-
-/// The rules `NAME_next` and `NAME_last` of a value with what ends it.
-fn values(
-    out: &mut String,
-    name: &str,
-    parameter: &Parameter,
-    document: &Document,
-    rules: &[Rule],
-) -> Result<(), raw::Problem> {
-    let mut options = [Vec::new(), Vec::new()];
-    let others = Others::of(parameter, document).map_err(|problem| (String::new(), problem.to_owned()));
-    let Others { words, rest, excluded } = others?;
-    for (n, rule) in rules.iter().enumerate() {
-        let kept = rule.values.as_ref().map(|values| listed(values, parameter.types)).transpose()?;
-        for (list, (end, text)) in options.iter_mut().zip(ENDS) {
-            let (terminal, lazy) =
-                (format!("{}_{n}_{end}", name.to_uppercase()), format!("{name}_{n}_{end}").to_lowercase());
-            let long = text.replace('\\', "").len() as u64 - 1;
-            let parts = match &kept {
-                Some(kept) if kept.is_empty() => continue,
-                Some(kept) => {
-                    let mut parts = vec![format!("({}) {end}", kept.join(" | "))];
-                    parts.extend(rule.conditions(text, long, "").into_iter().filter(|_| !rule.is_listed()));
-                    parts
-                }
-                None if rule.is_free() && excluded.is_empty() => {
-                    list.push(format!("free_{}", end.to_lowercase()));
-                    continue;
-                }
-                None if rule.is_free() => {
-                    let tag = text.rsplit(r"\n").next().unwrap_or_default();
-                    let body = format!(r"[ \t\r\n]*([^ \t\r\n{excluded}](?s:.*))?");
-                    vec![format!(r"/{body}<\/parameter>[ \t\r\n]{{0,16}}{tag}/"), "NOT_EARLIER".to_owned()]
-                }
-                None => {
-                    let mut parts = rule.conditions(text, long, &excluded);
-                    parts.push("NOT_EARLIER".to_owned());
-                    parts
-                }
-            };
-            self::rule(out, &terminal, &parts.join(" & "));
-            self::rule(out, &format!("{lazy}[lazy]"), &terminal);
-            list.push(lazy);
-        }
-    }
-    if let Some(words) = words {
-        for (list, (end, text)) in options.iter_mut().zip(ENDS) {
-            let terminal = format!("{}_WORD_{end}", name.to_uppercase());
-            self::rule(out, &terminal, &format!("/({words}){text}/"));
-            list.push(terminal);
-        }
-    }
-    if let Some(rest) = rest {
-        let schema = standalone(&rest, &document.root);
-        let schema = schema::prepare(&schema).map_err(|error| (String::new(), error.to_string()))?;
-        rule(out, &format!("{name}_json"), &format!("%json {schema}"));
-        options.iter_mut().zip(ENDS).for_each(|(list, (end, _))| list.push(format!("{name}_json {end}")));
-    }
-    for (list, (end, _)) in options.iter().zip(ENDS) {
-        if list.is_empty() {
-            return Err((String::new(), "no value can be written for it".to_owned()));
-        }
-        rule(out, &format!("{name}_{}", end.to_lowercase()), &list.join(" | "));
-    }
-    Ok(())
-}
-
-/// Strings that are listed one by one, without those that would be read as another type.
-fn listed(values: &[String], types: Types) -> Result<Vec<String>, raw::Problem> {
-    if values.iter().any(|value| value.contains("</parameter>")) {
-        return Err((String::new(), "the model's call format cannot express one of its values".to_owned()));
-    }
-    let strings = values.iter().filter(|value| super::value::other_than_string(value, types).is_none());
-    Ok(strings.map(|value| literal(value)).collect())
 }

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::shape::{Document, MOST_COPIED, TOO_MANY, Types};
+use super::shape::{MOST_COPIED, TOO_MANY};
+use crate::grammar::schema::types::{Document, Types};
 
 /// What one alternative of a schema asks of a string.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -18,34 +19,52 @@ pub(super) struct Rule {
 /// Why the strings of a schema cannot be guaranteed: where in it, and what is wrong.
 pub(super) type Problem = (String, String);
 
-/// Formats whose strings can be written without quotes, and less than all of them where less is simpler.
+/// Formats as llguidance has them within JSON (`lookup_format`), so that a string means the same in both.
 const FORMATS: &[(&str, &str)] = &[
-    ("date", DATE),
-    ("time", r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)"),
-    ("date-time", r"(D)T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)"),
-    ("duration", r"P(\d{1,9}D(T\d{1,9}H)?|T\d{1,9}[HMS]|\d{1,9}[WMY])"),
+    (
+        "date",
+        r"(?:[0-9]{4}-(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01]))|(?:[0-9]{4}-(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30))|(?:[0-9]{4}-02-(?:0[1-9]|1[0-9]|2[0-9]))",
+    ),
+    (
+        "time",
+        r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:(?:[0-5][0-9]|60)(\.[0-9]+)?([zZ]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])",
+    ),
+    (
+        "date-time",
+        r"([0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|(?:02)-(?:0[1-9]|1[0-9]|2[0-9])))[tT]((?:[01][0-9]|2[0-3]):[0-5][0-9]:(?:[0-5][0-9]|60)(\.[0-9]+)?([zZ]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9]))",
+    ),
+    (
+        "duration",
+        r"P(?:((?:([0-9]+Y(?:[0-9]+M(?:[0-9]+D)?)?)|([0-9]+M(?:[0-9]+D)?)|([0-9]+D))(?:T(?:([0-9]+H(?:[0-9]+M(?:[0-9]+S)?)?)|([0-9]+M(?:[0-9]+S)?)|([0-9]+S)))?)|(T(?:([0-9]+H(?:[0-9]+M(?:[0-9]+S)?)?)|([0-9]+M(?:[0-9]+S)?)|([0-9]+S)))|([0-9]+W))",
+    ),
     (
         "email",
-        r"[a-zA-Z0-9_+-]+(\.[a-zA-Z0-9_+-]+)*@[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)*",
+        r"(([a-zA-Z0-9!#$%&'*+\-/=?\^_`{|}~]+(\.[a-zA-Z0-9!#$%&'*+\-/=?\^_`{|}~]+)*))@((([a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)(\.([a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?))*)|\[(((([0-9])|(([1-9])[0-9]|(25[0-5]|(2[0-4]|(1)[0-9])[0-9])))\.){3}(([0-9])|(([1-9])[0-9]|(25[0-5]|(2[0-4]|(1)[0-9])[0-9]))))\])",
     ),
     (
         "hostname",
         r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)*",
     ),
-    ("ipv4", r"((25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\.){3}(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"),
+    (
+        "ipv4",
+        r"((([0-9])|(([1-9])[0-9]|(25[0-5]|(2[0-4]|(1)[0-9])[0-9])))\.){3}(([0-9])|(([1-9])[0-9]|(25[0-5]|(2[0-4]|(1)[0-9])[0-9])))",
+    ),
     (
         "ipv6",
-        r"([0-9a-fA-F]{1,4}:){7}[0-9a-fA-F]{1,4}|::([0-9a-fA-F]{1,4}:){0,5}[0-9a-fA-F]{1,4}|([0-9a-fA-F]{1,4}:){1,5}:[0-9a-fA-F]{1,4}",
+        r"(?:((?:[0-9a-fA-F]{1,4}:){7}[0-9a-fA-F]{1,4}))|(?:::(?:[0-9a-fA-F]{1,4}:){0,5}([0-9a-fA-F]{1,4}:[0-9a-fA-F]{1,4}))|(?:([0-9a-fA-F]{1,4})?::(?:[0-9a-fA-F]{1,4}:){0,4}([0-9a-fA-F]{1,4}:[0-9a-fA-F]{1,4}))|(?:((?:[0-9a-fA-F]{1,4}:){0,1}[0-9a-fA-F]{1,4})?::(?:[0-9a-fA-F]{1,4}:){0,3}([0-9a-fA-F]{1,4}:[0-9a-fA-F]{1,4}))|(?:((?:[0-9a-fA-F]{1,4}:){0,2}[0-9a-fA-F]{1,4})?::(?:[0-9a-fA-F]{1,4}:){0,2}([0-9a-fA-F]{1,4}:[0-9a-fA-F]{1,4}))|(?:((?:[0-9a-fA-F]{1,4}:){0,3}[0-9a-fA-F]{1,4})?::[0-9a-fA-F]{1,4}:([0-9a-fA-F]{1,4}:[0-9a-fA-F]{1,4}))|(?:((?:[0-9a-fA-F]{1,4}:){0,4}[0-9a-fA-F]{1,4})?::([0-9a-fA-F]{1,4}:[0-9a-fA-F]{1,4}))|(?:((?:[0-9a-fA-F]{1,4}:){0,5}[0-9a-fA-F]{1,4})?::([0-9a-fA-F]{1,4}))|(?:((?:[0-9a-fA-F]{1,4}:){0,6}[0-9a-fA-F]{1,4})?::)",
     ),
     (
         "uri",
-        r"[a-zA-Z][a-zA-Z0-9+.-]*:(//[a-zA-Z0-9.-]+(:\d{1,5})?(/([a-zA-Z0-9._~!$&'()*+,;=:@-]|%[0-9a-fA-F]{2})*)*|[a-zA-Z0-9._~-]+(/([a-zA-Z0-9._~!$&'()*+,;=:@-]|%[0-9a-fA-F]{2})*)*)(\?([a-zA-Z0-9._~!$&'()*+,;=:@/?-]|%[0-9a-fA-F]{2})*)?(#([a-zA-Z0-9._~!$&'()*+,;=:@/?-]|%[0-9a-fA-F]{2})*)?",
+        r"([a-zA-Z][a-zA-Z0-9+\-.]*):(?://(?:((?:[a-zA-Z0-9\-._~!$&'()*+,;=:]|%[0-9a-fA-F]{2})*)@)?(\[(?:(?:[0-9a-fA-F]{1,4}:){7}[0-9a-fA-F]{1,4}|(?:[0-9a-fA-F]{1,4}:){1,7}:|(?:[0-9a-fA-F]{1,4}:){1,6}:[0-9a-fA-F]{1,4}|(?:[0-9a-fA-F]{1,4}:){1,5}(?::[0-9a-fA-F]{1,4}){1,2}|(?:[0-9a-fA-F]{1,4}:){1,4}(?::[0-9a-fA-F]{1,4}){1,3}|(?:[0-9a-fA-F]{1,4}:){1,3}(?::[0-9a-fA-F]{1,4}){1,4}|(?:[0-9a-fA-F]{1,4}:){1,2}(?::[0-9a-fA-F]{1,4}){1,5}|[0-9a-fA-F]{1,4}:(?::[0-9a-fA-F]{1,4}){1,6}|:(?::[0-9a-fA-F]{1,4}){1,7}|::|v[0-9a-fA-F]+\.[a-zA-Z0-9\-._~!$&'()*+,;=:]+)\]|(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\.){3}(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])|(?:[a-zA-Z0-9\-._~!$&'()*+,;=]|%[0-9a-fA-F]{2})*)(?::([0-9]*))?((?:/(?:[a-zA-Z0-9\-._~!$&'()*+,;=:@]|%[0-9a-fA-F]{2})*)*)|(/(?:(?:[a-zA-Z0-9\-._~!$&'()*+,;=:@]|%[0-9a-fA-F]{2})+(?:/(?:[a-zA-Z0-9\-._~!$&'()*+,;=:@]|%[0-9a-fA-F]{2})*)*)?)|((?:[a-zA-Z0-9\-._~!$&'()*+,;=:@]|%[0-9a-fA-F]{2})+(?:/(?:[a-zA-Z0-9\-._~!$&'()*+,;=:@]|%[0-9a-fA-F]{2})*)*)|())(?:\?((?:[a-zA-Z0-9\-._~!$&'()*+,;=:@/?]|%[0-9a-fA-F]{2})*))?(?:#((?:[a-zA-Z0-9\-._~!$&'()*+,;=:@/?]|%[0-9a-fA-F]{2})*))?",
     ),
-    ("uuid", r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"),
+    (
+        "uuid",
+        r"([0-9a-fA-F]{8})-([0-9a-fA-F]{4})-([0-9a-fA-F]{4})-([0-9a-fA-F]{2})([0-9a-fA-F]{2})-([0-9a-fA-F]{12})",
+    ),
 ];
 
-const DATE: &str =
-    r"\d{4}-((0[13578]|1[02])-(0[1-9]|[12]\d|3[01])|(0[469]|11)-(0[1-9]|[12]\d|30)|02-(0[1-9]|1\d|2[0-8]))";
+/// What is wrong with a length that is none.
+const NO_LENGTH: &str = "a length is an integer that is not negative";
 
 /// References and unions nested deeper are refused.
 const MAX_DEPTH: usize = 32;
@@ -91,40 +110,40 @@ impl Walk<'_> {
         for (key, value) in map {
             rule.restrict(key, value).map_err(|problem| (format!("{path}/{key}"), problem))?;
         }
+        let mut rules = vec![rule];
         for (i, part) in map.get("allOf").and_then(Value::as_array).into_iter().flatten().enumerate() {
-            let at = format!("{path}/allOf/{i}");
-            let mut one = Vec::new();
-            self.collect(part, std::mem::take(&mut rule), (&at, depth + 1), &mut one)?;
-            match <[Rule; 1]>::try_from(one) {
-                Ok([only]) => rule = only,
-                Err(_) => return Err((at, "alternatives within `allOf` are not supported here".to_owned())),
-            }
+            rules = self.each(rules, part, (&format!("{path}/allOf/{i}"), depth + 1))?;
         }
         if let Some(reference) = map.get("$ref") {
             let target = self.document.resolve(reference);
             let target =
                 target.ok_or_else(|| (format!("{path}/$ref"), format!("{reference} is not there")))?;
-            return self.collect(target, rule, (path, depth + 1), found);
+            rules = self.each(rules, target, (path, depth + 1))?;
         }
-        let Some((key, branches)) =
-            ["anyOf", "oneOf"].iter().find_map(|key| Some((*key, map.get(*key)?.as_array()?)))
-        else {
-            found.push(rule);
-            return Ok(());
-        };
-        let mut alternatives = Vec::new();
-        for (i, branch) in branches.iter().enumerate() {
-            let at = format!("{path}/{key}/{i}");
-            self.collect(branch, rule.clone(), (&at, depth + 1), &mut alternatives)?;
+        for key in ["anyOf", "oneOf"] {
+            let Some(branches) = map.get(key).and_then(Value::as_array) else { continue };
+            let mut alternatives = Vec::new();
+            for (i, branch) in branches.iter().enumerate() {
+                let at = format!("{path}/{key}/{i}");
+                alternatives.append(&mut self.each(rules.clone(), branch, (&at, depth + 1))?);
+            }
+            if key == "oneOf" && overlap(&alternatives) {
+                let problem = "its strings may belong to two branches; use `anyOf`";
+                return Err((format!("{path}/oneOf"), problem.to_owned()));
+            }
+            rules = alternatives;
         }
-        if key == "oneOf" && overlap(&alternatives) {
-            return Err((
-                format!("{path}/oneOf"),
-                "its strings may belong to two branches; use `anyOf`".to_owned(),
-            ));
-        }
-        found.append(&mut alternatives);
+        found.append(&mut rules);
         Ok(())
+    }
+
+    /// What `schema` asks beyond each of `rules`.
+    fn each(&mut self, rules: Vec<Rule>, schema: &Value, at: (&str, usize)) -> Result<Vec<Rule>, Problem> {
+        let mut found = Vec::new();
+        for rule in rules {
+            self.collect(schema, rule, at, &mut found)?;
+        }
+        Ok(found)
     }
 }
 
@@ -146,9 +165,9 @@ impl Rule {
     /// Adds what one keyword asks.
     fn restrict(&mut self, key: &str, value: &Value) -> Result<(), String> {
         match key {
-            "minLength" => self.min = self.min.max(value.as_u64().unwrap_or(0)),
+            "minLength" => self.min = self.min.max(value.as_u64().ok_or(NO_LENGTH)?),
             "maxLength" => {
-                let max = value.as_u64().ok_or("a length is a number that is not negative")?;
+                let max = value.as_u64().ok_or(NO_LENGTH)?;
                 self.max = Some(self.max.unwrap_or(max).min(max));
             }
             "pattern" => {
@@ -157,8 +176,7 @@ impl Rule {
             }
             "format" => {
                 if let Some((_, regex)) = FORMATS.iter().find(|(name, _)| value == name) {
-                    let regex = regex.replace("(D)", &format!("({DATE})"));
-                    self.patterns.push(llguidance::regex_to_lark(&regex, "dw"));
+                    self.patterns.push(llguidance::regex_to_lark(&format!("({regex})"), "dw"));
                 }
             }
             "const" => self.only(value.as_str().map(str::to_owned).into_iter().collect()),
@@ -228,15 +246,27 @@ impl Rule {
         Self { values: None, ..self.clone() }.is_free()
     }
 
+    /// Whether strings are listed, perhaps with other conditions.
+    pub(super) fn has_values(&self) -> bool {
+        self.values.is_some()
+    }
+
     /// Whether any string will do.
     pub(super) fn is_free(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// A regular expression for the whole of a text that `pattern`, a search, finds itself in.
+/// A regular expression for the whole of a text that `pattern`, a search, finds itself in. Anchors are understood at the ends
+/// of alternatives, also of those in a group that is all of one.
 fn whole(pattern: &str) -> String {
+    if let Some((flags, rest)) = flags(pattern) {
+        return format!("{flags}:{})", whole(rest));
+    }
     let alternatives = split(pattern).into_iter().map(|alternative| {
+        if let Some(inner) = group(alternative).filter(|inner| inner.contains(['^', '$'])) {
+            return whole(inner);
+        }
         let (start, rest) = match alternative.strip_prefix('^') {
             Some(rest) => ("", rest),
             None => ("(?s:.*)", alternative),
@@ -251,23 +281,68 @@ fn whole(pattern: &str) -> String {
     format!("({})", alternatives.collect::<Vec<_>>().join("|"))
 }
 
+/// The flags that all of a regular expression has, such as `(?i`, and the rest of it.
+fn flags(pattern: &str) -> Option<(&str, &str)> {
+    let (flags, rest) = pattern.split_once(')')?;
+    let letters = flags.strip_prefix("(?")?;
+    // `m` would make lines of it, and `x` white space of no meaning.
+    (!letters.is_empty() && letters.chars().all(|c| matches!(c, 'i' | 's' | 'u'))).then_some((flags, rest))
+}
+
+/// What is in the group that `pattern` is.
+fn group(pattern: &str) -> Option<&str> {
+    let inner = pattern.strip_prefix('(')?.strip_suffix(')')?;
+    let inner = inner.strip_prefix("?:").unwrap_or(inner);
+    if inner.starts_with('?') {
+        return None;
+    }
+    let mut depth = 0i64;
+    let mut walk = Walked::default();
+    let is_one = inner.chars().all(|c| {
+        depth += walk.step(c);
+        depth >= 0
+    });
+    (is_one && depth == 0 && !walk.escaped).then_some(inner)
+}
+
+/// How far a regular expression was read.
+#[derive(Default)]
+struct Walked {
+    escaped: bool,
+    class: bool,
+}
+
+impl Walked {
+    /// Takes the next character: whether a group opens or closes.
+    fn step(&mut self, c: char) -> i64 {
+        match c {
+            _ if self.escaped => self.escaped = false,
+            '\\' => self.escaped = true,
+            ']' => self.class = false,
+            '[' => self.class = true,
+            _ if self.class => {}
+            '(' => return 1,
+            ')' => return -1,
+            _ => {}
+        }
+        0
+    }
+
+    /// Whether the last character was none of a class, nor an escaped one.
+    fn is_plain(&self) -> bool {
+        !self.class && !self.escaped
+    }
+}
+
 /// The alternatives of a regular expression.
 fn split(pattern: &str) -> Vec<&str> {
-    let (mut parts, mut start, mut depth, mut class, mut escaped) = (Vec::new(), 0, 0usize, false, false);
+    let (mut parts, mut start, mut depth, mut walk) = (Vec::new(), 0, 0i64, Walked::default());
     for (i, c) in pattern.char_indices() {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            ']' => class = false,
-            '[' => class = true,
-            _ if class => {}
-            '(' => depth += 1,
-            ')' => depth = depth.saturating_sub(1),
-            '|' if depth == 0 => {
-                parts.push(&pattern[start..i]);
-                start = i + 1;
-            }
-            _ => {}
+        let is_plain = walk.is_plain();
+        depth = (depth + walk.step(c)).max(0);
+        if c == '|' && depth == 0 && is_plain {
+            parts.push(&pattern[start..i]);
+            start = i + 1;
         }
     }
     parts.push(&pattern[start..]);
@@ -285,17 +360,22 @@ mod tests {
         assert_eq!(whole("a"), "((?s:.*)(a)(?s:.*))");
         assert_eq!(whole(r"^a\$"), r"((a\$)(?s:.*))");
         assert_eq!(whole("^(a|b)$|^[|]"), "(((a|b))|([|])(?s:.*))");
+        assert_eq!(whole("(^$)|(?:^a|b$)"), "((())|((a)(?s:.*)|(?s:.*)(b)))");
+        assert_eq!(whole("(?i)^abc$"), "(?i:((abc)))");
+        assert_eq!(whole("(a)[^)](b)"), "((?s:.*)((a)[^)](b))(?s:.*))");
     }
 
     #[test]
     fn alternatives_are_found_through_unions_and_references() {
-        let root = Document::new(json!({ "$defs": { "name": { "type": "string", "maxLength": 3 } } }));
-        let union =
-            json!({ "anyOf": [{ "$ref": "#/$defs/name" }, { "type": "null" }, { "enum": ["x", 1] }] });
+        let root = Document::new(json!({ "$defs": { "d0": { "type": "string", "maxLength": 3 } } }));
+        let union = json!({ "anyOf": [{ "$ref": "#/$defs/d0" }, { "type": "null" }, { "enum": ["x", 1] }] });
         let found = rules(&union, &root).unwrap();
         assert_eq!(found[0], Rule { max: Some(3), ..Rule::default() });
         assert_eq!(found[1].values, Some(vec!["x".to_owned()]));
         assert_eq!(found.len(), 2);
+        let all = json!({ "type": "string", "allOf": [union, { "minLength": 2 }] });
+        let both = rules(&all, &root).unwrap();
+        assert_eq!((both.len(), both[0].min, both[0].max, both[1].min), (2, 2, Some(3), 2));
         assert!(rules(&json!({ "type": "integer" }), &root).unwrap().is_empty());
         assert!(rules(&json!({}), &root).unwrap()[0].is_free());
         let twice = json!({ "oneOf": [{ "type": "string" }, { "type": "string", "maxLength": 1 }] });
@@ -306,7 +386,7 @@ mod tests {
             rules(&json!({ "type": "string", "minLength": 4, "maxLength": 2 }), &root).unwrap_err().0,
             "/maxLength"
         );
-        let endless = Document::new(json!({ "$defs": { "a": { "$ref": "#/$defs/a" } } }));
-        assert!(rules(&json!({ "$ref": "#/$defs/a" }), &endless).is_err());
+        let endless = Document::new(json!({ "$defs": { "d0": { "$ref": "#/$defs/d0" } } }));
+        assert!(rules(&json!({ "$ref": "#/$defs/d0" }), &endless).is_err());
     }
 }

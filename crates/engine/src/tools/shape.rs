@@ -1,174 +1,12 @@
 //! What the parameters of a tool look like: their order, which must be there, which JSON types each may have.
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 
 use serde_json::{Map, Value, json};
 
-use super::{CallFormat, Tool};
+use super::{CallFormat, Tool, merge, xml};
 use crate::grammar::schema;
-
-/// The JSON types that a value may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Types(u8);
-
-impl Types {
-    pub(super) const STRING: Self = Self(1);
-    pub(super) const INTEGER: Self = Self(2);
-    /// Numbers that may be no integers.
-    pub(super) const FRACTION: Self = Self(4);
-    pub(super) const NUMBER: Self = Self(6);
-    pub(super) const BOOLEAN: Self = Self(8);
-    pub(super) const NULL: Self = Self(16);
-    pub(super) const OBJECT: Self = Self(32);
-    pub(super) const ARRAY: Self = Self(64);
-    /// Those of one word.
-    pub(super) const SCALAR: Self = Self(2 | 4 | 8 | 16);
-    const ALL: Self = Self(127);
-    const NAMES: [(&str, Self); 7] = [
-        ("string", Self::STRING),
-        ("number", Self::NUMBER),
-        ("integer", Self::INTEGER),
-        ("boolean", Self::BOOLEAN),
-        ("null", Self::NULL),
-        ("object", Self::OBJECT),
-        ("array", Self::ARRAY),
-    ];
-
-    /// Whether any of `other` is among them.
-    pub(super) fn has(self, other: Self) -> bool {
-        self.0 & other.0 != 0
-    }
-
-    pub(super) fn and(self, other: Self) -> Self {
-        Self(self.0 & other.0)
-    }
-
-    fn or(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    pub(super) fn without(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
-    }
-
-    fn named(name: &str) -> Self {
-        Self::NAMES.iter().find(|(n, _)| *n == name).map_or(Self(0), |(_, types)| *types)
-    }
-
-    /// The type of `value`.
-    pub(super) fn of_value(value: &Value) -> Self {
-        match value {
-            Value::Null => Self::NULL,
-            Value::Bool(_) => Self::BOOLEAN,
-            Value::Number(number) if number.is_f64() => Self::FRACTION,
-            Value::Number(_) => Self::INTEGER,
-            Value::String(_) => Self::STRING,
-            Value::Array(_) => Self::ARRAY,
-            Value::Object(_) => Self::OBJECT,
-        }
-    }
-
-    /// The types that `schema` allows. One without `type` that speaks of properties means an object, and so on.
-    pub(super) fn of(schema: &Value, document: &Document) -> Self {
-        let mut known = |reference: &str, _| document.types.get(reference).copied().unwrap_or(Self::ALL);
-        Self::within(schema, 0, &mut known)
-    }
-
-    /// The same within `depth` others, where `follow` knows the types of what a reference stands for.
-    fn within(schema: &Value, depth: usize, follow: &mut dyn FnMut(&str, usize) -> Self) -> Self {
-        let map = match schema {
-            Value::Object(map) if depth <= MAX_DEPTH => map,
-            Value::Bool(false) => return Self(0),
-            _ => return Self::ALL,
-        };
-        let mut types = match map.get("type") {
-            Some(Value::String(name)) => Self::named(name),
-            Some(Value::Array(names)) => {
-                names.iter().filter_map(Value::as_str).map(Self::named).fold(Self(0), Self::or)
-            }
-            _ => Self::meant(map),
-        };
-        for (key, value) in map {
-            let list = value.as_array().into_iter().flatten();
-            types = types.and(match key.as_str() {
-                "const" => Self::of_value(value),
-                "enum" => list.map(Self::of_value).fold(Self(0), Self::or),
-                "anyOf" | "oneOf" => {
-                    list.map(|inner| Self::within(inner, depth + 1, follow)).fold(Self(0), Self::or)
-                }
-                "allOf" => {
-                    list.map(|inner| Self::within(inner, depth + 1, follow)).fold(Self::ALL, Self::and)
-                }
-                "$ref" => value.as_str().map_or(Self::ALL, |to| follow(to, depth + 1)),
-                _ => Self::ALL,
-            });
-        }
-        types
-    }
-
-    /// What a schema without `type` speaks of.
-    fn meant(map: &Map<String, Value>) -> Self {
-        let has = |keys: &[&str]| keys.iter().any(|key| map.contains_key(*key));
-        if has(&["properties", "required", "additionalProperties", "patternProperties"]) {
-            Self::OBJECT
-        } else if has(&["items", "prefixItems", "minItems", "maxItems"]) {
-            Self::ARRAY
-        } else {
-            Self::ALL
-        }
-    }
-}
-
-/// Deeper nesting of references and unions is not looked into.
-const MAX_DEPTH: usize = 32;
-
-/// A schema with what its references stand for.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Document {
-    pub(super) root: Value,
-    /// The types of what each reference stands for.
-    types: BTreeMap<String, Types>,
-}
-
-impl Document {
-    /// Looks through what each reference stands for once.
-    pub(super) fn new(root: Value) -> Self {
-        let mut types = BTreeMap::new();
-        let mut parts = vec![&root];
-        while let Some(part) = parts.pop() {
-            match part {
-                Value::Array(list) => parts.extend(list),
-                Value::Object(map) => parts.extend(map.values()),
-                _ => {}
-            }
-            if let Some(Value::String(reference)) = part.get("$ref") {
-                learn(reference, &root, &mut types, 0);
-            }
-        }
-        Self { root, types }
-    }
-
-    /// The schema that a `$ref` stands for.
-    pub(super) fn resolve(&self, reference: &Value) -> Option<&Value> {
-        resolve(reference.as_str()?, &self.root)
-    }
-}
-
-fn resolve<'v>(reference: &str, root: &'v Value) -> Option<&'v Value> {
-    root.pointer(reference.strip_prefix('#')?)
-}
-
-/// Notes the types of what `reference` stands for. What leads back to itself, or too deep, may be anything.
-fn learn(reference: &str, root: &Value, types: &mut BTreeMap<String, Types>, depth: usize) -> Types {
-    let known = types.get(reference).copied();
-    let Some(target) = resolve(reference, root).filter(|_| known.is_none() && depth <= MAX_DEPTH) else {
-        return known.unwrap_or(Types::ALL);
-    };
-    types.insert(reference.to_owned(), Types::ALL);
-    let found = Types::within(target, depth, &mut |inner, depth| learn(inner, root, types, depth));
-    types.insert(reference.to_owned(), found);
-    found
-}
+use crate::grammar::schema::types::{Document, Types};
 
 /// The parameters of a tool.
 #[derive(Debug, Clone, PartialEq)]
@@ -191,68 +29,140 @@ pub(super) struct Parameter {
 }
 
 /// Keywords that say something of all parameters together, which the XML format cannot follow.
-const TOGETHER: [&str; 6] =
+pub(super) const TOGETHER: [&str; 6] =
     ["anyOf", "oneOf", "allOf", "patternProperties", "minProperties", "maxProperties"];
 
 /// The XML format follows which parameters were given in the bits of one word.
-const MOST_PARAMETERS: usize = 64;
+pub(super) const MOST_PARAMETERS: usize = 64;
 
 impl Shape {
     /// The shape of calls in this format. Where the tool is not strict, what its schema says and no grammar can
     /// guarantee is left out.
     pub(super) fn of(tool: &Tool, format: CallFormat) -> crate::Result<Self> {
-        let mut schema = tool.parameters.clone();
-        let target = schema.get("$ref").and_then(Value::as_str).and_then(|to| resolve(to, &schema)).cloned();
-        if let Some(target) = target
-            && let (Value::Object(root), Value::Object(target)) = (&mut schema, target)
-        {
-            root.remove("$ref");
-            target.into_iter().for_each(|(key, value)| {
-                root.entry(key).or_insert(value);
-            });
-        }
-        schema = if tool.strict { schema::without_annotations(&schema) } else { schema::loosened(&schema) };
-        let Value::Object(root) = &mut schema else {
+        let schema = match tool.strict {
+            true => schema::gathered(&tool.parameters)
+                .map_err(|refused| tool.wrong(&refused.path, refused.problem))?,
+            false => schema::loosened(&tool.parameters),
+        };
+        let Value::Object(mut root) = schema else {
             return Err(tool.wrong("", "the schema of the parameters is an object"));
         };
+        merge::unfold(&mut root);
+        if !tool.strict {
+            root.shift_remove("$ref");
+            root.insert("type".to_owned(), json!("object"));
+        }
         match root.get("type") {
+            _ if root.contains_key("$ref") => {
+                return Err(tool.wrong("/$ref", "it leads back to itself"));
+            }
             None => _ = root.insert("type".to_owned(), json!("object")),
             Some(kind) if *kind == "object" => {}
             Some(kind) => {
                 return Err(tool.wrong("/type", format!("parameters are an `object`, not `{kind}`")));
             }
         }
-        let mut is_open = ["anyOf", "oneOf", "allOf"].iter().any(|key| root.contains_key(*key));
         if format == CallFormat::Xml && !tool.strict {
-            is_open |= root.contains_key("patternProperties");
-            root.retain(|key, _| !TOGETHER.contains(&key.as_str()));
+            root = merge::together(root);
         }
+        let is_open = merge::lists_elsewhere(&root);
         // Callers mean a list of parameters; whoever takes others says so, or lists them elsewhere.
         root.entry("additionalProperties").or_insert(json!(is_open));
-        let others = root.get("additionalProperties").filter(|others| **others != json!(false)).cloned();
-        let list = |key: &str| root.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
-        let required: Vec<String> =
-            list("required").iter().filter_map(Value::as_str).map(str::to_owned).collect();
-        let declared = root.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
-        if let Some(i) = required.iter().position(|name| !declared.contains_key(name) && !is_open) {
-            let problem = format!("`{}` is required but not among the properties", required[i]);
-            return Err(tool.wrong(&format!("/required/{i}"), problem));
+        declare_required(&mut root, tool)?;
+        let mut shape = Self::listed(root);
+        if !tool.strict {
+            shape.drop_impossible(format);
         }
-        let document = Document::new(schema);
+        Ok(shape)
+    }
+
+    /// The shape of the parameters that `root` lists.
+    fn listed(root: Map<String, Value>) -> Self {
+        let others = root.get("additionalProperties").filter(|others| **others != json!(false)).cloned();
+        let required = names(&root, "required");
+        let required: HashSet<&str> = required.iter().map(String::as_str).collect();
+        let declared = root.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+        let document = Document::new(Value::Object(root.clone()));
         let mut parameters: Vec<Parameter> = declared
             .into_iter()
-            .filter(|(name, inner)| *inner != json!(false) || required.contains(name))
-            .map(|(name, inner)| {
-                let types = Types::of(&inner, &document);
-                Parameter { required: required.contains(&name), schema: inner, types, name }
+            .map(|(name, schema)| {
+                let types = Types::of(&schema, &document);
+                Parameter { required: required.contains(name.as_str()), schema, types, name }
             })
+            .filter(|parameter| parameter.required || parameter.schema != json!(false))
             .collect();
         parameters.sort_by_key(|parameter| !parameter.required);
-        Ok(Self { document, parameters, others })
+        Self { document, parameters, others }
+    }
+
+    /// Leaves out what may be left out and has no value, or no name that the format can write; what has no value and must
+    /// be there may be anything.
+    fn drop_impossible(&mut self, format: CallFormat) {
+        let Self { document, parameters, .. } = self;
+        let mut properties = document.root.get_mut("properties").and_then(Value::as_object_mut);
+        parameters.retain_mut(|parameter| {
+            let is_written = format == CallFormat::Json || is_xml_name(&parameter.name);
+            if is_written && !parameter.types.is_empty() {
+                return true;
+            }
+            if is_written && parameter.required {
+                (parameter.schema, parameter.types) = (json!({}), Types::ALL);
+            }
+            if let Some(properties) = &mut properties {
+                let schema = if parameter.required { json!({}) } else { json!(false) };
+                properties.insert(parameter.name.clone(), schema);
+            }
+            is_written && parameter.required
+        });
+    }
+
+    /// The same with only the types of each parameter.
+    pub(super) fn coarse(&self) -> Self {
+        let types = |schema: &Value| Types::of(schema, &self.document).schema();
+        let typed =
+            |parameter: &Parameter| Parameter { schema: parameter.types.schema(), ..parameter.clone() };
+        Self {
+            document: Document::new(schema::coarse(&self.document.root)),
+            parameters: self.parameters.iter().map(typed).collect(),
+            others: self.others.as_ref().map(types),
+        }
+    }
+
+    /// The same with only the types of parameter `k`.
+    pub(super) fn typed(mut self, k: usize) -> Self {
+        let Parameter { name, schema, types, .. } = &mut self.parameters[k];
+        *schema = types.schema();
+        if let Some(Value::Object(properties)) = self.document.root.get_mut("properties") {
+            properties.insert(name.clone(), schema.clone());
+        }
+        self
+    }
+
+    /// The same with no other parameter than `k`, which is required.
+    pub(super) fn only(&self, k: usize) -> Self {
+        let parameter = Parameter { required: true, ..self.parameters[k].clone() };
+        let mut document = self.document.clone();
+        if let Value::Object(root) = &mut document.root {
+            root.retain(|key, _| key == "$defs");
+            root.insert("type".to_owned(), json!("object"));
+            root.insert("properties".to_owned(), json!({ (parameter.name.as_str()): parameter.schema }));
+            root.insert("required".to_owned(), json!([parameter.name]));
+            root.insert("additionalProperties".to_owned(), json!(false));
+        }
+        Self { document, parameters: vec![parameter], others: None }
+    }
+
+    /// Calls with any parameters at all.
+    pub(super) fn any() -> Self {
+        let document = Document::new(json!({ "type": "object", "additionalProperties": true }));
+        Self { document, parameters: Vec::new(), others: Some(json!(true)) }
     }
 
     /// Whether calls can be written in the XML format.
     pub(super) fn check_xml(&self, tool: &Tool) -> crate::Result<()> {
+        if !tool.strict {
+            return Ok(());
+        }
         if self.parameters.len() > MOST_PARAMETERS {
             let count = self.parameters.len();
             let problem = format!("it has `{count}` parameters; up to `{MOST_PARAMETERS}` are supported");
@@ -262,11 +172,9 @@ impl Shape {
             let problem = "the model's call format has no way to guarantee this for all parameters together";
             return Err(tool.wrong(&format!("/{key}"), problem));
         }
-        for Parameter { name, .. } in &self.parameters {
-            if name.is_empty() || name.chars().any(|c| c == '>' || c.is_control()) {
-                let problem = "the model's call format cannot express this name of a parameter";
-                return Err(tool.wrong(&pointer(&["properties", name]), problem));
-            }
+        if let Some(Parameter { name, .. }) = self.parameters.iter().find(|each| !is_xml_name(&each.name)) {
+            let problem = "the model's call format cannot express this name of a parameter";
+            return Err(tool.wrong(&pointer(&["properties", name]), problem));
         }
         Ok(())
     }
@@ -290,35 +198,51 @@ pub(super) fn pointer(keys: &[&str]) -> String {
     keys.iter().map(|key| format!("/{}", key.replace('~', "~0").replace('/', "~1"))).collect()
 }
 
-/// A schema of a part of `root` as a document of its own.
-pub(super) fn standalone(part: &Value, root: &Value) -> Value {
-    let mut part = part.clone();
-    if !redirect(&mut part, 0) {
-        return part;
-    }
-    let mut root = root.clone();
-    redirect(&mut root, 0);
-    if let Value::Object(map) = &mut part {
-        map.insert("$defs".to_owned(), json!({ "tool": root }));
-        map.remove("definitions");
-    }
-    part
+/// Whether the XML format can write this name of a parameter, and read it again.
+fn is_xml_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= xml::MOST_NAME
+        && name.trim() == name
+        && !name.chars().any(|c| c == '>' || c.is_control())
 }
 
-/// Makes references to a document point to where it is in another one; whether there were any.
-fn redirect(schema: &mut Value, depth: usize) -> bool {
-    let mut found = false;
-    if let Some(Value::String(to)) = schema.get_mut("$ref")
-        && let Some(rest) = to.strip_prefix('#')
-    {
-        *to = format!("#/$defs/tool{rest}");
-        found = true;
-    }
-    if depth < 2 * MAX_DEPTH {
-        schema::each_part(schema, &mut |inner| found |= redirect(inner, depth + 1));
-    }
-    found
+/// The texts in the list `key`.
+pub(super) fn names(map: &Map<String, Value>, key: &str) -> Vec<String> {
+    let list = map.get(key).and_then(Value::as_array).into_iter().flatten();
+    list.filter_map(Value::as_str).map(str::to_owned).collect()
 }
+
+/// Adds to the properties what is required and not among them, with the schema of what is not.
+fn declare_required(root: &mut Map<String, Value>, tool: &Tool) -> crate::Result<()> {
+    let others = match root.get("additionalProperties") {
+        Some(Value::Bool(false)) | None => None,
+        // Which names those are is not said here.
+        Some(_) if root.contains_key("patternProperties") => return Ok(()),
+        Some(others) => Some(others.clone()),
+    };
+    let required = names(root, "required");
+    let Value::Object(properties) = root.entry("properties").or_insert_with(|| json!({})) else {
+        return Ok(());
+    };
+    for (i, name) in required.into_iter().enumerate() {
+        if properties.contains_key(&name) {
+            continue;
+        }
+        let schema = match &others {
+            Some(others) => others.clone(),
+            None if !tool.strict => json!({}),
+            None => {
+                let problem = format!("`{name}` is required but not among the properties");
+                return Err(tool.wrong(&format!("/required/{i}"), problem));
+            }
+        };
+        properties.insert(name, schema);
+    }
+    Ok(())
+}
+
+/// References and unions nested deeper are not looked into.
+const MAX_DEPTH: usize = 32;
 
 /// The most values that [`without`] may copy, and alternatives with their texts that [`raw::rules`](super::raw::rules)
 /// may: references can double both again and again.
@@ -349,7 +273,7 @@ fn without_within(
 ) -> Result<Option<Value>, &'static str> {
     let all = Types::of(schema, document);
     let types = all.without(removed);
-    if types == Types(0) || depth > MAX_DEPTH {
+    if types.is_empty() || depth > MAX_DEPTH {
         return Ok(None);
     }
     if let Some(target) = schema.get("$ref").and_then(|reference| document.resolve(reference))
@@ -363,7 +287,7 @@ fn without_within(
         return Ok(Some(schema.clone()));
     }
     let Value::Object(mut map) = schema.clone() else {
-        return Ok(Some(json!({ "type": names(types) })));
+        return Ok(Some(json!({ "type": types.names() })));
     };
     for key in ["anyOf", "oneOf"] {
         if let Some(Value::Array(branches)) = map.get_mut(key) {
@@ -378,7 +302,7 @@ fn without_within(
     if map.contains_key("type")
         || !["anyOf", "oneOf", "enum", "const"].iter().any(|key| map.contains_key(*key))
     {
-        map.insert("type".to_owned(), json!(names(types)));
+        map.insert("type".to_owned(), json!(types.names()));
     }
     Ok(Some(Value::Object(map)))
 }
@@ -390,12 +314,6 @@ fn values(value: &Value) -> usize {
         Value::Object(map) => map.values().map(values).sum(),
         _ => 0,
     }
-}
-
-fn names(types: Types) -> Vec<&'static str> {
-    let whole =
-        |each: Types| types.and(each) == each && !(each == Types::INTEGER && types.has(Types::FRACTION));
-    Types::NAMES.iter().filter(|(_, each)| whole(*each)).map(|(name, _)| *name).collect()
 }
 
 /// Whether `schema` uses one of `keywords` anywhere.

@@ -3,7 +3,7 @@
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::shape::Types;
+use crate::grammar::schema::types::Types;
 
 /// `text` as JSON. Where a string may stand it is one, unless it is another type that may stand there; elsewhere it is
 /// JSON, or what else is usual for it. A text that is nothing of that is given as a string: whoever called judges it.

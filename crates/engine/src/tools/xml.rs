@@ -3,8 +3,9 @@
 use serde_json::Value;
 
 use super::CLOSE;
-use super::shape::{Shape, Types};
+use super::shape::Shape;
 use super::value::convert;
+use crate::grammar::schema::types::Types;
 
 const PARAMETER: &str = "<parameter=";
 const END_PARAMETER: &str = "</parameter>";
@@ -14,7 +15,7 @@ const END_FUNCTION: &str = "</function>";
 const MOST_SPACE: usize = 16;
 
 /// Longer names of parameters are none.
-const MOST_NAME: usize = 256;
+pub(super) const MOST_NAME: usize = 256;
 
 /// The parameters of a call.
 #[derive(Debug)]

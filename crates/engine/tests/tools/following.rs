@@ -1,10 +1,10 @@
 //! What the grammar of calls allows, and what it does not.
 
 use super::*;
-use coder_engine::{Matcher, ToolChoice};
+use coder_engine::{Grammar, Matcher, ToolChoice};
 
 /// How far `text` follows the grammar: all of it and whether it may end there, or what of it was accepted.
-fn follow(set: &Arc<ToolSet>, text: &str) -> Result<bool, String> {
+pub(super) fn follow(set: &Arc<ToolSet>, text: &str) -> Result<bool, String> {
     let tokenizer = tokenizer();
     let mut matcher = Matcher::new(tokenizer, &set.grammar().expect("a grammar")).expect("it compiles");
     let mut done = Vec::new();
@@ -21,12 +21,12 @@ fn follow(set: &Arc<ToolSet>, text: &str) -> Result<bool, String> {
     Ok(matcher.is_complete())
 }
 
-fn required(tools: Vec<Tool>, format: CallFormat) -> Arc<ToolSet> {
+pub(super) fn required(tools: Vec<Tool>, format: CallFormat) -> Arc<ToolSet> {
     let set = ToolSet::new(tools, format).and_then(|set| set.choice(ToolChoice::Required));
     Arc::new(set.expect("tools"))
 }
 
-fn xml(name: &str, parameters: &[(&str, &str)]) -> String {
+pub(super) fn xml(name: &str, parameters: &[(&str, &str)]) -> String {
     let parameters: String =
         parameters.iter().map(|(key, value)| format!("<parameter={key}>\n{value}\n</parameter>\n")).collect();
     format!("<tool_call>\n<function={name}>\n{parameters}</function>\n</tool_call>")
@@ -208,7 +208,8 @@ fn an_answer_is_calls_or_json_where_both_are_asked_for() {
     let schema = json!({ "type": "object", "properties": { "name": { "type": "string" } }, "required": ["name"],
                          "additionalProperties": false });
     for format in [CallFormat::Json, CallFormat::Xml] {
-        let set = Arc::new(ToolSet::clone(&agent(format)).answer(schema.clone()));
+        let set = ToolSet::clone(&agent(format)).answer(Grammar::JsonSchema(schema.clone()));
+        let set = Arc::new(set.unwrap());
         assert_eq!(follow(&set, "{\"name\": \"read\"}"), Ok(true));
         assert_eq!(read(&set, "{\"name\": \"read\"}").text, "{\"name\": \"read\"}");
         assert!(follow(&set, "Hello").is_err() && follow(&set, "{\"name\": 1}").is_err());

@@ -4,6 +4,7 @@
 mod common;
 mod declaring;
 mod following;
+mod loose;
 mod opening;
 mod random;
 mod reading;

@@ -252,7 +252,7 @@ fn bad_requests_name_the_field() {
         ),
         (json!({ "response_format": { "type": "xml" } }), "response_format.type"),
         (json!({ "response_format": { "type": "json_schema" } }), "response_format"),
-        (json!({ "json_schema": { "type": "object", "dependentSchemas": {} } }), "json_schema"),
+        (json!({ "json_schema": ["type", "object"] }), "json_schema"),
         (
             json!({ "response_format": { "type": "json_schema", "json_schema": { "name": "k", "strict": true, "schema": { "uniqueItems": true } } } }),
             "response_format",

@@ -278,7 +278,7 @@ fn what_cannot_be_had_is_refused_by_name() {
             "`text.format",
         ),
         (
-            json!({ "text": { "format": { "type": "json_schema", "schema": { "type": "nothing" } } } }),
+            json!({ "text": { "format": { "type": "json_schema", "strict": true, "schema": { "type": "nothing" } } } }),
             "text.format",
             "`text.format`",
         ),
