@@ -76,7 +76,8 @@ pub(crate) struct RunArgs {
     /// afterwards as they were
     #[arg(long)]
     stash: bool,
-    /// Go on with a run of the same plan that was killed, stopped, or not complete; what is done is not done again
+    /// Go on with a run of the same plan that was killed, stopped, or not complete; what is done is not done again.
+    /// Where some tasks are done and others are left, a run needs this or --restart
     #[arg(long)]
     resume: bool,
     /// Forget such a run, and what it did that the checkout does not have yet
@@ -93,6 +94,8 @@ pub(crate) struct RunArgs {
     #[arg(long, conflicts_with = "ledger")]
     no_ledger: bool,
     #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
     eligibility: EligibilityArgs,
     #[command(flatten)]
     prompts: PromptArgs,
@@ -100,8 +103,6 @@ pub(crate) struct RunArgs {
     cloud: CloudArgs,
     #[command(flatten)]
     sandbox: SandboxArgs,
-    #[command(flatten)]
-    model: ModelArgs,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -201,11 +202,14 @@ pub(crate) fn run(args: RunArgs) -> Outcome {
     let decoded = std::mem::take(&mut writers.lock().decoded);
     let report = Report::new(&results, &decoded, begin.elapsed().as_secs_f64());
     let told = told.and_then(|()| args.print(&results, &report, several));
+    let complete = results.len() == plan.tasks.len() && results.iter().all(|result| result.is_complete());
+    if !complete && several && results.iter().any(Finished::is_complete) {
+        eprintln!("note: go on with the same command and --resume; what is done is not done again");
+    }
     // Ctrl-C may also have answered the question whether something may be sent.
     if during.happened() || stop.flag().load(Ordering::SeqCst) {
         return Err(Failure::interrupted());
     }
-    let complete = results.len() == plan.tasks.len() && results.iter().all(|result| result.is_complete());
     match told {
         Err(failure) if !failure.is_quiet() => Err(failure),
         // Whether the tasks are done does not depend on who listens.

@@ -164,6 +164,8 @@ fn a_plan_has_results_and_a_summary_with_stable_keys() {
     assert_eq!(all["results"][1]["commit"], head.as_str());
     assert_eq!(all["results"][2]["commit"], Value::Null);
     assert_ne!(all["results"][2]["error"], "");
+    let (code, refused) = run(folder.path(), state.path(), &args);
+    assert_eq!((code, &refused["outcome"]), (Some(1), &"refused".into()), "{refused}");
     let (_, again) = run(folder.path(), state.path(), &[&args[..], &["--resume"]].concat());
     assert_eq!(again["results"][1]["commit"], head.as_str());
     assert_eq!(again["summary"]["first_attempt"], 2);

@@ -386,15 +386,18 @@ pub enum Error {
         /// Its last commit.
         to: String,
     },
-    /// A former run in this folder was killed.
+    /// A former run in this folder was killed, stopped, or left tasks undone.
     #[error(
-        "a run of `{plan}` was interrupted here with `{done}` tasks done; go on with `coder run {plan} --commit --resume`, or drop its work with `--commit --restart`"
+        "a run of `{plan}` is not complete here, with `{done}` tasks done; go on with `coder run {plan}{how} --resume`, or forget it with `coder run {plan}{how} --restart`",
+        how = if *commit { " --commit" } else { "" }
     )]
     Unfinished {
         /// The plan as it was named.
         plan: String,
         /// How many of its tasks were done.
         done: usize,
+        /// Whether it was one in worktrees.
+        commit: bool,
     },
     /// The record of a former run cannot be understood.
     #[error("`{}`: {problem}; forget that run with --restart", path.display())]

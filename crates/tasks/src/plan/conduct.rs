@@ -9,7 +9,7 @@ use super::Plan;
 use super::journal::{Done, digest};
 use super::repository::{Repository, refused};
 use super::{in_place, in_worktrees};
-use crate::Result;
+use crate::{Error, Result};
 use crate::ledger::{Status, TaskResult, Usage};
 use crate::policy::Outcome;
 use crate::run::{Progress, Settings};
@@ -158,6 +158,22 @@ pub(super) fn not_done(task: &Task, outcome: Outcome, error: String) -> TaskResu
     }
 }
 
+/// Whether it is this task that was done, and not another one with its id.
+fn is_of(done: &Done, task: &Task) -> bool {
+    done.id == task.id && done.digest == digest(task)
+}
+
+/// Refuses to begin a plan anew of which a former run did some tasks and not all: its record would be lost, and what
+/// is done would be done, and perhaps paid, twice. Where nothing is done, or nothing is left, there is nothing to go on
+/// with.
+pub(super) fn refuse_partial(plan: &Plan, name: &str, done: &[Done], commit: bool) -> Result<()> {
+    let count = plan.tasks.iter().filter(|task| done.iter().any(|done| is_of(done, task))).count();
+    match (1..plan.tasks.len()).contains(&count) {
+        true => Err(Error::Unfinished { plan: name.to_owned(), done: count, commit }),
+        false => Ok(()),
+    }
+}
+
 /// The results so far.
 pub(super) struct Board<'a> {
     plan: &'a Plan,
@@ -182,8 +198,7 @@ impl<'a> Board<'a> {
     /// not met. Otherwise it is to be done.
     pub(super) fn settle(&mut self, task: usize, done: &[Done], crew: &Crew<'_>) -> bool {
         let spec = &self.plan.tasks[task];
-        let same = |done: &&Done| done.id == spec.id && done.digest == digest(spec);
-        if let Some(done) = done.iter().rev().find(same) {
+        if let Some(done) = done.iter().rev().find(|done| is_of(done, spec)) {
             self.enter(task, Finished::resumed(spec, done), crew);
             return true;
         }
