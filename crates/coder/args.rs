@@ -11,8 +11,9 @@ use serde_json::Value;
 use crate::failure::{Failure, Outcome};
 use crate::named;
 
-/// Which model, and where it runs.
+/// Which model, and where it runs. A heading holds for all that comes after it: what has none stands before this.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Model")]
 pub(crate) struct ModelArgs {
     /// GGUF file, safetensors folder, or the name of a model [default: rungs.local.engine of coder config, else the bundled
     /// coder-tiny]
@@ -24,6 +25,7 @@ pub(crate) struct ModelArgs {
 
 /// Where a model runs, and with how much room.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Model")]
 pub(crate) struct OpenArgs {
     /// What computes: cuda (an NVIDIA card), cpu, reference (slow, independent arithmetic, to compare with), or auto:
     /// the card if one is there and this program was built for it, else cpu

@@ -19,8 +19,6 @@ use crate::progress;
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct AskArgs {
-    #[command(flatten)]
-    model: ModelArgs,
     /// What the model is told to be, before the question
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
@@ -30,6 +28,8 @@ pub(crate) struct AskArgs {
     /// File that holds the question
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]

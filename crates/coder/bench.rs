@@ -17,8 +17,6 @@ use crate::progress::{self, Progress};
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct BenchArgs {
-    #[command(flatten)]
-    model: ModelArgs,
     /// Prompt lengths to read [default: 128,512]; with --parallel, the length of each prompt [default: 128]
     #[arg(short, long, value_name = "TOKENS", value_delimiter = ',')]
     prompt: Vec<usize>,
@@ -44,6 +42,8 @@ pub(crate) struct BenchArgs {
     /// Print a JSON list, one object per test
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    model: ModelArgs,
 }
 
 impl BenchArgs {

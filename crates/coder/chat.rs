@@ -20,11 +20,11 @@ use crate::state::state_folder;
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ChatArgs {
-    #[command(flatten)]
-    model: ModelArgs,
     /// What the model is told to be
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
+    #[command(flatten)]
+    model: ModelArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
 }

@@ -13,8 +13,6 @@ use crate::failure::{Failure, Outcome};
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct CompleteArgs {
-    #[command(flatten)]
-    model: ModelArgs,
     /// The text to continue; before --file, before standard input
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
@@ -28,6 +26,8 @@ pub(crate) struct CompleteArgs {
     /// that has its markers already
     #[arg(long, conflicts_with = "fim")]
     plain: bool,
+    #[command(flatten)]
+    model: ModelArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]

@@ -16,8 +16,6 @@ use crate::progress;
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct LogitsArgs {
-    #[command(flatten)]
-    model: ModelArgs,
     /// Token ids, separated by commas
     #[arg(long, value_name = "IDS", value_delimiter = ',', required = true, value_parser = id)]
     tokens: Vec<u32>,
@@ -27,6 +25,8 @@ pub(crate) struct LogitsArgs {
     /// Tokens computed in one step; without it, all
     #[arg(long, value_name = "N")]
     chunk: Option<usize>,
+    #[command(flatten)]
+    model: ModelArgs,
 }
 
 const EXAMPLES: &str = "Examples:

@@ -238,6 +238,24 @@ mod tests {
         }
     }
 
+    /// clap's headings go on until the next one: what stands after them in a command must have its own.
+    #[test]
+    fn arguments_stand_under_their_own_headings() {
+        let of_the_model = ["device", "gpu_layers", "kv", "draft", "prefix_cache_size"];
+        let others = ["system", "user", "prompt", "tokens", "json", "fim", "tasks", "jobs", "egress", "port"];
+        let command = Cli::command();
+        for command in command.get_subcommands() {
+            let name = command.get_name();
+            let opens = command.get_arguments().any(|argument| argument.get_id() == "prefix_cache");
+            for argument in command.get_arguments().filter(|_| opens) {
+                let (id, heading) = (argument.get_id().as_str(), argument.get_help_heading());
+                let is_models = of_the_model.contains(&id) || (id == "model" && name != "serve");
+                assert!(!is_models || heading == Some("Model"), "`{id}` of `{name}`: {heading:?}");
+                assert!(!others.contains(&id) || heading != Some("Model"), "`{id}` of `{name}`: {heading:?}");
+            }
+        }
+    }
+
     #[test]
     fn every_command_shows_examples() {
         for command in Cli::command().get_subcommands() {
