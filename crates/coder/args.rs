@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use coder_engine::{Device, Grammar, Isa, KvType, Limit, MOST_THREADS, Options, Request, SamplerOptions};
 use coder_tasks::ledger::LOCAL;
 use serde_json::Value;
@@ -29,7 +30,7 @@ pub(crate) struct ModelArgs {
 pub(crate) struct OpenArgs {
     /// What computes: cuda (an NVIDIA card), cpu, reference (slow, independent arithmetic, to compare with), or auto:
     /// the card if one is there and this program was built for it, else cpu
-    #[arg(long, default_value = "auto")]
+    #[arg(long, default_value = "auto", value_parser = devices(), hide_possible_values = true)]
     pub(crate) device: Device,
     /// Layers on the card: the last N, with the output; the others are computed by the CPU [default: all that fit]
     #[arg(long, value_name = "N")]
@@ -48,7 +49,7 @@ pub(crate) struct OpenArgs {
     #[arg(long, value_name = "TOKENS")]
     pub(crate) cache: Option<usize>,
     /// Entries of the key-value cache: f16, f32 (twice the memory), or q8_0 (half of it, rounded to 8 bits)
-    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = kv_type)]
+    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = kv_types(), hide_possible_values = true)]
     pub(crate) kv: KvType,
     /// Threads that compute [default: the cores that this process may use]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MOST_THREADS as i64))]
@@ -153,7 +154,17 @@ pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
-pub(crate) fn kv_type(text: &str) -> Result<KvType, String> {
+/// Devices, such that a shell can complete them.
+fn devices() -> impl TypedValueParser<Value = Device> {
+    PossibleValuesParser::new(["auto", "cuda", "cpu", "reference"]).try_map(|name| name.parse::<Device>())
+}
+
+/// The same for types of key-value caches.
+pub(crate) fn kv_types() -> impl TypedValueParser<Value = KvType> {
+    PossibleValuesParser::new(["f16", "f32", "q8_0"]).try_map(|name| kv_type(&name))
+}
+
+fn kv_type(text: &str) -> Result<KvType, String> {
     match text {
         "f16" => Ok(KvType::F16),
         "f32" => Ok(KvType::F32),

@@ -10,6 +10,7 @@ use coder_engine::{Engine, Message, Request};
 
 use crate::answer;
 use crate::args::{GrammarArgs, ModelArgs, SamplingArgs, read_text};
+use crate::bundled;
 use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
@@ -43,7 +44,7 @@ const EXAMPLES: &str = "Examples:
   git diff | coder ask --system 'Review this diff' --max-tokens 400
   coder ask --file ticket.md --regex 'BUG|FEAT|TASK'
   coder ask --user 'A person' --json-schema person.json --seed 7 --temperature 1
-  coder ask --user hello --json                      {text, finish, usage, timings}";
+  coder ask --user hello --json              {text, finish, usage, timings}";
 
 /// How the answer is printed.
 #[derive(Args, Clone, Debug)]
@@ -90,6 +91,9 @@ pub(crate) fn answer(
     let interrupt = Interrupt::install()?;
     let engine = progress::open(&options, &name)?;
     let generation = engine.generate(sampling.apply(request(&engine)?).grammar(grammar))?;
+    if !shown.json {
+        bundled::note(model.model.as_deref(), &name);
+    }
     let mut out = Output::new();
     let stream = !shown.json && !shown.no_stream;
     let answer = answer::receive(generation, &interrupt, stream.then_some(&mut out))?;

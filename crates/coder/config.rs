@@ -29,7 +29,7 @@ pub(crate) struct ConfigArgs {
 }
 
 const EXAMPLES: &str = "Examples:
-  coder config show                    every value, and the file and line that it comes from
+  coder config show                    every value, and where it comes from
   coder config check && coder run …    no output if all is well
   coder config path                    where your own file is
 
@@ -64,7 +64,8 @@ it cannot name endpoints or keys, and sends nothing.";
 
 const IMPORT_EXAMPLES: &str = "Examples:
   coder config import ~/.claude-code-router/config.json
-  coder config import proxy-config.yaml --write    into your own file, if there is none yet
+  coder config import proxy-config.yaml --write
+                                       into your own file, if there is none yet
 
 Models of Ollama become models in this process. Fallbacks become ladders, tags and phases become routes. Keys are never copied:
 of `os.environ/NAME` the name is.";

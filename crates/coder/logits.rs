@@ -31,8 +31,8 @@ pub(crate) struct LogitsArgs {
 
 const EXAMPLES: &str = "Examples:
   coder logits --tokens 1,2,3 --out logits.npy
-  coder logits --model tiny.gguf --tokens \"$(cat tokens.txt)\" --out reference.npy --device reference
-  coder logits --model tiny.gguf --tokens 1,2,3,4,5,6,7,8 --chunk 7 --out chunks.npy";
+  coder logits --tokens \"$(cat tokens.txt)\" --out a.npy --device reference
+  coder logits --model tiny.gguf --tokens 1,2,3,4,5 --chunk 3 --out chunks.npy";
 
 fn id(text: &str) -> Result<u32, String> {
     text.trim().parse().map_err(|_| "not a token id".to_string())

@@ -15,7 +15,6 @@ use coder_tasks::run::Showing;
 use coder_tasks::{
     Conduct, Crew, EditFormat, Event, Finished, Plan, Policy, Settings, Task, TaskResult, Writer, run_plan,
 };
-use serde_json::json;
 
 use crate::args::ModelArgs;
 use crate::check::{self, EligibilityArgs};
@@ -46,7 +45,7 @@ pub(crate) struct RunArgs {
     /// The folder that the tasks may change, and where their commands run
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     working_dir: PathBuf,
-    /// text: a line per task; json: one object, or {results, summary} for several tasks
+    /// text: a line per task; json: one object, or {results, summary} for several tasks or a folder
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     output_format: Format,
     /// How often the model may try; from the second time it sees what went wrong
@@ -190,6 +189,7 @@ pub(crate) fn run(args: RunArgs) -> Outcome {
     let several = args.is_several(&plan);
     let screen = Screen::new(&prepared, several, args.output_format, &recorder);
     cloud.beside(&screen.live);
+    writers.beside(&screen.live);
     let crew = Crew {
         settings: &|task| prepared[task.id.as_str()].settings.clone(),
         writer: &|task, tier| writer(&writers, &cloud, rungs, task, tier),
@@ -256,11 +256,12 @@ impl RunArgs {
         let paths = self.paths();
         let plan = Plan::load(&paths)?;
         check::passed_over(&paths)?;
-        for task in &plan.tasks {
-            task.warnings.iter().for_each(|warning| eprintln!("note: {}: {warning}", task.source));
-        }
         if !plan.ticked.is_empty() {
             eprintln!("note: ticked as done, and not done again: {}", plan.ticked.join(", "));
+        }
+        if !plan.beside.is_empty() {
+            let beside = plan.beside.join("`, `");
+            eprintln!("note: taken as done, because it is depended on and not part of this run: `{beside}`");
         }
         Ok(plan)
     }
@@ -311,6 +312,7 @@ impl RunArgs {
         settings.verify.time = Duration::from_secs(self.timeout);
         let own = self.eligibility.policy.tables()?;
         let tables = own.as_deref().unwrap_or(Tables::built_in());
+        check::notes(&plan.tasks, tables, rungs.config);
         let routed = recorder.routed();
         settings.review = rungs.review();
         settings.handovers = Some(self.state.beside(&self.working_dir)?);
@@ -364,9 +366,7 @@ impl RunArgs {
     /// A program that reads results is told as well why there are none.
     fn refuse<T>(&self, failure: Failure) -> Outcome<T> {
         if self.output_format == Format::Json {
-            let error = failure.reason();
-            let refused = json!({ "status": "failed", "file": "", "error": error, "outcome": "refused" });
-            Output::new().json(&refused)?;
+            Output::new().json(&report::refused(failure.reason()))?;
         }
         Err(failure)
     }

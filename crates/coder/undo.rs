@@ -40,7 +40,7 @@ const EXAMPLES: &str = "Examples:
   coder undo                    the last task in this folder
   coder undo --list             what was done here
   coder undo T-001              one task, by its id
-  coder undo --number 12        the entry with this number; an undo is an entry too, so this can redo
+  coder undo --number 12        this entry; an undo is one too, so it can redo
 
 All files of a task are taken back, or none. A file that was changed since is an error, unless --force is given.
 The tasks of a plan with --commit are one entry, with the plan's name; one of them is taken back with git revert.

@@ -207,6 +207,14 @@ fn a_plan_that_cannot_begin_is_refused_with_the_remedy() {
         result["error"].as_str().unwrap().to_string()
     };
     assert!(refused(&[text(folder.path().join("plan"))]).contains("`1` → `1`"));
+    // No key goes away.
+    let (_, result) = run(folder.path(), state.path(), &[text(folder.path().join("plan"))]);
+    for key in
+        ["status", "file", "task_id", "attempts", "files", "tier", "usage", "cost_usd", "history", "commit"]
+    {
+        assert!(result.get(key).is_some(), "`{key}` is missing: {result}");
+    }
+    assert!(!result.to_string().contains("-0.0"), "{result}");
     let plan = text(folder.path().join("ok"));
     assert!(refused(&[plan, "--commit"]).contains("no git repository"));
     git(folder.path(), &["init", "--quiet", "."]);

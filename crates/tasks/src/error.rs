@@ -388,16 +388,13 @@ pub enum Error {
     },
     /// A former run in this folder was killed, stopped, or left tasks undone.
     #[error(
-        "a run of `{plan}` is not complete here, with `{done}` tasks done; go on with `coder run {plan}{how} --resume`, or forget it with `coder run {plan}{how} --restart`",
-        how = if *commit { " --commit" } else { "" }
+        "`coder run {plan}` is not complete here, with `{done}` tasks done; go on with `coder run {plan} --resume`, or forget it with `coder run {plan} --restart`"
     )]
     Unfinished {
-        /// The plan as it was named.
+        /// The plan as it was named, with `--commit` where it is one in worktrees.
         plan: String,
         /// How many of its tasks were done.
         done: usize,
-        /// Whether it was one in worktrees.
-        commit: bool,
     },
     /// The record of a former run cannot be understood.
     #[error("`{}`: {problem}; forget that run with --restart", path.display())]

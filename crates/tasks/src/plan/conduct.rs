@@ -9,12 +9,12 @@ use super::Plan;
 use super::journal::{Done, digest};
 use super::repository::{Repository, refused};
 use super::{in_place, in_worktrees};
-use crate::{Error, Result};
 use crate::ledger::{Status, TaskResult, Usage};
 use crate::policy::Outcome;
 use crate::run::{Progress, Settings};
 use crate::task::Task;
 use crate::writer::Writer;
+use crate::{Error, Result};
 
 /// How to do a plan.
 #[derive(Clone, Debug)]
@@ -166,12 +166,17 @@ fn is_of(done: &Done, task: &Task) -> bool {
 /// Refuses to begin a plan anew of which a former run did some tasks and not all: its record would be lost, and what
 /// is done would be done, and perhaps paid, twice. Where nothing is done, or nothing is left, there is nothing to go on
 /// with.
-pub(super) fn refuse_partial(plan: &Plan, name: &str, done: &[Done], commit: bool) -> Result<()> {
+pub(super) fn refuse_partial(plan: &Plan, done: &[Done], conduct: &Conduct) -> Result<()> {
     let count = plan.tasks.iter().filter(|task| done.iter().any(|done| is_of(done, task))).count();
     match (1..plan.tasks.len()).contains(&count) {
-        true => Err(Error::Unfinished { plan: name.to_owned(), done: count, commit }),
+        true => Err(unfinished(&conduct.name, count, conduct.commit)),
         false => Ok(()),
     }
+}
+
+/// A run that is to be gone on with, or forgotten, before another one begins.
+pub(super) fn unfinished(name: &str, done: usize, in_worktrees: bool) -> Error {
+    Error::Unfinished { plan: format!("{name}{}", if in_worktrees { " --commit" } else { "" }), done }
 }
 
 /// The results so far.

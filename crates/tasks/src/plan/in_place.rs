@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use super::Plan;
-use super::conduct::{Board, Conduct, Crew, Event, Finished, not_done, refuse_partial};
+use super::conduct::{Board, Conduct, Crew, Event, Finished, not_done, refuse_partial, unfinished};
 use super::journal::{Begun, Done, Journal, Record, Stage};
 use crate::policy::Outcome;
 use crate::run::{Progress, run_task};
@@ -71,14 +71,14 @@ impl Book {
         // Commits of a run in worktrees that the checkout does not have: nothing else knows of them.
         let waiting = |former: &&Record| former.head != former.base;
         if let Some(Record { plan, done, .. }) = former.as_ref().filter(waiting) {
-            return Err(Error::Unfinished { plan: plan.clone(), done: done.len(), commit: true });
+            return Err(unfinished(plan, done.len(), true));
         }
         let former = former.filter(|former| former.base.is_empty() && !conduct.restart);
         if let Some(former) = former.filter(|former| conduct.resume || former.plan == conduct.name) {
             let done = gone_on_with(plan, former, workspace, crew)?;
             match conduct.resume {
                 true => record.done = done,
-                false => refuse_partial(plan, &conduct.name, &done, false)?,
+                false => refuse_partial(plan, &done, conduct)?,
             }
         }
         journal.write(&record)?;
@@ -112,12 +112,7 @@ impl Book {
 }
 
 /// What a former run in place did, once what a killed task left half done is taken back.
-fn gone_on_with(
-    plan: &Plan,
-    former: Record,
-    workspace: &Workspace,
-    crew: &Crew<'_>,
-) -> Result<Vec<Done>> {
+fn gone_on_with(plan: &Plan, former: Record, workspace: &Workspace, crew: &Crew<'_>) -> Result<Vec<Done>> {
     let interrupted = workspace.recover()?;
     for interrupted in &interrupted {
         (crew.observe)(0, &Event::Step(&Progress::Interrupted(interrupted)));
