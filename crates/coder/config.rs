@@ -119,7 +119,14 @@ struct Folder {
 pub(crate) fn run(args: ConfigArgs) -> Outcome {
     match args.command {
         Command::Show { folder, json } => show(&load(&folder.working_dir, "")?, json),
-        Command::Check { folder } => load(&folder.working_dir, "").map(|_| ()),
+        Command::Check { folder } => {
+            let config = load(&folder.working_dir, "")?;
+            let prices = config.prices();
+            let unknown = |(name, rung)| prices.of_rung(name, rung).err();
+            // Such a rung is never asked, which a person finds out late.
+            config.rungs.iter().filter_map(unknown).for_each(|error| eprintln!("note: {error}"));
+            Ok(())
+        }
         Command::Import { file, write, replace } => import(&file, write, replace),
         Command::Path => {
             let folder = folder_or_failure()?;

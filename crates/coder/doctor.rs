@@ -2,11 +2,13 @@
 
 use clap::Args;
 use coder_engine::HostMemory;
+use coder_escalate::{Config, Reach};
 use coder_hub::{Catalog, Entry, Use};
 use coder_tasks::verify::Isolation;
 use serde_json::json;
 
 use crate::bundled;
+use crate::config;
 use crate::failure::Outcome;
 use crate::here::{Fits, Here};
 use crate::machine::{Cuda, Processor};

@@ -1,7 +1,7 @@
 //! What a model file says of itself.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use coder_engine::fit::Tensors;
 use coder_engine::{CallFormat, FileType, Source, TextModel, Weights};

@@ -82,7 +82,8 @@ pub(crate) fn open(options: &Options, name: &str) -> Outcome<Engine> {
 
 /// The same while other bars are shown.
 pub(crate) fn open_beside(options: &Options, name: &str, beside: Option<&MultiProgress>) -> Outcome<Engine> {
-    let mut progress = Progress { beside: beside.cloned(), ..Progress::bytes(format!("loading {name}")) };
+    let mut progress = Progress::bytes(format!("loading {name}"));
+    progress.beside = beside.cloned();
     let engine = Engine::open_with(options, |load| progress.at(load.done_bytes, load.total_bytes))?;
     drop(progress);
     match beside {

@@ -55,6 +55,11 @@ pub(crate) fn run(args: UndoArgs) -> Outcome {
     if !args.list {
         let which = args.number.map(|number| format!("#{number}")).or(args.task);
         let done = workspace.undo(which.as_deref(), args.force)?;
+        if !done.commits.is_empty() {
+            eprintln!(
+                "note: its commits stay, and this is a change after them: commit it, or undo this and use `git revert`"
+            );
+        }
         return match args.json {
             true => Ok(out.json(&done)?),
             false => Ok(out.line(&format!("{}: undone, {}", done.task_id, done.files.join(", ")))?),

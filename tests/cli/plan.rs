@@ -169,6 +169,10 @@ fn a_plan_has_results_and_a_summary_with_stable_keys() {
     let (_, again) = run(folder.path(), state.path(), &[&args[..], &["--resume"]].concat());
     assert_eq!(again["results"][1]["commit"], head.as_str());
     assert_eq!(again["summary"]["first_attempt"], 2);
+    let undone =
+        coder(&["undo", "--working-dir", text(folder.path()), "--state-dir", text(state.path())]).output();
+    let undone = undone.unwrap();
+    assert!(stderr(&undone).contains("its commits stay") && undone.status.success(), "{}", stderr(&undone));
 }
 
 #[test]

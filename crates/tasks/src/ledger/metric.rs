@@ -264,9 +264,13 @@ impl Cost {
         Cost {
             cloud_usd: counts.cost_usd(),
             electricity_usd,
-            // The sum of nothing is -0.0.
-            all_best_usd: counts.requests.iter().map(|request| (yardstick.best_usd)(*request)).sum::<f64>()
-                + 0.0,
+            all_best_usd: counts
+                .requests
+                .iter()
+                .map(|request| (yardstick.best_usd)(*request))
+                .sum::<Option<f64>>()
+                // The sum of nothing is -0.0.
+                .map(|usd| usd + 0.0),
         }
     }
 }
