@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use coder_engine::{Device, Grammar, Isa, KvType, Limit, MOST_THREADS, Options, Request, SamplerOptions};
 use coder_tasks::ledger::LOCAL;
 use serde_json::Value;
@@ -12,8 +12,9 @@ use serde_json::Value;
 use crate::failure::{Failure, Outcome};
 use crate::named;
 
-/// Which model, and where it runs.
+/// Which model, and where it runs. A heading holds for all that comes after it: what has none stands before this.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Model")]
 pub(crate) struct ModelArgs {
     /// GGUF file, safetensors folder, or the name of a model [default: rungs.local.engine of coder config, else the bundled
     /// coder-tiny]
@@ -25,10 +26,11 @@ pub(crate) struct ModelArgs {
 
 /// Where a model runs, and with how much room.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Model")]
 pub(crate) struct OpenArgs {
     /// What computes: cuda (an NVIDIA card), cpu, reference (slow, independent arithmetic, to compare with), or auto:
     /// the card if one is there and this program was built for it, else cpu
-    #[arg(long, default_value = "auto")]
+    #[arg(long, default_value = "auto", value_parser = devices(), hide_possible_values = true)]
     pub(crate) device: Device,
     /// Layers on the card: the last N, with the output; the others are computed by the CPU [default: all that fit]
     #[arg(long, value_name = "N")]
@@ -47,7 +49,7 @@ pub(crate) struct OpenArgs {
     #[arg(long, value_name = "TOKENS")]
     pub(crate) cache: Option<usize>,
     /// Entries of the key-value cache: f16, f32 (twice the memory), or q8_0 (half of it, rounded to 8 bits)
-    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = kv_type)]
+    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = kv_types(), hide_possible_values = true)]
     pub(crate) kv: KvType,
     /// Threads that compute [default: the cores that this process may use]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MOST_THREADS as i64))]
@@ -159,7 +161,17 @@ pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
-pub(crate) fn kv_type(text: &str) -> Result<KvType, String> {
+/// Devices, such that a shell can complete them.
+fn devices() -> impl TypedValueParser<Value = Device> {
+    PossibleValuesParser::new(["auto", "cuda", "cpu", "reference"]).try_map(|name| name.parse::<Device>())
+}
+
+/// The same for types of key-value caches.
+pub(crate) fn kv_types() -> impl TypedValueParser<Value = KvType> {
+    PossibleValuesParser::new(["f16", "f32", "q8_0"]).try_map(|name| kv_type(&name))
+}
+
+fn kv_type(text: &str) -> Result<KvType, String> {
     match text {
         "f16" => Ok(KvType::F16),
         "f32" => Ok(KvType::F32),

@@ -10,6 +10,7 @@ use coder_engine::{Engine, Message, Request};
 
 use crate::answer;
 use crate::args::{GrammarArgs, ModelArgs, SamplingArgs, read_text};
+use crate::bundled;
 use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
@@ -20,8 +21,6 @@ use crate::related::ShowRelatedArgs;
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct AskArgs {
-    #[command(flatten)]
-    model: ModelArgs,
     /// What the model is told to be, before the question
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
@@ -33,6 +32,8 @@ pub(crate) struct AskArgs {
     file: Option<PathBuf>,
     #[command(flatten)]
     related: ShowRelatedArgs,
+    #[command(flatten)]
+    model: ModelArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
@@ -47,7 +48,7 @@ const EXAMPLES: &str = "Examples:
   coder ask --user 'Who writes the ledger?' --related .
   coder ask --file ticket.md --regex 'BUG|FEAT|TASK'
   coder ask --user 'A person' --json-schema person.json --seed 7 --temperature 1
-  coder ask --user hello --json                      {text, finish, usage, timings}";
+  coder ask --user hello --json              {text, finish, usage, timings}";
 
 /// How the answer is printed.
 #[derive(Args, Clone, Debug)]
@@ -89,6 +90,9 @@ pub(crate) fn answer(
     let interrupt = Interrupt::install()?;
     let engine = progress::open(&options, &name)?;
     let generation = engine.generate(sampling.apply(request(&engine)?).grammar(grammar))?;
+    if !shown.json {
+        bundled::note(model.model.as_deref(), &name);
+    }
     let mut out = Output::new();
     let stream = !shown.json && !shown.no_stream;
     let answer = answer::receive(generation, &interrupt, stream.then_some(&mut out))?;

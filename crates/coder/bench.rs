@@ -8,7 +8,7 @@ use coder_engine::{LoadProgress, ModelInfo};
 
 use serde::Serialize;
 
-use crate::args::ModelArgs;
+use crate::args::{ModelArgs, at_least_one};
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::progress::{self, Progress};
@@ -17,8 +17,6 @@ use crate::progress::{self, Progress};
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct BenchArgs {
-    #[command(flatten)]
-    model: ModelArgs,
     /// Prompt lengths to read [default: 128,512]; with --parallel, the length of each prompt [default: 128]
     #[arg(short, long, value_name = "TOKENS", value_delimiter = ',')]
     prompt: Vec<usize>,
@@ -29,10 +27,10 @@ pub(crate) struct BenchArgs {
     #[arg(short, long, value_name = "TOKENS", value_delimiter = ',', default_value = "0")]
     depth: Vec<usize>,
     /// Runs of each test, after one that does not count; the median is shown
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one)]
     runs: usize,
     /// So many requests at the same time, each with its own prompt; once, not the median of several runs
-    #[arg(long, value_name = "N", value_delimiter = ',', conflicts_with_all = ["depth", "runs"])]
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = at_least_one, conflicts_with_all = ["depth", "runs"])]
     parallel: Vec<usize>,
     /// Two requests, one after the other, that begin with the same N tokens
     #[arg(long, value_name = "N", conflicts_with_all = ["depth", "runs"])]
@@ -44,6 +42,8 @@ pub(crate) struct BenchArgs {
     /// Print a JSON list, one object per test
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    model: ModelArgs,
 }
 
 impl BenchArgs {
@@ -63,7 +63,7 @@ const EXAMPLES: &str = "Examples:
   coder bench --model qwen2.5-coder-7b.gguf -p 128,512 -n 32
   coder bench --depth 128,4096 -n 64 --threads 4
   coder bench --parallel 1,4,16 --shared-prefix 2000 --edit
-  coder bench --json | jq '.[] | {test, prefill_tok_s, decode_tok_s, weight_gb_s}'
+  coder bench --json | jq '.[] | {test, prefill_tok_s, decode_tok_s}'
 
 weight/tok is what one written token reads of the weights. GB/s is how fast they are read, once per
 token when writing and once per chunk when reading a prompt; of memory is its share of what the same

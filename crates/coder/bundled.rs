@@ -14,6 +14,17 @@ pub(crate) fn bytes() -> &'static [u8] {
     &BUNDLED.0
 }
 
+/// Says on standard error that the bundled model answers, where nobody named it: what it says to a question is
+/// nonsense, and a fresh machine has no other.
+pub(crate) fn note(given: Option<&str>, name: &str) {
+    if given != Some(NAME) && name == NAME {
+        eprintln!(
+            "note: {NAME} answers, the small bundled model, which writes one family of files and knows nothing else; get a \
+             real one with `coder pull qwen2.5-coder:7b`, and name it with --model"
+        );
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,6 +10,7 @@ use rustyline::error::ReadlineError;
 
 use crate::answer;
 use crate::args::{ModelArgs, SamplingArgs};
+use crate::bundled;
 use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
@@ -20,11 +21,11 @@ use crate::state::state_folder;
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ChatArgs {
-    #[command(flatten)]
-    model: ModelArgs,
     /// What the model is told to be
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
+    #[command(flatten)]
+    model: ModelArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
 }
@@ -45,6 +46,7 @@ pub(crate) fn run(args: ChatArgs) -> Outcome {
     let (options, name) = args.model.options()?;
     let interrupt = Interrupt::install()?;
     let engine = progress::open(&options, &name)?;
+    bundled::note(args.model.model.as_deref(), &name);
     eprintln!("{name}; /help for commands, Ctrl-D to end");
     let mut lines = Lines::open()?;
     let mut talk = Talk { engine, sampling: args.sampling, system: args.system, turns: Vec::new() };

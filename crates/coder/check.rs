@@ -4,16 +4,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use coder_tasks::ledger::Routed;
+use coder_escalate::Config;
+use coder_tasks::ledger::{Routed, is_local};
 use coder_tasks::policy::{
     BUILT_IN, Judgement, Route, Says, Surroundings, Tables, judge, judge_text, listing,
 };
 use coder_tasks::{Plan, Task};
 use serde::Serialize;
 
+use crate::config;
 use crate::failure::{Failure, Outcome};
 use crate::ledger::LedgerArgs;
+use crate::named;
 use crate::output::Output;
+use crate::rungs::Rungs;
 use crate::state::StateArgs;
 
 /// Say whether tasks are for a local model or for the cloud, by which rules
@@ -38,7 +42,7 @@ pub(crate) struct CheckArgs {
     state: StateArgs,
     #[command(flatten)]
     ledger: LedgerArgs,
-    /// Print the built-in policy, to be changed and given to --policy
+    /// Print the built-in policy (YAML), to be changed and given to --policy
     #[arg(long)]
     show_policy: bool,
     /// Print JSON: one object, or a list for several tasks
@@ -48,13 +52,14 @@ pub(crate) struct CheckArgs {
 
 const EXAMPLES: &str = "Examples:
   coder check task.md
-  coder check plan/                              two lists: for a local model, and not
+  coder check plan/                   two lists: for a local model, and not
   coder check task.json --json | jq '.rules[] | select(.verdict == \"cloud\")'
   coder check --describe 'Add login button'
 
 A JSON task is held to the policy `atomic` (one file, at most 50 lines and 2 imports, a test), a Markdown task to
 `ticket` (complexity not high, no tag ARCH or SECURITY, at most 3 files, no dependency on a task of its own batch, few
 escalations in the ledger); a task may name its policy, and say `tags`, `category`, `estimated_lines` and `imports`.
+Numbers such as S2-32 name the requirement that a rule, or a figure of coder stats, comes from; they mean nothing else.
 Exit code 0 if all tasks are local, 1 if not.";
 
 /// One task, judged.
@@ -64,6 +69,8 @@ struct Checked<'a> {
     file: &'a str,
     #[serde(flatten)]
     judgement: &'a Judgement,
+    /// Who begins with it in `coder run`; None for words that are no task.
+    begins: Option<String>,
 }
 
 pub(crate) fn run(args: CheckArgs) -> Outcome {
@@ -73,17 +80,26 @@ pub(crate) fn run(args: CheckArgs) -> Outcome {
     }
     let loaded = args.policy.tables()?;
     let tables = loaded.as_deref().unwrap_or(Tables::built_in());
-    let judged = match &args.describe {
+    let (judged, begins) = match &args.describe {
         Some(words) => {
             let file = args.file.as_deref();
-            vec![(Task::of_text(words, file), judge_text(words, file, tables))]
+            (vec![(Task::of_text(words, file), judge_text(words, file, tables))], vec![None])
         }
-        None => args.judged(tables)?,
+        None => {
+            let config = config::load(&args.working_dir, "")?;
+            let judged = args.judged(tables)?;
+            notes(judged.iter().map(|(task, _)| task), tables, &config);
+            let rungs = Rungs::new(&config);
+            let first = |(task, judgement): &(Task, Judgement)| Some(rungs.ladders(task, judgement).first);
+            let begins = judged.iter().map(first).collect();
+            (judged, begins)
+        }
     };
     let several = judged.len() > 1 || args.tasks.iter().any(|path| path.is_dir());
     let checked: Vec<Checked<'_>> = judged
         .iter()
-        .map(|(task, judgement)| Checked { task_id: &task.id, file: &task.file, judgement })
+        .zip(begins)
+        .map(|((task, judgement), begins)| Checked { task_id: &task.id, file: &task.file, judgement, begins })
         .collect();
     match (args.json, several, checked.first()) {
         (true, false, Some(one)) => out.json(one)?,
@@ -97,6 +113,8 @@ pub(crate) fn run(args: CheckArgs) -> Outcome {
             }
         }
     }
+    // An order that cannot be run is said as well; what is judged alone has none.
+    Plan::load(&args.tasks)?;
     let local = judged.iter().all(|(_, judgement)| judgement.route == Route::Local);
     if local { Ok(()) } else { Err(Failure::quiet(1)) }
 }
@@ -104,7 +122,7 @@ pub(crate) fn run(args: CheckArgs) -> Outcome {
 /// By which tables tasks are judged.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PolicyArgs {
-    /// Thresholds, categories and cues in place of the built-in ones
+    /// Thresholds, categories and cues in place of the built-in ones: YAML, as coder check --show-policy prints it
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
 }
@@ -138,6 +156,26 @@ impl CheckArgs {
         match (judged.is_empty(), self.tasks.first()) {
             (true, Some(path)) => Err(Failure::new(format!("`{}`: no task files in it", path.display()))),
             _ => Ok(judged),
+        }
+    }
+}
+
+/// Says what task files have that is not understood, or not as it may be meant.
+pub(crate) fn notes<'t>(tasks: impl IntoIterator<Item = &'t Task>, tables: &Tables, config: &Config) {
+    for task in tasks {
+        let note = |words: &str| eprintln!("note: {}: {words}", task.source);
+        task.warnings.iter().for_each(|warning| note(warning));
+        if let Some(word) = task.complexity.as_deref().filter(|word| tables.complexity(word).is_none()) {
+            let known = tables.complexities().collect::<Vec<_>>().join(", ");
+            note(&format!(
+                "complexity `{}` is not known, and is taken as not high; known are {known}",
+                word.escape_debug()
+            ));
+        }
+        if let Some(name) = task.model.as_deref().filter(|name| !named::is_known(name))
+            && let Err(problem) = config.rung(name)
+        {
+            note(&format!("field `model`: {problem}; nor is it the name of a local model"));
         }
     }
 }
@@ -247,6 +285,12 @@ fn explained(one: &Checked<'_>) -> String {
             Says::Overruled => "(cloud)",
         };
         text += &format!("  {verdict:<8}{:<12}{}: {}\n", ruling.rule, ruling.requirement, ruling.fact);
+    }
+    // The policy says who should do it; the task, routes and what may leave say who does.
+    if let Some(begins) = one.begins.as_ref().filter(|begins| is_local(begins) != (*route == Route::Local)) {
+        text += &format!(
+            "  coder run begins with `{begins}` all the same (the task's `model`, [[routes]], --egress)\n"
+        );
     }
     text
 }

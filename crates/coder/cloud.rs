@@ -202,8 +202,8 @@ impl<'a> Cloud<'a> {
             Ok(answer) => (attempts(&answer.failed, Some(answer.tokens), &most), String::new()),
             Err(failure) => (attempts(&failure.attempts, None, &most), failure.to_string()),
         };
-        // Each attempt is a request with a price of its own.
-        let cost_usd = all.iter().map(|tokens| price.usd(tokens)).sum();
+        // Each attempt is a request with a price of its own. The sum of nothing is -0.0.
+        let cost_usd = all.iter().map(|tokens| price.usd(tokens)).sum::<f64>() + 0.0;
         settle(reserved, cost_usd);
         let mut usage = Usage::default();
         all.iter().for_each(|tokens| usage += self::usage(tokens));
@@ -263,6 +263,8 @@ impl<'a> Cloud<'a> {
             Decision::Cleared(clearance) => clearance,
             Decision::Refused(refusal) => return Err(unavailable(refusal.to_string())),
             Decision::AskFirst(question) => {
+                #[cfg(feature = "cloud")]
+                self.client.has_key(endpoint).map_err(|fault| unavailable(fault.to_string()))?;
                 self.agree(question.clearance(), &outgoing, job, most_usd)?;
                 question.agreed()
             }

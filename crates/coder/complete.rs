@@ -13,8 +13,6 @@ use crate::failure::{Failure, Outcome};
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct CompleteArgs {
-    #[command(flatten)]
-    model: ModelArgs,
     /// The text to continue; before --file, before standard input
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
@@ -29,6 +27,8 @@ pub(crate) struct CompleteArgs {
     #[arg(long, conflicts_with = "fim")]
     plain: bool,
     #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
     grammar: GrammarArgs,
@@ -39,7 +39,7 @@ pub(crate) struct CompleteArgs {
 const EXAMPLES: &str = "Examples:
   coder complete --prompt 'def add(a, b):' --max-tokens 40
   head -20 src/main.rs | coder complete --stop '}'
-  coder complete --model qwen.gguf --fim 'def add(a, b):\\n    return ' '\\n\\nprint(add(1, 2))'";
+  coder complete --model qwen.gguf --fim $'def add(a, b):\\n    return ' $'\\n\\nprint(add(1, 2))'";
 
 pub(crate) fn run(args: CompleteArgs) -> Outcome {
     let CompleteArgs { model, prompt, file, fim, plain, sampling, grammar, shown } = args;

@@ -29,7 +29,7 @@ pub(crate) struct ConfigArgs {
 }
 
 const EXAMPLES: &str = "Examples:
-  coder config show                    every value, and the file and line that it comes from
+  coder config show                    every value, and where it comes from
   coder config check && coder run …    no output if all is well
   coder config path                    where your own file is
 
@@ -64,7 +64,8 @@ it cannot name endpoints or keys, and sends nothing.";
 
 const IMPORT_EXAMPLES: &str = "Examples:
   coder config import ~/.claude-code-router/config.json
-  coder config import proxy-config.yaml --write    into your own file, if there is none yet
+  coder config import proxy-config.yaml --write
+                                       into your own file, if there is none yet
 
 Models of Ollama become models in this process. Fallbacks become ladders, tags and phases become routes. Keys are never copied:
 of `os.environ/NAME` the name is. Where it holds an address, that is asked, also if it is Ollama's.";
@@ -118,7 +119,14 @@ struct Folder {
 pub(crate) fn run(args: ConfigArgs) -> Outcome {
     match args.command {
         Command::Show { folder, json } => show(&load(&folder.working_dir, "")?, json),
-        Command::Check { folder } => load(&folder.working_dir, "").map(|_| ()),
+        Command::Check { folder } => {
+            let config = load(&folder.working_dir, "")?;
+            let prices = config.prices();
+            let unknown = |(name, rung)| prices.of_rung(name, rung).err();
+            // Such a rung is never asked, which a person finds out late.
+            config.rungs.iter().filter_map(unknown).for_each(|error| eprintln!("note: {error}"));
+            Ok(())
+        }
         Command::Import { file, write, replace } => import(&file, write, replace),
         Command::Path => {
             let folder = folder_or_failure()?;

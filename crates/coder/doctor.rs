@@ -2,11 +2,13 @@
 
 use clap::Args;
 use coder_engine::HostMemory;
+use coder_escalate::{Config, Reach};
 use coder_hub::{Catalog, Entry, Use};
 use coder_tasks::verify::Isolation;
 use serde_json::json;
 
 use crate::bundled;
+use crate::config;
 use crate::failure::Outcome;
 use crate::here::{Fits, Here};
 use crate::machine::{Cuda, Processor};
@@ -27,7 +29,7 @@ pub(crate) struct DoctorArgs {
 
 const EXAMPLES: &str = "Examples:
   coder doctor
-  coder doctor --json | jq '.models[] | select(.context > 0) | .model' -r | sort -u";
+  coder doctor --json | jq -r '.models[] | select(.context > 0) | .model'";
 
 pub(crate) fn run(args: DoctorArgs) -> Outcome {
     let processor = Processor::detect();
@@ -79,6 +81,9 @@ pub(crate) fn run(args: DoctorArgs) -> Outcome {
     let megabytes = bundled::bytes().len() as f64 / 1e6;
     out.line(&format!("bundled  {}, {megabytes:.1} MB, always fits", bundled::NAME))?;
     out.line(&format!("models   {}", here(&installed, advice)))?;
+    if let Some(local) = local(config::user()) {
+        out.line(&format!("local    {local}"))?;
+    }
     table(&mut out, &fits)
 }
 
@@ -95,6 +100,20 @@ fn advice(here: &Here) -> Option<&'static Entry> {
             Some(((rank(fit?.fits)?, bytes?), entry))
         });
     fitting.max_by_key(|(rank, _)| *rank).map(|(_, entry)| entry)
+}
+
+/// The local model of the configuration, where there is one: a name of which nothing is here is why every command fails.
+fn local(config: Outcome<Config>) -> Option<String> {
+    let config = match config {
+        Ok(config) => config,
+        Err(failure) => return Some(format!("unknown: {}", failure.reason())),
+    };
+    let (_, rung) = config.rung(named::WORDS[0]).ok()?;
+    let Reach::Engine(model) = &rung.reach else { return None };
+    Some(match named::resolve(named::WORDS[0]) {
+        Ok(_) => format!("{model}, by coder.toml"),
+        Err(failure) => failure.reason().to_string(),
+    })
 }
 
 /// Models that were fetched, or how to get one.

@@ -1,7 +1,7 @@
 //! What a model file says of itself.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use coder_engine::fit::Tensors;
 use coder_engine::{CallFormat, FileType, Source, TextModel, Weights};
@@ -102,9 +102,25 @@ fn clean(text: &str) -> String {
 /// Bytes of a model: of all files of a folder, of all parts of a split file.
 pub(crate) fn bytes_of(path: &Path) -> u64 {
     let name = crate::named::name_of(path);
-    let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
+    // The parent of a bare name is empty, and means the working folder.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = if path.is_dir() { path } else { parent };
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let files = entries.map(|entry| entry.path()).filter(|file| file.is_file());
-    let parts = files.filter(|file| path.is_dir() || crate::named::name_of(file) == name);
+    let is_part =
+        |file: &PathBuf| file.extension() == path.extension() && crate::named::name_of(file) == name;
+    let parts = files.filter(|file| path.is_dir() || is_part(file));
     parts.filter_map(|file| file.metadata().ok()).map(|data| data.len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_name_has_the_size_of_its_file() {
+        let expected = std::fs::metadata("Cargo.toml").unwrap().len();
+        assert_eq!(bytes_of(Path::new("Cargo.toml")), expected);
+        assert_eq!(bytes_of(Path::new("./Cargo.toml")), expected);
+    }
 }

@@ -7,7 +7,7 @@ use coder_hub::{Catalog, Wanted};
 use coder_kernels::cuda::Library;
 use serde::Serialize;
 
-use crate::args::{self, bytes, kv_type};
+use crate::args::{self, bytes, kv_types};
 use crate::failure::{Failure, Outcome};
 use crate::named;
 use crate::output::Output;
@@ -31,7 +31,7 @@ pub(crate) struct FitArgs {
     #[arg(long, value_name = "TOKENS")]
     context: Option<usize>,
     /// Entries of the key-value cache: f16, f32 or q8_0; without it, f16 and q8_0
-    #[arg(long, value_name = "TYPE", value_parser = kv_type)]
+    #[arg(long, value_name = "TYPE", value_parser = kv_types(), hide_possible_values = true)]
     kv: Option<KvType>,
     /// Print one JSON object
     #[arg(long)]
@@ -41,7 +41,7 @@ pub(crate) struct FitArgs {
 const EXAMPLES: &str = "Examples:
   coder fit --model qwen2.5-coder-32b-q4_k_m.gguf
   coder fit --model qwen2.5-coder:32b --type q4_k_m --context 32768
-  coder fit --model Qwen3-Coder-30B-A3B --vram 24GiB --json | jq '.cards[].largest_context'
+  coder fit --model Qwen3-Coder-30B-A3B --vram 24GiB --json
 
 Nothing is loaded. reserve is what the driver takes and what is lost at the ends of pages;
 it and graphs are estimates, the rest is exact. The embedding of a model that has an output

@@ -9,7 +9,7 @@ use std::time::Duration;
 use coder_tasks::{Event, FailureClass, Plain, Progress};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::undo;
+use crate::{report, undo};
 
 /// How often a line's spinner turns.
 const TICK: Duration = Duration::from_millis(120);
@@ -70,7 +70,7 @@ impl Live {
                 let problem = first_line(&review.problem);
                 self.line(&format!("note: {id}: not reviewed: {problem}"));
             }
-            Event::Step(Progress::Failed { reason, .. }) if self.bars.is_some() => {
+            Event::Step(Progress::Failed { reason, .. }) => {
                 self.line(&format!("{id}: failed: {}", first_line(reason)));
             }
             Event::Step(step) => self.step(id, step),
@@ -87,6 +87,11 @@ impl Live {
                 }
             }
         }
+    }
+
+    /// What moves on the screen, for others that move on it.
+    pub(crate) fn bars(&self) -> Option<MultiProgress> {
+        self.bars.as_ref().map(|bars| bars.all.clone())
     }
 
     /// Does something that writes to the terminal.
@@ -136,10 +141,9 @@ impl Live {
     fn ended(&self, id: &str) -> usize {
         let mut state = self.state();
         state.over += 1;
-        if let Some(row) = state.rows.remove(id) {
-            row.finish_and_clear();
-        }
+        let row = state.rows.remove(id);
         if let Some(bars) = &self.bars {
+            row.inspect(|row| row.finish_and_clear()).iter().for_each(|row| bars.all.remove(row));
             bars.total.set_position(state.over as u64);
         }
         state.over
@@ -165,5 +169,5 @@ fn capitalised(word: &str) -> String {
 }
 
 fn first_line(text: &str) -> String {
-    Plain::default().filter(text.lines().next().unwrap_or_default())
+    Plain::default().filter(&report::first(text))
 }

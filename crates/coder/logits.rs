@@ -16,8 +16,6 @@ use crate::progress;
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct LogitsArgs {
-    #[command(flatten)]
-    model: ModelArgs,
     /// Token ids, separated by commas
     #[arg(long, value_name = "IDS", value_delimiter = ',', required = true, value_parser = id)]
     tokens: Vec<u32>,
@@ -27,12 +25,14 @@ pub(crate) struct LogitsArgs {
     /// Tokens computed in one step; without it, all
     #[arg(long, value_name = "N")]
     chunk: Option<usize>,
+    #[command(flatten)]
+    model: ModelArgs,
 }
 
 const EXAMPLES: &str = "Examples:
   coder logits --tokens 1,2,3 --out logits.npy
-  coder logits --model tiny.gguf --tokens \"$(cat tokens.txt)\" --out reference.npy --device reference
-  coder logits --model tiny.gguf --tokens 1,2,3,4,5,6,7,8 --chunk 7 --out chunks.npy";
+  coder logits --tokens \"$(cat tokens.txt)\" --out a.npy --device reference
+  coder logits --model tiny.gguf --tokens 1,2,3,4,5 --chunk 3 --out chunks.npy";
 
 fn id(text: &str) -> Result<u32, String> {
     text.trim().parse().map_err(|_| "not a token id".to_string())

@@ -78,16 +78,16 @@ struct Cli {
 }
 
 const EXAMPLES: &str = "Examples:
-  coder run task.md                              draft the edit, write it, verify it
-  coder run plan/ --jobs 4                       a folder of tasks, in git worktrees, one commit each
-  coder check task.md                            is it one for a local model, and why
-  coder undo                                     take the last task back
-  coder related 'where is the budget checked'    which passages of a project belong to a question
-  coder ask --user 'Explain mmap in one line'    one question, one answer
+  coder run task.md              draft the edit, write it, verify it
+  coder run plan/ --jobs 4       tasks in git worktrees, one commit each
+  coder check task.md            is it one for a local model, and why
+  coder undo                     take the last task back
+  coder pull qwen2.5-coder:7b    get a model; coder models --all lists them
+  coder related 'lock order'     passages of a project that belong to it
+  coder ask --user 'Explain mmap in one line'
   git diff | coder ask --system 'Write a commit message'
-  coder pull qwen2.5-coder:7b                    get a model; coder models --all lists what there is
-  coder serve                                    the APIs of OpenAI and Anthropic, on this machine
-  coder doctor                                   what this machine can run
+  coder serve                    the APIs of OpenAI and Anthropic, from here
+  coder doctor                   what this machine can run
 
 Without --model, the local model of coder config answers, or the small bundled one, so every command works on a fresh machine.
 Results go to standard output, everything else to standard error.
@@ -122,7 +122,10 @@ enum Command {
     /// Print a shell's completion script
     #[command(
         after_help = "Examples:\n  coder completions bash > ~/.local/share/bash-completion/completions/coder\n  \
-                            coder completions zsh > ~/.zfunc/_coder"
+                            coder completions zsh > ~/.zfunc/_coder\n  \
+                            coder completions fish > ~/.config/fish/completions/coder.fish\n\n\
+                            The folder must be there (mkdir -p). zsh looks into ~/.zfunc once ~/.zshrc has\n  \
+                            fpath+=~/.zfunc; autoload -U compinit; compinit"
     )]
     Completions {
         /// Which shell
@@ -167,7 +170,7 @@ fn command() -> clap::Command {
 /// lists are indented, or have short lines, and stay as they are.
 fn paragraphs(text: &str) -> String {
     /// Bytes of a line that was broken for its length.
-    const LONG: usize = 90;
+    const LONG: usize = 80;
     let is_prose = |line: &str| !line.is_empty() && !line.starts_with(' ');
     let lines: Vec<&str> = text.lines().collect();
     let ends = lines.windows(2).map(|pair| match pair {
@@ -241,6 +244,37 @@ mod tests {
         for text in [format!("{example}\n{example}\nprose"), format!("{long}\n{example}"), String::new()] {
             assert_eq!(paragraphs(&text), text);
         }
+    }
+
+    /// clap's headings go on until the next one: what stands after them in a command must have its own.
+    #[test]
+    fn arguments_stand_under_their_own_headings() {
+        let of_the_model = ["device", "gpu_layers", "kv", "draft", "prefix_cache_size"];
+        let others = ["system", "user", "prompt", "tokens", "json", "fim", "tasks", "jobs", "egress", "port"];
+        let command = Cli::command();
+        for command in command.get_subcommands() {
+            let name = command.get_name();
+            let opens = command.get_arguments().any(|argument| argument.get_id() == "prefix_cache");
+            for argument in command.get_arguments().filter(|_| opens) {
+                let (id, heading) = (argument.get_id().as_str(), argument.get_help_heading());
+                let is_models = of_the_model.contains(&id) || (id == "model" && name != "serve");
+                assert!(!is_models || heading == Some("Model"), "`{id}` of `{name}`: {heading:?}");
+                assert!(!others.contains(&id) || heading != Some("Model"), "`{id}` of `{name}`: {heading:?}");
+            }
+        }
+    }
+
+    /// clap breaks lines where the terminal ends, and half an example at the left edge looks like a command of its own.
+    #[test]
+    fn examples_fit_a_narrow_terminal() {
+        fn check(command: &clap::Command) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in help.lines().filter(|line| line.starts_with(' ')) {
+                assert!(line.chars().count() <= 80, "`{}`: {line}", command.get_name());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
     }
 
     #[test]

@@ -31,7 +31,7 @@ const EXAMPLES: &str = "Examples:
   coder models
   coder models --all
   coder models --json | jq -r '.[].name'
-  coder models --all --json | jq -r '.[] | select(.fit.fits == \"cpu\" or .fit.fits == \"card\") | .name'
+  coder models --all --json | jq -r '.[] | select(.fit.fits == \"cpu\") | .name'
 
 Names come from the folder models/ here, from coder/models in the user's data folder, and from
 the cache that coder pull shares with Hugging Face's programs; a path works as well as a name.

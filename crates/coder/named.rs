@@ -59,6 +59,12 @@ pub(crate) fn find(name: &str) -> Option<Found> {
     resolve(name).ok()
 }
 
+/// Whether a task's `model` is the name of a local model, here or to be had.
+pub(crate) fn is_known(name: &str) -> bool {
+    let name = name.strip_prefix("local:").unwrap_or(name);
+    find(name).is_some() || Wanted::parse(name, Catalog::built_in()).is_ok()
+}
+
 /// What `name` means; the error names the remedy.
 pub(crate) fn resolve(name: &str) -> Outcome<Found> {
     if !WORDS.contains(&name) {
@@ -150,7 +156,7 @@ fn installed(name: &str, cached: &[(String, Installed)], path: &Path) -> Outcome
     }
     let catalog = Catalog::built_in();
     let is_path = path.components().count() > 1;
-    if is_path && !name.contains(':') && path.extension().is_some_and(|ending| ending == "gguf") {
+    if !name.contains(':') && path.extension().is_some_and(|ending| ending == "gguf") {
         return Err(missing(name, &[]));
     }
     let wanted = match Wanted::parse(name, catalog) {
@@ -251,6 +257,10 @@ fn missing(name: &str, near: &[String]) -> Failure {
     let mut names = vec![bundled::NAME.to_string()];
     names.extend(folders().iter().flat_map(|folder| in_models_folder(folder)).map(|path| name_of(&path)));
     names.extend(cached().into_iter().map(|(name, _)| name));
+    let mut seen = std::collections::HashSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    let is_file = name.ends_with(".gguf") || Path::new(name).components().count() > 1;
+    let what = if is_file { ", and no such file" } else { "" };
     let near = match near {
         [] => "`coder models --all` lists those that `coder pull` can get".to_string(),
         near => {
@@ -258,7 +268,7 @@ fn missing(name: &str, near: &[String]) -> Failure {
         }
     };
     Failure::new(format!(
-        "no model `{name}`: give the path of a GGUF file, or one of the names {} (`coder models` lists them); {near}",
+        "no model `{name}`{what}: give the path of a GGUF file, or one of the names {} (`coder models` lists them); {near}",
         list(names.iter().map(String::as_str))
     ))
 }
@@ -351,5 +361,9 @@ mod tests {
         assert!(reason("deepseek-coder-v2:16b").contains("deepseek2"));
         assert!(reason("qwen2.5-codr:7b").contains("`qwen2.5-coder:7b`"));
         assert!(reason("./not/there").contains("no model") && reason("not/there.gguf").contains("no model"));
+        // A path was given; what is like it is no help.
+        let reason = reason("qwen.gguf");
+        assert!(reason.starts_with("no model `qwen.gguf`, and no such file: "), "{reason}");
+        assert!(!reason.contains("meant") && reason.matches("`coder-tiny`").count() == 1, "{reason}");
     }
 }

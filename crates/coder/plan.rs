@@ -80,7 +80,7 @@ const EXAMPLES: &str = "Examples:
 
 The planner is shown the request, the names of the project's files, and the files of --show and --related. Its plan is written only if every
 task can be read, the order has no circle, and the policy agrees with who does what (see coder check); if not, the planner
-gets all problems back, once. After a local planner the next rungs are asked, if anything may leave.";
+gets all problems back, once. The bundled model is too small to plan. After a local planner the next rungs are asked, if anything may leave.";
 
 pub(crate) fn run(args: PlanArgs) -> Outcome {
     let own = args.policy.tables()?;
@@ -226,7 +226,11 @@ fn plan(
     let mut problems = Vec::new();
     for attempt in 0..ATTEMPTS {
         eprintln!("{rung} plans{}", if attempt > 0 { " again" } else { "" });
-        let reply = writer.answer(&question).map_err(|error| error.to_string())?;
+        let reply = writer.answer(&question).map_err(|error| match problems.as_slice() {
+            [] => error.to_string(),
+            // The second question is longer by the first answer, and may not fit any more; what was wrong is the reason.
+            problems => format!("no plan was made: {}; it was not asked again: {error}", problems.join("; ")),
+        })?;
         match planner::read(&reply.text, tables) {
             Ok(planned) => return Ok(planned),
             Err(found) => problems = found,

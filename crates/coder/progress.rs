@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use coder_engine::{Engine, ModelInfo, Options};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::failure::Outcome;
 
@@ -17,6 +17,8 @@ pub(crate) struct Progress {
     bytes: bool,
     since: Instant,
     bar: Option<ProgressBar>,
+    /// The bars beside which it stands: two that know nothing of each other write over each other's lines.
+    beside: Option<MultiProgress>,
 }
 
 impl Progress {
@@ -31,7 +33,7 @@ impl Progress {
     }
 
     fn new(what: String, bytes: bool) -> Self {
-        Self { what, bytes, since: Instant::now(), bar: None }
+        Self { what, bytes, since: Instant::now(), bar: None, beside: None }
     }
 
     /// So far, out of.
@@ -47,7 +49,9 @@ impl Progress {
             };
             let style =
                 ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-            ProgressBar::new(total).with_style(style.progress_chars("=> ")).with_message(self.what.clone())
+            let bar = ProgressBar::new(total);
+            let bar = self.beside.as_ref().map_or(bar.clone(), |beside| beside.add(bar));
+            bar.with_style(style.progress_chars("=> ")).with_message(self.what.clone())
         });
         bar.set_length(total);
         bar.set_position(done);
@@ -66,16 +70,26 @@ impl Drop for Progress {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
+            self.beside.iter().for_each(|beside| beside.remove(bar));
         }
     }
 }
 
 /// Opens a model with a bar.
 pub(crate) fn open(options: &Options, name: &str) -> Outcome<Engine> {
+    open_beside(options, name, None)
+}
+
+/// The same while other bars are shown.
+pub(crate) fn open_beside(options: &Options, name: &str, beside: Option<&MultiProgress>) -> Outcome<Engine> {
     let mut progress = Progress::bytes(format!("loading {name}"));
+    progress.beside = beside.cloned();
     let engine = Engine::open_with(options, |load| progress.at(load.done_bytes, load.total_bytes))?;
     drop(progress);
-    tell(engine.info());
+    match beside {
+        Some(beside) => beside.suspend(|| tell(engine.info())),
+        None => tell(engine.info()),
+    }
     Ok(engine)
 }
 

@@ -51,9 +51,9 @@ pub(crate) struct PullArgs {
 const EXAMPLES: &str = "Examples:
   coder pull qwen2.5-coder:7b                    Q4_K_M, 4.7 GB
   coder pull qwen2.5-coder:7b-q8_0               another quantization of it
-  coder pull qwen3-coder:30b --dry-run           what it would fetch, and whether it fits here
+  coder pull qwen3-coder:30b --dry-run    what it would fetch; does it fit here
   coder pull hf.co/bartowski/Qwen2.5-Coder-14B-Instruct-GGUF:Q5_K_M
-  coder run task.md --model qwen2.5-coder:7b     what is here has the same name everywhere
+  coder run task.md --model qwen2.5-coder:7b
 
 This is the only command that fetches models, and it connects to one hub: huggingface.co, or
 HF_ENDPOINT, and where that sends it for the file. Files go to the cache that Hugging Face's

@@ -1,7 +1,7 @@
 //! What came of tasks, for people and for programs.
 
-use coder_tasks::ledger::{MECHANICAL, Verdict, is_local};
-use coder_tasks::{Finished, Outcome, Status, TaskResult};
+use coder_tasks::ledger::{MECHANICAL, Record, Verdict, is_local};
+use coder_tasks::{FailureClass, Finished, Outcome, Status, TaskResult, Usage};
 use serde::Serialize;
 
 use crate::writer::Decoded;
@@ -40,7 +40,7 @@ impl<'a> Report<'a> {
         for result in results.iter().map(|finished| &finished.result) {
             let count = match result.outcome {
                 Outcome::Complete if !result.verified => &mut summary.unverified,
-                Outcome::Complete if result.attempts <= 1 => &mut summary.first_attempt,
+                Outcome::Complete if attempts(result) <= 1 => &mut summary.first_attempt,
                 Outcome::Complete => &mut summary.after_retry,
                 Outcome::Blocked => &mut summary.blocked,
                 _ => &mut summary.other,
@@ -70,6 +70,30 @@ impl<'a> Report<'a> {
     }
 }
 
+/// What a program reads where no task could be begun: a result with all its keys, of no task.
+pub(crate) fn refused(reason: &str) -> Finished {
+    let result = TaskResult {
+        status: Status::Failed,
+        file: String::new(),
+        error: reason.to_owned(),
+        outcome: Outcome::Refused,
+        task_id: String::new(),
+        attempts: 0,
+        files: Vec::new(),
+        tier: None,
+        usage: Usage::default(),
+        cost_usd: 0.0,
+        seconds: 0.0,
+        backup: None,
+        displaced: Vec::new(),
+        verified: false,
+        review: None,
+        handover: None,
+        history: Vec::new(),
+    };
+    Finished { result, commit: None, resumed: false, integrated: None }
+}
+
 /// One task in one line.
 pub(crate) fn line(result: &TaskResult) -> String {
     let outcome = result.outcome.as_str();
@@ -77,7 +101,7 @@ pub(crate) fn line(result: &TaskResult) -> String {
     if !result.file.is_empty() {
         line += &format!(", {}", result.file);
     }
-    let how = match (result.outcome, result.tier.as_deref(), result.attempts) {
+    let how = match (result.outcome, result.tier.as_deref(), attempts(result)) {
         (Outcome::Complete, _, _) if result.file.is_empty() => "verified".to_string(),
         (Outcome::Complete, Some("mechanical"), _) => "applied as given".to_string(),
         (Outcome::Complete, _, 1) => "first attempt".to_string(),
@@ -118,7 +142,6 @@ fn is_here(tier: &str) -> bool {
 /// Why a task is not done, in a line; where several rungs failed, with each one's last reason and the place of the
 /// hand-over.
 fn reason(result: &TaskResult) -> String {
-    let first = |text: &str| text.lines().next().unwrap_or_default().to_string();
     let mut rungs: Vec<(&str, String)> = Vec::new();
     for record in &result.history {
         let (Some(rung), Verdict::Failed { reason, .. }) = (record.rung(), &record.verdict) else { continue };
@@ -131,38 +154,48 @@ fn reason(result: &TaskResult) -> String {
         text += &format!(" ({})", each.join("; "));
     }
     if let Some(path) = &result.handover {
-        text += &format!("; all that is known stands in {path}");
+        text += &format!("; see {path}");
     }
     text
+}
+
+/// The first line of a reason, and the next one where it only says what comes.
+pub(crate) fn first(text: &str) -> String {
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default();
+    match lines.next() {
+        Some(next) if first.ends_with(':') => format!("{first} {}", next.trim()),
+        _ => first.to_string(),
+    }
+}
+
+/// How many attempts were made: a rung that could not be asked has made none.
+fn attempts(result: &TaskResult) -> usize {
+    let unasked = |record: &&Record| {
+        matches!(record.verdict, Verdict::Failed { class: FailureClass::Availability, .. })
+    };
+    result.attempts.saturating_sub(result.history.iter().filter(unasked).count())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use coder_tasks::Usage;
 
     fn result(outcome: Outcome, attempts: usize, verified: bool) -> Finished {
+        let nothing = refused("");
         let result = TaskResult {
             status: if outcome == Outcome::Complete { Status::Success } else { Status::Failed },
             file: "f.py".into(),
-            error: String::new(),
             outcome,
             task_id: "T-001".into(),
             attempts,
-            files: Vec::new(),
             tier: Some("local".into()),
             usage: Usage { completion_tokens: 10, ..Usage::default() },
-            cost_usd: 0.0,
             seconds: 1.0,
-            backup: None,
-            displaced: Vec::new(),
-            note: None,
             verified,
-            review: None,
-            handover: None,
-            history: Vec::new(),
+            ..nothing.result
         };
-        Finished { result, commit: None, resumed: false, integrated: None }
+        Finished { result, ..nothing }
     }
 
     #[test]
@@ -184,5 +217,38 @@ mod tests {
              1 blocked, 1 not done; 5.0 s"
         );
         assert_eq!(line(&results[1].result), "T-001: complete, f.py, attempt 2, 10 tokens, 1.0 s");
+    }
+
+    #[test]
+    fn a_reason_does_not_end_where_it_begins() {
+        let mut failed = result(Outcome::Blocked, 2, false).result;
+        failed.error = "`a.rs` has syntax errors:\nline 3, column 16: missing `;`\nline 4: more".into();
+        failed.handover = Some("/h.md".into());
+        assert!(
+            line(&failed).contains("syntax errors: line 3, column 16: missing `;`; see /h.md, 10 tokens"),
+            "{}",
+            line(&failed)
+        );
+        assert_eq!(first("one\ntwo"), "one");
+        assert_eq!(first("one:"), "one:");
+    }
+
+    /// Two rungs without a key made no attempt, so what the third one did at once is its first.
+    #[test]
+    fn rungs_that_could_not_be_asked_made_no_attempt() {
+        let class = |class| Record {
+            verdict: Verdict::Failed { class, reason: "no key".into() },
+            ..Record::default()
+        };
+        let mut done = result(Outcome::Complete, 3, true);
+        done.result.history = vec![
+            class(FailureClass::Availability),
+            class(FailureClass::Availability),
+            Record { verdict: Verdict::Verified, ..Record::default() },
+        ];
+        assert!(line(&done.result).contains(", first attempt,"), "{}", line(&done.result));
+        assert_eq!(Report::new(&[done.clone()], &Decoded::default(), 1.0).summary.first_attempt, 1);
+        done.result.history[1] = class(FailureClass::Quality);
+        assert!(line(&done.result).contains(", attempt 2,"), "{}", line(&done.result));
     }
 }

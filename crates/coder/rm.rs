@@ -47,6 +47,9 @@ pub(crate) fn run(args: RmArgs) -> Outcome {
     what.extend((!partial.is_empty()).then(|| format!("{} downloads that are not finished", partial.len())));
     if what.is_empty() {
         eprintln!("nothing to remove");
+        if args.json {
+            Output::new().json(&json!({ "removed": [], "bytes": 0 }))?;
+        }
         return Ok(());
     }
     if !args.yes && !confirmed(&format!("remove {} ({})?", what.join(", "), size(bytes)))? {
@@ -84,7 +87,12 @@ pub(crate) fn run(args: RmArgs) -> Outcome {
 
 /// A model of the cache; what is the user's own, or part of the program, is not to be removed.
 fn removable(name: &str) -> Outcome<(String, coder_hub::Installed)> {
-    match named::resolve(name)? {
+    // Who wants a model gone is not told how to get it.
+    let gone = |failure: Failure| match failure.reason().contains("coder pull") {
+        true => Failure::new(format!("`{name}` is not here; `coder models` lists what is")),
+        false => failure,
+    };
+    match named::resolve(name).map_err(gone)? {
         Found::Installed(name, model) => Ok((name, *model)),
         Found::Bundled => Err(Failure::new(format!("`{name}` is part of the program"))),
         Found::Path(path) => Err(Failure::new(format!(

@@ -16,7 +16,6 @@ use coder_tasks::{
     Conduct, Crew, EditFormat, Event, Finished, Plain, Plan, Policy, Settings, Task, TaskResult, Writer,
     run_plan,
 };
-use serde_json::json;
 
 use crate::args::ModelArgs;
 use crate::check::{self, EligibilityArgs};
@@ -48,7 +47,7 @@ pub(crate) struct RunArgs {
     /// The folder that the tasks may change, and where their commands run
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     working_dir: PathBuf,
-    /// text: a line per task; json: one object, or {results, summary} for several tasks
+    /// text: a line per task; json: one object, or {results, summary} for several tasks or a folder
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     output_format: Format,
     /// How often the model may try; from the second time it sees what went wrong
@@ -80,7 +79,8 @@ pub(crate) struct RunArgs {
     /// afterwards as they were
     #[arg(long)]
     stash: bool,
-    /// Go on with a run of the same plan that was killed, stopped, or not complete; what is done is not done again
+    /// Go on with a run of the same plan that was killed, stopped, or not complete; what is done is not done again.
+    /// Where some tasks are done and others are left, a run needs this or --restart
     #[arg(long)]
     resume: bool,
     /// Forget such a run, and what it did that the checkout does not have yet
@@ -97,6 +97,8 @@ pub(crate) struct RunArgs {
     #[arg(long, conflicts_with = "ledger")]
     no_ledger: bool,
     #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
     eligibility: EligibilityArgs,
     #[command(flatten)]
     prompts: PromptArgs,
@@ -104,8 +106,6 @@ pub(crate) struct RunArgs {
     cloud: CloudArgs,
     #[command(flatten)]
     sandbox: SandboxArgs,
-    #[command(flatten)]
-    model: ModelArgs,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -199,6 +199,7 @@ pub(crate) fn run(args: RunArgs) -> Outcome {
     let several = args.is_several(&plan);
     let screen = Screen::new(&prepared, several, args.output_format, &recorder);
     cloud.beside(&screen.live);
+    writers.beside(&screen.live);
     let crew = Crew {
         settings: &|task| prepared[task.id.as_str()].settings.clone(),
         writer: &|task, tier| writer(&writers, &cloud, rungs, task, tier),
@@ -211,11 +212,14 @@ pub(crate) fn run(args: RunArgs) -> Outcome {
     let decoded = std::mem::take(&mut writers.lock().decoded);
     let report = Report::new(&results, &decoded, begin.elapsed().as_secs_f64());
     let told = told.and_then(|()| args.print(&results, &report, several));
+    let complete = results.len() == plan.tasks.len() && results.iter().all(|result| result.is_complete());
+    if !complete && several && results.iter().any(Finished::is_complete) {
+        eprintln!("note: go on with the same command and --resume; what is done is not done again");
+    }
     // Ctrl-C may also have answered the question whether something may be sent.
     if during.happened() || stop.flag().load(Ordering::SeqCst) {
         return Err(Failure::interrupted());
     }
-    let complete = results.len() == plan.tasks.len() && results.iter().all(|result| result.is_complete());
     match told {
         Err(failure) if !failure.is_quiet() => Err(failure),
         // Whether the tasks are done does not depend on who listens.
@@ -262,11 +266,12 @@ impl RunArgs {
         let paths = self.paths();
         let plan = Plan::load(&paths)?;
         check::passed_over(&paths)?;
-        for task in &plan.tasks {
-            task.warnings.iter().for_each(|warning| eprintln!("note: {}: {warning}", task.source));
-        }
         if !plan.ticked.is_empty() {
             eprintln!("note: ticked as done, and not done again: {}", plan.ticked.join(", "));
+        }
+        if !plan.beside.is_empty() {
+            let beside = plan.beside.join("`, `");
+            eprintln!("note: taken as done, because it is depended on and not part of this run: `{beside}`");
         }
         Ok(plan)
     }
@@ -334,6 +339,7 @@ impl RunArgs {
         settings.verify.time = Duration::from_secs(self.timeout);
         let own = self.eligibility.policy.tables()?;
         let tables = own.as_deref().unwrap_or(Tables::built_in());
+        check::notes(&plan.tasks, tables, rungs.config);
         let routed = recorder.routed();
         settings.review = rungs.review();
         settings.handovers = Some(self.state.beside(&self.working_dir)?);
@@ -385,9 +391,7 @@ impl RunArgs {
     /// A program that reads results is told as well why there are none.
     fn refuse<T>(&self, failure: Failure) -> Outcome<T> {
         if self.output_format == Format::Json {
-            let error = failure.reason();
-            let refused = json!({ "status": "failed", "file": "", "error": error, "outcome": "refused" });
-            Output::new().json(&refused)?;
+            Output::new().json(&report::refused(failure.reason()))?;
         }
         Err(failure)
     }

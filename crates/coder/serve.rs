@@ -20,6 +20,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{self, OpenArgs, at_least_one, bytes};
 use crate::board::Figures;
+use crate::bundled;
 use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
 use crate::ledger::LedgerArgs;
@@ -129,7 +130,7 @@ struct BoardArgs {
     no_ledger: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 enum LogForm {
     Text,
     Json,
@@ -137,18 +138,19 @@ enum LogForm {
 }
 
 const EXAMPLES: &str = "Examples:
-  coder serve                                    http://127.0.0.1:8080, the local model; a page for browsers is there
-  coder serve --model qwen3-coder-30b.gguf --alias 'claude-*=qwen3-coder-30b' --alias 'gpt-*=qwen3-coder-30b'
-  coder serve --model qwen2.5-coder-32b.gguf --model qwen2.5-coder-7b.gguf --alias fast=qwen2.5-coder-7b \\
-              --memory 24GiB --keep-alive 10m
-  CODER_API_KEY=… coder serve --host 0.0.0.0     for other machines and containers
+  coder serve           the local model at http://127.0.0.1:8080, with a page
+  coder serve --model qwen3-coder-30b.gguf --alias 'claude-*=qwen3-coder-30b'
+  coder serve --model qwen2.5-coder-32b.gguf --model qwen2.5-coder-7b.gguf \\
+              --alias fast=qwen2.5-coder-7b --memory 24GiB --keep-alive 10m
+  CODER_API_KEY=… coder serve --host 0.0.0.0
+                        for other machines and containers
   coder serve --egress allow --alias 'claude-opus-*=opus' --default sonnet
-                                                 the rest goes to the rungs of coder config, within its budget; who cannot
-                                                 answer is followed by the next one of ladders.availability
+                        the rest goes to the rungs of coder config
 
 Clients:
-  curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\
-       -d '{\"model\": \"free\", \"messages\": [{\"role\": \"user\", \"content\": \"Classify: login fails\"}]}'
+  curl http://127.0.0.1:8080/v1/chat/completions \\
+       -H 'Content-Type: application/json' \\
+       -d '{\"messages\": [{\"role\": \"user\", \"content\": \"What is EINTR?\"}]}'
   OPENAI_BASE_URL=http://127.0.0.1:8080/v1 OPENAI_API_KEY=none …
   ANTHROPIC_BASE_URL=http://127.0.0.1:8080 ANTHROPIC_AUTH_TOKEN=none …
 
@@ -174,7 +176,8 @@ pub(crate) fn run(args: ServeArgs) -> Outcome {
     let outcome = runtime.block_on(async {
         let address = (args.listen.host, args.listen.port);
         let listener = TcpListener::bind(address).await.map_err(|error| {
-            Failure::new(format!("`{}:{}`: {error}; choose another --port", address.0, address.1))
+            let what = if error.kind() == io::ErrorKind::AddrNotAvailable { "host" } else { "port" };
+            Failure::new(format!("`{}:{}`: {error}; choose another --{what}", address.0, address.1))
         })?;
         let mut end = Box::pin(async move {
             // An error means that nobody can stop it any more, so it is stopped.
@@ -189,6 +192,9 @@ pub(crate) fn run(args: ServeArgs) -> Outcome {
             () = &mut end => return Ok(()),
         }
         patience = Duration::from_secs(5);
+        if args.log == LogForm::Text {
+            bundled::note(args.model.first().map(String::as_str), &first);
+        }
         eprintln!("listening on http://{}", listener.local_addr()?);
         coder_serve::serve(listener, server, end).await.map_err(Failure::new)
     });

@@ -74,7 +74,7 @@ const EXAMPLES: &str = "Examples:
   coder stats --log --since 24h
   coder stats --export                   writes .claude/implementer-state.json
 
---help defines every figure.";
+--help defines every figure. Numbers such as S1-43 name the requirement that asks for one; they mean nothing else.";
 
 /// The whole of `--json`.
 #[derive(Serialize)]
@@ -106,7 +106,8 @@ fn all_on(stats: &Stats, config: &Config, prices: &Prices) -> BTreeMap<String, f
     let elsewhere = config.rungs.iter().filter(|(_, rung)| !rung.is_local());
     let priced = elsewhere.filter_map(|(name, rung)| Some((name, prices.of_rung(name, rung).ok()?)));
     let sum = |price: &coder_escalate::Price| {
-        stats.counts.requests.iter().map(|request| price.usd(&tokens(*request))).sum()
+        // The sum of nothing is -0.0.
+        stats.counts.requests.iter().map(|request| price.usd(&tokens(*request))).sum::<f64>() + 0.0
     };
     priced.map(|(name, price)| (name.to_string(), sum(&price))).collect()
 }

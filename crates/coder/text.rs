@@ -40,7 +40,7 @@ pub(crate) struct TokenizeArgs {
 }
 
 const TOKENIZE_EXAMPLES: &str = "Examples:
-  echo -n 'fn main() {}' | coder tokenize            {\"ids\":[…],\"count\":5}
+  echo -n 'fn main() {}' | coder tokenize            {\"ids\":[…],\"count\":7}
   coder tokenize --model qwen2.5-coder-7b.gguf --file src/main.rs
   coder tokenize --file a.rs --file b.rs             one line per file
   coder tokenize --audit CLAUDE.md .claude --budget medium";
@@ -96,7 +96,7 @@ const RENDER_EXAMPLES: &str = "Examples:
   coder render messages.json
   coder render --model qwen3-8b.gguf messages.json --tools tools.json
   coder render --model qwen3-8b.gguf messages.json --set enable_thinking=false
-  coder render messages.json --chat-template template.jinja --no-generation-prompt";
+  coder render messages.json --chat-template a.jinja --no-generation-prompt";
 
 pub(crate) fn render(args: RenderArgs) -> Outcome {
     let (messages, mut tools) = conversation(read_json(&args.messages)?)

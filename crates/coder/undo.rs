@@ -40,7 +40,7 @@ const EXAMPLES: &str = "Examples:
   coder undo                    the last task in this folder
   coder undo --list             what was done here
   coder undo T-001              one task, by its id
-  coder undo --number 12        the entry with this number; an undo is an entry too, so this can redo
+  coder undo --number 12        this entry; an undo is one too, so it can redo
 
 All files of a task are taken back, or none. A file that was changed since is an error, unless --force is given.
 The tasks of a plan with --commit are one entry, with the plan's name; one of them is taken back with git revert.
@@ -55,6 +55,11 @@ pub(crate) fn run(args: UndoArgs) -> Outcome {
     if !args.list {
         let which = args.number.map(|number| format!("#{number}")).or(args.task);
         let done = workspace.undo(which.as_deref(), args.force)?;
+        if !done.commits.is_empty() {
+            eprintln!(
+                "note: its commits stay, and this is a change after them: commit it, or undo this and use `git revert`"
+            );
+        }
         return match args.json {
             true => Ok(out.json(&done)?),
             false => Ok(out.line(&format!("{}: undone, {}", done.task_id, done.files.join(", ")))?),

@@ -15,9 +15,12 @@ use coder_tasks::{
     DraftOptions, FailureClass, Prompt, PromptMessage, Purpose, Question, Reply, Usage, Writer, WriterError,
 };
 
+use indicatif::MultiProgress;
+
 use crate::args::OpenArgs;
 use crate::failure::{Failure, Outcome};
 use crate::jobs::Room;
+use crate::live::Live;
 use crate::named::{self, Found};
 use crate::progress;
 
@@ -48,6 +51,8 @@ impl Local {
 pub(crate) struct LocalWriter<'a> {
     args: &'a OpenArgs,
     stop: Stop,
+    /// What moves on the screen meanwhile.
+    bars: Option<MultiProgress>,
     /// The model that is open, by its name.
     open: Option<(String, Engine)>,
     /// What all drafts together took.
@@ -132,7 +137,7 @@ impl Stop {
 
 impl<'a> LocalWriter<'a> {
     fn new(args: &'a OpenArgs, stop: Stop) -> Self {
-        Self { args, stop, open: None, decoded: Decoded::default(), drafts: 0 }
+        Self { args, stop, bars: None, open: None, decoded: Decoded::default(), drafts: 0 }
     }
 
     /// How many bytes of a failed command's output fit into the context of each of these models, beside the task and two
@@ -171,7 +176,7 @@ impl<'a> LocalWriter<'a> {
             // First away with the old one: there may not be room for two.
             self.open = None;
             let (options, shown) = self.args.options(Some(model))?;
-            let engine = progress::open(&options, &shown)?;
+            let engine = progress::open_beside(&options, &shown, self.bars.as_ref())?;
             return Ok(&self.open.insert((model.to_owned(), engine)).1);
         }
         self.open.as_ref().map(|(_, engine)| engine).ok_or_else(|| Failure::new("no model is open"))
@@ -270,6 +275,11 @@ impl<'a> Writers<'a> {
     /// A writer that has opened nothing yet.
     pub(crate) fn new(args: &'a OpenArgs, stop: Stop) -> Self {
         Self { writer: Mutex::new(LocalWriter::new(args, stop)), a_draft_ended: Condvar::new() }
+    }
+
+    /// What is shown meanwhile.
+    pub(crate) fn beside(&self, live: &Live) {
+        self.lock().bars = live.bars();
     }
 
     /// The writer itself, between drafts.

@@ -240,11 +240,38 @@ fn a_conversation_may_be_piped() {
     assert!(history.contains("hello") && history.contains("bye"));
 }
 
+/// Its answers to questions are nonsense, and whoever has just installed the program knows no other model.
+#[test]
+fn the_bundled_model_says_that_it_is_a_small_one() {
+    let said = |args: &[&str]| {
+        let output = coder(&[args, &["--max-tokens", "2"]].concat()).write_stdin("hi\n").output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+        assert!(!stdout(&output).contains("note:"), "{args:?}: {}", stdout(&output));
+        stderr(&output).lines().filter(|line| line.contains("coder pull")).count()
+    };
+    for args in [&["ask", "--user", "hi"][..], &["complete", "--prompt", "x"], &["chat"]] {
+        assert_eq!(said(args), 1, "{args:?}");
+    }
+    for args in [&["ask", "--user", "hi", "--json"][..], &["ask", "--user", "hi", "--model", "coder-tiny"]] {
+        assert_eq!(said(args), 0, "{args:?}");
+    }
+}
+
 #[test]
 fn a_reader_that_goes_away_ends_it_quietly() {
     use std::process::{Command, Stdio};
     let mut child = Command::new(env!("CARGO_BIN_EXE_coder"))
-        .args(["ask", "--user", "Write a story", "--temperature", "1.5", "--max-tokens", "60"])
+        .args([
+            "ask",
+            "--model",
+            "coder-tiny",
+            "--user",
+            "Write a story",
+            "--temperature",
+            "1.5",
+            "--max-tokens",
+            "60",
+        ])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

@@ -152,3 +152,59 @@ fn a_run_warns_and_leaves_tasks_out_only_where_asked() {
         stdout(&refused)
     );
 }
+
+/// What `coder run` says about a task file, `coder check` says too, and what it refuses.
+#[test]
+fn what_is_misspelt_is_said_before_anything_runs() {
+    let task = |front: &str, rest: &str| {
+        format!(
+            "---\n{front}\n---\n# Task: Let the exporter write gzip\n\n## File to modify\na.txt\n\n{rest}"
+        )
+    };
+    let odd = task("modle: local\ncomplexity: huge\nmodel: gpt5", "## Verificaton\nRun: false\n");
+    let folder = folder(&[
+        ("odd.md", &odd),
+        ("plan/1.md", &task("id: 1", "")),
+        ("plan/2.md", &task("depends_on: 1", "")),
+        ("bad/3.md", &task("depends_on: 7", "")),
+    ]);
+    let place = |name: &str| text(folder.path().join(name));
+    let checked = output(&["check", place("odd.md"), "--ledger", "/nonexistent"]);
+    let ran = output(&["run", place("odd.md"), "--model", "/nonexistent", "--no-ledger"]);
+    for (said, command) in [(stderr(&checked), "check"), (stderr(&ran), "run")] {
+        for words in [
+            "field `modle` is not known and was not used",
+            "complexity `huge` is not known, and is taken as not high; known are xs, s, small",
+            "`Run:` is a command only under `## Verification`, not under `## Verificaton`",
+            "field `model`: `gpt5` is not a rung; known are haiku (cheap",
+        ] {
+            assert!(
+                said.contains(&format!("odd.md: {words}")) || said.contains(words),
+                "{command}: {words}: {said}"
+            );
+        }
+    }
+    for command in ["check", "run"] {
+        let refused = output(&[command, place("bad")]);
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(stderr(&refused).contains("no task `7` in this plan"), "{command}: {}", stderr(&refused));
+    }
+    assert_eq!(output(&["check", place("plan/2.md"), "--ledger", "/nonexistent"]).status.code(), Some(0));
+    let alone = output(&["run", place("plan/2.md"), "--model", "/nonexistent", "--no-ledger"]);
+    assert!(stderr(&alone).contains("not part of this run: `1`"), "{}", stderr(&alone));
+}
+
+/// The policy says who should do a task, and where another one begins with it, that is said as well.
+#[test]
+fn who_begins_is_said_where_the_policy_says_otherwise() {
+    let folder = folder(&[("cloud.json", CLOUD), ("local.json", LOCAL)]);
+    let check = |name: &str| output(&["check", text(folder.path().join(name))]);
+    let said = stdout(&check("cloud.json"));
+    assert!(
+        said.ends_with(
+            "  coder run begins with `local` all the same (the task's `model`, [[routes]], --egress)\n"
+        ),
+        "{said}"
+    );
+    assert!(!stdout(&check("local.json")).contains("all the same"));
+}

@@ -41,6 +41,15 @@ fn check_says_nothing_or_what_is_wrong() {
         "{}",
         stderr(&output)
     );
+    // A rung of which nobody knows what it costs is never asked.
+    let place = Place::new("[rungs.sonnet]\nmodel = \"sonnet-9\"\n", "");
+    let output = place.coder(&["check"]);
+    assert!(output.status.success() && stdout(&output).is_empty());
+    assert!(
+        stderr(&output).starts_with("note: nobody knows what `sonnet-9` of rung `sonnet` costs"),
+        "{}",
+        stderr(&output)
+    );
     let place = Place::new("[ladders.types]\nimplement_functio = [\"opus\"]\n", "");
     let output = place.coder(&["check"]);
     assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""));

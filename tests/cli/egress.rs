@@ -177,6 +177,24 @@ fn secrets_do_not_leave() {
     assert_eq!(server.models(), ["model-sonnet"]);
 }
 
+/// Nobody need agree to what cannot be sent.
+#[test]
+fn a_key_that_is_missing_is_said_before_anybody_is_asked() {
+    let server = Server::start(|_| Answer::Say(fenced("a quokka"), 10, 10));
+    let more = "egress.forwards = [\"fake\"]\negress.policy = \"ask\"\n";
+    let spec = task("quokka").replacen('{', "{\"model\": \"sonnet\", ", 1);
+    let user = User::new(&server, more, &[("task.json", &spec)]);
+    let file = user.config.path().join("coder/coder.toml");
+    let config = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, config.replace("idle_s = 1", "idle_s = 1\nkey_env = \"CODER_TEST_NO_KEY\""))
+        .unwrap();
+    let (code, result, _) = user.run(&["task.json", "--attempts", "1"]);
+    assert_eq!((code, server.asked().len()), (Some(1), 0), "{result}");
+    let history = result["history"].to_string();
+    assert!(history.contains("no key from the variable `CODER_TEST_NO_KEY`"), "{history}");
+    assert!(!history.contains("nobody could be asked"), "{history}");
+}
+
 /// A file that never leaves is no context of a task that does.
 #[test]
 fn denied_files_do_not_leave() {

@@ -35,7 +35,8 @@ fn wrong_work_goes_to_the_next_rung() {
     let ticket = "# Task: Let the exporter write gzip\n\n## File to modify\nexport.py\n";
     std::fs::write(user.work.path().join("ticket.md"), ticket).unwrap();
     let check = user.command(&["check", "ticket.md"]).output().unwrap();
-    assert!(stdout(&check).contains("1 of the last 1 local attempts were escalated"), "{}", stdout(&check));
+    let fact = "1 of the last 1 tasks of the local model were not done by it, allowed is less than 0.30 once there are 10";
+    assert!(stdout(&check).contains(&format!("local   escalations S2-32: {fact}")), "{}", stdout(&check));
 }
 
 /// Covers S0-40: what follows on the local model is for the type of the task to say.

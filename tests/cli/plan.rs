@@ -164,9 +164,15 @@ fn a_plan_has_results_and_a_summary_with_stable_keys() {
     assert_eq!(all["results"][1]["commit"], head.as_str());
     assert_eq!(all["results"][2]["commit"], Value::Null);
     assert_ne!(all["results"][2]["error"], "");
+    let (code, refused) = run(folder.path(), state.path(), &args);
+    assert_eq!((code, &refused["outcome"]), (Some(1), &"refused".into()), "{refused}");
     let (_, again) = run(folder.path(), state.path(), &[&args[..], &["--resume"]].concat());
     assert_eq!(again["results"][1]["commit"], head.as_str());
     assert_eq!(again["summary"]["first_attempt"], 2);
+    let undone =
+        coder(&["undo", "--working-dir", text(folder.path()), "--state-dir", text(state.path())]).output();
+    let undone = undone.unwrap();
+    assert!(stderr(&undone).contains("its commits stay") && undone.status.success(), "{}", stderr(&undone));
 }
 
 /// Covers S4-27.
@@ -223,6 +229,14 @@ fn a_plan_that_cannot_begin_is_refused_with_the_remedy() {
         result["error"].as_str().unwrap().to_string()
     };
     assert!(refused(&[text(folder.path().join("plan"))]).contains("`1` → `1`"));
+    // No key goes away.
+    let (_, result) = run(folder.path(), state.path(), &[text(folder.path().join("plan"))]);
+    for key in
+        ["status", "file", "task_id", "attempts", "files", "tier", "usage", "cost_usd", "history", "commit"]
+    {
+        assert!(result.get(key).is_some(), "`{key}` is missing: {result}");
+    }
+    assert!(!result.to_string().contains("-0.0"), "{result}");
     let plan = text(folder.path().join("ok"));
     assert!(refused(&[plan, "--commit"]).contains("no git repository"));
     git(folder.path(), &["init", "--quiet", "."]);

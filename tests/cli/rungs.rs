@@ -48,6 +48,11 @@ fn the_configuration_says_which_model_every_command_takes() {
         assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
         assert!(said.contains("coder config") && said.contains("`/nonexistent/quokka`"), "{args:?}: {said}");
     }
+    let doctor = stdout(&user.command(&["doctor"]).output().unwrap());
+    assert!(
+        doctor.contains("local    the model of coder config: no model `/nonexistent/quokka`"),
+        "{doctor}"
+    );
     let other = user.command(&["tokenize", "--file", "a.txt", "--model", "coder-tiny"]).output().unwrap();
     assert!(other.status.success(), "{}", stderr(&other));
     // One that is there.

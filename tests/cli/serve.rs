@@ -247,6 +247,9 @@ fn what_cannot_be_served_is_said_at_once() {
     let busy = output(&["serve", "--port", &port, "--log", "none"]);
     assert_eq!(busy.status.code(), Some(1));
     assert!(stderr(&busy).contains("choose another --port"), "{}", stderr(&busy));
+    // An address for documentation (RFC 5737), which no machine has.
+    let elsewhere = output(&["serve", "--host", "192.0.2.1", "--port", "0", "--log", "none"]);
+    assert!(stderr(&elsewhere).contains("choose another --host"), "{}", stderr(&elsewhere));
     let nobody = output(&["serve", "--alias", "x=nobody"]);
     assert_eq!(nobody.status.code(), Some(1));
     assert!(stderr(&nobody).contains("no model `nobody`"), "{}", stderr(&nobody));

@@ -184,3 +184,20 @@ fn help_and_bad_usage() {
         assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(2), ""), "{args:?}");
     }
 }
+
+/// Who wants a model gone is not told how to get it, and who asked for JSON gets it.
+#[test]
+fn what_is_not_there_cannot_be_removed() {
+    let gone = output(&["rm", "qwen2.5-coder:7b"]);
+    assert_eq!(gone.status.code(), Some(1));
+    let said = stderr(&gone);
+    assert!(said.contains("`qwen2.5-coder:7b` is not here") && !said.contains("pull"), "{said}");
+    assert_eq!(json(&["rm", "--partial", "--json"]), serde_json::json!({ "removed": [], "bytes": 0 }));
+}
+
+#[test]
+fn numbers_of_which_there_must_be_one_are_bad_usage() {
+    for args in [["--parallel", "0"], ["--runs", "0"]] {
+        assert_eq!(output(&[&["bench"], &args[..]].concat()).status.code(), Some(2), "{args:?}");
+    }
+}

@@ -28,7 +28,7 @@ use self::address::Target;
 pub use self::exchange::Passed;
 use self::exchange::{Exchange, Lapse, Listener};
 use self::key::Key;
-use crate::{Admission, Answer, Attempt, Cooldowns, Failure, Fault, Outgoing, Rest, Spent};
+use crate::{Admission, Answer, Attempt, Cooldowns, Endpoint, Failure, Fault, Outgoing, Rest, Spent};
 
 /// How often the cancel flag is looked at.
 const LOOK: Duration = Duration::from_millis(25);
@@ -113,6 +113,11 @@ impl Client {
         hear: &(dyn Fn(Passed<'_>) + Sync),
     ) -> Result<Answer, Failure> {
         self.heard(outgoing, cancel, again, Some(&Listener { hear, heard: AtomicBool::new(false) }))
+    }
+
+    /// Whether the key of an endpoint is there, or none is needed: nobody need agree to what cannot be sent.
+    pub fn has_key(&self, endpoint: &Endpoint) -> Result<(), Fault> {
+        Key::of(endpoint, self.options.env).map(drop)
     }
 
     fn heard(

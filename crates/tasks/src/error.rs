@@ -388,12 +388,12 @@ pub enum Error {
         /// Its last commit.
         to: String,
     },
-    /// A former run in this folder was killed.
+    /// A former run in this folder was killed, stopped, or left tasks undone.
     #[error(
-        "a run of `{plan}` was interrupted here with `{done}` tasks done; go on with `coder run {plan} --commit --resume`, or drop its work with `--commit --restart`"
+        "`coder run {plan}` is not complete here, with `{done}` tasks done; go on with `coder run {plan} --resume`, or forget it with `coder run {plan} --restart`"
     )]
     Unfinished {
-        /// The plan as it was named.
+        /// The plan as it was named, with `--commit` where it is one in worktrees.
         plan: String,
         /// How many of its tasks were done.
         done: usize,

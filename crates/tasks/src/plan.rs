@@ -42,6 +42,8 @@ pub struct Plan {
     pub needs: Vec<Vec<usize>>,
     /// Ids of tasks that the file of batches has ticked as done; they are not among `tasks`.
     pub ticked: Vec<String>,
+    /// Ids that a task depends on and that lie beside it, but are not part of this: a task that is named alone runs alone.
+    pub beside: Vec<String>,
 }
 
 impl Plan {
@@ -50,8 +52,13 @@ impl Plan {
     pub fn load(paths: &[PathBuf]) -> Result<Plan> {
         let mut tasks = Vec::new();
         let mut batches = Vec::new();
+        let mut beside = Vec::new();
         for path in paths {
             let found = Task::load_all(path)?;
+            let depends = found.iter().any(|task| !task.depends_on.is_empty());
+            if depends && !path.is_dir() {
+                beside.extend(ids_beside(path));
+            }
             if found.is_empty() {
                 let problem = "no task files in it; a task is Markdown with `# Task:` or JSON with `task_id`";
                 return Err(Error::BadTask {
@@ -70,7 +77,7 @@ impl Plan {
             }
             tasks.extend(found);
         }
-        Plan::arrange(tasks, &batches)
+        Plan::arrange(tasks, &batches, &beside)
     }
 
     /// For each task of a folder, those of its own batch that it depends on. [`Plan::load`] refuses such an order; who only
@@ -92,13 +99,18 @@ impl Plan {
 
     /// The order of tasks that have no batches.
     pub fn new(tasks: Vec<Task>) -> Result<Plan> {
-        Plan::arrange(tasks, &[])
+        Plan::arrange(tasks, &[], &[])
     }
 
-    fn arrange(tasks: Vec<Task>, batches: &[batches::Batch]) -> Result<Plan> {
+    fn arrange(tasks: Vec<Task>, batches: &[batches::Batch], beside: &[String]) -> Result<Plan> {
         let ticked: Vec<String> = batches.iter().flat_map(|batch| batch.ticked.iter().cloned()).collect();
         waves::unique(&tasks)?;
-        let known: Vec<String> = tasks.iter().map(|task| task.id.clone()).collect();
+        let mut known: Vec<String> = tasks.iter().map(|task| task.id.clone()).collect();
+        let needed = tasks.iter().flat_map(|task| &task.depends_on).filter(|id| !known.contains(id));
+        let mut beside: Vec<String> = needed.filter(|id| beside.contains(id)).cloned().collect();
+        beside.sort();
+        beside.dedup();
+        known.extend(beside.iter().cloned());
         let tasks: Vec<Task> = tasks.into_iter().filter(|task| !ticked.contains(&task.id)).collect();
         let depends = waves::dependencies(&tasks, &known)?;
         let place = |id: &String| tasks.iter().position(|task| task.id == *id);
@@ -112,8 +124,15 @@ impl Plan {
             false => waves::batched(&tasks, &depends, &batches)?,
         };
         let waves = waves.into_iter().flat_map(|wave| waves::apart(&tasks, &wave)).collect();
-        Ok(Plan { tasks, waves, needs, ticked })
+        Ok(Plan { tasks, waves, needs, ticked, beside })
     }
+}
+
+/// The ids of the tasks in a file's folder, as far as they can be read.
+fn ids_beside(file: &Path) -> Vec<String> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let files = Task::list(folder).map_or_else(|_| Vec::new(), |listing| listing.tasks);
+    files.iter().filter_map(|file| Some(Task::load(file).ok()?.id)).collect()
 }
 
 /// The files that a task may change.

@@ -222,7 +222,8 @@ pub fn run_task(
             By::Model => record.rung().unwrap_or_default().to_owned(),
         }),
         usage,
-        cost_usd: run.history.iter().map(Record::total_usd).sum(),
+        // The sum of nothing is -0.0.
+        cost_usd: run.history.iter().map(Record::total_usd).sum::<f64>() + 0.0,
         seconds: started.elapsed().as_secs_f64(),
         backup,
         note: (complete && files.is_empty() && !task.files.is_empty()).then_some("nothing had to change"),

@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::edit::Change;
-use crate::task::Task;
+use crate::edit::{self, Change};
+use crate::task::{Code, Place, Task};
 use crate::workspace::Snapshot;
 use crate::{Error, Result, syntax};
 
@@ -101,8 +101,18 @@ pub(crate) fn syntax(base: &[Snapshot], changes: &[Change]) -> Result<()> {
     Ok(())
 }
 
-/// The stage of constraints: those of the task's rules and criteria that can be checked on the text.
+/// The stage of constraints: those of the task's rules and criteria that can be checked on the text, and the task's own
+/// code where a model was to find its place.
 pub(crate) fn constraints(task: &Task, base: &[Snapshot], changes: &[Change]) -> Result<()> {
+    if let Some(code) = task.code.as_ref().filter(|code| is_for_a_model(code, base))
+        && !contents(base, changes).iter().any(|(.., new)| holds(new, &code.text))
+    {
+        return Err(Error::Constraint {
+            path: task.file.clone(),
+            rule: "Code to add".to_owned(),
+            problem: "the code of the task is not in it line by line; write it as it is given".to_owned(),
+        });
+    }
     let criteria = task.done_when.iter().filter(|criterion| !criterion.done).map(|criterion| &criterion.text);
     for rule in task.constraints.iter().chain(criteria) {
         let Some(constraint) = constraint::Constraint::read(rule) else { continue };
@@ -113,6 +123,26 @@ pub(crate) fn constraints(task: &Task, base: &[Snapshot], changes: &[Change]) ->
         })?;
     }
     Ok(())
+}
+
+/// Whether no rule could put the code in its place. Code that a rule has placed, and that the task's command refused, may
+/// need other words.
+fn is_for_a_model(code: &Code, base: &[Snapshot]) -> bool {
+    let old = base.first().and_then(Snapshot::text);
+    match code.place {
+        Place::Line(line) => edit::insert(old.unwrap_or(""), &code.text, line).is_err(),
+        Place::Unstated => old.is_some(),
+        Place::Whole => false,
+    }
+}
+
+/// Whether a text has these lines one after the other. How far they are indented is the place's to say.
+fn holds(text: &str, code: &str) -> bool {
+    let lines = |text: &str| -> Vec<String> {
+        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    };
+    let (text, code) = (lines(text), lines(code));
+    code.is_empty() || text.windows(code.len()).any(|window| window == code)
 }
 
 /// Path, old and new text of the files that are there afterwards.

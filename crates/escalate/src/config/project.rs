@@ -59,7 +59,11 @@ fn policy(merged: &mut Merged, restriction: &Layer, steps: &[String], value: &Va
     let wanted = value.clone().try_into::<Policy>();
     let wanted = wanted.map_err(|_| restriction.bad(steps, "must be `never` or `ask`"))?;
     if wanted == Policy::Allow {
-        return Err(untrusted(restriction, steps));
+        // The key itself may be set, to less.
+        return Err(match untrusted(restriction, steps) {
+            Error::Untrusted { at, key } => Error::Untrusted { at, key: format!("{key} = \"allow\"") },
+            other => other,
+        });
     }
     let has = place(merged, steps)?.or_insert_with(|| value.clone()).clone().try_into::<Policy>();
     if has.is_ok_and(|has| wanted < has) {

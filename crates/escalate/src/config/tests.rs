@@ -306,6 +306,8 @@ fn a_project_only_restricts() {
         assert!(matches!(error, Error::Untrusted { .. }), "{text}\n{error}");
         assert!(error.to_string().starts_with("coder.toml, line "), "{error}");
     }
+    let allow = error(&[own("user", USER), project("egress = \"allow\"")]);
+    assert!(allow.contains("`egress.policy = \"allow\"` cannot be set by a project"), "{allow}");
     for text in ["[budget]\nrun_usd = nan", "[budget]\nrun_usd = \"x\"", "[egress]\npolicy = 1", "budget = 1"]
     {
         let error = Config::layered(&[own("user", USER), project(text)], &vocabulary()).unwrap_err();

@@ -132,7 +132,8 @@ impl Counts {
     /// US dollars of all attempts, reviews and plans.
     pub fn cost_usd(&self) -> f64 {
         let drafts: f64 = self.tiers.values().map(|tier| tier.cost_usd).sum();
-        drafts + self.questions.values().map(|asked| asked.cost_usd).sum::<f64>()
+        // The sum of nothing is -0.0.
+        0.0 + drafts + self.questions.values().map(|asked| asked.cost_usd).sum::<f64>()
     }
 
     /// What the work of the models in this process took.

@@ -9,6 +9,8 @@ use super::entry::{Entry, LocalEnd};
 pub struct Escalation {
     /// How many of the last finished local attempts count.
     pub window: usize,
+    /// With fewer of them the share says nothing, and the local model may have tasks.
+    pub attempts: usize,
     /// Below this share of escalated ones the local model may have tasks.
     pub threshold: f64,
     /// While it may not, one task in this many is given to it all the same, so that a bad spell heals.
@@ -16,9 +18,9 @@ pub struct Escalation {
 }
 
 impl Default for Escalation {
-    /// The last 50, less than 30 %, one in ten.
+    /// The last 50, from 10 on, less than 30 %, one in ten.
     fn default() -> Self {
-        Escalation { window: 50, threshold: 0.30, probe: 10 }
+        Escalation { window: 50, attempts: 10, threshold: 0.30, probe: 10 }
     }
 }
 
@@ -94,8 +96,9 @@ impl Escalation {
 
     /// Whether the local model may have the task after these.
     pub fn admission(&self, routed: &[Routed]) -> Admission {
+        let ratio = self.ratio(routed);
         // The quotient of whole numbers is rounded as the literal is, so that 3 of 10 is not below 0.30.
-        if self.ratio(routed).value().is_none_or(|ratio| ratio < self.threshold) {
+        if ratio.attempts < self.attempts || ratio.value().is_none_or(|share| share < self.threshold) {
             return Admission::Open;
         }
         let waited = routed.iter().rev().take_while(|routed| **routed == Routed::Elsewhere).count();
@@ -123,7 +126,10 @@ mod tests {
         for tenth in 1..=5 {
             assert_eq!(rule.admission(&history(7 * tenth, 3 * tenth)), Admission::Closed, "{tenth}");
         }
-        assert_eq!(rule.admission(&[LocalEscalated]), Admission::Closed);
+        // One failure of two, or nine of nine, are too few to say anything.
+        assert_eq!(rule.admission(&history(1, 1)), Admission::Open);
+        assert_eq!(rule.admission(&history(0, 9)), Admission::Open);
+        assert_eq!(rule.admission(&history(0, 10)), Admission::Closed);
         assert_eq!(rule.admission(&history(100, 14)), Admission::Open);
     }
 
@@ -157,7 +163,7 @@ mod tests {
         #[test]
         fn one_in_ten_goes_local_however_it_ends(ends in proptest::collection::vec(any::<bool>(), 1..200)) {
             let rule = Escalation::default();
-            let mut routed = history(0, 5);
+            let mut routed = history(0, 10);
             let mut since = 0;
             for good in ends {
                 let admission = rule.admission(&routed);

@@ -264,7 +264,13 @@ impl Cost {
         Cost {
             cloud_usd: counts.cost_usd(),
             electricity_usd,
-            all_best_usd: counts.requests.iter().map(|request| (yardstick.best_usd)(*request)).sum(),
+            all_best_usd: counts
+                .requests
+                .iter()
+                .map(|request| (yardstick.best_usd)(*request))
+                .sum::<Option<f64>>()
+                // The sum of nothing is -0.0.
+                .map(|usd| usd + 0.0),
         }
     }
 }
@@ -299,7 +305,7 @@ fn values(
     };
     let local = |of: fn(&TierCounts) -> u64| counts.local_tiers().map(of).sum::<u64>();
     let asked = local(|tier| tier.attempts - tier.cancelled);
-    let answered_seconds: f64 = counts.local_tiers().map(|tier| tier.answered_seconds).sum();
+    let answered_seconds: f64 = counts.local_tiers().map(|tier| tier.answered_seconds).sum::<f64>() + 0.0;
     let money = Cost::of(counts, yardstick);
     let with_electricity = match (money.electricity_usd, money.all_best_usd) {
         (Some(electricity), Some(best)) => saved(money.cloud_usd + electricity, best),

@@ -9,12 +9,12 @@ use super::Plan;
 use super::journal::{Done, digest};
 use super::repository::{Repository, refused};
 use super::{in_place, in_worktrees};
-use crate::Result;
 use crate::ledger::{Status, TaskResult, Usage};
 use crate::policy::Outcome;
 use crate::run::{Progress, Settings};
 use crate::task::Task;
 use crate::writer::Writer;
+use crate::{Error, Result};
 
 /// How to do a plan.
 #[derive(Clone, Debug)]
@@ -159,6 +159,27 @@ pub(super) fn not_done(task: &Task, outcome: Outcome, error: String) -> TaskResu
     }
 }
 
+/// Whether it is this task that was done, and not another one with its id.
+fn is_of(done: &Done, task: &Task) -> bool {
+    done.id == task.id && done.digest == digest(task)
+}
+
+/// Refuses to begin a plan anew of which a former run did some tasks and not all: its record would be lost, and what
+/// is done would be done, and perhaps paid, twice. Where nothing is done, or nothing is left, there is nothing to go on
+/// with.
+pub(super) fn refuse_partial(plan: &Plan, done: &[Done], conduct: &Conduct) -> Result<()> {
+    let count = plan.tasks.iter().filter(|task| done.iter().any(|done| is_of(done, task))).count();
+    match (1..plan.tasks.len()).contains(&count) {
+        true => Err(unfinished(&conduct.name, count, conduct.commit)),
+        false => Ok(()),
+    }
+}
+
+/// A run that is to be gone on with, or forgotten, before another one begins.
+pub(super) fn unfinished(name: &str, done: usize, in_worktrees: bool) -> Error {
+    Error::Unfinished { plan: format!("{name}{}", if in_worktrees { " --commit" } else { "" }), done }
+}
+
 /// The results so far.
 pub(super) struct Board<'a> {
     plan: &'a Plan,
@@ -184,7 +205,7 @@ impl<'a> Board<'a> {
     pub(super) fn settle(&mut self, task: usize, done: &[Done], crew: &Crew<'_>) -> bool {
         let spec = &self.plan.tasks[task];
         // What a check saw is not what is there now.
-        let same = |done: &&Done| done.id == spec.id && done.digest == digest(spec) && !spec.is_check();
+        let same = |done: &&Done| is_of(done, spec) && !spec.is_check();
         if let Some(done) = done.iter().rev().find(same) {
             self.enter(task, Finished::resumed(spec, done), crew);
             return true;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use super::Plan;
-use super::conduct::{Board, Conduct, Crew, Event, Finished, not_done};
+use super::conduct::{Board, Conduct, Crew, Event, Finished, not_done, refuse_partial, unfinished};
 use super::journal::{Begun, Done, Journal, Record, Stage};
 use crate::policy::Outcome;
 use crate::run::{Progress, run_task};
@@ -71,31 +71,14 @@ impl Book {
         // Commits of a run in worktrees that the checkout does not have: nothing else knows of them.
         let waiting = |former: &&Record| former.head != former.base;
         if let Some(Record { plan, done, .. }) = former.as_ref().filter(waiting) {
-            return Err(Error::Unfinished { plan: plan.clone(), done: done.len() });
+            return Err(unfinished(plan, done.len(), true));
         }
-        if conduct.resume
-            && !conduct.restart
-            && let Some(former) = former.filter(|former| former.base.is_empty())
-        {
-            // What a killed task left half done is taken back first.
-            let interrupted = workspace.recover()?;
-            for interrupted in &interrupted {
-                (crew.observe)(0, &Event::Step(&Progress::Interrupted(interrupted)));
-            }
-            let history = workspace.history()?;
-            record.done.extend(former.done.into_iter().filter(|done| stands(done, &history)));
-            let cut_off = |id: &String| interrupted.iter().any(|interrupted| interrupted.task_id == *id);
-            let begun = former.begun.filter(|begun| !cut_off(&begun.id)).and_then(|begun| {
-                let spec = plan.tasks.iter().find(|task| task.id == begun.id)?;
-                Some((spec, begun))
-            });
-            if let Some((spec, begun)) = begun
-                && let Some(workspace::Done { number, files, .. }) = entry(&begun, workspace)?
-            {
-                // The task was complete; only the entry was missing.
-                let mut result = not_done(spec, Outcome::Complete, String::new());
-                (result.attempts, result.verified, result.files) = (1, spec.command.is_some(), files);
-                record.done.push(Done { number: Some(number), ..Done::new(spec, &result, None) });
+        let former = former.filter(|former| former.base.is_empty() && !conduct.restart);
+        if let Some(former) = former.filter(|former| conduct.resume || former.plan == conduct.name) {
+            let done = gone_on_with(plan, former, workspace, crew)?;
+            match conduct.resume {
+                true => record.done = done,
+                false => refuse_partial(plan, &done, conduct)?,
             }
         }
         journal.write(&record)?;
@@ -126,6 +109,30 @@ impl Book {
         self.record.stage = Stage::Ended;
         journal.write(&self.record)
     }
+}
+
+/// What a former run in place did, once what a killed task left half done is taken back.
+fn gone_on_with(plan: &Plan, former: Record, workspace: &Workspace, crew: &Crew<'_>) -> Result<Vec<Done>> {
+    let interrupted = workspace.recover()?;
+    for interrupted in &interrupted {
+        (crew.observe)(0, &Event::Step(&Progress::Interrupted(interrupted)));
+    }
+    let history = workspace.history()?;
+    let mut done: Vec<Done> = former.done.into_iter().filter(|done| stands(done, &history)).collect();
+    let cut_off = |id: &String| interrupted.iter().any(|interrupted| interrupted.task_id == *id);
+    let begun = former.begun.filter(|begun| !cut_off(&begun.id)).and_then(|begun| {
+        let spec = plan.tasks.iter().find(|task| task.id == begun.id)?;
+        Some((spec, begun))
+    });
+    if let Some((spec, begun)) = begun
+        && let Some(workspace::Done { number, files, .. }) = entry(&begun, workspace)?
+    {
+        // The task was complete; only the entry was missing.
+        let mut result = not_done(spec, Outcome::Complete, String::new());
+        (result.attempts, result.verified, result.files) = (1, spec.command.is_some(), files);
+        done.push(Done { number: Some(number), ..Done::new(spec, &result, None) });
+    }
+    Ok(done)
 }
 
 /// What the history has of a task that was begun: its entry, if it is done and changed something.

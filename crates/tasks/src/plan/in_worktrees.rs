@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 
 use super::Plan;
-use super::conduct::{Board, Conduct, Crew, Event, Finished};
+use super::conduct::{Board, Conduct, Crew, Event, Finished, refuse_partial, unfinished};
 use super::journal::{Done, Journal, Record, Stage};
 use super::landing::{self, Landing};
 use super::repository::Repository;
@@ -135,15 +135,21 @@ impl Site<'_, '_> {
         let mut record = match former {
             Some(former) if former.stage == Stage::Running => self.go_on(former, &head, branch.as_ref())?,
             Some(former) if self.conduct.resume && former.plan == self.conduct.name => former,
-            _ => Record {
-                plan: self.conduct.name.clone(),
-                base: head.clone(),
-                branch: None,
-                head: head.clone(),
-                stage: Stage::Running,
-                done: Vec::new(),
-                begun: None,
-            },
+            former => {
+                if let Some(former) = former.filter(|former| former.plan == self.conduct.name) {
+                    let done = self.standing(former.done, &head)?;
+                    refuse_partial(self.plan, &done, self.conduct)?;
+                }
+                Record {
+                    plan: self.conduct.name.clone(),
+                    base: head.clone(),
+                    branch: None,
+                    head: head.clone(),
+                    stage: Stage::Running,
+                    done: Vec::new(),
+                    begun: None,
+                }
+            }
         };
         if record.stage == Stage::Ended || record.head == record.base {
             // Nothing of the plan waits for the checkout, so it may be anywhere.
@@ -183,7 +189,7 @@ impl Site<'_, '_> {
     /// A former run was killed while tasks were at work.
     fn go_on(&self, former: Record, head: &str, branch: Option<&String>) -> Result<Record> {
         if !self.conduct.resume || former.plan != self.conduct.name {
-            return Err(Error::Unfinished { plan: former.plan, done: former.done.len() });
+            return Err(unfinished(&former.plan, former.done.len(), true));
         }
         let moved = |problem: String| {
             Err(Error::Moved { problem, from: former.base.clone(), to: former.head.clone() })

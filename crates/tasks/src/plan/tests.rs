@@ -153,6 +153,19 @@ fn a_ticked_task_is_done() {
     assert_eq!(plan.needs, [Vec::<usize>::new()]);
 }
 
+/// Neither is the id wrong, nor does adding the other task help whom only this one is left of.
+#[test]
+fn a_task_of_a_plan_can_be_named_alone() {
+    let needing = |id: &str| file("b").replace("# Task", &format!("---\ndepends_on: {id}\n---\n# Task"));
+    let folder = folder(&[("a.md", &file("a")), ("b.md", &needing("a")), ("c.md", &needing("x"))]);
+    let path = |name: &str| folder.path().join(name);
+    let plan = Plan::load(&[path("b.md")]).unwrap();
+    assert_eq!((ids(&plan), plan.beside), (vec![vec!["b"]], vec!["a".to_owned()]));
+    let both = Plan::load(&[path("b.md"), path("a.md")]).unwrap();
+    assert_eq!((ids(&both), both.beside.len()), (vec![vec!["a"], vec!["b"]], 0));
+    assert!(matches!(Plan::load(&[path("c.md")]), Err(Error::UnknownTask { .. })));
+}
+
 #[test]
 fn batches_that_contradict_the_tasks_are_errors() {
     let late = file("a").replace("# Task", "---\ndepends_on: b\n---\n# Task");

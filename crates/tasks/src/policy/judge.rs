@@ -356,11 +356,21 @@ impl Judge<'_> {
     /// Decision 4: the share among the last attempts, and one task in so many while it is too high.
     fn escalations(&mut self, routed: &[Routed]) {
         let limits = &self.tables.ticket;
-        let rule = Escalation { window: limits.window, threshold: limits.escalations, probe: limits.probe };
+        let rule = Escalation {
+            window: limits.window,
+            attempts: limits.attempts,
+            threshold: limits.escalations,
+            probe: limits.probe,
+        };
         let Ratio { escalated, attempts } = rule.ratio(routed);
         let fact = format!(
-            "{escalated} of the last {attempts} local attempts were escalated, allowed is less than {:.2}",
-            limits.escalations
+            "{escalated} of the last {attempts} tasks of the local model were not done by it, allowed is less than {:.2}{}",
+            limits.escalations,
+            if attempts < limits.attempts {
+                format!(" once there are {}", limits.attempts)
+            } else {
+                String::new()
+            }
         );
         let (fact, local) = match rule.admission(routed) {
             Admission::Open => (fact, true),

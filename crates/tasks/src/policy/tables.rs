@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 
 use super::cue::Cue;
+use crate::ledger::Escalation;
 use crate::{Error, Result};
 
 /// The file that holds for everybody who gives no other.
@@ -65,8 +66,16 @@ pub struct Ticket {
     pub escalations: f64,
     /// How many of the last finished local attempts that share is of.
     pub window: usize,
+    /// Fewer of them say nothing: one failure of two is no spell.
+    #[serde(default = "least_attempts")]
+    pub attempts: usize,
     /// While it is too high, one task in so many is local all the same.
     pub probe: usize,
+}
+
+/// For tables that were written before there was such a number.
+fn least_attempts() -> usize {
+    Escalation::default().attempts
 }
 
 /// How hard a task is said to be.
@@ -332,6 +341,11 @@ impl Tables {
         let found = self.categories.iter().find(|rules| rules.name == name);
         // `parse` has seen every category.
         found.unwrap_or(&self.categories[0])
+    }
+
+    /// All words for complexity.
+    pub fn complexities(&self) -> impl Iterator<Item = &str> {
+        self.complexity.values().flatten().map(String::as_str)
     }
 
     /// What a word for complexity means; None if the tables do not know it.

@@ -72,7 +72,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
         depends_on: fields.names("depends_on")?,
         policy,
         egress,
-        tags: fields.list("tags")?,
+        tags: fields.names("tags")?,
         category: checked_category(file, fields.text("category")?)?,
         estimated_lines: fields.number("estimated_lines")?,
         imports: fields.number("imports")?,

@@ -1,7 +1,9 @@
 //! The Markdown format of a task: YAML frontmatter, then sections.
 
+mod fenced;
 mod front;
 
+use self::fenced::{Fence, fenced, lines_outside_blocks};
 use super::{Code, Criterion, EGRESS, Eligibility, Format, PHASES, POLICIES, Place, Task};
 use super::{
     bad, checked_category, checked_command, checked_count, checked_files, checked_id, checked_path,
@@ -26,6 +28,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
     if let Some(problem) = no_check(command.as_ref(), code.as_ref()).filter(|_| files.is_empty()) {
         return Err(bad(file, "field `output_files`", problem));
     }
+    sections.stray_commands();
     let title = sections.title.clone().or_else(|| front.name.clone());
     let description = sections.description(title.as_deref(), prose);
     if description.is_empty() && code.is_none() {
@@ -70,7 +73,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Task> {
         depends_on: front.depends_on,
         policy,
         egress,
-        tags: front.tags.unwrap_or_default(),
+        tags: front.tags,
         category: checked_category(file, front.category)?,
         estimated_lines: front.estimated_lines,
         imports: front.imports,
@@ -324,6 +327,22 @@ impl<'a> Sections<'a> {
         }
     }
 
+    /// A word about lines that look like the task's commands and stand where none is looked for: a heading with a letter
+    /// that is wrong would cost the task what judges it.
+    fn stray_commands(&mut self) {
+        for section in &self.sections {
+            for (line, label) in lines_outside_blocks(section).filter_map(|(line, text)| {
+                let label = ["Run", "Lint"].into_iter().find(|label| after_label(text, label).is_some())?;
+                Some((line, label))
+            }) {
+                self.warnings.push(format!(
+                    "line {line}: `{label}:` is a command only under `## Verification`, not under `## {}`",
+                    section.heading.escape_debug()
+                ));
+            }
+        }
+    }
+
     fn code(&mut self) -> Result<Option<Code>> {
         let Some(section) = self.take(is_code_heading)? else { return Ok(None) };
         let at = format!("line {}", section.line);
@@ -387,76 +406,6 @@ fn place(name: &str) -> Option<Place> {
     }
     let Some((_, line)) = name.split_once("line") else { return Some(Place::Unstated) };
     line.trim().parse().ok().filter(|line| *line > 0).map(Place::Line)
-}
-
-struct Block {
-    /// Line of the opening fence, 1-based.
-    line: usize,
-    language: String,
-    text: String,
-    /// Whether the section holds another block.
-    more: bool,
-}
-
-/// The first fenced block of a section.
-fn fenced(section: &Section<'_>) -> Option<Block> {
-    let mut found: Option<Block> = None;
-    let mut open: Option<Fence> = None;
-    for (number, line) in &section.lines {
-        match (&open, &mut found) {
-            (Some(fence), _) if fence.is_closed_by(line) => open = None,
-            (Some(fence), Some(block)) if !block.more => {
-                block.text.push_str(fence.outdent(line));
-                block.text.push('\n');
-            }
-            (Some(_), _) => {}
-            (None, found) => {
-                let Some(fence) = Fence::open(line) else { continue };
-                match found {
-                    Some(block) => block.more = true,
-                    None => {
-                        let language = fence.language.clone();
-                        *found = Some(Block { line: *number, language, text: String::new(), more: false });
-                    }
-                }
-                open = Some(fence);
-            }
-        }
-    }
-    found
-}
-
-/// The opening line of a fenced block (CommonMark 4.5).
-struct Fence {
-    mark: char,
-    length: usize,
-    indent: usize,
-    language: String,
-}
-
-impl Fence {
-    fn open(line: &str) -> Option<Fence> {
-        let rest = line.trim_start_matches(' ');
-        let indent = line.len() - rest.len();
-        let mark = rest.chars().next().filter(|mark| matches!(mark, '`' | '~'))?;
-        let info = rest.trim_start_matches(mark);
-        let length = rest.len() - info.len();
-        let inline = mark == '`' && info.contains('`');
-        let language = info.split_whitespace().next().unwrap_or("").to_owned();
-        (indent <= 3 && length >= 3 && !inline).then_some(Fence { mark, length, indent, language })
-    }
-
-    fn is_closed_by(&self, line: &str) -> bool {
-        let rest = line.trim_start_matches(' ');
-        let after = rest.trim_start_matches(self.mark);
-        line.len() - rest.len() <= 3 && rest.len() - after.len() >= self.length && after.trim().is_empty()
-    }
-
-    /// The line without the indentation that the fence itself has.
-    fn outdent<'a>(&self, line: &'a str) -> &'a str {
-        let spaces = line.bytes().take(self.indent).take_while(|byte| *byte == b' ').count();
-        &line[spaces..]
-    }
 }
 
 fn bullet(line: &str) -> Option<&str> {

@@ -32,6 +32,30 @@ fn a_plan_that_is_not_complete_is_gone_on_with() {
     repository.assert_clean("refs/heads/main");
 }
 
+/// Begun anew without a word, it would do twice what is done, and forget that it was.
+#[test]
+fn a_plan_that_is_not_complete_is_not_begun_anew_silently() {
+    for in_worktrees in [true, false] {
+        let repository = Repository::new(&[("a.txt", "a\n")]);
+        let conduct = Conduct { commit: in_worktrees, ..repository.conduct(1) };
+        repository.run(&plan(), &conduct).unwrap();
+        let error = repository.run(&plan(), &conduct).unwrap_err();
+        let said = error.to_string();
+        assert!(matches!(error, Error::Unfinished { done: 1, .. }), "{said}");
+        let how = if in_worktrees { " --commit" } else { "" };
+        for go_on in ["--resume", "--restart"] {
+            assert!(said.contains(&format!("`coder run plan{how} {go_on}`")), "{said}");
+        }
+        assert_eq!(repository.read("a.txt"), "new\na\n");
+        // The record is still there to go on from, or to be forgotten.
+        let resumed = Conduct { resume: true, ..conduct.clone() };
+        assert!(repository.run(&plan(), &resumed).unwrap()[0].resumed);
+        let restart = Conduct { restart: true, ..conduct };
+        assert!(!repository.run(&plan(), &restart).unwrap()[0].resumed);
+        assert_eq!(repository.read("a.txt"), "new\nnew\na\n");
+    }
+}
+
 #[test]
 fn a_task_that_says_something_else_now_is_done_again() {
     let repository = Repository::new(&[("a.txt", "a\n")]);

@@ -189,6 +189,21 @@ fn a_model_sees_given_code_only_after_it_failed() {
     assert!(result.error.contains("`9`"), "{}", result.error);
 }
 
+/// The task carries its code; a model that is to find the place for it does not write another.
+#[test]
+fn code_that_a_model_places_stays_as_it_is_given() {
+    let section = "## Code to add at line 9\n```python\ndef f():\n    return 1\n```";
+    for section in [section, &section.replace(" at line 9", "")] {
+        let folder = Folder::new(&[("a.py", "x = 1\n")]);
+        let mut writer = Scripted::new(["x = 1\ny = 2", "x = 1\n\nif x:\n    def f():\n\n        return 1"]);
+        let result = folder.run(&markdown(section, "true"), Some(&mut writer));
+        assert_eq!(result.outcome, Outcome::Complete, "{result:#?}");
+        let retry = &writer.asked[1].0.messages[2].content;
+        assert!(retry.contains("the code of the task is not in it"), "{retry}");
+        assert_eq!(folder.read("a.py"), "x = 1\n\nif x:\n    def f():\n\n        return 1\n");
+    }
+}
+
 #[test]
 fn a_bad_reply_is_an_attempt_and_is_never_written() {
     let folder = Folder::new(&[("a.py", "x = 1\n")]);

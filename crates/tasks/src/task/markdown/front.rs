@@ -22,7 +22,6 @@ pub(super) struct Front {
     pub(super) tdd_phase: Option<String>,
     pub(super) policy: Option<String>,
     pub(super) egress: Option<String>,
-    pub(super) tags: Option<Vec<String>>,
     pub(super) category: Option<String>,
     pub(super) estimated_lines: Option<usize>,
     pub(super) imports: Option<usize>,
@@ -31,30 +30,40 @@ pub(super) struct Front {
     pub(super) context_files: Option<Vec<String>>,
     pub(super) constraints: Option<Vec<String>>,
     pub(super) shell: Option<bool>,
-    /// A list or one string with commas, which is read apart.
+    /// A list or one string with commas, which is read apart, as tags are.
     #[serde(skip)]
     pub(super) depends_on: Vec<String>,
+    #[serde(skip)]
+    pub(super) tags: Vec<String>,
     /// Warnings about fields that are not in this list.
     #[serde(skip)]
     pub(super) unknown: Vec<String>,
 }
 
-/// Ids as a list. Both forms ask for text, so that `001` does not become a number.
+/// A list. Both forms ask for text, so that `001` does not become a number.
 #[derive(Deserialize)]
-struct List {
-    depends_on: Option<Vec<String>>,
+struct Ids<T> {
+    depends_on: Option<T>,
 }
 
-/// Ids as one string.
 #[derive(Deserialize)]
-struct Line {
-    depends_on: Option<String>,
+struct Tags<T> {
+    tags: Option<T>,
 }
 
-fn depends_on(yaml: &str) -> Result<Vec<String>, serde_saphyr::Error> {
-    let lines = match serde_saphyr::from_str::<List>(yaml) {
-        Ok(list) => list.depends_on.unwrap_or_default(),
-        Err(_) => serde_saphyr::from_str::<Line>(yaml)?.depends_on.into_iter().collect(),
+/// A list, or else one line with commas.
+fn names<L, T>(
+    yaml: &str,
+    list: impl Fn(L) -> Option<Vec<String>>,
+    line: impl Fn(T) -> Option<String>,
+) -> Result<Vec<String>, serde_saphyr::Error>
+where
+    L: serde::de::DeserializeOwned,
+    T: serde::de::DeserializeOwned,
+{
+    let lines = match serde_saphyr::from_str::<L>(yaml) {
+        Ok(found) => list(found).unwrap_or_default(),
+        Err(_) => line(serde_saphyr::from_str::<T>(yaml)?).into_iter().collect(),
     };
     Ok(crate::task::names(lines.iter().map(String::as_str)))
 }
@@ -86,16 +95,31 @@ pub(super) fn split(file: &str, lines: &[&str]) -> Result<(Front, usize)> {
     if yaml.trim().is_empty() {
         return Ok((Front::default(), end + 2));
     }
+    let known = |field: &str| KNOWN.contains(&field) || crate::task::FIELDS.contains(&field);
     let wrong = |error: serde_saphyr::Error| {
         let line = error.location().map_or(1, |place| place.line() as usize + 1);
         let text = error.to_string();
         let first = text.lines().next().unwrap_or("not valid YAML").trim();
-        bad(file, format!("line {line}"), format!("frontmatter: {first}; write `field: value` lines"))
+        // The reader counts lines of the frontmatter alone, and says so before it says what is wrong.
+        let first = first.strip_prefix("error: ").unwrap_or(first);
+        let placed = first.strip_prefix("line ").and_then(|rest| rest.split_once(": "));
+        let first = placed.map_or(first, |(_, problem)| problem);
+        let given = lines.get(line - 1).and_then(|text| text.split_once(':')).map(|(name, _)| name.trim());
+        let (field, remedy) = match given.filter(|name| known(name)) {
+            Some(name) if first.contains("sequence") => {
+                (format!("field `{name}`: "), format!("write `{name}: [one, two]`"))
+            }
+            Some(name) => (format!("field `{name}`: "), "write `field: value` lines".to_owned()),
+            None => (String::new(), "write `field: value` lines".to_owned()),
+        };
+        bad(file, format!("line {line}"), format!("frontmatter: {field}{first}; {remedy}"))
     };
     let mut front: Front = serde_saphyr::from_str(&yaml).map_err(wrong)?;
-    front.depends_on = depends_on(&yaml).map_err(wrong)?;
+    let (ids, id) = (|found: Ids<Vec<String>>| found.depends_on, |found: Ids<String>| found.depends_on);
+    front.depends_on = names(&yaml, ids, id).map_err(wrong)?;
+    let (tags, tag) = (|found: Tags<Vec<String>>| found.tags, |found: Tags<String>| found.tags);
+    front.tags = names(&yaml, tags, tag).map_err(wrong)?;
     let fields: BTreeMap<String, IgnoredAny> = serde_saphyr::from_str(&yaml).map_err(wrong)?;
-    let known = |field: &str| KNOWN.contains(&field) || crate::task::FIELDS.contains(&field);
     let unknown = fields.into_keys().filter(|field| !known(field));
     front.unknown = unknown
         .map(|field| format!("field `{}` is not known and was not used", field.escape_debug()))

@@ -141,6 +141,39 @@ fn a_status_that_is_not_heeded_is_told() {
     assert!(warnings("Done")[0].starts_with("its status is `Done`"), "{:?}", warnings("Done"));
 }
 
+/// The command that decides may be lost by one letter, and then a task without one is complete unseen.
+#[test]
+fn a_command_under_another_heading_is_told() {
+    let warnings = |text: &str| {
+        let task = Task::parse("x.md", &format!("# Task: A\n## File\na.py\n{text}")).unwrap();
+        assert_eq!(task.command.is_some(), text.contains("## Verification\n"), "{text}");
+        task.warnings
+    };
+    assert_eq!(
+        warnings("## Verificaton\nRun: pytest\n- **Lint (shell)**: a | b\n- Lint (shell): a | b\n"),
+        [
+            "line 5: `Run:` is a command only under `## Verification`, not under `## Verificaton`",
+            "line 7: `Lint:` is a command only under `## Verification`, not under `## Verificaton`"
+        ]
+    );
+    assert!(warnings("## Tests\n```\nRun: pytest\n```\nRunning: no\n").is_empty());
+    assert!(warnings("## Verification\nRun: pytest\nLint: ruff\n").is_empty());
+}
+
+#[test]
+fn tags_are_a_list_or_a_line() {
+    let tags = |line: &str| {
+        Task::parse("x.md", &format!("---\n{line}\n---\n# Task: A\n## File\na.py\n")).map(|task| task.tags)
+    };
+    for line in ["tags: [ARCH, UI]", "tags: ARCH, UI", "tags:\n- ARCH\n- UI"] {
+        assert_eq!(tags(line).unwrap(), ["ARCH", "UI"], "{line}");
+    }
+    assert!(tags("tags:").unwrap().is_empty() && tags("id: 1").unwrap().is_empty());
+    let error = tags("id: 1\ncontext_files: a.py").unwrap_err().to_string();
+    assert!(error.starts_with("`x.md`: line 3: frontmatter: field `context_files`: "), "{error}");
+    assert!(error.ends_with("write `context_files: [one, two]`"), "{error}");
+}
+
 #[test]
 fn complaints_name_file_line_and_remedy() {
     let cases = [
