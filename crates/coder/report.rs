@@ -80,6 +80,7 @@ pub(crate) fn refused(reason: &str) -> Finished {
         task_id: String::new(),
         attempts: 0,
         files: Vec::new(),
+        note: None,
         tier: None,
         usage: Usage::default(),
         cost_usd: 0.0,
