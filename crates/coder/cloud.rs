@@ -122,13 +122,10 @@ impl<'a> Cloud<'a> {
                 "`{name}` is no rung behind an endpoint; see coder config show"
             )));
         };
-        match self.config.endpoints.get(endpoint) {
-            Some(found) => match found.without_address(endpoint) {
-                Some(problem) => Err(unavailable(problem)),
-                None => Ok((rung, found, model)),
-            },
-            None => Err(unavailable(format!("rung `{name}` has no endpoint `{endpoint}`"))),
-        }
+        let found = self.config.endpoints.get(endpoint);
+        let found =
+            found.ok_or_else(|| unavailable(format!("rung `{name}` has no endpoint `{endpoint}`")))?;
+        found.without_address(endpoint).map_or(Ok((rung, found, model)), |problem| Err(unavailable(problem)))
     }
 
     fn ask(&self, job: &Job<'_>) -> Result<Reply, WriterError> {
