@@ -223,7 +223,7 @@ fn plan(
     tables: &Tables,
 ) -> Result<Planned, String> {
     let mut question = question.clone();
-    let mut problems = Vec::new();
+    let mut problems: Vec<String> = Vec::new();
     for attempt in 0..ATTEMPTS {
         eprintln!("{rung} plans{}", if attempt > 0 { " again" } else { "" });
         let reply = writer.answer(&question).map_err(|error| match problems.as_slice() {
