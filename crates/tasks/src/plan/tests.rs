@@ -160,7 +160,7 @@ fn a_task_of_a_plan_can_be_named_alone() {
     let folder = folder(&[("a.md", &file("a")), ("b.md", &needing("a")), ("c.md", &needing("x"))]);
     let path = |name: &str| folder.path().join(name);
     let plan = Plan::load(&[path("b.md")]).unwrap();
-    assert_eq!((ids(&plan), plan.beside), (vec![vec!["b"]], vec!["a".to_owned()]));
+    assert_eq!((ids(&plan), &plan.beside), (vec![vec!["b"]], &vec!["a".to_owned()]));
     let both = Plan::load(&[path("b.md"), path("a.md")]).unwrap();
     assert_eq!((ids(&both), both.beside.len()), (vec![vec!["a"], vec!["b"]], 0));
     assert!(matches!(Plan::load(&[path("c.md")]), Err(Error::UnknownTask { .. })));
