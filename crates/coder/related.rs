@@ -36,8 +36,8 @@ pub(crate) struct RelatedArgs {
 const EXAMPLES: &str = "Examples:
   coder related 'Where is the budget checked before a request is sent?'
   cargo test 2>&1 | coder related --most 5
-  coder related 'retry after 429' --show | coder ask --system 'Explain this code'
-  coder ask --user 'Who writes the ledger?' --related . --model qwen2.5-coder-7b.gguf
+  coder related 'retry after 429' --show | coder ask --system 'Explain'
+  coder ask --user 'Who writes the ledger?' --related .
   coder run task.md --related 2
 
 Passages are found by the words that they share with the text, rare ones first (BM25 over the parts of identifiers). Files that

@@ -216,7 +216,7 @@ fn an_error_has_file_line_and_the_nearest_name() {
         ("[review]\nrung = \"local\"", 2, &["do not review"]),
         ("[egress]\ndeny = [\"a[\"]", 2, &["`a[`"]),
         ("[egress]\nforwards = [\"proxy\"]", 2, &["no endpoint"]),
-        ("[endpoints.x]\ndialect = \"openai\"", 1, &["missing field `url`"]),
+        ("[endpoints.x]\ndialect = \"openai\"", 1, &["`endpoints.x.url` must be an address"]),
         ("[endpoints.x]\ndialect = \"openai\"\nurl = \"http://1.2.3.4/v1\"", 3, &["private"]),
         ("[endpoints.anthropic]\nidle_s = 0", 2, &["from 1"]),
         ("a = 1\n\n= 2", 3, &[]),

