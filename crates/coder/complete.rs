@@ -39,7 +39,7 @@ pub(crate) struct CompleteArgs {
 const EXAMPLES: &str = "Examples:
   coder complete --prompt 'def add(a, b):' --max-tokens 40
   head -20 src/main.rs | coder complete --stop '}'
-  coder complete --model qwen.gguf --fim $'def add(a, b):\\n    return ' $'\\n\\nprint(add(1, 2))'";
+  coder complete --fim $'def add(a, b):\\n    return ' $'\\n\\nprint(add(1, 2))'";
 
 pub(crate) fn run(args: CompleteArgs) -> Outcome {
     let CompleteArgs { model, prompt, file, fim, plain, sampling, grammar, shown } = args;
