@@ -31,7 +31,7 @@ pub(crate) fn encode(
     if !any(&said, &mut |text| special.concern(text)) {
         return tokenizer.encode(&template.render(&messages, tools, true, variables)?, SpecialTokens::Parse);
     }
-    let mut unused = MARKS.into_iter().filter(|&mark| !any(&said, &mut |text| text.contains(mark)));
+    let mut unused = MARKS.filter(|&mark| !any(&said, &mut |text| text.contains(mark)));
     let mut free = || {
         let problem = "messages hold too many of the noncharacters from U+FDD0 to U+FDEF; leave them out";
         unused.next().ok_or_else(|| Error::Template(problem.into()))
