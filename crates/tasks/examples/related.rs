@@ -45,11 +45,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Messages of commits, and the files that each changed.
-fn commits(
-    folder: &str,
-    project: &Project,
-) -> Result<Vec<(String, HashSet<String>)>, Box<dyn std::error::Error>> {
+/// The message of a commit, and the files that it changed.
+type Commit = (String, HashSet<String>);
+
+/// What is known of the last commits.
+fn commits(folder: &str, project: &Project) -> Result<Vec<Commit>, Box<dyn std::error::Error>> {
     let args = ["log", "--no-merges", "-n", COMMITS, "--format=%x00%B%x01", "--name-only", "-z"];
     let log = Command::new("git").arg("-C").arg(folder).args(args).output()?;
     let here: HashSet<&str> = project.files.iter().map(|file| file.path.as_str()).collect();
