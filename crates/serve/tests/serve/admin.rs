@@ -54,7 +54,14 @@ fn numbers_for_prometheus() {
     let body = json!({ "model": "free", "messages": [{ "role": "user", "content": "Classify: crash" }], "temperature": 0 });
     let usage = running.post("/v1/chat/completions", &body).json()["usage"].clone();
     assert_eq!(running.get("/a/path/that/is/not").status, 404);
-    let reply = running.get("/metrics");
+    let mut reply = running.get("/metrics");
+    // A request ends a little after its client has heard the last of it.
+    for _ in 0..1000 {
+        if reply.body.contains("coder_open_requests 0\n") {
+            break;
+        }
+        reply = running.get("/metrics");
+    }
     assert!(reply.header("content-type").expect("a type").starts_with("application/openmetrics-text"));
     let text = &reply.body;
     assert!(text.ends_with("# EOF\n"), "{text}");
