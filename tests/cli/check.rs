@@ -170,7 +170,10 @@ fn what_is_misspelt_is_said_before_anything_runs() {
     ]);
     let place = |name: &str| text(folder.path().join(name));
     let checked = output(&["check", place("odd.md"), "--ledger", "/nonexistent"]);
-    let ran = output(&["run", place("odd.md"), "--model", "/nonexistent", "--no-ledger"]);
+    let run = |task: &str| {
+        output(&["run", task, "--working-dir", place("plan"), "--model", "/nonexistent", "--no-ledger"])
+    };
+    let ran = run(place("odd.md"));
     for (said, command) in [(stderr(&checked), "check"), (stderr(&ran), "run")] {
         for words in [
             "field `modle` is not known and was not used",
@@ -190,7 +193,7 @@ fn what_is_misspelt_is_said_before_anything_runs() {
         assert!(stderr(&refused).contains("no task `7` in this plan"), "{command}: {}", stderr(&refused));
     }
     assert_eq!(output(&["check", place("plan/2.md"), "--ledger", "/nonexistent"]).status.code(), Some(0));
-    let alone = output(&["run", place("plan/2.md"), "--model", "/nonexistent", "--no-ledger"]);
+    let alone = run(place("plan/2.md"));
     assert!(stderr(&alone).contains("not part of this run: `1`"), "{}", stderr(&alone));
 }
 
