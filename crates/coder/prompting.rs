@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use coder_escalate::RungName;
 use coder_tasks::Templates;
 use coder_tasks::context::{ContextRules, Others};
 
@@ -16,7 +17,8 @@ const FOLDER: &str = ".coder/templates";
 #[command(next_help_heading = "Prompts")]
 pub(crate) struct PromptArgs {
     /// Folder with code.md, test.md, refactor.md, documentation.md, edit.md (or prompt-code.md and so on), as far as they are
-    /// to replace the built-in templates [default: .coder/templates in the working folder]
+    /// to replace the built-in templates; a folder in it with a rung's name, such as local or opus, has those for this
+    /// rung alone [default: .coder/templates in the working folder]
     #[arg(long, value_name = "FOLDER")]
     templates: Option<PathBuf>,
     /// Context files that are shown whole; of further ones a summary is: signatures, types and comments of code;
@@ -40,45 +42,89 @@ impl PromptArgs {
         ContextRules { files: self.context_files, others, related, ..ContextRules::default() }
     }
 
-    /// The templates for a task. The bundled model knows one, that for code, and gets others only from --templates.
-    pub(crate) fn templates(&self, bundled: bool, working_dir: &Path) -> Outcome<Templates> {
+    /// The templates for a rung. The bundled model knows one, that for code, and gets others only from --templates.
+    pub(crate) fn templates(&self, rung: &RungName, bundled: bool, working_dir: &Path) -> Outcome<Templates> {
+        match self.folder(working_dir)? {
+            None if bundled => Ok(Templates::default()),
+            Some(_) if bundled && self.templates.is_none() => Ok(Templates::default()),
+            None => Ok(Templates::by_category()),
+            Some(folder) => Ok(Templates::load(&folder)?.with(&folder.join(rung.as_str()))?),
+        }
+    }
+
+    /// The folder of templates, if there is one.
+    fn folder(&self, working_dir: &Path) -> Outcome<Option<PathBuf>> {
         let own = working_dir.join(FOLDER);
-        Ok(match &self.templates {
-            Some(folder) => {
-                // A folder that is not there would be as good as an empty one.
-                std::fs::read_dir(folder)
-                    .map_err(|source| coder_tasks::Error::Io { path: folder.clone(), source })?;
-                Templates::load(folder)?
-            }
-            None if bundled => Templates::default(),
-            None if own.is_dir() => Templates::load(&own)?,
-            None => Templates::by_category(),
-        })
+        let Some(folder) = &self.templates else { return Ok(own.is_dir().then_some(own)) };
+        // A folder that is not there would be as good as an empty one.
+        std::fs::read_dir(folder)
+            .map_err(|source| coder_tasks::Error::Io { path: folder.clone(), source })?;
+        Ok(Some(folder.clone()))
+    }
+
+    /// Folders within that of the templates that are of no rung: a misspelt one would change nothing.
+    pub(crate) fn of_no_rung(
+        &self,
+        working_dir: &Path,
+        is_rung: impl Fn(&str) -> bool,
+    ) -> Outcome<Vec<PathBuf>> {
+        let Some(folder) = self.folder(working_dir)? else { return Ok(Vec::new()) };
+        let entries = std::fs::read_dir(&folder)
+            .map_err(|source| coder_tasks::Error::Io { path: folder.clone(), source })?;
+        let odd = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            path.is_dir() && !name.is_some_and(&is_rung)
+        };
+        let mut odd: Vec<_> = entries.flatten().map(|entry| entry.path()).filter(odd).collect();
+        odd.sort();
+        Ok(odd)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use coder_tasks::Task;
+    use coder_tasks::{Task, TemplateKind};
 
     #[test]
     fn the_bundled_model_stays_with_the_template_for_code() {
         let folder = tempfile::tempdir().unwrap();
+        let here = RungName::local();
         let chosen = |args: &PromptArgs, bundled| {
             let task = Task::of_text("Write unit tests for clamp", None);
-            args.templates(bundled, folder.path()).unwrap().choose(&task, false).as_str()
+            args.templates(&here, bundled, folder.path()).unwrap().choose(&task, false).as_str()
         };
         let none = PromptArgs { templates: None, context_files: 2, related: 0, no_summaries: false };
         assert_eq!((chosen(&none, true), chosen(&none, false)), ("code", "test"));
         let given = PromptArgs { templates: Some(folder.path().to_owned()), ..none.clone() };
         assert_eq!(chosen(&given, true), "test");
         let missing = PromptArgs { templates: Some(folder.path().join("none")), ..none.clone() };
-        assert!(missing.templates(true, folder.path()).is_err());
+        assert!(missing.templates(&here, true, folder.path()).is_err());
         // The working folder's own.
         std::fs::create_dir_all(folder.path().join(FOLDER)).unwrap();
         std::fs::write(folder.path().join(FOLDER).join("test.md"), "{% if %}").unwrap();
-        assert!(none.templates(false, folder.path()).is_err());
-        assert!(none.templates(true, folder.path()).is_ok());
+        assert!(none.templates(&here, false, folder.path()).is_err());
+        assert!(none.templates(&here, true, folder.path()).is_ok());
+    }
+
+    /// Covers S3-36.
+    #[test]
+    fn a_rung_has_templates_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join(FOLDER);
+        std::fs::create_dir_all(own.join("opus")).unwrap();
+        std::fs::create_dir_all(own.join("opsu")).unwrap();
+        std::fs::write(own.join("test.md"), "for all").unwrap();
+        std::fs::write(own.join("opus").join("prompt-test.md"), "for opus").unwrap();
+        let args = PromptArgs { templates: None, context_files: 2, related: 0, no_summaries: false };
+        let digest = |rung: &str| {
+            let templates = args.templates(&RungName::new(rung).unwrap(), false, folder.path()).unwrap();
+            [TemplateKind::Test, TemplateKind::Code].map(|kind| templates.digest(kind))
+        };
+        let (opus, haiku) = (digest("opus"), digest("haiku"));
+        assert_ne!(opus[0], haiku[0]);
+        assert_eq!(opus[1], haiku[1]);
+        let odd = args.of_no_rung(folder.path(), |name| name == "opus").unwrap();
+        assert_eq!(odd, [own.join("opsu")]);
     }
 }

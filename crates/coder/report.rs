@@ -1,7 +1,7 @@
 //! What came of tasks, for people and for programs.
 
 use coder_tasks::ledger::{MECHANICAL, Record, Verdict, is_local};
-use coder_tasks::{FailureClass, Finished, Outcome, Status, TaskResult, Usage};
+use coder_tasks::{FailureClass, Finished, Outcome, Status, TaskResult};
 use serde::Serialize;
 
 use crate::writer::Decoded;
@@ -72,26 +72,7 @@ impl<'a> Report<'a> {
 
 /// What a program reads where no task could be begun: a result with all its keys, of no task.
 pub(crate) fn refused(reason: &str) -> Finished {
-    let result = TaskResult {
-        status: Status::Failed,
-        file: String::new(),
-        error: reason.to_owned(),
-        outcome: Outcome::Refused,
-        task_id: String::new(),
-        attempts: 0,
-        files: Vec::new(),
-        note: None,
-        tier: None,
-        usage: Usage::default(),
-        cost_usd: 0.0,
-        seconds: 0.0,
-        backup: None,
-        displaced: Vec::new(),
-        verified: false,
-        review: None,
-        handover: None,
-        history: Vec::new(),
-    };
+    let result = TaskResult::nothing(Outcome::Refused, reason.to_owned());
     Finished { result, commit: None, resumed: false, integrated: None }
 }
 
@@ -180,23 +161,22 @@ fn attempts(result: &TaskResult) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use coder_tasks::Usage;
+
     use super::*;
 
     fn result(outcome: Outcome, attempts: usize, verified: bool) -> Finished {
-        let nothing = refused("");
         let result = TaskResult {
-            status: if outcome == Outcome::Complete { Status::Success } else { Status::Failed },
             file: "f.py".into(),
-            outcome,
             task_id: "T-001".into(),
             attempts,
             tier: Some("local".into()),
             usage: Usage { completion_tokens: 10, ..Usage::default() },
             seconds: 1.0,
             verified,
-            ..nothing.result
+            ..TaskResult::nothing(outcome, String::new())
         };
-        Finished { result, ..nothing }
+        Finished { result, ..refused("") }
     }
 
     #[test]

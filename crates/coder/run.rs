@@ -343,7 +343,12 @@ impl RunArgs {
         let routed = recorder.routed();
         settings.review = rungs.review();
         settings.handovers = Some(self.state.beside(&self.working_dir)?);
-        let showing = |name: &RungName, task| self.showing(rungs.model(name, task).as_ref(), own.as_ref());
+        let showing =
+            |name: &RungName, task| self.showing(name, rungs.model(name, task).as_ref(), own.as_ref());
+        let is_rung = |name: &str| rungs.config.rungs.keys().any(|rung| rung.as_str() == name);
+        for folder in self.prompts.of_no_rung(&self.working_dir, is_rung)? {
+            eprintln!("warning: `{}` has the name of no rung, and was not used", folder.display());
+        }
         let others = rungs.others().map(|(name, tier)| Ok((tier, showing(name, None)?)));
         settings.showings = others.collect::<Outcome<_>>()?;
         let writer = writers.lock();
@@ -367,9 +372,14 @@ impl RunArgs {
     }
 
     /// How tasks are shown to a model, which is one in this process or elsewhere.
-    fn showing(&self, here: Option<&Local>, tables: Option<&Arc<Tables>>) -> Outcome<Showing> {
+    fn showing(
+        &self,
+        name: &RungName,
+        here: Option<&Local>,
+        tables: Option<&Arc<Tables>>,
+    ) -> Outcome<Showing> {
         let is_bundled = here.is_some_and(Local::is_bundled);
-        let mut templates = self.prompts.templates(is_bundled, &self.working_dir)?;
+        let mut templates = self.prompts.templates(name, is_bundled, &self.working_dir)?;
         if let Some(tables) = tables {
             templates = templates.classified_by(tables.clone());
         }

@@ -229,6 +229,32 @@ pub struct TaskResult {
     pub history: Vec<Record>,
 }
 
+impl TaskResult {
+    /// The result of a task at which nobody worked; without an id and a file yet.
+    pub fn nothing(outcome: Outcome, error: String) -> TaskResult {
+        TaskResult {
+            status: if outcome == Outcome::Complete { Status::Success } else { Status::Failed },
+            file: String::new(),
+            error,
+            outcome,
+            task_id: String::new(),
+            attempts: 0,
+            files: Vec::new(),
+            tier: None,
+            usage: Usage::default(),
+            cost_usd: 0.0,
+            seconds: 0.0,
+            backup: None,
+            displaced: Vec::new(),
+            note: None,
+            verified: false,
+            review: None,
+            handover: None,
+            history: Vec::new(),
+        }
+    }
+}
+
 /// Whether a run did what it should.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -9,7 +9,7 @@ use super::Plan;
 use super::journal::{Done, digest};
 use super::repository::{Repository, refused};
 use super::{in_place, in_worktrees};
-use crate::ledger::{Status, TaskResult, Usage};
+use crate::ledger::TaskResult;
 use crate::policy::Outcome;
 use crate::run::{Progress, Settings};
 use crate::task::Task;
@@ -114,8 +114,6 @@ impl Finished {
     /// What a former run did.
     pub(super) fn resumed(task: &Task, done: &Done) -> Finished {
         let result = TaskResult {
-            status: Status::Success,
-            outcome: Outcome::Complete,
             attempts: done.attempts,
             files: done.files.clone(),
             tier: done.tier.clone(),
@@ -137,26 +135,7 @@ impl Finished {
 
 /// The result of a task at which nobody worked.
 pub(super) fn not_done(task: &Task, outcome: Outcome, error: String) -> TaskResult {
-    TaskResult {
-        status: Status::Failed,
-        file: task.file.clone(),
-        error,
-        outcome,
-        task_id: task.id.clone(),
-        attempts: 0,
-        files: Vec::new(),
-        tier: None,
-        usage: Usage::default(),
-        cost_usd: 0.0,
-        seconds: 0.0,
-        backup: None,
-        displaced: Vec::new(),
-        note: None,
-        verified: false,
-        review: None,
-        handover: None,
-        history: Vec::new(),
-    }
+    TaskResult { file: task.file.clone(), task_id: task.id.clone(), ..TaskResult::nothing(outcome, error) }
 }
 
 /// Whether it is this task that was done, and not another one with its id.

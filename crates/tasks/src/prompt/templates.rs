@@ -111,12 +111,16 @@ impl Templates {
         Templates { sources: Arc::new(sources.collect()), tables: None, by_category: true }
     }
 
-    /// The same with those of a folder in place of the built-in ones: `code.md`, `test.md`, `refactor.md`,
-    /// `documentation.md`, `edit.md`, as far as they are there, or `prompt-code.md` and so on in place of one that is not. They are chosen by what the task is. A template that
-    /// does not compile is an error now, not when it is used.
+    /// The built-in ones with those of a folder in their place, chosen by what the task is.
     pub fn load(folder: &Path) -> Result<Templates> {
-        let mut sources: BTreeMap<_, _> =
-            TemplateKind::ALL.into_iter().map(|kind| (kind, kind.built_in().to_owned())).collect();
+        Templates::by_category().with(folder)
+    }
+
+    /// The same with those of a folder in their place: `code.md`, `test.md`, `refactor.md`, `documentation.md`, `edit.md`,
+    /// as far as they are there, or `prompt-code.md` and so on in place of one that is not. A template that does not
+    /// compile is an error now, not when it is used.
+    pub fn with(mut self, folder: &Path) -> Result<Templates> {
+        let sources = Arc::make_mut(&mut self.sources);
         let files =
             TemplateKind::ALL.into_iter().flat_map(|kind| kind.files().map(|name| (kind, folder.join(name))));
         for (kind, file) in files {
@@ -136,7 +140,7 @@ impl Templates {
             budget(&source).map_err(wrong)?;
             sources.insert(kind, source);
         }
-        Ok(Templates { sources: Arc::new(sources), tables: None, by_category: true })
+        Ok(self)
     }
 
     /// The same templates, for tasks whose category these tables tell.

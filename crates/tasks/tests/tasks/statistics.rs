@@ -4,7 +4,7 @@ use coder_tasks::ledger::{
     Attempt, AttemptResult, Begin, By, Draft, End, Entry, Grouping, Ledger, Metric, Record, Routed, Stats,
     Verdict, Yardstick, week,
 };
-use coder_tasks::{FailureClass, Outcome, Status, TaskResult, Usage};
+use coder_tasks::{FailureClass, Outcome, TaskResult, Usage};
 use proptest::prelude::*;
 
 const TIERS: [&str; 5] = ["mechanical", "local", "local-big", "sonnet", "opus"];
@@ -428,24 +428,13 @@ fn write(ledger: &Ledger, entries: &[Entry]) {
             ];
             let outcome = OUTCOMES.iter().position(|name| *name == end.outcome).unwrap();
             let result = TaskResult {
-                status: if outcome == 0 { Status::Success } else { Status::Failed },
                 file: entry.file.clone(),
-                error: end.error.clone(),
-                outcome: outcomes[outcome],
                 task_id: entry.task_id.clone(),
                 attempts: history.len(),
-                files: Vec::new(),
-                tier: None,
-                usage: Usage::default(),
-                cost_usd: 0.0,
                 seconds: end.seconds,
-                backup: None,
-                displaced: Vec::new(),
-                note: None,
                 verified: end.verified,
                 history,
-                review: None,
-                handover: None,
+                ..TaskResult::nothing(outcomes[outcome], end.error.clone())
             };
             ledger.finish(row, &result, end.at).unwrap();
         }
