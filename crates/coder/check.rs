@@ -80,6 +80,9 @@ pub(crate) fn run(args: CheckArgs) -> Outcome {
     }
     let loaded = args.policy.tables()?;
     let tables = loaded.as_deref().unwrap_or(Tables::built_in());
+    let paths = places(&args.tasks, &args.working_dir);
+    // An order that cannot be run is said as well, once the tasks are judged; what is judged alone has none.
+    let plan = Plan::load(&paths);
     let (judged, begins) = match &args.describe {
         Some(words) => {
             let file = args.file.as_deref();
@@ -87,7 +90,11 @@ pub(crate) fn run(args: CheckArgs) -> Outcome {
         }
         None => {
             let config = config::load(&args.working_dir, "")?;
-            let judged = args.judged(tables)?;
+            let mut judged = args.judged(&paths, tables)?;
+            if let Ok(plan) = &plan {
+                ticked(plan);
+                judged.retain(|(task, _)| !plan.ticked.contains(&task.id));
+            }
             notes(judged.iter().map(|(task, _)| task), tables, &config);
             let rungs = Rungs::new(&config);
             let first = |(task, judgement): &(Task, Judgement)| Some(rungs.ladders(task, judgement).first);
@@ -95,7 +102,7 @@ pub(crate) fn run(args: CheckArgs) -> Outcome {
             (judged, begins)
         }
     };
-    let several = judged.len() > 1 || args.tasks.iter().any(|path| path.is_dir());
+    let several = judged.len() > 1 || paths.iter().any(|path| path.is_dir());
     let checked: Vec<Checked<'_>> = judged
         .iter()
         .zip(begins)
@@ -113,8 +120,7 @@ pub(crate) fn run(args: CheckArgs) -> Outcome {
             }
         }
     }
-    // An order that cannot be run is said as well; what is judged alone has none.
-    Plan::load(&args.tasks)?;
+    plan?;
     let local = judged.iter().all(|(_, judgement)| judgement.route == Route::Local);
     if local { Ok(()) } else { Err(Failure::quiet(1)) }
 }
@@ -135,11 +141,11 @@ impl PolicyArgs {
 }
 
 impl CheckArgs {
-    fn judged(&self, tables: &Tables) -> Outcome<Vec<(Task, Judgement)>> {
-        passed_over(&self.tasks)?;
+    fn judged(&self, paths: &[PathBuf], tables: &Tables) -> Outcome<Vec<(Task, Judgement)>> {
+        passed_over(paths)?;
         let routed = self.ledger.routed(&self.state);
         let mut judged = Vec::new();
-        for path in &self.tasks {
+        for path in paths {
             let tasks = Task::load_all(path)?;
             // Batches may be written before all of their tasks are.
             let in_wave = Plan::in_wave(path, &tasks).unwrap_or_else(|error| {
@@ -153,10 +159,26 @@ impl CheckArgs {
                 judged.push((task, judgement));
             }
         }
-        match (judged.is_empty(), self.tasks.first()) {
+        match (judged.is_empty(), paths.first()) {
             (true, Some(path)) => Err(Failure::new(format!("`{}`: no task files in it", path.display()))),
             _ => Ok(judged),
         }
+    }
+}
+
+/// Where tasks are: one may be named as seen from the folder that it works in.
+pub(crate) fn places<'p>(paths: impl IntoIterator<Item = &'p PathBuf>, working_dir: &Path) -> Vec<PathBuf> {
+    let place = |path: &PathBuf| {
+        let inside = working_dir.join(path);
+        if !path.exists() && inside.exists() { inside } else { path.clone() }
+    };
+    paths.into_iter().map(place).collect()
+}
+
+/// Says which tasks of a plan are none any more.
+pub(crate) fn ticked(plan: &Plan) {
+    if !plan.ticked.is_empty() {
+        eprintln!("note: ticked as done, and not done again: {}", plan.ticked.join(", "));
     }
 }
 

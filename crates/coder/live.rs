@@ -54,6 +54,11 @@ impl Live {
         match event {
             Event::Begun => self.begun(id),
             Event::Step(Progress::Interrupted(former)) => self.line(&undo::interrupted(former)),
+            Event::Step(Progress::NothingKnown) => {
+                self.line(
+                    "note: nothing that a former run of this plan did is known here; all its tasks are begun",
+                );
+            }
             Event::Step(Progress::Related(paths)) => {
                 self.line(&format!("note: {id}: shown too: {}", paths.join(", ")));
             }

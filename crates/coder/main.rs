@@ -52,6 +52,7 @@ mod rm;
 mod run;
 mod rungs;
 mod sandbox;
+mod screen;
 #[cfg(feature = "serve")]
 mod serve;
 mod show;

@@ -11,6 +11,9 @@ use crate::writer::Decoded;
 pub(crate) struct Report<'a> {
     results: &'a [Finished],
     summary: Summary,
+    /// Why the plan could not be gone on with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
 }
 
 /// Counts over all tasks; the first four after `tasks` add up to it.
@@ -25,7 +28,7 @@ struct Summary {
     unverified: usize,
     /// Not done: every attempt was wrong.
     blocked: usize,
-    /// Not done for another reason: no model, files that may not be changed, Ctrl-C.
+    /// Not done for another reason: no model, files that may not be changed, Ctrl-C, not begun.
     other: usize,
     completion_tokens: u64,
     decode_tok_s: Option<f64>,
@@ -33,11 +36,12 @@ struct Summary {
 }
 
 impl<'a> Report<'a> {
-    /// Counts.
-    pub(crate) fn new(results: &'a [Finished], decoded: &Decoded, seconds: f64) -> Self {
+    /// Counts. What was not begun has no result.
+    pub(crate) fn new(results: &'a [Finished], tasks: usize, decoded: &Decoded, seconds: f64) -> Self {
+        let other = tasks.saturating_sub(results.len());
         let mut summary =
-            Summary { tasks: results.len(), decode_tok_s: decoded.tok_s(), seconds, ..Summary::default() };
-        for result in results.iter().map(|finished| &finished.result) {
+            Summary { tasks, other, decode_tok_s: decoded.tok_s(), seconds, ..Summary::default() };
+        for Finished { result, resumed, .. } in results {
             let count = match result.outcome {
                 Outcome::Complete if !result.verified => &mut summary.unverified,
                 Outcome::Complete if attempts(result) <= 1 => &mut summary.first_attempt,
@@ -46,13 +50,34 @@ impl<'a> Report<'a> {
                 _ => &mut summary.other,
             };
             *count += 1;
-            summary.completion_tokens += result.usage.completion_tokens;
+            if !resumed {
+                summary.completion_tokens += result.usage.completion_tokens;
+            }
         }
-        Self { results, summary }
+        Self { results, summary, error: None }
+    }
+
+    /// The same where the plan could not be gone on with.
+    pub(crate) fn cut_short(self, reason: &'a str) -> Self {
+        Self { error: Some(reason), ..self }
+    }
+
+    /// The result of a task that is alone. Where it could not be brought to its end it is not done, whatever was made of it.
+    pub(crate) fn one(&self) -> Option<Finished> {
+        let mut one = self.results.first()?.clone();
+        if let Some(reason) = self.error {
+            let result = TaskResult::nothing(Outcome::Refused, reason.to_owned());
+            (one.result.status, one.result.outcome, one.result.error) =
+                (result.status, result.outcome, result.error);
+        }
+        Some(one)
     }
 
     /// The counts in one line.
     pub(crate) fn line(&self) -> String {
+        if self.summary.tasks == 0 {
+            return "0 tasks: nothing is left to do".to_owned();
+        }
         let Summary { tasks, first_attempt, after_retry, unverified, blocked, other, .. } = self.summary;
         let mut line = format!("{tasks} tasks: {first_attempt} verified at the first attempt");
         for (count, what) in [
@@ -77,7 +102,8 @@ pub(crate) fn refused(reason: &str) -> Finished {
 }
 
 /// One task in one line.
-pub(crate) fn line(result: &TaskResult) -> String {
+pub(crate) fn line(finished: &Finished) -> String {
+    let result = &finished.result;
     let outcome = result.outcome.as_str();
     let mut line = format!("{}: {outcome}", result.task_id);
     if !result.file.is_empty() {
@@ -109,6 +135,9 @@ pub(crate) fn line(result: &TaskResult) -> String {
     }
     if result.cost_usd > 0.0 {
         line += &format!(", ${:.4}", result.cost_usd);
+    }
+    if finished.resumed {
+        line += ", in a former run";
     }
     if result.usage.completion_tokens > 0 {
         line += &format!(", {} tokens", result.usage.completion_tokens);
@@ -188,23 +217,24 @@ mod tests {
             result(Outcome::Blocked, 2, false),
             result(Outcome::Refused, 0, false),
         ];
-        let report = Report::new(&results, &Decoded::default(), 5.0);
+        let report = Report::new(&results, 6, &Decoded::default(), 5.0);
         let Summary { tasks, first_attempt, after_retry, unverified, blocked, other, .. } = report.summary;
-        assert_eq!([tasks, first_attempt, after_retry, unverified, blocked, other], [5, 1, 1, 1, 1, 1]);
+        assert_eq!([tasks, first_attempt, after_retry, unverified, blocked, other], [6, 1, 1, 1, 1, 2]);
         assert_eq!(report.summary.completion_tokens, 50);
         assert_eq!(
             report.line(),
-            "5 tasks: 1 verified at the first attempt, 1 verified after a retry, 1 written without a verification, \
-             1 blocked, 1 not done; 5.0 s"
+            "6 tasks: 1 verified at the first attempt, 1 verified after a retry, 1 written without a verification, \
+             1 blocked, 2 not done; 5.0 s"
         );
-        assert_eq!(line(&results[1].result), "T-001: complete, f.py, attempt 2, 10 tokens, 1.0 s");
+        assert_eq!(line(&results[1]), "T-001: complete, f.py, attempt 2, 10 tokens, 1.0 s");
     }
 
     #[test]
     fn a_reason_does_not_end_where_it_begins() {
-        let mut failed = result(Outcome::Blocked, 2, false).result;
-        failed.error = "`a.rs` has syntax errors:\nline 3, column 16: missing `;`\nline 4: more".into();
-        failed.handover = Some("/h.md".into());
+        let mut failed = result(Outcome::Blocked, 2, false);
+        failed.result.error =
+            "`a.rs` has syntax errors:\nline 3, column 16: missing `;`\nline 4: more".into();
+        failed.result.handover = Some("/h.md".into());
         assert!(
             line(&failed).contains("syntax errors: line 3, column 16: missing `;`; see /h.md, 10 tokens"),
             "{}",
@@ -227,9 +257,9 @@ mod tests {
             class(FailureClass::Availability),
             Record { verdict: Verdict::Verified, ..Record::default() },
         ];
-        assert!(line(&done.result).contains(", first attempt,"), "{}", line(&done.result));
-        assert_eq!(Report::new(&[done.clone()], &Decoded::default(), 1.0).summary.first_attempt, 1);
+        assert!(line(&done).contains(", first attempt,"), "{}", line(&done));
+        assert_eq!(Report::new(&[done.clone()], 1, &Decoded::default(), 1.0).summary.first_attempt, 1);
         done.result.history[1] = class(FailureClass::Quality);
-        assert!(line(&done.result).contains(", attempt 2,"), "{}", line(&done.result));
+        assert!(line(&done).contains(", attempt 2,"), "{}", line(&done));
     }
 }

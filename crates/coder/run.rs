@@ -2,20 +2,17 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use coder_escalate::{Config, RungName};
 use coder_tasks::ledger::is_local;
 use coder_tasks::plan::is_repository;
-use coder_tasks::policy::{Judgement, Tables};
+use coder_tasks::policy::Tables;
 use coder_tasks::run::Showing;
-use coder_tasks::{
-    Conduct, Crew, EditFormat, Event, Finished, Plain, Plan, Policy, Settings, Task, TaskResult, Writer,
-    run_plan,
-};
+use coder_tasks::{Conduct, Crew, EditFormat, Finished, Plan, Policy, Settings, Task, Writer, run_plan};
 
 use crate::args::ModelArgs;
 use crate::check::{self, EligibilityArgs};
@@ -24,13 +21,13 @@ use crate::config;
 use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
 use crate::jobs::Jobs;
-use crate::ledger::{LedgerArgs, Recorder, Recording};
-use crate::live::Live;
+use crate::ledger::{LedgerArgs, Recorder};
 use crate::output::Output;
 use crate::prompting::PromptArgs;
 use crate::report::{self, Report};
 use crate::rungs::{CloudArgs, Rungs};
 use crate::sandbox::SandboxArgs;
+use crate::screen::{Prepared, Screen};
 use crate::state::StateArgs;
 use crate::writer::{Local, Stop, Writers};
 
@@ -168,7 +165,7 @@ impl From<Form> for EditFormat {
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
-enum Format {
+pub(crate) enum Format {
     Text,
     Json,
 }
@@ -177,7 +174,7 @@ pub(crate) fn run(args: RunArgs) -> Outcome {
     let begin = Instant::now();
     let prepared = args.plan().and_then(|plan| Ok((args.conduct(&plan)?, plan)));
     let (mut conduct, plan) = prepared.or_else(|failure| args.refuse(failure))?;
-    let interrupt = Interrupt::install()?;
+    let interrupt = Interrupt::install().or_else(|failure| args.refuse(failure))?;
     let stop = Stop::default();
     let during = interrupt.during({
         let stop = stop.clone();
@@ -190,7 +187,7 @@ pub(crate) fn run(args: RunArgs) -> Outcome {
     };
     let config = config::load(&args.working_dir, &(args.cloud.layer() + &args.model.layer()));
     let config = config.or_else(|failure| args.refuse(failure))?;
-    let cloud = Cloud::new(&config, &recorder, stop.clone())?;
+    let cloud = Cloud::new(&config, &recorder, stop.clone()).or_else(|failure| args.refuse(failure))?;
     let rungs = args.rungs(&config);
     let prepared = args.prepare(&plan, &writers, rungs, &recorder).or_else(|failure| args.refuse(failure))?;
     if conduct.commit {
@@ -206,15 +203,25 @@ pub(crate) fn run(args: RunArgs) -> Outcome {
         observe: &|task, event| screen.observe(plan.tasks.get(task), event),
         cancel: stop.flag(),
     };
-    let results = run_plan(&plan, &args.working_dir, &conduct, &crew);
-    let told = screen.close();
-    let results = results.map_err(Failure::from).or_else(|failure| args.refuse(failure))?;
+    let ended = run_plan(&plan, &args.working_dir, &conduct, &crew).map_err(Failure::from);
+    let (finished, told) = screen.close();
     let decoded = std::mem::take(&mut writers.lock().decoded);
-    let report = Report::new(&results, &decoded, begin.elapsed().as_secs_f64());
-    let told = told.and_then(|()| args.print(&results, &report, several));
-    let complete = results.len() == plan.tasks.len() && results.iter().all(|result| result.is_complete());
+    let tasks = plan.tasks.len();
+    let seconds = begin.elapsed().as_secs_f64();
+    let results = match ended {
+        Ok(results) => results,
+        Err(failure) if finished.is_empty() => return args.refuse(failure),
+        Err(failure) => {
+            let report = Report::new(&finished, tasks, &decoded, seconds);
+            args.print(&report.cut_short(failure.reason()), several)?;
+            return Err(failure);
+        }
+    };
+    let told = told.and_then(|()| args.print(&Report::new(&results, tasks, &decoded, seconds), several));
+    let complete = results.len() == tasks && results.iter().all(|result| result.is_complete());
     if !complete && several && results.iter().any(Finished::is_complete) {
-        eprintln!("note: go on with the same command and --resume; what is done is not done again");
+        let how = if args.restart { "--resume in place of --restart" } else { "--resume" };
+        eprintln!("note: go on with the same command and {how}; what is done is not done again");
     }
     // Ctrl-C may also have answered the question whether something may be sent.
     if during.happened() || stop.flag().load(Ordering::SeqCst) {
@@ -253,12 +260,7 @@ impl RunArgs {
     }
 
     fn paths(&self) -> Vec<PathBuf> {
-        // A task may be named as seen from the folder it works in.
-        let place = |path: &PathBuf| {
-            let inside = self.working_dir.join(path);
-            if !path.exists() && inside.exists() { inside } else { path.clone() }
-        };
-        self.tasks.iter().chain(&self.task_file).map(place).collect()
+        check::places(self.tasks.iter().chain(&self.task_file), &self.working_dir)
     }
 
     /// All tasks, read before the first one is begun.
@@ -266,9 +268,7 @@ impl RunArgs {
         let paths = self.paths();
         let plan = Plan::load(&paths)?;
         check::passed_over(&paths)?;
-        if !plan.ticked.is_empty() {
-            eprintln!("note: ticked as done, and not done again: {}", plan.ticked.join(", "));
-        }
+        check::ticked(&plan);
         if !plan.beside.is_empty() {
             let beside = plan.beside.join("`, `");
             eprintln!("note: taken as done, because it is depended on and not part of this run: `{beside}`");
@@ -387,13 +387,16 @@ impl RunArgs {
     }
 
     /// What is said when all is over.
-    fn print(&self, results: &[Finished], report: &Report<'_>, several: bool) -> Outcome {
+    fn print(&self, report: &Report<'_>, several: bool) -> Outcome {
         let mut out = Output::new();
-        match (self.output_format, several, results) {
-            (Format::Text, true, _) => out.line(&report.line())?,
-            (Format::Text, false, _) => {}
-            (Format::Json, false, [result, ..]) => out.json(result)?,
-            (Format::Json, ..) => out.json(report)?,
+        match (self.output_format, several) {
+            (Format::Text, true) => out.line(&report.line())?,
+            (Format::Text, false) => {}
+            (Format::Json, true) => out.json(report)?,
+            (Format::Json, false) => match report.one() {
+                Some(result) => out.json(&result)?,
+                None => out.json(report)?,
+            },
         }
         Ok(())
     }
@@ -405,88 +408,4 @@ impl RunArgs {
         }
         Err(failure)
     }
-}
-
-/// What is known of a task before the first one is begun.
-struct Prepared {
-    settings: Settings,
-    judgement: Judgement,
-}
-
-/// What is shown and written down while tasks are at work: progress on standard error, a line for each result on
-/// standard output, attempts in the ledger.
-struct Screen<'a> {
-    live: Arc<Live>,
-    format: Format,
-    recorder: &'a Recorder,
-    prepared: &'a HashMap<&'a str, Prepared>,
-    /// The tasks at work, by id.
-    recordings: Mutex<HashMap<String, Recording<'a>>>,
-    /// Where results go, or why they no longer can.
-    out: Mutex<Outcome<Output>>,
-}
-
-impl<'a> Screen<'a> {
-    fn new(
-        prepared: &'a HashMap<&'a str, Prepared>,
-        several: bool,
-        format: Format,
-        recorder: &'a Recorder,
-    ) -> Self {
-        let live = Arc::new(Live::new(prepared.len(), several));
-        let (recordings, out) = (Mutex::default(), Mutex::new(Ok(Output::new())));
-        Self { live, format, recorder, prepared, recordings, out }
-    }
-
-    /// Something happens to a task, or to none: to what a former run left, where all tasks are ticked.
-    fn observe(&self, task: Option<&Task>, event: &Event<'_>) {
-        if let Some(task) = task {
-            self.record(task, event);
-        }
-        self.live.observe(task.map_or("", |task| &task.id), event);
-        if let (Event::Ended(finished), Format::Text) = (event, self.format) {
-            let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Ok(output) = &mut *out
-                && let Err(failure) = self.live.suspended(|| show(output, &finished.result))
-            {
-                *out = Err(failure);
-            }
-        }
-    }
-
-    fn record(&self, task: &Task, event: &Event<'_>) {
-        let mut recordings = self.recordings.lock().unwrap_or_else(PoisonError::into_inner);
-        match event {
-            Event::Begun => {
-                let judgement = &self.prepared[task.id.as_str()].judgement;
-                recordings.insert(task.id.clone(), self.recorder.begin(task, judgement));
-            }
-            Event::Step(step) => {
-                recordings.get(&task.id).into_iter().for_each(|recording| recording.see(step))
-            }
-            Event::Again(_) => {}
-            Event::Ended(finished) => {
-                if let Some(recording) = recordings.remove(&task.id) {
-                    recording.finish(finished);
-                }
-            }
-        }
-    }
-
-    /// Clears the progress. A reader of results that went away is an error only now: the tasks went on.
-    fn close(self) -> Outcome {
-        self.live.close();
-        self.out.into_inner().unwrap_or_else(PoisonError::into_inner).map(drop)
-    }
-}
-
-/// One line for the result; what the command said last, if the task is not done.
-fn show(out: &mut Output, result: &TaskResult) -> Outcome {
-    out.text(&format!("{}\n", report::line(result)))?;
-    let verification = result.history.last().and_then(|last| last.verification.as_ref());
-    if let Some(failed) = verification.filter(|verification| !verification.passed()) {
-        let output = Plain::default().filter(&failed.output);
-        output.lines().for_each(|line| eprintln!("  {line}"));
-    }
-    Ok(())
 }

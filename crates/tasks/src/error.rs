@@ -390,13 +390,16 @@ pub enum Error {
     },
     /// A former run in this folder was killed, stopped, or left tasks undone.
     #[error(
-        "`coder run {plan}` is not complete here, with `{done}` tasks done; go on with `coder run {plan} --resume`, or forget it with `coder run {plan} --restart`"
+        "`{plan}` is not complete in this folder, with `{done}` tasks done {}; go on with it as it was begun and --resume, or forget it with --restart",
+        if *in_worktrees { "in worktrees (--commit or --jobs)" } else { "in place (without --commit and --jobs)" }
     )]
     Unfinished {
-        /// The plan as it was named, with `--commit` where it is one in worktrees.
+        /// The plan as it was named.
         plan: String,
         /// How many of its tasks were done.
         done: usize,
+        /// Whether it was a run in worktrees.
+        in_worktrees: bool,
     },
     /// The record of a former run cannot be understood.
     #[error("`{}`: {problem}; forget that run with --restart", path.display())]

@@ -16,6 +16,7 @@ mod repository;
 mod trees;
 mod waves;
 
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 pub use commit::message;
@@ -52,13 +53,8 @@ impl Plan {
     pub fn load(paths: &[PathBuf]) -> Result<Plan> {
         let mut tasks = Vec::new();
         let mut batches = Vec::new();
-        let mut beside = Vec::new();
         for path in paths {
             let found = Task::load_all(path)?;
-            let depends = found.iter().any(|task| !task.depends_on.is_empty());
-            if depends && !path.is_dir() {
-                beside.extend(ids_beside(path));
-            }
             if found.is_empty() {
                 let problem = "no task files in it; a task is Markdown with `# Task:` or JSON with `task_id`";
                 return Err(Error::BadTask {
@@ -77,6 +73,7 @@ impl Plan {
             }
             tasks.extend(found);
         }
+        let beside = if missing(&tasks).next().is_some() { ids_beside(paths) } else { Vec::new() };
         Plan::arrange(tasks, &batches, &beside)
     }
 
@@ -106,8 +103,7 @@ impl Plan {
         let ticked: Vec<String> = batches.iter().flat_map(|batch| batch.ticked.iter().cloned()).collect();
         waves::unique(&tasks)?;
         let mut known: Vec<String> = tasks.iter().map(|task| task.id.clone()).collect();
-        let needed = tasks.iter().flat_map(|task| &task.depends_on).filter(|id| !known.contains(id));
-        let mut beside: Vec<String> = needed.filter(|id| beside.contains(id)).cloned().collect();
+        let mut beside: Vec<String> = missing(&tasks).filter(|id| beside.contains(id)).cloned().collect();
         beside.sort();
         beside.dedup();
         known.extend(beside.iter().cloned());
@@ -128,11 +124,22 @@ impl Plan {
     }
 }
 
-/// The ids of the tasks in a file's folder, as far as they can be read.
-fn ids_beside(file: &Path) -> Vec<String> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let files = Task::list(folder).map_or_else(|_| Vec::new(), |listing| listing.tasks);
-    files.iter().filter_map(|file| Some(Task::load(file).ok()?.id)).collect()
+/// What tasks depend on that is none of them.
+fn missing(tasks: &[Task]) -> impl Iterator<Item = &String> {
+    let known: HashSet<&String> = tasks.iter().map(|task| &task.id).collect();
+    tasks.iter().flat_map(|task| &task.depends_on).filter(move |id| !known.contains(id))
+}
+
+/// The ids of the tasks that lie beside files, as far as they can be read.
+fn ids_beside(paths: &[PathBuf]) -> Vec<String> {
+    let folder = |file: &&PathBuf| match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let folders: BTreeSet<PathBuf> =
+        paths.iter().filter(|path| !path.is_dir()).map(|file| folder(&file)).collect();
+    let files = folders.iter().filter_map(|folder| Some(Task::list(folder).ok()?.tasks)).flatten();
+    files.filter_map(|file| Some(Task::load(&file).ok()?.id)).collect()
 }
 
 /// The files that a task may change.

@@ -105,6 +105,8 @@ impl Settings {
 pub enum Progress<'a> {
     /// A former run in this workspace was killed; what it did is taken back.
     Interrupted(&'a Interrupted),
+    /// Nothing is known of a former run of the plan that was to be gone on with; all of it is begun.
+    NothingKnown,
     /// The task's own code is put in its place.
     Mechanical,
     /// Files that the task does not name are shown, because they belong to it by their words.

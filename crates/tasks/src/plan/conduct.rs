@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use serde::Serialize;
 
 use super::Plan;
-use super::journal::{Done, digest};
+use super::journal::{Done, Record, digest};
 use super::repository::{Repository, refused};
 use super::{in_place, in_worktrees};
 use crate::ledger::TaskResult;
@@ -66,7 +66,7 @@ pub enum Event<'a> {
     Ended(&'a Finished),
 }
 
-/// A task's result within a plan. Its JSON is that of the result, and `commit`.
+/// A task's result within a plan. Its JSON is that of the result, `commit` and `resumed`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Finished {
     /// The result.
@@ -74,8 +74,7 @@ pub struct Finished {
     pub result: TaskResult,
     /// The task's commit; null in place, and if the task changed nothing.
     pub commit: Option<String>,
-    /// Whether a former run did it.
-    #[serde(skip)]
+    /// Whether a former run did it: its usage, costs and seconds are of that run.
     pub resumed: bool,
     /// Whether the commands approve on top of what was merged before it; None where none was asked there.
     #[serde(skip)]
@@ -143,20 +142,39 @@ fn is_of(done: &Done, task: &Task) -> bool {
     done.id == task.id && done.digest == digest(task)
 }
 
-/// Refuses to begin a plan anew of which a former run did some tasks and not all: its record would be lost, and what
-/// is done would be done, and perhaps paid, twice. Where nothing is done, or nothing is left, there is nothing to go on
-/// with.
-pub(super) fn refuse_partial(plan: &Plan, done: &[Done], conduct: &Conduct) -> Result<()> {
+/// Refuses to begin a plan anew of which a former run, in worktrees or in place, did some tasks and not all: its record would
+/// be lost, and what is done would be done, and perhaps paid, twice. Where nothing is done, or nothing is left, there is
+/// nothing to go on with.
+pub(super) fn refuse_partial<'d>(
+    plan: &Plan,
+    done: impl IntoIterator<Item = &'d Done>,
+    name: &str,
+    in_worktrees: bool,
+) -> Result<()> {
+    let done: Vec<_> = done.into_iter().collect();
     let count = plan.tasks.iter().filter(|task| done.iter().any(|done| is_of(done, task))).count();
     match (1..plan.tasks.len()).contains(&count) {
-        true => Err(unfinished(&conduct.name, count, conduct.commit)),
+        true => Err(Error::Unfinished { plan: name.to_owned(), done: count, in_worktrees }),
         false => Ok(()),
     }
 }
 
-/// A run that is to be gone on with, or forgotten, before another one begins.
-pub(super) fn unfinished(name: &str, done: usize, in_worktrees: bool) -> Error {
-    Error::Unfinished { plan: format!("{name}{}", if in_worktrees { " --commit" } else { "" }), done }
+/// The record that a plan begins with: what a former run of it did is known in it. One of the other kind cannot be gone
+/// on with.
+pub(super) fn begin_record(plan: &Plan, former: Option<Record>, conduct: &Conduct) -> Result<Record> {
+    let mut record = Record::begin(&conduct.name, former);
+    if conduct.restart {
+        record.done.clear();
+    }
+    let foreign = |done: &&Done| done.is_foreign(conduct.commit);
+    refuse_partial(plan, record.done.iter().filter(foreign), &conduct.name, !conduct.commit)?;
+    record.done.retain(|done| !done.is_foreign(conduct.commit));
+    Ok(record)
+}
+
+/// Says that --resume finds nothing to go on with: what is done now may have been done before.
+pub(super) fn nothing_known(crew: &Crew<'_>) {
+    (crew.observe)(0, &Event::Step(&Progress::NothingKnown));
 }
 
 /// The results so far.

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use super::Plan;
-use super::conduct::{Board, Conduct, Crew, Event, Finished, not_done, refuse_partial, unfinished};
+use super::conduct::{
+    Board, Conduct, Crew, Event, Finished, begin_record, not_done, nothing_known, refuse_partial,
+};
 use super::journal::{Begun, Done, Journal, Record, Stage};
 use crate::policy::Outcome;
 use crate::run::{Progress, run_task};
@@ -51,17 +53,8 @@ struct Book {
 
 impl Book {
     fn open(plan: &Plan, workspace: &Workspace, conduct: &Conduct, crew: &Crew<'_>) -> Result<Book> {
-        let mut record = Record {
-            plan: conduct.name.clone(),
-            base: String::new(),
-            branch: None,
-            head: String::new(),
-            stage: Stage::Running,
-            done: Vec::new(),
-            begun: None,
-        };
         if !conduct.record {
-            return Ok(Book { journal: None, record });
+            return Ok(Book { journal: None, record: Record::begin(&conduct.name, None) });
         }
         let (journal, _) = Journal::open(&conduct.state, workspace.path())?;
         let former = match journal.read() {
@@ -71,15 +64,19 @@ impl Book {
         // Commits of a run in worktrees that the checkout does not have: nothing else knows of them.
         let waiting = |former: &&Record| former.head != former.base;
         if let Some(Record { plan, done, .. }) = former.as_ref().filter(waiting) {
-            return Err(unfinished(plan, done.len(), true));
+            return Err(Error::Unfinished { plan: plan.clone(), done: done.len(), in_worktrees: true });
         }
-        let former = former.filter(|former| former.base.is_empty() && !conduct.restart);
-        if let Some(former) = former.filter(|former| conduct.resume || former.plan == conduct.name) {
-            let done = gone_on_with(plan, former, workspace, crew)?;
-            match conduct.resume {
-                true => record.done = done,
-                false => refuse_partial(plan, &done, conduct)?,
-            }
+        let same = former.as_ref().filter(|former| former.plan == conduct.name && !conduct.restart);
+        let begun = same.and_then(|former| former.begun.clone());
+        let mut record = begin_record(plan, former, conduct)?;
+        if begun.is_some() || !record.done.is_empty() {
+            record.done = gone_on_with(plan, record.done, begun, workspace, crew)?;
+        } else if conduct.resume {
+            nothing_known(crew);
+        }
+        if !conduct.resume {
+            refuse_partial(plan, &record.done, &conduct.name, false)?;
+            record.done.clear();
         }
         journal.write(&record)?;
         Ok(Book { journal: Some(journal), record })
@@ -112,15 +109,21 @@ impl Book {
 }
 
 /// What a former run in place did, once what a killed task left half done is taken back.
-fn gone_on_with(plan: &Plan, former: Record, workspace: &Workspace, crew: &Crew<'_>) -> Result<Vec<Done>> {
+fn gone_on_with(
+    plan: &Plan,
+    mut done: Vec<Done>,
+    begun: Option<Begun>,
+    workspace: &Workspace,
+    crew: &Crew<'_>,
+) -> Result<Vec<Done>> {
     let interrupted = workspace.recover()?;
     for interrupted in &interrupted {
         (crew.observe)(0, &Event::Step(&Progress::Interrupted(interrupted)));
     }
     let history = workspace.history()?;
-    let mut done: Vec<Done> = former.done.into_iter().filter(|done| stands(done, &history)).collect();
+    done.retain(|done| stands(done, &history));
     let cut_off = |id: &String| interrupted.iter().any(|interrupted| interrupted.task_id == *id);
-    let begun = former.begun.filter(|begun| !cut_off(&begun.id)).and_then(|begun| {
+    let begun = begun.filter(|begun| !cut_off(&begun.id)).and_then(|begun| {
         let spec = plan.tasks.iter().find(|task| task.id == begun.id)?;
         Some((spec, begun))
     });

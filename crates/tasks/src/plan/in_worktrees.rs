@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 
 use super::Plan;
-use super::conduct::{Board, Conduct, Crew, Event, Finished, refuse_partial, unfinished};
+use super::conduct::{Board, Conduct, Crew, Event, Finished, begin_record, nothing_known, refuse_partial};
 use super::journal::{Done, Journal, Record, Stage};
 use super::landing::{self, Landing};
 use super::repository::Repository;
@@ -120,7 +120,7 @@ impl Site<'_, '_> {
     fn begin(&self, journal: &Journal) -> Result<Record> {
         let former = match journal.read() {
             Err(Error::BadJournal { .. }) if self.conduct.restart => None,
-            read => read?.filter(|former| !former.base.is_empty()),
+            read => read?,
         };
         let former = match former {
             Some(former) if former.stage == Stage::Landing => match self.end_landing(journal, former) {
@@ -131,32 +131,30 @@ impl Site<'_, '_> {
             former => former,
         };
         let (head, branch) = (self.repository.head()?, self.repository.branch()?);
-        let former = former.filter(|_| !self.conduct.restart);
+        // What was killed in place left nothing that waits for the checkout.
+        let waits = |former: &Record| former.stage == Stage::Running && !former.base.is_empty();
         let mut record = match former {
-            Some(former) if former.stage == Stage::Running => self.go_on(former, &head, branch.as_ref())?,
-            Some(former) if self.conduct.resume && former.plan == self.conduct.name => former,
+            Some(former) if waits(&former) && !self.conduct.restart => {
+                self.go_on(former, &head, branch.as_ref())?
+            }
             former => {
-                if let Some(former) = former.filter(|former| former.plan == self.conduct.name) {
-                    let done = self.standing(former.done, &head)?;
-                    refuse_partial(self.plan, &done, self.conduct)?;
+                let record = begin_record(self.plan, former, self.conduct)?;
+                if self.conduct.resume && record.done.is_empty() {
+                    nothing_known(self.crew);
                 }
-                Record {
-                    plan: self.conduct.name.clone(),
-                    base: head.clone(),
-                    branch: None,
-                    head: head.clone(),
-                    stage: Stage::Running,
-                    done: Vec::new(),
-                    begun: None,
-                }
+                Record { base: head.clone(), head: head.clone(), ..record }
             }
         };
-        if record.stage == Stage::Ended || record.head == record.base {
+        if record.head == record.base {
             // Nothing of the plan waits for the checkout, so it may be anywhere.
             (record.base, record.head) = (head.clone(), head);
         }
         (record.stage, record.branch) = (Stage::Running, branch);
         record.done = self.standing(record.done, &record.head)?;
+        if !self.conduct.resume {
+            refuse_partial(self.plan, &record.done, &self.conduct.name, true)?;
+            record.done.clear();
+        }
         self.repository.check(&self.plan.tasks, &record.base, self.conduct.stash)?;
         journal.write(&record)?;
         Ok(record)
@@ -189,7 +187,8 @@ impl Site<'_, '_> {
     /// A former run was killed while tasks were at work.
     fn go_on(&self, former: Record, head: &str, branch: Option<&String>) -> Result<Record> {
         if !self.conduct.resume || former.plan != self.conduct.name {
-            return Err(unfinished(&former.plan, former.done.len(), true));
+            let Record { plan, done, .. } = former;
+            return Err(Error::Unfinished { plan, done: done.len(), in_worktrees: true });
         }
         let moved = |problem: String| {
             Err(Error::Moved { problem, from: former.base.clone(), to: former.head.clone() })

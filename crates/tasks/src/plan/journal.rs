@@ -39,6 +39,37 @@ pub(super) struct Record {
     pub(super) done: Vec<Done>,
     /// The task at work in place.
     pub(super) begun: Option<Begun>,
+    /// What other plans did in this folder, by their names, the last one last: each may be gone on with after this one.
+    #[serde(default)]
+    pub(super) others: Vec<(String, Vec<Done>)>,
+}
+
+/// The most other plans that a record knows of.
+const OTHERS: usize = 20;
+
+impl Record {
+    /// The record of a plan that begins, with what a former run of it did. The one that was there before stays known in it.
+    pub(super) fn begin(plan: &str, former: Option<Record>) -> Record {
+        let mut known = former.map_or_else(Vec::new, |former| {
+            let mut known = former.others;
+            known.retain(|(name, _)| *name != former.plan);
+            known.push((former.plan, former.done));
+            known
+        });
+        let own = known.iter().position(|(name, _)| name == plan);
+        let done = own.map_or_else(Vec::new, |own| known.remove(own).1);
+        known.drain(..known.len().saturating_sub(OTHERS));
+        Record {
+            plan: plan.to_owned(),
+            base: String::new(),
+            branch: None,
+            head: String::new(),
+            stage: Stage::Running,
+            done,
+            begun: None,
+            others: known,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,6 +197,12 @@ impl Done {
             cost_usd: result.cost_usd,
             seconds: result.seconds,
         }
+    }
+
+    /// Whether a run of the other kind did it: in place, or in worktrees. Only one of the same kind can tell whether it
+    /// still stands.
+    pub(super) fn is_foreign(&self, in_worktrees: bool) -> bool {
+        if in_worktrees { self.number.is_some() } else { self.commit.is_some() }
     }
 
     pub(super) fn usage(&self) -> Usage {

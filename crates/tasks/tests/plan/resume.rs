@@ -41,10 +41,24 @@ fn a_plan_that_is_not_complete_is_not_begun_anew_silently() {
         repository.run(&plan(), &conduct).unwrap();
         let error = repository.run(&plan(), &conduct).unwrap_err();
         let said = error.to_string();
-        assert!(matches!(error, Error::Unfinished { done: 1, .. }), "{said}");
-        let how = if in_worktrees { " --commit" } else { "" };
-        for go_on in ["--resume", "--restart"] {
-            assert!(said.contains(&format!("`coder run plan{how} {go_on}`")), "{said}");
+        let is_said = |error: &Error| matches!(error, Error::Unfinished { done: 1, in_worktrees: said, .. } if *said == in_worktrees);
+        assert!(is_said(&error), "{said}");
+        for go_on in ["`plan`", "--resume", "--restart"] {
+            assert!(said.contains(go_on), "{said}");
+        }
+        // One of the other kind cannot tell what stands of it.
+        for resume in [false, true] {
+            let other = Conduct { commit: !in_worktrees, resume, ..repository.conduct(1) };
+            repository.git(&["commit", "--quiet", "--all", "--allow-empty", "--message", "mine"]);
+            let error = repository.run(&plan(), &other).unwrap_err();
+            assert!(is_said(&error), "{error}");
+        }
+        // Another plan in the same folder, here as there, takes nothing from it.
+        for commit in [true, false] {
+            let other = Conduct { name: "other".to_owned(), commit, ..repository.conduct(1) };
+            let task = whole("o", &format!("o-{commit}.txt"), "o", "true");
+            let results = repository.run(&[task], &other).unwrap();
+            assert!(results[0].is_complete(), "{results:#?}");
         }
         assert_eq!(repository.read("a.txt"), "new\na\n");
         // The record is still there to go on from, or to be forgotten.
