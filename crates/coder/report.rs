@@ -229,6 +229,29 @@ mod tests {
         assert_eq!(line(&results[1]), "T-001: complete, f.py, attempt 2, 10 tokens, 1.0 s");
     }
 
+    /// What was done before a plan could not be gone on with is not lost to a program.
+    #[test]
+    fn what_was_done_stands_beside_why_it_is_not_all() {
+        let mut results = [result(Outcome::Complete, 1, true), result(Outcome::Complete, 1, true)];
+        results[0].resumed = true;
+        assert_eq!(
+            line(&results[0]),
+            "T-001: complete, f.py, first attempt, in a former run, 10 tokens, 1.0 s"
+        );
+        let report =
+            Report::new(&results, 3, &Decoded::default(), 5.0).cut_short("`HEAD` is another one now");
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["results"][0]["resumed"], true);
+        assert_eq!(
+            (&json["summary"]["other"], &json["summary"]["completion_tokens"]),
+            (&1.into(), &10.into())
+        );
+        assert_eq!(json["error"], "`HEAD` is another one now");
+        let one = report.one().unwrap().result;
+        assert_eq!((one.outcome, one.status), (Outcome::Refused, coder_tasks::Status::Failed));
+        assert_eq!((one.error.as_str(), one.attempts), ("`HEAD` is another one now", 1));
+    }
+
     #[test]
     fn a_reason_does_not_end_where_it_begins() {
         let mut failed = result(Outcome::Blocked, 2, false);

@@ -197,6 +197,24 @@ fn what_is_misspelt_is_said_before_anything_runs() {
     assert!(stderr(&alone).contains("not part of this run: `1`"), "{}", stderr(&alone));
 }
 
+/// Both find a task as seen from the folder that it works in, leave out what is ticked, and show no terminal a name that it
+/// would obey.
+#[test]
+fn tasks_are_found_as_a_run_finds_them() {
+    let folder = folder(&[
+        ("work/plan/a.json", LOCAL),
+        ("work/plan/b.json", CLOUD),
+        ("work/plan/batches.md", "## Batch 1\n- [ ] T-001\n- [x] T-002\n"),
+        ("work/plan/no\u{1b}[31mtask.md", "# Notes\n"),
+    ]);
+    let checked = output(&["check", "plan", "--working-dir", text(folder.path().join("work"))]);
+    assert_eq!(checked.status.code(), Some(0), "{}", stderr(&checked));
+    assert!(!stdout(&checked).contains("T-002"), "{}", stdout(&checked));
+    let said = stderr(&checked);
+    assert!(said.contains("ticked as done, and not done again: T-002"), "{said}");
+    assert!(said.contains("passed over: `notask.md`") && !said.contains('\u{1b}'), "{said}");
+}
+
 /// The policy says who should do a task, and where another one begins with it, that is said as well.
 #[test]
 fn who_begins_is_said_where_the_policy_says_otherwise() {
