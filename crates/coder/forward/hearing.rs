@@ -51,7 +51,8 @@ impl<'c> Hearing<'c> {
             }
             Err(problem) => {
                 let problem = format!("the answer is malformed: {problem}");
-                Err(Error::Elsewhere { status: 502, kind: "malformed", lack: Lack::Presence, problem })
+                let (kind, lack, after_s) = ("malformed", Lack::Presence, None);
+                Err(Error::Elsewhere { status: 502, kind, lack, after_s, problem })
             }
         }
     }
