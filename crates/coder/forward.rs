@@ -259,8 +259,13 @@ impl Elsewhere for Forward {
         let paid = cloud.pass(&rung, &cleared, client.gone(), &|passed| hearing.hear(passed));
         let (kind, lack, after_s) = ("budget", Lack::Presence, None);
         let paid = paid.map_err(|problem| Error::Elsewhere { status: 402, kind, lack, after_s, problem })?;
+        // An answer that cannot be said is ended here, whatever became of it there.
+        hearing.understood()?;
         match paid.answer {
-            Ok(_) => hearing.end(),
+            Ok(_) => {
+                hearing.end();
+                Ok(())
+            }
             Err(failure) => Err(Error::Elsewhere {
                 status: status(&failure.fault),
                 kind: failure.fault.name(),
