@@ -282,6 +282,17 @@ pub(crate) fn unfit(status: u16, problem: String) -> Error {
     Error::Elsewhere { status, kind: "unfit", lack: Lack::Fitness, after_s: None, problem }
 }
 
+/// A request that cannot fit into the context that the configuration says a rung has: it is never sent, since servers cut
+/// what is too long in silence.
+pub(crate) fn no_room(bytes: u64, context: u64, rung: &RungName) -> Error {
+    let problem = format!(
+        "`{bytes}` bytes are more than the `{context}` tokens of `{rung}`'s context can hold; send less, or raise \
+         `rungs.\"{rung}\".context` if it holds more"
+    );
+    let lack = Lack::Room { tokens: None, limit: Some(context) };
+    Error::Elsewhere { status: 400, kind: "too_long", lack, after_s: None, problem }
+}
+
 fn is_same(one: &Source, other: &Source) -> bool {
     match (one, other) {
         (Source::Path(one), Source::Path(other)) => {

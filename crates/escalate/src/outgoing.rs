@@ -25,6 +25,8 @@ pub struct Outgoing {
     model: String,
     /// The most tokens of the prompt.
     prompt: u64,
+    /// Bytes of the body without those of pictures and documents.
+    text: u64,
     max_tokens: u32,
     /// The tokens of an answer that a client asked for, if it may not have so many.
     asked: Option<u64>,
@@ -62,6 +64,7 @@ impl Outgoing {
             id: ask.id.clone(),
             model: ask.model.clone(),
             prompt: body.len() as u64 + ADDED_TOKENS,
+            text: body.len() as u64,
             max_tokens: ask.max_tokens,
             asked: None,
             left_out: Vec::new(),
@@ -73,6 +76,11 @@ impl Outgoing {
     /// Every byte of content that will leave; beside it go the key, the request's id and fixed headers.
     pub fn body(&self) -> &[u8] {
         &self.body
+    }
+
+    /// How many of these bytes are neither a picture nor a document, of which nobody knows the least tokens.
+    pub fn text_bytes(&self) -> u64 {
+        self.text
     }
 
     /// Where it goes, path included.

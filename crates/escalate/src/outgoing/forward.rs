@@ -120,8 +120,21 @@ impl Outgoing {
             |beta: &String| beta.len() <= 1000 && beta.bytes().all(|byte| matches!(byte, b' '..=b'~'));
         let beta = beta.filter(|_| spoken == endpoint.dialect && spoken == Dialect::Anthropic).filter(plain);
         let prompt = body.len() as u64 - content.pixels + content.tokens + ADDED_TOKENS;
+        let text = (body.len() as u64).saturating_sub(content.pixels + content.papers);
         let (model, left_out) = (model.to_owned(), left_out.into_iter().collect());
-        Ok(Outgoing { endpoint, url, id, model, prompt, max_tokens: bound, asked, left_out, body, beta })
+        Ok(Outgoing {
+            endpoint,
+            url,
+            id,
+            model,
+            prompt,
+            text,
+            max_tokens: bound,
+            asked,
+            left_out,
+            body,
+            beta,
+        })
     }
 }
 
@@ -365,6 +378,17 @@ mod tests {
             let error = forward(dialect, body.clone()).unwrap_err().to_string();
             assert!(error.contains(word), "{body}: {error}");
         }
+    }
+
+    #[test]
+    fn what_is_no_text_does_not_count_as_one() {
+        let file = |kind: &str| json!({ "type": kind, "source": { "type": "base64", "media_type": "application/pdf", "data": "A".repeat(9000) } });
+        let picture = json!({ "type": "image", "source": { "type": "base64", "media_type": "image/png", "data": "A".repeat(9000) } });
+        let words = json!({ "type": "text", "text": "word ".repeat(1000) });
+        let said = json!([{ "role": "user", "content": [file("document"), picture, words] }]);
+        let (_, outgoing) = forward(Dialect::Anthropic, json!({ "messages": said })).unwrap();
+        assert_eq!(outgoing.text_bytes(), outgoing.body().len() as u64 - 18_000);
+        assert!((5000..6000).contains(&outgoing.text_bytes()));
     }
 
     #[test]
