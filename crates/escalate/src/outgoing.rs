@@ -30,7 +30,7 @@ pub struct Outgoing {
     max_tokens: u32,
     /// The tokens of an answer that a client asked for, if it may not have so many.
     asked: Option<u64>,
-    /// What of a client's request the other dialect has no words for and no answer depends on.
+    /// What of a client's request the server has no words for or its model refuses, and no answer depends on.
     left_out: Vec<&'static str>,
     body: Vec<u8>,
     /// The header `anthropic-beta` of whoever is passed on.
@@ -119,7 +119,7 @@ impl Outgoing {
         self.asked
     }
 
-    /// The hints of a client that were left out, since the server's dialect has no words for them.
+    /// The hints of a client that were left out, since the server has no words for them or its model refuses them.
     pub fn left_out(&self) -> &[&'static str] {
         &self.left_out
     }
