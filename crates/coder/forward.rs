@@ -257,14 +257,20 @@ impl Elsewhere for Forward {
         let cleared = cloud.cleared_to_pass(&rung, body, asked.beta.clone())?;
         let hearing = Hearing::new(asked, cleared.outgoing.endpoint().dialect, client);
         let paid = cloud.pass(&rung, &cleared, client.gone(), &|passed| hearing.hear(passed));
-        let (kind, lack) = ("budget", Lack::Presence);
-        let paid = paid.map_err(|problem| Error::Elsewhere { status: 402, kind, lack, problem })?;
+        let (kind, lack, after_s) = ("budget", Lack::Presence, None);
+        let paid = paid.map_err(|problem| Error::Elsewhere { status: 402, kind, lack, after_s, problem })?;
+        // An answer that cannot be said is ended here, whatever became of it there.
+        hearing.understood()?;
         match paid.answer {
-            Ok(_) => hearing.end(),
+            Ok(_) => {
+                hearing.end();
+                Ok(())
+            }
             Err(failure) => Err(Error::Elsewhere {
                 status: status(&failure.fault),
                 kind: failure.fault.name(),
                 lack: lack_of(&failure.fault),
+                after_s: after_s_of(&failure.fault),
                 problem: failure.to_string(),
             }),
         }
@@ -273,7 +279,18 @@ impl Elsewhere for Forward {
 
 /// A request that a rung may not have, or would not take.
 pub(crate) fn unfit(status: u16, problem: String) -> Error {
-    Error::Elsewhere { status, kind: "unfit", lack: Lack::Fitness, problem }
+    Error::Elsewhere { status, kind: "unfit", lack: Lack::Fitness, after_s: None, problem }
+}
+
+/// A request that cannot fit into the context that the configuration says a rung has: it is never sent, since servers cut
+/// what is too long in silence.
+pub(crate) fn no_room(bytes: u64, context: u64, rung: &RungName) -> Error {
+    let problem = format!(
+        "`{bytes}` bytes are more than the `{context}` tokens of `{rung}`'s context can hold; send less, or raise \
+         `rungs.\"{rung}\".context` if it holds more"
+    );
+    let lack = Lack::Room { tokens: None, limit: Some(context) };
+    Error::Elsewhere { status: 400, kind: "too_long", lack, after_s: None, problem }
 }
 
 fn is_same(one: &Source, other: &Source) -> bool {
@@ -301,6 +318,7 @@ fn status(fault: &Fault) -> u16 {
         Fault::TooLong { .. } | Fault::Refused { .. } => 400,
         Fault::Rejected { status, .. } if (400..500).contains(status) => *status,
         Fault::TimedOut { .. } => 504,
+        Fault::Server { status: 503 | 529, .. } => 529,
         Fault::CoolingDown { .. } | Fault::Cancelled => 503,
         _ => 502,
     }
@@ -310,9 +328,44 @@ fn status(fault: &Fault) -> u16 {
 /// a server does not have is the configuration's fault.
 fn lack_of(fault: &Fault) -> Lack {
     match fault {
-        Fault::TooLong { .. } => Lack::Room,
+        Fault::TooLong { tokens, limit } => Lack::Room { tokens: *tokens, limit: *limit },
         Fault::Rejected { status: 404, .. } => Lack::Presence,
         Fault::Rejected { .. } | Fault::Refused { .. } | Fault::Cancelled => Lack::Nothing,
         _ => Lack::Presence,
+    }
+}
+
+/// Seconds after which it may go better there, if somebody said so.
+fn after_s_of(fault: &Fault) -> Option<u32> {
+    let (Fault::RateLimited { after_s: Some(seconds), .. } | Fault::CoolingDown { seconds, .. }) = fault
+    else {
+        return None;
+    };
+    Some(u32::try_from(*seconds).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_fault_tells_is_what_the_client_is_told() {
+        let said = || "it says so".to_owned();
+        let room = Lack::Room { tokens: Some(9), limit: Some(8) };
+        let limited = |after_s| Fault::RateLimited { message: said(), after_s };
+        let resting = Fault::CoolingDown { host: said(), failures: 3, seconds: 30 };
+        let server = |status| Fault::Server { status, message: said() };
+        for (fault, expected) in [
+            (limited(Some(17)), (429, Lack::Presence, Some(17))),
+            (limited(Some(u64::MAX)), (429, Lack::Presence, Some(u32::MAX))),
+            (limited(None), (429, Lack::Presence, None)),
+            (resting, (503, Lack::Presence, Some(30))),
+            (server(503), (529, Lack::Presence, None)),
+            (server(529), (529, Lack::Presence, None)),
+            (server(500), (502, Lack::Presence, None)),
+            (Fault::TooLong { tokens: Some(9), limit: Some(8) }, (400, room, None)),
+        ] {
+            assert_eq!((status(&fault), lack_of(&fault), after_s_of(&fault)), expected, "{fault}");
+        }
     }
 }

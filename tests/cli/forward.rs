@@ -360,6 +360,35 @@ fn who_cannot_answer_is_followed_along_the_ladder() {
     assert_eq!(server.models()[before..], ["model-opus"]);
 }
 
+/// Covers S2-09: a rung whose context cannot hold a request is not asked, since its server may cut it in silence.
+#[test]
+fn a_rung_without_room_is_not_asked() {
+    let server = Server::start(|_| Answer::Say("from elsewhere".to_owned(), 1, 1));
+    let small = "[rungs.small]\nendpoint = \"fake\"\nmodel = \"model-small\"\ncontext = 100\n\
+                 price = { input_usd = 1, output_usd = 1 }\n";
+    let long = json!([{ "role": "user", "content": "word ".repeat(400) }]);
+    let user = User::new(&server, &format!("ladders.context = [\"small\", \"opus\"]\n{RULES}{small}"), &[]);
+    let serving = serve(&user, &[]);
+    for (more, model) in [(json!({ "messages": long }), "model-opus"), (json!({}), "model-small")] {
+        let mut body = json!({ "model": "small" });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let (status, answer) = chat(&serving, body);
+        assert_eq!((status, &answer["model"]), (200, &json!(model)), "{more}: {answer}");
+    }
+    assert_eq!(server.models(), ["model-opus", "model-small"]);
+    // Where nobody comes after it, the words are those by which clients know that they have to send less.
+    let user = User::new(&server, &format!("ladders.context = [\"small\"]\n{RULES}{small}"), &[]);
+    let serving = serve(&user, &[]);
+    let (status, answer) = chat(&serving, json!({ "model": "small", "messages": long }));
+    let error = &answer["error"];
+    assert_eq!((status, &error["code"]), (400, &json!("context_length_exceeded")), "{answer}");
+    assert!(error["message"].as_str().unwrap().contains("`100` tokens of `small`'s context"), "{answer}");
+    let body = json!({ "model": "small", "max_tokens": 5, "messages": long });
+    let (status, text) = ask(&serving, "/v1/messages", &body);
+    assert!(status == 400 && text.contains(r#""message":"prompt is too long: `"#), "{text}");
+    assert_eq!(server.asked().len(), 2);
+}
+
 /// Covers S2-09, S2-10: a ladder of its own for what is too long, a budget of its own for each rung, and each step in the log.
 #[test]
 fn ladders_and_budgets_are_each_rungs_own() {

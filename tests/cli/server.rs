@@ -14,6 +14,8 @@ pub(crate) enum Answer {
     Json(Value),
     /// Events of a stream, by their data.
     Stream(Vec<String>),
+    /// The same, and the stream stays open.
+    Open(Vec<String>),
     /// A status and the text of an error.
     Fail(u16, &'static str),
     /// Nothing, until the other side gives up.
@@ -82,7 +84,9 @@ fn serve(
     }
     let body: Value = serde_json::from_slice(&body).unwrap();
     asked.lock().unwrap().push(body.clone());
-    let (status, text) = match answer(&body) {
+    let answer = answer(&body);
+    let stays = matches!(answer, Answer::Open(_));
+    let (status, text) = match answer {
         Answer::Say(text, prompt, completion) => {
             let choice = json!({ "index": 0, "message": { "role": "assistant", "content": text }, "finish_reason": "stop" });
             let usage = json!({ "prompt_tokens": prompt, "completion_tokens": completion });
@@ -90,10 +94,13 @@ fn serve(
             (200, said.to_string())
         }
         Answer::Json(value) => (200, value.to_string()),
-        Answer::Stream(events) => {
+        Answer::Stream(events) | Answer::Open(events) => {
             let text: String = events.iter().map(|data| format!("data: {data}\n\n")).collect();
             let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
             let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(text.as_bytes()));
+            if stays {
+                let _ = reader.read(&mut [0]);
+            }
             return;
         }
         Answer::Fail(status, message) => (status, json!({ "error": { "message": message } }).to_string()),

@@ -183,6 +183,27 @@ fn a_client_of_anthropic_asks_openai() {
     assert!(text.contains(r#""stop_reason":"tool_use""#) && text.contains(r#""input_tokens":7"#), "{text}");
 }
 
+/// What cannot be said in the client's dialect ends there and here, and the client hears why at once.
+#[test]
+fn a_stream_that_cannot_be_said_is_ended() {
+    let server = Server::start(|_| {
+        let call = json!({ "index": 0, "id": "t", "function": { "arguments": "{}" } });
+        let choice = json!({ "index": 0, "delta": { "tool_calls": [call] }, "finish_reason": null });
+        let begun = json!({ "index": 0, "delta": { "content": "I call" }, "finish_reason": null });
+        Answer::Open(
+            [begun, choice].map(|choice| json!({ "id": "c", "choices": [choice] }).to_string()).to_vec(),
+        )
+    });
+    let user = user(&server, "");
+    let serving = serve(&user, &[]);
+    let messages = json!([{ "role": "user", "content": "go" }]);
+    let body = json!({ "model": "sonnet", "max_tokens": 5, "stream": true, "messages": messages });
+    let (status, text) = ask(&serving, "/v1/messages", &body);
+    assert!(status == 200 && text.contains("I call") && !text.contains("message_stop"), "{text}");
+    // Its endpoint would have been silent for a second.
+    assert!(text.contains("event: error") && text.contains("call `0` begins without a name"), "{text}");
+}
+
 /// Covers S0-34: what is refused is refused in the client's words, before anything is sent; secrets are looked for in what is
 /// sent, and what a server says comes in the client's form.
 #[test]

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use coder_escalate::{Decision, Dialect, Outgoing, Passed, Policy, RungName};
 use serde_json::{Map, Value};
 
-use super::{Cleared, Cloud, Paid};
-use crate::forward::unfit;
+use super::{Cleared, Cloud, LONG_TOKEN, Paid};
+use crate::forward::{no_room, unfit};
 
 impl Cloud<'_> {
     /// A client's request in the dialect `spoken` to a rung, if it may leave.
@@ -26,9 +26,13 @@ impl Cloud<'_> {
         let outgoing =
             Outgoing::forward(endpoint, (id, model), (name, rung.max_tokens), (spoken, body), beta)
                 .map_err(asked)?;
+        let bytes = outgoing.text_bytes();
+        if let Some(context) = rung.context.filter(|context| bytes / LONG_TOKEN > *context) {
+            return Err(no_room(bytes, context, name));
+        }
         if !outgoing.left_out().is_empty() {
             let left_out = outgoing.left_out().join(" ");
-            tracing::info!(rung = %name, left_out, "translated for a server of the other dialect");
+            tracing::info!(rung = %name, left_out, "left out of what is passed on");
         }
         if let Some(asked) = outgoing.asked() {
             let limit = rung.max_tokens;

@@ -1,5 +1,6 @@
 //! What comes from elsewhere on its way to the client: as it is, or in the client's dialect.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
 use coder_escalate::{Dialect, Event, Passed, Translation};
@@ -35,24 +36,34 @@ impl<'c> Hearing<'c> {
         };
         if let Err(problem) = told {
             *state = Err(problem);
+            // Nobody can hear the rest, which would only cost.
+            self.client.gone().store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether all that came could be said in the client's dialect.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn understood(&self) -> coder_serve::Result<()> {
+        let Some(translation) = &self.translation else { return Ok(()) };
+        match &*translation.lock().unwrap_or_else(PoisonError::into_inner) {
+            Ok(_) => Ok(()),
+            Err(problem) => Err(Error::Elsewhere {
+                status: 502,
+                kind: "malformed",
+                lack: Lack::Presence,
+                after_s: None,
+                problem: format!("the answer is malformed: {problem}"),
+            }),
         }
     }
 
     /// Tells the client that the answer has ended.
-    ///
-    /// # Errors
-    /// That it could not be said in the client's dialect.
-    pub(super) fn end(self) -> coder_serve::Result<()> {
-        let Some(translation) = self.translation.as_ref() else { return Ok(()) };
-        match &mut *translation.lock().unwrap_or_else(PoisonError::into_inner) {
-            Ok(translation) => {
-                self.tell(&translation.end());
-                Ok(())
-            }
-            Err(problem) => {
-                let problem = format!("the answer is malformed: {problem}");
-                Err(Error::Elsewhere { status: 502, kind: "malformed", lack: Lack::Presence, problem })
-            }
+    pub(super) fn end(self) {
+        let Some(translation) = &self.translation else { return };
+        if let Ok(translation) = &mut *translation.lock().unwrap_or_else(PoisonError::into_inner) {
+            self.tell(&translation.end());
         }
     }
 

@@ -160,6 +160,8 @@ impl Config {
                 let at = ["endpoints", name, "url_env"].map(str::to_owned);
                 self.merged.bad(&at, format!("names `{variable}`, whose value {problem}"))
             })?;
+            let origin = Origin { file: format!("the variable `{variable}`"), line: 0 };
+            self.merged.put(["endpoints", name, "url"], endpoint.url.clone().into(), origin);
         }
         Ok(self)
     }

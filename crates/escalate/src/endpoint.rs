@@ -1,8 +1,10 @@
 //! Where a rung is reached: an address, how to speak there, and where the key is. Data, without a connection.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use url::{Host, Url};
 
 /// How an endpoint is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -89,16 +91,26 @@ impl Endpoint {
         }
     }
 
-    /// Takes the address that a variable holds, which other programs read too: without a scheme it is `http`, and without a
-    /// path the version of the OpenAI dialect is `/v1`.
+    /// Takes the address that a variable holds, which other programs read too: without a scheme it is `http`, with the port of
+    /// the address that it takes the place of if it has none; without a host it is the one of that, or this machine; and
+    /// without a path the version of the OpenAI dialect is `/v1`. Where a server listens at all addresses, this machine
+    /// reaches it at its own.
     pub(crate) fn take_address(&mut self, value: &str) {
-        let scheme = if value.contains("://") { "" } else { "http://" };
-        let mut url = format!("{scheme}{}", value.trim_end_matches('/'));
-        let has_path = url.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
-        if self.dialect == Dialect::Openai && !has_path {
-            url += "/v1";
+        let value = value.trim_end_matches('/');
+        let (scheme, rest) = value.split_once("://").unwrap_or(("", value));
+        let (place, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (mut host, mut port) = parted(place);
+        let old = Url::parse(&self.url).ok().filter(|old| old.scheme() == "http");
+        let old = old.as_ref();
+        if host.is_empty() {
+            host = old.and_then(Url::host_str).unwrap_or("127.0.0.1").to_owned();
         }
-        self.url = url;
+        if scheme.is_empty() && port.is_empty() {
+            port = old.and_then(Url::port).map(|port| format!(":{port}")).unwrap_or_default();
+        }
+        let scheme = if scheme.is_empty() { "http" } else { scheme };
+        let path = if path.is_empty() && self.dialect == Dialect::Openai { "/v1" } else { path };
+        self.url = reachable(format!("{scheme}://{host}{port}{path}"));
     }
 
     fn stream() -> bool {
@@ -112,4 +124,25 @@ impl Endpoint {
     fn idle_s() -> u64 {
         120
     }
+}
+
+/// Host and port, with its colon, of an address; an IPv6 one may lack its brackets.
+fn parted(place: &str) -> (String, String) {
+    if let Ok(ip) = place.parse::<Ipv6Addr>() {
+        return (format!("[{ip}]"), String::new());
+    }
+    let colon = place.rfind(':').filter(|at| !place[*at..].contains(']'));
+    let (host, port) = place.split_at(colon.unwrap_or(place.len()));
+    (host.to_owned(), port.to_owned())
+}
+
+/// The address by which this machine reaches a server that listens at all addresses of it.
+fn reachable(url: String) -> String {
+    let Ok(mut parsed) = Url::parse(&url) else { return url };
+    let own: IpAddr = match parsed.host() {
+        Some(Host::Ipv4(ip)) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        Some(Host::Ipv6(ip)) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        _ => return url,
+    };
+    parsed.set_ip_host(own).map_or(url, |()| parsed.to_string())
 }

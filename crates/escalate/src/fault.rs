@@ -253,7 +253,7 @@ fn remedy(message: &str) -> &'static str {
     } else if message.contains("effort") {
         "; if the model knows no effort, ask it without"
     } else if message.contains("stream") {
-        "; if the server refuses streams, set the endpoint's `stream = false`"
+        "; if the server refuses streams, ask without one: for tasks, set the endpoint's `stream = false`"
     } else {
         ""
     }
@@ -343,6 +343,11 @@ mod tests {
         let message = "Use 'max_completion_tokens' instead.".to_owned();
         let rejected = Fault::Rejected { status: 400, message };
         assert!(rejected.to_string().contains("`limit_name`"), "{rejected}");
+        // Tasks have a setting, and a client that is passed on says it itself.
+        let rejected = Fault::Rejected { status: 400, message: "stream is not supported".to_owned() };
+        assert!(
+            rejected.to_string().ends_with("ask without one: for tasks, set the endpoint's `stream = false`")
+        );
     }
 
     #[test]

@@ -25,10 +25,12 @@ pub struct Outgoing {
     model: String,
     /// The most tokens of the prompt.
     prompt: u64,
+    /// Bytes of the body without those of pictures and documents.
+    text: u64,
     max_tokens: u32,
     /// The tokens of an answer that a client asked for, if it may not have so many.
     asked: Option<u64>,
-    /// What of a client's request the other dialect has no words for and no answer depends on.
+    /// What of a client's request the server has no words for or its model refuses, and no answer depends on.
     left_out: Vec<&'static str>,
     body: Vec<u8>,
     /// The header `anthropic-beta` of whoever is passed on.
@@ -62,6 +64,7 @@ impl Outgoing {
             id: ask.id.clone(),
             model: ask.model.clone(),
             prompt: body.len() as u64 + ADDED_TOKENS,
+            text: body.len() as u64,
             max_tokens: ask.max_tokens,
             asked: None,
             left_out: Vec::new(),
@@ -73,6 +76,11 @@ impl Outgoing {
     /// Every byte of content that will leave; beside it go the key, the request's id and fixed headers.
     pub fn body(&self) -> &[u8] {
         &self.body
+    }
+
+    /// How many of these bytes are neither a picture nor a document, of which nobody knows the least tokens.
+    pub fn text_bytes(&self) -> u64 {
+        self.text
     }
 
     /// Where it goes, path included.
@@ -111,7 +119,7 @@ impl Outgoing {
         self.asked
     }
 
-    /// The hints of a client that were left out, since the server's dialect has no words for them.
+    /// The hints of a client that were left out, since the server has no words for them or its model refuses them.
     pub fn left_out(&self) -> &[&'static str] {
         &self.left_out
     }

@@ -18,6 +18,8 @@ use serde_json::{Map, Value};
 
 use self::completion::Completion;
 use self::message::Message;
+#[cfg(feature = "network")]
+pub(crate) use self::message::{tokens, words};
 use crate::{Dialect, Error, Result};
 
 /// What was left out of a request, by the names of its kinds.

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use crate::Error;
+use crate::{Error, Lack};
 
 /// Whose API a request belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,7 @@ impl Dialect {
                     Error::Request { field, .. } => field.as_deref(),
                     Error::TooLong { field, .. } => Some(field.as_str()),
                     Error::NoModel { .. } => Some("model"),
+                    error if has_no_room(error) => Some("messages"),
                     _ => None,
                 };
                 json!({ "error": { "message": error.to_string(), "type": kind, "param": field, "code": code } })
@@ -84,7 +85,7 @@ impl<S: Sync> FromRequestParts<S> for Dialect {
 /// Type and code (platform.openai.com, "Error codes").
 fn openai(error: &Error) -> (&'static str, Option<&'static str>) {
     match error.first() {
-        Error::TooLong { .. } => ("invalid_request_error", Some("context_length_exceeded")),
+        error if has_no_room(error) => ("invalid_request_error", Some("context_length_exceeded")),
         Error::NoModel { .. } => ("invalid_request_error", Some("model_not_found")),
         Error::NoKey => ("invalid_request_error", Some("invalid_api_key")),
         Error::Busy { .. } => ("rate_limit_error", Some("rate_limit_exceeded")),
@@ -93,6 +94,7 @@ fn openai(error: &Error) -> (&'static str, Option<&'static str>) {
         }
         Error::Elsewhere { status: 429, .. } => ("rate_limit_error", Some("rate_limit_exceeded")),
         Error::Elsewhere { status: 402, .. } => ("insufficient_quota", Some("insufficient_quota")),
+        Error::Elsewhere { status: 529, .. } => ("server_error", Some("overloaded")),
         Error::Elsewhere { status: 500.., .. } => ("server_error", Some("upstream")),
         Error::Failed(_) => ("server_error", None),
         _ => ("invalid_request_error", None),
@@ -115,6 +117,7 @@ fn anthropic(error: &Error) -> &'static str {
         Error::Elsewhere { status: 429, .. } => "rate_limit_error",
         Error::Elsewhere { status: 402, .. } => "billing_error",
         Error::Elsewhere { status: 403, .. } => "permission_error",
+        Error::Elsewhere { status: 529, .. } => OVERLOADED,
         Error::Elsewhere { status: 500.., .. } => "api_error",
         Error::Elsewhere { .. } => "invalid_request_error",
         Error::Failed(_) => "api_error",
@@ -128,12 +131,18 @@ fn anthropic(error: &Error) -> &'static str {
 
 /// Clients of Anthropic's know these words, and make the conversation shorter.
 fn message(error: &Error) -> String {
-    match error {
-        Error::TooLong { prompt, context, .. } => {
-            format!("prompt is too long: {prompt} tokens > {context} maximum")
+    match error.lack() {
+        Lack::Room { tokens: Some(tokens), limit: Some(limit) } => {
+            format!("prompt is too long: {tokens} tokens > {limit} maximum")
         }
-        other => other.to_string(),
+        Lack::Room { .. } => format!("prompt is too long: {error}"),
+        _ => error.to_string(),
     }
+}
+
+/// Whether somebody, here or elsewhere, has no room for the prompt.
+fn has_no_room(error: &Error) -> bool {
+    matches!(error.lack(), Lack::Room { .. })
 }
 
 /// A value as a response.
@@ -155,5 +164,56 @@ mod tests {
             assert_eq!(response.headers()[header::RETRY_AFTER], "5");
         }
         assert_eq!(Dialect::Anthropic.error(&Error::NoKey).status(), 401);
+    }
+
+    fn elsewhere(status: u16, lack: Lack, after_s: Option<u32>) -> Error {
+        Error::Elsewhere { status, kind: "ill", lack, after_s, problem: "it is ill".to_owned() }
+    }
+
+    #[test]
+    fn who_is_overloaded_elsewhere_says_so_too_and_when_it_may_go_better() {
+        for (dialect, status, after_s, expected, word) in [
+            (Dialect::Anthropic, 529, None, 529, "overloaded_error"),
+            (Dialect::OpenAi, 529, Some(3), 503, "overloaded"),
+            (Dialect::Anthropic, 503, None, 503, "api_error"),
+            (Dialect::Anthropic, 429, Some(17), 429, "rate_limit_error"),
+            (Dialect::OpenAi, 429, Some(17), 429, "rate_limit_exceeded"),
+        ] {
+            let error = elsewhere(status, Lack::Presence, after_s);
+            // It is the first one's reason, whoever came after it.
+            let others = "`other`: it is away".to_owned();
+            let nobody = Error::Nobody { first: Box::new(error.clone()), others };
+            for error in [error, nobody] {
+                let response = dialect.error(&error);
+                assert_eq!(response.status().as_u16(), expected, "{status}");
+                let after = response.headers().get(header::RETRY_AFTER);
+                assert_eq!(
+                    after.map(HeaderValue::to_str).transpose().unwrap(),
+                    after_s.map(|s| s.to_string()).as_deref()
+                );
+                assert!(dialect.error_body(&error).to_string().contains(word), "{status}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_prompt_that_is_too_long_is_told_in_the_same_words_whoever_has_no_room() {
+        let (tokens, limit) = (Some(210_000), Some(200_000));
+        let here = Error::TooLong { prompt: 210_000, context: 200_000, field: "messages".to_owned() };
+        let both = "prompt is too long: 210000 tokens > 200000 maximum";
+        for (error, words) in [
+            (here, both),
+            (elsewhere(400, Lack::Room { tokens, limit }, None), both),
+            (elsewhere(400, Lack::Room { tokens: None, limit }, None), "prompt is too long: it is ill"),
+        ] {
+            let told = Dialect::Anthropic.error_body(&error);
+            assert_eq!(told["error"], json!({ "type": "invalid_request_error", "message": words }));
+            let told = Dialect::OpenAi.error_body(&error);
+            let error = &told["error"];
+            assert_eq!(
+                (&error["type"], &error["param"], &error["code"]),
+                (&json!("invalid_request_error"), &json!("messages"), &json!("context_length_exceeded"))
+            );
+        }
     }
 }

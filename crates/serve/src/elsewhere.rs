@@ -73,7 +73,12 @@ pub enum Lack {
     /// It cannot be used now.
     Presence,
     /// The request is too long for it.
-    Room,
+    Room {
+        /// Tokens that it needs, where that is known.
+        tokens: Option<u64>,
+        /// Tokens that there is room for, where that is known.
+        limit: Option<u64>,
+    },
 }
 
 /// Who knows where requests go, and the way there.
@@ -178,7 +183,7 @@ pub(crate) async fn answered<F: Future<Output = Result<Response>>>(
         }
         failed.push((rung, error));
         let tried: Vec<&str> = failed.iter().map(|(rung, _)| rung.as_str()).collect();
-        let room = failed.iter().any(|(_, error)| error.lack() == Lack::Room);
+        let room = failed.iter().any(|(_, error)| matches!(error.lack(), Lack::Room { .. }));
         let Some(next) = elsewhere.after(&tried, room) else { return Err(Error::of_all(failed)) };
         if let Some((from, error)) = failed.last() {
             // The error itself may quote the request.

@@ -99,12 +99,14 @@ pub enum Error {
     /// Somebody elsewhere was to answer, and did not.
     #[error("{problem}")]
     Elsewhere {
-        /// The status that says it best.
+        /// The status that says it best: 529, which only Anthropic has, for who is overloaded.
         status: u16,
         /// What kind of failure it is, without anything of the request.
         kind: &'static str,
         /// Whether another one may answer.
         lack: Lack,
+        /// Seconds after which it may go better, where that is known.
+        after_s: Option<u32>,
         /// Why not, and the remedy.
         problem: String,
     },
@@ -141,7 +143,7 @@ impl Error {
 
     /// Somebody who cannot be asked, though another one may.
     pub fn absent(problem: String) -> Self {
-        Self::Elsewhere { status: 503, kind: "absent", lack: Lack::Presence, problem }
+        Self::Elsewhere { status: 503, kind: "absent", lack: Lack::Presence, after_s: None, problem }
     }
 
     /// Why all of these, one after the other, did not answer.
@@ -169,7 +171,9 @@ impl Error {
     pub(crate) fn lack(&self) -> Lack {
         match self {
             Self::Elsewhere { lack, .. } => *lack,
-            Self::TooLong { .. } => Lack::Room,
+            Self::TooLong { prompt, context, .. } => {
+                Lack::Room { tokens: Some(*prompt as u64), limit: Some(*context as u64) }
+            }
             // A model that cannot be opened, a device that fails, an answer that was not there in time.
             Self::NoMemory { .. } | Self::Failed(_) | Self::Late => Lack::Presence,
             Self::Request { .. } => Lack::Fitness,
@@ -209,6 +213,7 @@ impl Error {
             Self::Slow { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotJson { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Elsewhere { status: 529, .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Elsewhere { status, .. } => {
                 StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_GATEWAY)
             }
@@ -249,6 +254,7 @@ impl Error {
         match self.first() {
             Self::Busy { .. } | Self::NoRoom { .. } => Some(1),
             Self::Ending | Self::NoMemory { .. } => Some(5),
+            Self::Elsewhere { after_s, .. } => *after_s,
             _ => None,
         }
     }

@@ -18,7 +18,7 @@ pub(super) type Steps = Vec<String>;
 pub struct Origin {
     /// The file.
     pub file: String,
-    /// The line in it, from 1.
+    /// The line in it, from 1; 0 for what is no file.
     pub line: usize,
 }
 
@@ -35,7 +35,10 @@ pub struct Setting {
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, line {}", self.file, self.line)
+        match self.line {
+            0 => write!(f, "{}", self.file),
+            line => write!(f, "{}, line {line}", self.file),
+        }
     }
 }
 
@@ -83,6 +86,15 @@ impl Layer {
         lay(&mut self.table, over.table);
         // What stands inside a value that is replaced has gone; what is left of it is never looked up.
         self.origins.extend(over.origins);
+    }
+
+    /// Puts a value that stands in no text into a table of a table.
+    pub(super) fn put(&mut self, [kind, name, key]: [&str; 3], value: Value, origin: Origin) {
+        let entry = self.table.get_mut(kind).and_then(|all| all.get_mut(name));
+        if let Some(entry) = entry.and_then(Value::as_table_mut) {
+            entry.insert(key.to_owned(), value);
+            self.origins.insert([kind, name, key].map(str::to_owned).to_vec(), origin);
+        }
     }
 
     /// A key belongs to an address and is in one place, a price to a model, and a rung has one way to be reached: who

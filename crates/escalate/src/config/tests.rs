@@ -64,6 +64,18 @@ fn an_address_comes_from_the_variable_that_is_named() {
         ("", Some("https://host:4000/"), "https://host:4000/v1"),
         ("", Some("https://host/api/v2/"), "https://host/api/v2"),
         ("private = true", Some("http://10.0.0.7:8000"), "http://10.0.0.7:8000/v1"),
+        // As Ollama reads its own: the usual port, and where it listens at all addresses.
+        (fallback, Some("127.0.0.1"), "http://127.0.0.1:1/v1"),
+        (fallback, Some(":11434"), "http://localhost:11434/v1"),
+        (fallback, Some("::1"), "http://[::1]:1/v1"),
+        (fallback, Some("0.0.0.0"), "http://127.0.0.1:1/v1"),
+        (fallback, Some("0.0.0.0:11434"), "http://127.0.0.1:11434/v1"),
+        (fallback, Some("http://0.0.0.0:11434"), "http://127.0.0.1:11434/v1"),
+        (fallback, Some("[::]:11434"), "http://[::1]:11434/v1"),
+        // With a scheme the port is its own.
+        (fallback, Some("http://localhost"), "http://localhost/v1"),
+        ("", Some(":11434"), "http://127.0.0.1:11434/v1"),
+        ("", Some("localhost"), "http://localhost/v1"),
     ] {
         assert_eq!(url(more, value).as_deref(), Ok(is), "{more} {value:?}");
     }
@@ -72,6 +84,11 @@ fn an_address_comes_from_the_variable_that_is_named() {
         assert!(error.contains("a, line 3: `endpoints.x.url_env` names `X_HOST`"), "{error}");
         assert!(error.contains(word) && !error.contains("hunter2") && !error.contains("10.0"), "{error}");
     }
+    // Who asks what holds is told the address that is asked.
+    let located = read(&[own("a", &written(fallback))]).located(|_| Some("0.0.0.0".to_owned())).unwrap();
+    let shown = located.settings().into_iter().find(|setting| setting.key == "endpoints.x.url").unwrap();
+    assert_eq!(shown.value, "\"http://127.0.0.1:1/v1\"");
+    assert_eq!(shown.origin.to_string(), "the variable `X_HOST`");
     let nowhere = "[endpoints.x]\ndialect = \"openai\"";
     assert!(error(&[own("a", nowhere)]).contains("`endpoints.x.url` must be an address"));
     let pasted = "[endpoints.x]\ndialect = \"openai\"\nurl_env = \"http://host\"";

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::heard::{Ended, Heard, json, line, malformed};
 use super::said;
 use super::sse::Event;
-use crate::{Fault, Tokens};
+use crate::{Fault, Tokens, translate};
 
 /// Takes in one event of a stream.
 pub(super) fn event(heard: &mut Heard, event: &Event) -> Result<(), Fault> {
@@ -62,7 +62,7 @@ fn take(heard: &mut Heard, value: &Value) {
     let Some(choice) = value["choices"].get(0) else { return };
     heard.begun = true;
     for holder in [&choice["delta"], &choice["message"]] {
-        text(&mut heard.text, &holder["content"]);
+        heard.text += &translate::words(&holder["content"]);
         if let Some(refusal) = holder["refusal"].as_str().filter(|refusal| !refusal.is_empty()) {
             match &mut heard.ended {
                 Some(Ended::Refused(said)) => said.push_str(refusal),
@@ -82,42 +82,13 @@ fn take(heard: &mut Heard, value: &Value) {
     }
 }
 
-/// A text, or parts of which those of type `text` count.
-fn text(to: &mut String, content: &Value) {
-    match content {
-        Value::String(text) => to.push_str(text),
-        Value::Array(parts) => {
-            let texts = parts.iter().filter(|part| part["type"] == "text");
-            texts.for_each(|part| to.push_str(part["text"].as_str().unwrap_or_default()));
-        }
-        _ => {}
-    }
-}
-
-/// `prompt_tokens` has those of the cache too. What was written to it is told by LiteLLM and OpenRouter only, for
-/// vendors that charge it; DeepSeek has a name of its own for what was read.
+/// Counts, if it has both.
 fn usage(heard: &mut Heard, usage: &Value) {
-    let (Some(all), Some(output)) = (usage["prompt_tokens"].as_u64(), usage["completion_tokens"].as_u64())
-    else {
-        return;
-    };
-    let details = &usage["prompt_tokens_details"];
-    let first = |counts: [&Value; 3]| counts.into_iter().find_map(Value::as_u64).unwrap_or(0);
-    let cache_read = first([
-        &details["cached_tokens"],
-        &usage["cache_read_input_tokens"],
-        &usage["prompt_cache_hit_tokens"],
-    ]);
-    let cache_write = first([
-        &details["cache_write_tokens"],
-        &details["cache_creation_tokens"],
-        &usage["cache_creation_input_tokens"],
-    ]);
-    let cache_read = cache_read.min(all);
-    let cache_write = cache_write.min(all - cache_read);
-    let input = all - cache_read - cache_write;
-    heard.prompt = Some(Tokens { input, cache_write, cache_read, output: 0 });
-    heard.output = Some(output);
+    if usage["prompt_tokens"].is_u64() && usage["completion_tokens"].is_u64() {
+        let tokens = translate::tokens(usage);
+        heard.prompt = Some(Tokens { output: 0, ..tokens });
+        heard.output = Some(tokens.output);
+    }
 }
 
 #[cfg(test)]

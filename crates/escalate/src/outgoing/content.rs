@@ -29,6 +29,8 @@ const EDITS: [&str; 2] = ["clear_thinking_", "clear_tool_uses_"];
 pub(super) struct Content {
     /// Bytes of pictures, which are no tokens.
     pub(super) pixels: u64,
+    /// Bytes of documents, which may be fewer tokens than those of a text.
+    pub(super) papers: u64,
     /// The most tokens of all pictures, and of documents beside their bytes.
     pub(super) tokens: u64,
 }
@@ -93,6 +95,7 @@ impl Content {
             self.pixels += data.len() as u64;
             self.tokens += picture(dialect);
         } else {
+            self.papers += data.len() as u64;
             self.tokens += DOCUMENT;
         }
     }
@@ -149,31 +152,35 @@ mod tests {
         let result = json!({ "type": "tool_result", "tool_use_id": "t", "content": [picture, picture] });
         let paper = json!({ "type": "document", "source": { "type": "base64", "media_type": "application/pdf", "data": icon } });
         let text = json!({ "type": "document", "source": { "type": "text", "media_type": "text/plain", "data": icon } });
-        for (block, pixels, tokens) in [
-            (picture.clone(), 100, 5_000),
-            (result, 200, 10_000),
-            (paper, 0, DOCUMENT),
-            (text, 0, 0),
+        for (block, pixels, papers, tokens) in [
+            (picture.clone(), 100, 0, 5_000),
+            (result, 200, 0, 10_000),
+            (paper, 0, 100, DOCUMENT),
+            (text, 0, 0, 0),
             (
                 json!({ "type": "document", "source": { "type": "content", "content": [picture] } }),
                 100,
+                0,
                 5_000,
             ),
         ] {
-            assert_eq!(of(Dialect::Anthropic, block.clone()).unwrap(), Content { pixels, tokens }, "{block}");
+            let expected = Content { pixels, papers, tokens };
+            assert_eq!(of(Dialect::Anthropic, block.clone()).unwrap(), expected, "{block}");
         }
         let pixels = url.len() as u64 - 5;
-        for (block, pixels, tokens) in [
-            (json!({ "type": "image_url", "image_url": { "url": url } }), pixels, 50_000),
-            (json!({ "type": "image_url", "image_url": url }), pixels, 50_000),
+        for (block, pixels, papers, tokens) in [
+            (json!({ "type": "image_url", "image_url": { "url": url } }), pixels, 0, 50_000),
+            (json!({ "type": "image_url", "image_url": url }), pixels, 0, 50_000),
             (
                 json!({ "type": "file", "file": { "file_data": "data:application/pdf;base64,AA" } }),
                 0,
+                25,
                 DOCUMENT,
             ),
-            (json!({ "type": "text", "text": "image_url" }), 0, 0),
+            (json!({ "type": "text", "text": "image_url" }), 0, 0, 0),
         ] {
-            assert_eq!(of(Dialect::Openai, block.clone()).unwrap(), Content { pixels, tokens }, "{block}");
+            let expected = Content { pixels, papers, tokens };
+            assert_eq!(of(Dialect::Openai, block.clone()).unwrap(), expected, "{block}");
         }
     }
 

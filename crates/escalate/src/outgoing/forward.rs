@@ -30,7 +30,7 @@ const ANTHROPIC: [&str; 16] = [
     "tools",
     "top_k",
 ];
-const OPENAI: [&str; 24] = [
+const OPENAI: [&str; 27] = [
     "frequency_penalty",
     "logit_bias",
     "logprobs",
@@ -46,8 +46,10 @@ const OPENAI: [&str; 24] = [
     "prompt_cache_key",
     "reasoning_effort",
     "response_format",
+    "safety_identifier",
     "seed",
     "stop",
+    "store",
     "stream",
     "stream_options",
     "temperature",
@@ -55,11 +57,18 @@ const OPENAI: [&str; 24] = [
     "tools",
     "top_logprobs",
     "user",
+    "verbosity",
 ];
-const BOTH: [&str; 1] = ["top_p"];
+const BOTH: [&str; 2] = ["service_tier", "top_p"];
+
+/// Tiers of service that have the prices of the table.
+const TIERS: [&str; 3] = ["auto", "default", "standard_only"];
 
 /// What only routes look at.
 const OF_ROUTES: [&str; 3] = ["tags", "taskPhase", "phase"];
+
+/// Models that refuse to be told how to sample, by what is in their names.
+const UNSAMPLED: &str = include_str!("../../unsampled.txt");
 
 /// Tools of Anthropic's that run on the client's side, by the beginnings of their types.
 const CLIENT_TOOLS: [&str; 5] = ["custom", "bash_", "text_editor_", "computer_", "memory_"];
@@ -88,16 +97,15 @@ impl Outgoing {
         if spoken != endpoint.dialect {
             (body, left_out) = translate::request(endpoint.dialect, body)?;
         }
-        let fields: &[&str] = match endpoint.dialect {
-            Dialect::Anthropic => &ANTHROPIC,
-            Dialect::Openai => &OPENAI,
-        };
-        if let Some(field) =
-            body.keys().find(|field| !fields.contains(&field.as_str()) && !BOTH.contains(&field.as_str()))
-        {
-            let field: String = field.chars().take(80).collect();
-            return Err(bad(format!("`{field}` is not passed on to other servers; leave it out")));
+        // A guess of the answer makes it come sooner, and what is wrong in it is charged, beyond every limit.
+        if body.remove("prediction").is_some() {
+            left_out.insert("prediction");
         }
+        if spoken != endpoint.dialect && is_unsampled(model) {
+            let sampling = ["temperature", "top_k", "top_p"].into_iter();
+            left_out.extend(sampling.filter(|field| body.remove(*field).is_some()));
+        }
+        check_fields(endpoint.dialect, &body)?;
         body.get("tools").map_or(Ok(()), |tools| check_tools(endpoint.dialect, tools))?;
         let content = Content::of(endpoint.dialect, &body)?;
         body.insert("model".to_owned(), model.into());
@@ -120,8 +128,21 @@ impl Outgoing {
             |beta: &String| beta.len() <= 1000 && beta.bytes().all(|byte| matches!(byte, b' '..=b'~'));
         let beta = beta.filter(|_| spoken == endpoint.dialect && spoken == Dialect::Anthropic).filter(plain);
         let prompt = body.len() as u64 - content.pixels + content.tokens + ADDED_TOKENS;
+        let text = (body.len() as u64).saturating_sub(content.pixels + content.papers);
         let (model, left_out) = (model.to_owned(), left_out.into_iter().collect());
-        Ok(Outgoing { endpoint, url, id, model, prompt, max_tokens: bound, asked, left_out, body, beta })
+        Ok(Outgoing {
+            endpoint,
+            url,
+            id,
+            model,
+            prompt,
+            text,
+            max_tokens: bound,
+            asked,
+            left_out,
+            body,
+            beta,
+        })
     }
 }
 
@@ -203,6 +224,33 @@ fn fit_thoughts(
     }
     *budget = fits.into();
     Ok(())
+}
+
+/// Refuses what is not known, and what has another price.
+fn check_fields(dialect: Dialect, body: &Map<String, Value>) -> Result<()> {
+    let fields: &[&str] = match dialect {
+        Dialect::Anthropic => &ANTHROPIC,
+        Dialect::Openai => &OPENAI,
+    };
+    let is_known = |field: &String| fields.contains(&field.as_str()) || BOTH.contains(&field.as_str());
+    if let Some(field) = body.keys().find(|field| !is_known(field)) {
+        let field: String = field.chars().take(80).collect();
+        return Err(bad(format!("`{field}` is not passed on to other servers; leave it out")));
+    }
+    match body.get("service_tier") {
+        Some(tier) if !tier.as_str().is_some_and(|tier| TIERS.contains(&tier)) => {
+            let tiers = TIERS.join("`, `");
+            Err(bad(format!("`service_tier`: only `{tiers}` have the prices that are known; leave it out")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a model refuses to be told how to sample.
+fn is_unsampled(model: &str) -> bool {
+    let mut names = UNSAMPLED.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let model = model.replace('.', "-");
+    names.any(|name| model.contains(name))
 }
 
 fn check_tools(dialect: Dialect, tools: &Value) -> Result<()> {
@@ -358,6 +406,8 @@ mod tests {
             (Dialect::Anthropic, json!({ "messages": file }), "somewhere else"),
             (Dialect::Anthropic, json!({ "messages": "hi" }), "`messages`"),
             (Dialect::Openai, json!({ "messages": said, "service_tier": "priority" }), "`service_tier`"),
+            (Dialect::Openai, json!({ "messages": said, "service_tier": 7 }), "`service_tier`"),
+            (Dialect::Anthropic, json!({ "messages": said, "service_tier": "priority" }), "`service_tier`"),
             (Dialect::Openai, json!({ "messages": said, "web_search_options": {} }), "`web_search_options`"),
             (Dialect::Openai, json!({ "messages": said, "n": 99 }), "`n`"),
             (Dialect::Openai, json!({ "messages": image }), "somewhere else"),
@@ -365,6 +415,59 @@ mod tests {
             let error = forward(dialect, body.clone()).unwrap_err().to_string();
             assert!(error.contains(word), "{body}: {error}");
         }
+    }
+
+    #[test]
+    fn hints_change_no_price_and_are_passed_on() {
+        let said = json!([{ "role": "user", "content": "hi" }]);
+        for (dialect, hints) in [
+            (
+                Dialect::Openai,
+                json!({ "store": false, "service_tier": "auto", "verbosity": "low", "safety_identifier": "u" }),
+            ),
+            (Dialect::Openai, json!({ "service_tier": "default" })),
+            (Dialect::Anthropic, json!({ "service_tier": "standard_only" })),
+        ] {
+            let mut asked = json!({ "messages": said, "prediction": { "type": "content", "content": "x" } });
+            asked.as_object_mut().unwrap().extend(hints.as_object().unwrap().clone());
+            let (body, outgoing) = forward(dialect, asked).unwrap();
+            for (hint, value) in hints.as_object().unwrap() {
+                assert_eq!(body[hint], *value, "{hint}");
+            }
+            assert_eq!((outgoing.left_out(), body.get("prediction")), (&["prediction"][..], None));
+        }
+    }
+
+    #[test]
+    fn who_refuses_to_be_told_how_to_sample_is_not_told() {
+        let said = json!([{ "role": "user", "content": "hi" }]);
+        let asked = json!({ "messages": said, "temperature": 0, "top_p": 0.9, "top_k": 3, "max_tokens": 5 });
+        let rung = RungName::new("best").unwrap();
+        let sent = |spoken: Dialect, model: &str| {
+            let body = asked.as_object().unwrap().clone();
+            let endpoint = Endpoint::new(Dialect::Anthropic, "https://h");
+            let (id, most) = (("id".into(), model), (&rung, 500));
+            let outgoing = Outgoing::forward(&endpoint, id, most, (spoken, body), None).unwrap();
+            let body: Value = serde_json::from_slice(outgoing.body()).unwrap();
+            (body.get("temperature").cloned(), outgoing.left_out().join(" "))
+        };
+        let all = "temperature top_k top_p".to_owned();
+        assert_eq!(sent(Dialect::Openai, "claude-opus-5-5"), (None, all.clone()));
+        assert_eq!(sent(Dialect::Openai, "anthropic/claude-haiku-5.5"), (None, all));
+        for model in ["claude-haiku-4-5-20251001", "glm-4.7"] {
+            assert_eq!(sent(Dialect::Openai, model), (Some(json!(0)), String::new()), "{model}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_does_not_count_as_one() {
+        let file = |kind: &str| json!({ "type": kind, "source": { "type": "base64", "media_type": "application/pdf", "data": "A".repeat(9000) } });
+        let picture = json!({ "type": "image", "source": { "type": "base64", "media_type": "image/png", "data": "A".repeat(9000) } });
+        let words = json!({ "type": "text", "text": "word ".repeat(1000) });
+        let said = json!([{ "role": "user", "content": [file("document"), picture, words] }]);
+        let (_, outgoing) = forward(Dialect::Anthropic, json!({ "messages": said })).unwrap();
+        assert_eq!(outgoing.text_bytes(), outgoing.body().len() as u64 - 18_000);
+        assert!((5000..6000).contains(&outgoing.text_bytes()));
     }
 
     #[test]

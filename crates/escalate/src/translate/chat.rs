@@ -39,6 +39,7 @@ pub(super) fn request(mut from: Part, notes: &mut Notes) -> Result<Map<String, V
     }
     // How a model thinks is set where it runs.
     from.note("thinking", notes);
+    from.usual("service_tier", |tier| *tier == "auto" || *tier == "standard_only")?;
     from.note("cache_control", notes);
     edits(&mut from, notes)?;
     form(&mut from, &mut to)?;
@@ -267,6 +268,8 @@ fn tool(mut tool: Part, notes: &mut Notes) -> Result<Value> {
     }
     tool.note("cache_control", notes);
     tool.note("eager_input_streaming", notes);
+    tool.note("input_examples", notes);
+    tool.usual("defer_loading", |deferred| *deferred == false)?;
     let schema = tool.take("input_schema").unwrap_or_else(|| json!({ "type": "object", "properties": {} }));
     let mut function = json!({ "name": tool.needed("name")?, "parameters": schema });
     if let Some(description) = tool.text("description")? {

@@ -1,9 +1,13 @@
 //! Answers of Anthropic's Messages API (platform.claude.com/docs/en/api/messages) and their streams
 //! (…/build-with-claude/streaming), made of OpenAI's chat completions (platform.openai.com/docs/api-reference/chat).
 
-use serde_json::{Value, json};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
 
 use super::{Event, count, text};
+use crate::Tokens;
 
 /// An answer in the making.
 #[derive(Debug, Default)]
@@ -14,8 +18,12 @@ pub(super) struct Message {
     open: Option<Block>,
     /// Why it ended.
     reason: Option<&'static str>,
-    /// Whether it has calls.
-    calls: bool,
+    /// Calls in the order in which they began at the server.
+    calls: Vec<Call>,
+    /// How many of them the client has heard of; the others wait for the open one to end.
+    told: usize,
+    /// The newest call of each number.
+    newest: BTreeMap<u64, usize>,
     usage: Option<Value>,
     started: bool,
     ended: bool,
@@ -26,8 +34,32 @@ pub(super) struct Message {
 enum Block {
     Text,
     Thought,
-    /// A call, by its number at the server.
-    Call(u64),
+    /// A call, by its place among all.
+    Call(usize),
+}
+
+/// A call, as far as it was heard.
+#[derive(Debug)]
+struct Call {
+    /// As the server has it; may be empty.
+    id: String,
+    name: String,
+    arguments: String,
+}
+
+impl Call {
+    /// Whether a piece of the same number is of another one: some servers give every call the number 0, or none. With a name
+    /// a call begins, but some repeat it in each piece, with the id or without; and some say another id in each, without it.
+    fn is_another(&self, id: &str, name: &str) -> bool {
+        let has_ids = !id.is_empty() && !self.id.is_empty();
+        !name.is_empty() && (name != self.name || if has_ids { id != self.id } else { self.is_whole() })
+    }
+
+    /// Whether its arguments have ended: after an object nothing follows.
+    fn is_whole(&self) -> bool {
+        self.arguments.trim_end().ends_with('}')
+            && serde_json::from_str::<Map<String, Value>>(&self.arguments).is_ok()
+    }
 }
 
 impl Message {
@@ -47,9 +79,10 @@ impl Message {
             events.push(event("message_start", json!({ "message": message })));
         }
         let delta = &choice["delta"];
+        let content = words(&delta["content"]);
         for (kind, begin, grow, field, said) in [
             (Block::Thought, "thinking", "thinking_delta", "thinking", thought(delta)),
-            (Block::Text, "text", "text_delta", "text", text(delta, "content")),
+            (Block::Text, "text", "text_delta", "text", &*content),
             (Block::Text, "text", "text_delta", "text", text(delta, "refusal")),
         ] {
             if !said.is_empty() {
@@ -58,6 +91,7 @@ impl Message {
                     // Nobody signed it.
                     empty["signature"] = "".into();
                 }
+                self.tell_calls(&mut events);
                 self.enter(kind, empty, &mut events);
                 events.push(self.delta(json!({ "type": grow, field: said })));
             }
@@ -75,32 +109,60 @@ impl Message {
     }
 
     /// A piece of a call; the first one has its name.
-    fn call(&mut self, at: usize, call: &Value, events: &mut Vec<Event>) -> Result<(), String> {
-        let number = call["index"].as_u64().unwrap_or(at as u64);
-        let function = &call["function"];
-        if self.open != Some(Block::Call(number)) {
-            let name = text(function, "name");
-            if name.is_empty() {
-                return Err(format!(
-                    "a piece of call `{number}` comes after another one has begun, or has no name"
-                ));
+    fn call(&mut self, at: usize, piece: &Value, events: &mut Vec<Event>) -> Result<(), String> {
+        let number = piece["index"].as_u64().unwrap_or(at as u64);
+        let function = &piece["function"];
+        let (id, name, arguments) = (text(piece, "id"), text(function, "name"), text(function, "arguments"));
+        let newest = self.newest.get(&number).copied();
+        let place = match newest.filter(|place| !self.calls[*place].is_another(id, name)) {
+            Some(place) => place,
+            None if name.is_empty() => return Err(format!("call `{number}` begins without a name")),
+            None => {
+                let (id, name) = (id.to_owned(), name.to_owned());
+                self.calls.push(Call { id, name, arguments: String::new() });
+                self.newest.insert(number, self.calls.len() - 1);
+                self.calls.len() - 1
             }
-            let id = match text(call, "id") {
-                "" => format!("toolu_{}_{number}", self.id),
-                id => id.to_owned(),
-            };
-            self.calls = true;
-            self.enter(
-                Block::Call(number),
-                json!({ "type": "tool_use", "id": id, "name": name, "input": {} }),
-                events,
-            );
+        };
+        let is_open = self.open == Some(Block::Call(place));
+        if place < self.told && !is_open && !arguments.trim().is_empty() {
+            return Err(format!("call `{number}` goes on after its end"));
         }
-        let arguments = text(function, "arguments");
-        if !arguments.is_empty() {
-            events.push(self.delta(json!({ "type": "input_json_delta", "partial_json": arguments })));
+        self.calls[place].arguments += arguments;
+        if is_open && !arguments.is_empty() {
+            events.push(self.arguments(arguments));
+        }
+        // Calls may grow in turns, blocks may not: the next one begins where the open one cannot grow any more.
+        let grows = |message: &Self| matches!(message.open, Some(Block::Call(place)) if !message.calls[place].is_whole());
+        while self.told < self.calls.len() && !grows(self) {
+            self.tell_call(events);
         }
         Ok(())
+    }
+
+    /// Tells of the calls that wait, whatever comes: another block, or the end.
+    fn tell_calls(&mut self, events: &mut Vec<Event>) {
+        while self.told < self.calls.len() {
+            self.tell_call(events);
+        }
+    }
+
+    /// Begins the block of the next call, with what was heard of it.
+    fn tell_call(&mut self, events: &mut Vec<Event>) {
+        let place = self.told;
+        let Some(Call { id, name, arguments }) = self.calls.get(place) else { return };
+        let id = if id.is_empty() { format!("toolu_{}_{place}", self.id) } else { id.clone() };
+        let block = json!({ "type": "tool_use", "id": id, "name": name, "input": {} });
+        let arguments = arguments.clone();
+        self.told += 1;
+        self.enter(Block::Call(place), block, events);
+        if !arguments.is_empty() {
+            events.push(self.arguments(&arguments));
+        }
+    }
+
+    fn arguments(&self, json: &str) -> Event {
+        self.delta(json!({ "type": "input_json_delta", "partial_json": json }))
     }
 
     pub(super) fn end(&mut self) -> Vec<Event> {
@@ -108,8 +170,9 @@ impl Message {
         if !self.started || std::mem::replace(&mut self.ended, true) {
             return events;
         }
+        self.tell_calls(&mut events);
         self.close(&mut events);
-        let reason = reason(self.reason.unwrap_or("end_turn"), self.calls);
+        let reason = reason(self.reason.unwrap_or("end_turn"), !self.calls.is_empty());
         let usage = self.usage.take().unwrap_or_else(|| usage(&Value::Null));
         let delta = json!({ "stop_reason": reason, "stop_sequence": null });
         events.push(event("message_delta", json!({ "delta": delta, "usage": usage })));
@@ -146,9 +209,8 @@ pub(super) fn whole(from: &Value) -> Result<Value, String> {
     if !thought(said).is_empty() {
         content.push(json!({ "type": "thinking", "thinking": thought(said), "signature": "" }));
     }
-    for words in
-        ["content", "refusal"].map(|field| text(said, field)).into_iter().filter(|words| !words.is_empty())
-    {
+    let spoken = [words(&said["content"]), text(said, "refusal").into()];
+    for words in spoken.iter().filter(|words| !words.is_empty()) {
         content.push(json!({ "type": "text", "text": words }));
     }
     let calls = said["tool_calls"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -222,14 +284,46 @@ fn reason(reason: &'static str, calls: bool) -> &'static str {
     if calls && reason == "end_turn" { "tool_use" } else { reason }
 }
 
-/// `prompt_tokens` has those of the cache too.
 fn usage(from: &Value) -> Value {
-    let (prompt, cached) =
-        (count(from, "prompt_tokens"), count(&from["prompt_tokens_details"], "cached_tokens"));
+    let Tokens { input, cache_write, cache_read, output } = tokens(from);
     json!({
-        "input_tokens": prompt.saturating_sub(cached),
-        "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": cached.min(prompt),
-        "output_tokens": count(from, "completion_tokens"),
+        "input_tokens": input,
+        "cache_creation_input_tokens": cache_write,
+        "cache_read_input_tokens": cache_read,
+        "output_tokens": output,
     })
+}
+
+/// A text, or parts of which those of type `text` count.
+pub(crate) fn words(content: &Value) -> Cow<'_, str> {
+    match content {
+        Value::String(text) => text.into(),
+        Value::Array(parts) => {
+            let texts = parts.iter().filter(|part| part["type"] == "text");
+            texts.map(|part| text(part, "text")).collect::<String>().into()
+        }
+        _ => "".into(),
+    }
+}
+
+/// What a server counted. `prompt_tokens` has those of the cache too. What was written to it is told by LiteLLM and
+/// OpenRouter only, for vendors that charge it; DeepSeek has a name of its own for what was read.
+pub(crate) fn tokens(usage: &Value) -> Tokens {
+    let all = count(usage, "prompt_tokens");
+    let details = &usage["prompt_tokens_details"];
+    let first = |counts: [&Value; 3]| counts.into_iter().find_map(Value::as_u64).unwrap_or(0);
+    let cache_read = first([
+        &details["cached_tokens"],
+        &usage["cache_read_input_tokens"],
+        &usage["prompt_cache_hit_tokens"],
+    ]);
+    let cache_write = first([
+        &details["cache_write_tokens"],
+        &details["cache_creation_tokens"],
+        &usage["cache_creation_input_tokens"],
+    ]);
+    let cache_read = cache_read.min(all);
+    let cache_write = cache_write.min(all - cache_read);
+    let output = count(usage, "completion_tokens");
+    Tokens { input: all - cache_read - cache_write, cache_write, cache_read, output }
 }

@@ -52,7 +52,10 @@ pub(super) fn request(mut from: Part, notes: &mut Notes) -> Result<Map<String, V
     form(&mut from, &mut to)?;
     // Of these the answer is made, on its way back.
     from.take("stream_options");
-    from.note("prompt_cache_key", notes);
+    for hint in ["prompt_cache_key", "safety_identifier", "store", "prediction", "verbosity"] {
+        from.note(hint, notes);
+    }
+    from.usual("service_tier", |tier| *tier == "auto" || *tier == "default")?;
     from.usual("n", |n| *n == 1)?;
     from.usual("logprobs", |logprobs| *logprobs == false)?;
     from.usual("top_logprobs", |top| *top == 0)?;
@@ -87,9 +90,12 @@ fn conversation(from: &mut Part, notes: &mut Notes) -> Result<Conversation> {
         let mut content = content(&mut said, notes)?;
         match role.as_str() {
             "system" | "developer" if conversation.turns.is_empty() => conversation.system.extend(content),
+            // Not every model hears a system between turns, and each one its user.
             "system" | "developer" => {
-                let field = format!("{}` of the role `{role}` after others", said.at);
-                return Err(said.none(&field, "say it at the beginning, or as `user`"));
+                notes.insert("role");
+                if !content.is_empty() {
+                    conversation.add("user", content);
+                }
             }
             "user" if content.is_empty() => {
                 return Err(wrong(&said.name("content"), "is empty; say something"));

@@ -21,7 +21,7 @@ fn hi() -> Value {
 /// What a server of Anthropic's is asked for a client of OpenAI's.
 #[test]
 fn a_whole_conversation_for_anthropic() {
-    let asked = json!({
+    let mut asked = json!({
         "model": "m", "max_tokens": 7, "max_completion_tokens": 9, "temperature": 0.5, "top_p": 0.9, "stop": "END", "stream": true,
         "stream_options": { "include_usage": true }, "user": "u", "n": 1, "logprobs": false, "presence_penalty": 0,
         "parallel_tool_calls": false, "tool_choice": "required", "reasoning_effort": "low", "prompt_cache_key": "k",
@@ -50,6 +50,12 @@ fn a_whole_conversation_for_anthropic() {
             { "role": "assistant", "content": "" },
         ],
     });
+    let hints = json!({ "service_tier": "auto", "store": false, "verbosity": "low", "safety_identifier": "s",
+                        "prediction": { "type": "content", "content": "x" } });
+    asked.as_object_mut().unwrap().extend(hints.as_object().unwrap().clone());
+    let late =
+        [json!({ "role": "system", "content": "Be quick." }), json!({ "role": "developer", "content": "" })];
+    asked["messages"].as_array_mut().unwrap().extend(late);
     let text = |text: &str| json!({ "type": "text", "text": text });
     let expected = json!({
         "model": "m", "max_tokens": 9, "temperature": 0.5, "top_p": 0.9, "stop_sequences": ["END"], "stream": true,
@@ -76,12 +82,15 @@ fn a_whole_conversation_for_anthropic() {
                 { "type": "tool_result", "tool_use_id": "c1", "content": [text("one")] },
                 { "type": "tool_result", "tool_use_id": "c2" },
                 text("go on"),
+                text("Be quick."),
             ] },
         ],
     });
     let (made, notes) = to(Dialect::Anthropic, asked).unwrap();
     assert_eq!(made, expected, "{made:#}");
-    assert_eq!(notes, ["detail", "prompt_cache_key", "reasoning_content"]);
+    let left_out =
+        "detail prediction prompt_cache_key reasoning_content role safety_identifier store verbosity";
+    assert_eq!(notes.join(" "), left_out);
 }
 
 /// What a server of OpenAI's is asked for a client of Anthropic's.
@@ -93,9 +102,10 @@ fn a_whole_conversation_for_openai() {
         "tool_choice": { "type": "tool", "name": "f", "disable_parallel_tool_use": true },
         "context_management": { "edits": [{ "type": "clear_tool_uses_20250919" }] },
         "output_config": { "effort": "high", "format": { "type": "json_schema", "schema": { "type": "object" } } },
+        "service_tier": "auto",
         "tools": [
             { "name": "f", "description": "d", "input_schema": { "type": "object" }, "strict": true, "cache_control": { "type": "ephemeral" } },
-            { "type": "custom", "name": "g" },
+            { "type": "custom", "name": "g", "defer_loading": false, "input_examples": [{ "a": 1 }] },
         ],
         "system": [
             { "type": "text", "text": "x-anthropic-billing-header: cch=1;" },
@@ -158,7 +168,7 @@ fn a_whole_conversation_for_openai() {
     });
     let (made, notes) = to(Dialect::Openai, asked).unwrap();
     assert_eq!(made, expected, "{made:#}");
-    assert_eq!(notes, ["cache_control", "context_management", "thinking"]);
+    assert_eq!(notes, ["cache_control", "context_management", "input_examples", "thinking"]);
 }
 
 #[test]
@@ -222,7 +232,6 @@ fn what_cannot_be_said_is_named() {
         (with("tools", json!([7])), "`tools[0]` must be an object"),
         (with("tool_choice", json!("required")), "`tool_choice`"),
         (with("tool_choice", json!({ "type": "allowed_tools" })), "`allowed_tools`"),
-        (said(json!({ "role": "system", "content": "x" })), "`messages[1]` of the role `system`"),
         (said(json!({ "role": "user", "name": "ann", "content": "x" })), "`messages[1].name`"),
         (said(json!({ "role": "user", "content": "" })), "`messages[1].content` is empty"),
         (said(json!({ "role": "narrator", "content": "x" })), "`messages[1].role`"),
@@ -253,6 +262,7 @@ fn what_cannot_be_said_is_named() {
     for (body, words) in [
         (with("top_k", json!(4)), "`top_k`"),
         (with("mcp_servers", json!([{}])), "`mcp_servers`"),
+        (with("service_tier", json!("priority")), "`service_tier`"),
         (with("output_config", json!({ "effort": "max" })), "`output_config.effort` of `max`"),
         (with("output_format", json!({ "type": "other" })), "`output_format` of type `other`"),
         (

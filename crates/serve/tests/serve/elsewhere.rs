@@ -44,7 +44,8 @@ impl Elsewhere for Scripted {
 
     fn answer(&self, name: &str, _: &Asked, client: &Client) -> coder_serve::Result<()> {
         let failed = |status, lack| {
-            Err(Error::Elsewhere { status, kind: "ill", lack, problem: "it is ill".to_owned() })
+            let problem = "it is ill".to_owned();
+            Err(Error::Elsewhere { status, kind: "ill", lack, after_s: None, problem })
         };
         match name.split('+').next().unwrap_or_default() {
             "whole" => client.whole(r#"{"said": "all"}"#),
@@ -56,7 +57,7 @@ impl Elsewhere for Scripted {
             "busy" => return failed(429, Lack::Presence),
             "unfit" => return failed(400, Lack::Fitness),
             "wrong" => return failed(400, Lack::Nothing),
-            "short" => return failed(400, Lack::Room),
+            "short" => return failed(400, Lack::Room { tokens: None, limit: None }),
             "silent" => {}
             _ => {
                 while !client.gone().load(Ordering::Relaxed) {

@@ -148,11 +148,103 @@ fn a_stream_for_a_client_of_anthropic() {
         wanted["type"] = kind.into();
         assert_eq!((name.as_str(), &data), (kind, &wanted));
     }
-    // Pieces of calls that alternate would be pieces of the wrong call.
-    let mut translation = Translation::new(Dialect::Anthropic, 0, false);
-    let events = [&events[4], &events[7], &events[5]].map(Value::to_string);
-    let told: Vec<bool> = events.iter().map(|event| translation.event(event).is_ok()).collect();
-    assert_eq!(told, [true, true, false]);
+}
+
+/// Servers number calls anew in each chunk, or not at all; let them grow in turns; and repeat what they are called.
+#[test]
+fn each_call_has_its_own_arguments() {
+    let piece = |index: Option<u64>, id: &str, name: &str, arguments: &str| json!([{ "index": index, "id": id, "function": { "name": name, "arguments": arguments } }]);
+    let both = |one: Value, other: Value| json!([one[0], other[0]]);
+    let go = |calls: &Value| json!({ "id": "c", "choices": [{ "index": 0, "delta": { "tool_calls": calls }, "finish_reason": null }] });
+    let told = |pieces: &[Value]| {
+        let events = heard(Dialect::Anthropic, false, &pieces.iter().map(go).collect::<Vec<_>>());
+        let mut calls: Vec<(String, String, String)> = Vec::new();
+        for (_, event) in events {
+            let block = &event["content_block"];
+            if event["type"] == "content_block_start" {
+                calls.push((text(block, "id").to_owned(), text(block, "name").to_owned(), String::new()));
+            }
+            if event["type"] == "content_block_delta" {
+                assert_eq!(event["index"], calls.len() - 1);
+                calls.last_mut().unwrap().2 += text(&event["delta"], "partial_json");
+            }
+        }
+        let calls = calls.into_iter().map(|(id, name, arguments)| format!("{id} {name}{arguments}"));
+        calls.collect::<Vec<_>>().join("; ")
+    };
+    let (x, y) = (r#"{"x":1}"#, r#"{"y":2}"#);
+    let two = format!("a f{x}; b g{y}");
+    for pieces in [
+        // Whole calls of the same number, or of none.
+        vec![piece(Some(0), "a", "f", x), piece(Some(0), "b", "g", y)],
+        vec![piece(None, "a", "f", x), piece(None, "b", "g", y)],
+        vec![both(piece(None, "a", "f", x), piece(None, "b", "g", y))],
+        // In turns: heads first, then arguments, in either order.
+        vec![
+            both(piece(Some(0), "a", "f", ""), piece(Some(1), "b", "g", "")),
+            piece(Some(0), "", "", r#"{"x""#),
+            piece(Some(1), "", "", r#"{"y":"#),
+            piece(Some(0), "", "", ":1}"),
+            piece(Some(1), "", "", "2}"),
+        ],
+        vec![
+            both(piece(Some(0), "a", "f", ""), piece(Some(1), "b", "g", "")),
+            piece(Some(1), "", "", y),
+            piece(Some(0), "", "", x),
+        ],
+        // The name in each piece, with the id or without it; and another id in each.
+        vec![
+            piece(Some(0), "a", "f", r#"{"x""#),
+            piece(Some(0), "a", "f", ":1}"),
+            piece(Some(0), "b", "g", r#"{"y""#),
+            piece(Some(0), "", "g", ":2}"),
+        ],
+        vec![
+            piece(Some(0), "a", "f", ""),
+            piece(Some(0), "c", "", x),
+            piece(Some(1), "b", "g", r#"{"y""#),
+            piece(Some(1), "d", "", ":2}"),
+            piece(Some(0), "", "", "\n"),
+        ],
+    ] {
+        assert_eq!(told(&pieces), two, "{pieces:?}");
+    }
+    // Without ids they get one each, also where a function is called twice, or the end finds one in the middle.
+    let twice = [piece(Some(0), "", "f", x), piece(Some(0), "", "f", y)];
+    assert_eq!(told(&twice), format!("toolu_c_0 f{x}; toolu_c_1 f{y}"));
+    let cut = [piece(Some(0), "", "f", ""), piece(Some(1), "", "g", r#"{"y"#), piece(Some(0), "", "", "{")];
+    assert_eq!(told(&cut), r#"toolu_c_0 f{; toolu_c_1 g{"y"#);
+    // What nobody could put together is an error.
+    for (pieces, words) in [
+        (vec![piece(Some(3), "a", "", x)], "call `3` begins without a name"),
+        (
+            vec![piece(Some(0), "a", "f", x), piece(Some(1), "b", "g", ""), piece(Some(0), "", "", "}")],
+            "call `0` goes on",
+        ),
+    ] {
+        let mut translation = Translation::new(Dialect::Anthropic, 0, false);
+        let told = pieces.iter().try_for_each(|piece| translation.event(&go(piece).to_string()).map(drop));
+        assert!(told.unwrap_err().contains(words), "{pieces:?}");
+    }
+}
+
+/// Covers S3-20: what counts as text and as read from a cache is the same for the client as for the account.
+#[test]
+fn parts_are_text_and_every_name_of_a_count_is_known() {
+    let content = json!([{ "type": "text", "text": "Hel" }, { "type": "x", "text": "no" }, { "type": "text", "text": "lo" }]);
+    let usage = json!({ "prompt_tokens": 10, "completion_tokens": 4, "prompt_cache_hit_tokens": 3, "cache_creation_input_tokens": 2 });
+    let counted = json!({ "input_tokens": 5, "cache_creation_input_tokens": 2, "cache_read_input_tokens": 3, "output_tokens": 4 });
+    let whole = json!({ "choices": [{ "message": { "content": content }, "finish_reason": "stop" }], "usage": usage });
+    let made = Translation::new(Dialect::Anthropic, 0, false).whole(&whole.to_string()).unwrap();
+    let made: Value = serde_json::from_str(&made).unwrap();
+    assert_eq!(made["content"], json!([{ "type": "text", "text": "Hello" }]));
+    assert_eq!(made["usage"], counted);
+    let chunk =
+        json!({ "choices": [{ "delta": { "content": content }, "finish_reason": "stop" }], "usage": usage });
+    let told = heard(Dialect::Anthropic, false, &[chunk]);
+    let find = |kind: &str| &told.iter().find(|(name, _)| name == kind).unwrap().1;
+    assert_eq!(find("content_block_delta")["delta"]["text"], "Hello");
+    assert_eq!(find("message_delta")["usage"], counted);
 }
 
 #[test]
