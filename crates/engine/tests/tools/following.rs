@@ -139,6 +139,38 @@ fn every_value_has_one_reading() {
     assert!(follow(&set, early).is_err());
 }
 
+/// What would end a text is a part of JSON, whose strings hold no line break.
+#[test]
+fn a_string_of_json_may_hold_what_ends_a_text() {
+    let parameters = json!({ "properties": {
+        "object": { "type": "object", "properties": { "x": { "type": "string" } }, "additionalProperties": false },
+        "list": { "type": "array", "items": { "type": "string" } }, "any": {} },
+        "additionalProperties": { "type": "array" } });
+    let set = required(vec![tool("t", parameters)], CallFormat::Xml);
+    for held in ["</parameter></function>", "</parameter> <parameter=any>", "\\\"</parameter>\n</function>"] {
+        for (key, value) in [
+            ("object", json!({ "x": held })),
+            ("list", json!([held, "x"])),
+            ("any", json!([held, "x"])),
+            ("any", json!({ "a": [held] })),
+            ("other", json!([held])),
+        ] {
+            let written =
+                serde_json::to_string(&value).unwrap().replace(",\"", ", \"").replace(":\"", ": \"");
+            let text = xml("t", &[(key, &written.replace(":[", ": ["))]);
+            assert_eq!(follow(&set, &text), Ok(true), "{text}");
+            assert_eq!(read(&set, &text).only().1, json!({ key: value }), "{text}");
+        }
+    }
+    let again = xml("t", &[("other", "[1]"), ("other", "[\"</parameter></function>\"]"), ("any", "x")]);
+    assert_eq!(follow(&set, &again), Ok(true));
+    assert_eq!(
+        read(&set, &again).only().1,
+        json!({ "other": [1], "any": "x" }),
+        "what is given again is not read"
+    );
+}
+
 #[test]
 fn constraints_of_strings_hold_without_quotes() {
     let strings = tool(
