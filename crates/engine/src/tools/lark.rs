@@ -17,9 +17,13 @@ use crate::grammar::schema::types::Types;
 use crate::grammar::{GuidedMatcher, MAX_SOURCE, schema};
 use crate::{Error, Grammar, Result, Tokenizer};
 
-/// What may stand at the end of a value that is a string. A lexeme with this in it ends there, or is none.
+/// What may stand at the end of a value that is a string, and what may not within it. A lexeme with `NOT_EARLIER` in it ends
+/// there, or is none. `ANYTHING` is what is not nothing: bytes, which llguidance knows at sight, unlike all of Unicode.
 const COMMON: &str = r#"
 NOT_EARLIER: ~/(?s:.*)<\/parameter>[ \t\r\n]{0,16}(<parameter=|<\/function>)(?s:.+)/
+ANYTHING: ~/[^\s\S]/
+NO_TAG: ~(/(?s:.*)<\/parameter>[ \t\r\n]{0,16}(<parameter=|<\/function>)/ ANYTHING)
+NO_INTEGER: ~/[ \t\r\n]*-?(0|[1-9][0-9]*)[ \t\r\n]*/
 NEXT: "\n</parameter>\n<parameter="
 LAST: "\n</parameter>\n</function>"
 NOT_WHOLE: ~/[ \t\r\n]*-?(0|[1-9][0-9]*)[ \t\r\n]*<\/parameter>(?s:.*)/

@@ -66,6 +66,12 @@ const FORMATS: &[(&str, &str)] = &[
 /// What is wrong with a length that is none.
 const NO_LENGTH: &str = "a length is an integer that is not negative";
 
+/// What no string of this format can be: one with the end of a value in it.
+const HOLDS_TAG: &str = r"(?s:.*)</parameter>[ \t\r\n]{0,16}(<parameter=|</function>)(?s:.*)";
+
+/// What derivre may spend on finding out whether a pattern matches only such strings: some milliseconds.
+const MOST_FUEL: u64 = 100_000;
+
 /// References and unions nested deeper are refused.
 const MAX_DEPTH: usize = 32;
 
@@ -210,35 +216,41 @@ impl Rule {
         self.values = Some(values);
     }
 
-    /// Regular expressions for a string with `end` behind it, which has `long` characters: the first for all of it, which
-    /// begins with none of `excluded` (in a class of a regular expression), and more that it must match.
-    ///
-    /// Lengths of patterns are counted with the end: llguidance needs much more time where both conditions look for it.
-    pub(super) fn conditions(&self, end: &str, long: u64, excluded: &str) -> Vec<String> {
-        let mut conditions: Vec<String> = self.patterns.iter().map(|body| format!("/{body}{end}/")).collect();
-        let max = |add: u64, less: u64| {
-            self.max.map_or(String::new(), |max| (max.saturating_sub(less) + add).to_string())
-        };
+    /// Regular expressions that the whole string matches, all of them, and begins with none of `excluded` (in a class of a
+    /// regular expression).
+    pub(super) fn conditions(&self, excluded: &str) -> Vec<String> {
+        let mut conditions: Vec<String> = self.patterns.iter().map(|body| format!("/{body}/")).collect();
         let first = format!(r"[^ \t\r\n{excluded}]");
+        let bounds = |less: u64| {
+            let max = self.max.map_or(String::new(), |max| max.saturating_sub(less).to_string());
+            format!("(?s:.{{{},{max}}})", self.min.saturating_sub(less))
+        };
         if conditions.is_empty() {
-            let body = match excluded {
-                "" => format!("(?s:.{{{},{}}})", self.min, max(0, 0)),
-                _ if self.max == Some(0) => String::new(),
-                _ => {
-                    let some = format!("{first}(?s:.{{{},{}}})", self.min.saturating_sub(1), max(0, 1));
-                    if self.min == 0 { format!("({some})?") } else { some }
-                }
-            };
-            conditions.push(format!("/{body}{end}/"));
+            conditions.push(match excluded {
+                "" => format!("/{}/", bounds(0)),
+                _ if self.max == Some(0) => "/()/".to_owned(),
+                _ if self.min == 0 => format!("/({first}{})?/", bounds(1)),
+                _ => format!("/{first}{}/", bounds(1)),
+            });
             return conditions;
         }
         if !excluded.is_empty() {
             conditions.push(format!("/{first}(?s:.*)/"));
         }
         if self.min > 0 || self.max.is_some() {
-            conditions.push(format!("/(?s:.{{{},{}}})/", self.min + long, max(long, 0)));
+            conditions.push(format!("/{}/", bounds(0)));
         }
         conditions
+    }
+
+    /// Whether each string that there may be holds what would end a value.
+    pub(super) fn is_unwritable(&self) -> bool {
+        // Few patterns are worth the look.
+        let mut suspects = self.patterns.iter().filter(|pattern| pattern.contains("parameter"));
+        suspects.any(|pattern| {
+            let mut builder = llguidance::derivre::RegexBuilder::new();
+            builder.is_contained_in(pattern, HOLDS_TAG, MOST_FUEL).unwrap_or(false)
+        })
     }
 
     /// Whether strings are listed, with no other condition.

@@ -171,6 +171,37 @@ fn a_string_of_json_may_hold_what_ends_a_text() {
     );
 }
 
+/// Patterns as programs write them, with lengths.
+#[test]
+fn patterns_may_stand_beside_lengths() {
+    for (pattern, good, bad) in [
+        (r"\S", &["a", " two words\n", "</parameter> \u{1F600}"][..], &["", " \n "][..]),
+        (".", &["a", "\nb\n"], &["", "\n"]),
+        (r"^[\s\S]*$", &["a", "two\nlines</function>"], &["x</parameter></function>y"]),
+        ("^.+$", &["one line"], &["", "two\nlines"]),
+        (r"^\S(.*\S)?$", &["a", "a b"], &["a ", " a"]),
+        ("^[a-z ._-]+$", &["some_name.rs"], &["Name"]),
+        (r"^[^/\\]+$", &["name"], &["a/b"]),
+        ("[0-9]", &["room 7"], &["room"]),
+        (r"^[\w.+-]+@[\w-]+\.[\w.-]+$", &["a.b@c.de"], &["a@b"]),
+        (r"^https?://\S+$", &["https://host/path"], &["ftp://host"]),
+    ] {
+        let a = json!({ "type": "string", "pattern": pattern, "minLength": 1, "maxLength": 200 });
+        let either = json!({ "anyOf": [{ "type": "null" }, { "type": "integer", "minimum": 1 }, a] });
+        for (a, is_long) in [(a, true), (either, false)] {
+            let parameters = json!({ "properties": { "a": a, "b": {} }, "required": ["a"] });
+            let tool = Tool { strict: true, ..tool("t", parameters) };
+            let set = required(vec![tool], CallFormat::Xml);
+            let holds = |value: &str| follow(&set, &xml("t", &[("a", value), ("b", "x")])) == Ok(true);
+            good.iter().for_each(|value| assert!(holds(value), "{pattern}: {value:?}"));
+            bad.iter().for_each(|value| assert!(!holds(value), "{pattern}: {value:?}"));
+            let last = &good[0][good[0].len() - 1..];
+            let long = |n: usize| good[0].to_owned() + &last.repeat(n - good[0].len());
+            assert!(!is_long || holds(&long(200)) && !holds(&long(201)), "{pattern}");
+        }
+    }
+}
+
 #[test]
 fn constraints_of_strings_hold_without_quotes() {
     let strings = tool(

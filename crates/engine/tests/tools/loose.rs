@@ -295,6 +295,10 @@ fn what_cannot_be_followed_holds_to_its_types() {
         "a": { "type": "string", "pattern": "^a(b|$)" }, "b": { "type": "integer", "maximum": 5 } } });
     assert!(takes(&parameters, &[("a", "anything"), ("b", "5")]));
     assert!(!takes(&parameters, &[("a", "x"), ("b", "6")]) && !takes(&parameters, &[("a", "x")]));
+    let tags = a(json!({ "type": "string", "pattern": "^a</parameter></function>b$" }));
+    assert!(takes(&tags, &[("a", "anything")]));
+    let tags = a(json!({ "type": "string", "pattern": "^a(</parameter></function>|</parameter>)b$" }));
+    assert!(takes(&tags, &[("a", "a</parameter>b")]) && !takes(&tags, &[("a", "anything")]));
     let many = json!({ "required": ["p69"], "properties":
         (0..70).map(|i| (format!("p{i}"), json!({ "type": "integer" }))).collect::<serde_json::Map<_, _>>() });
     assert!(takes(&many, &[("p69", "1"), ("p3", "2"), ("p68", "3")]));
