@@ -162,7 +162,11 @@ const MOST_WHOLE: i64 = i64::MAX - 1023;
 /// beyond what it can count with the last that it can.
 fn bound(schema: &mut Value) {
     if let Value::Object(map) = schema {
-        let is_whole = map.get("type").is_some_and(|kind| kind == "integer");
+        let has_type = |name: &str| match map.get("type") {
+            Some(Value::Array(types)) => types.iter().any(|kind| kind == name),
+            one => one.is_some_and(|kind| kind == name),
+        };
+        let (is_number, is_whole) = (has_type("number"), has_type("integer") && !has_type("number"));
         let most = if is_whole { MOST_WHOLE } else { MOST };
         for (key, up) in
             [("minimum", true), ("exclusiveMinimum", true), ("maximum", false), ("exclusiveMaximum", false)]
@@ -178,10 +182,6 @@ fn bound(schema: &mut Value) {
                 };
             }
         }
-        let is_number = map.get("type").is_some_and(|types| match types {
-            Value::Array(types) => types.contains(&json!("number")),
-            one => one == "number",
-        });
         let bounds = ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "enum", "const"];
         if is_number && !bounds.iter().any(|bound| map.contains_key(*bound)) {
             map.insert("minimum".to_owned(), json!(-MOST));

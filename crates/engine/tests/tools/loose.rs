@@ -203,6 +203,44 @@ fn branches_list_parameters_with_their_types() {
     assert!(!takes_json(&needed, "{}"));
 }
 
+/// Numbers without a fraction are integers, and bounds hold as far as 64 bits go.
+#[test]
+fn integers_are_integers_however_they_are_declared() {
+    for (schema, good, bad) in [
+        (json!({ "type": "integer", "enum": [2.0, 3] }), "2", "4"),
+        (json!({ "enum": ["x", 2.0] }), "2", "y"),
+        (
+            json!({ "type": ["integer"], "minimum": 9007199254740993i64, "maximum": 9007199254740999i64 }),
+            "9007199254740996",
+            "7",
+        ),
+        (
+            json!({ "type": ["integer", "null"], "minimum": 9007199254740993i64, "maximum": 9007199254740999i64 }),
+            "9007199254740996",
+            "7",
+        ),
+        (json!({ "type": ["integer", "null"], "minimum": 0, "maximum": i64::MAX }), "9007199254740996", "-1"),
+    ] {
+        for strict in [false, true] {
+            let tool = Tool { strict, ..tool("t", a(schema.clone())) };
+            let set = required(vec![tool.clone()], CallFormat::Xml);
+            let xml = |value: &str| follow(&set, &xml("t", &[("a", value)])) == Ok(true);
+            assert!(xml(good) && !xml(bad), "{strict} {schema}");
+            let read = read(&set, &self::xml("t", &[("a", good)]));
+            assert!(read.only().1["a"].is_number(), "{schema}");
+            let set = required(vec![tool], CallFormat::Json);
+            let call = |value: &str| {
+                format!("<tool_call>\n{{\"name\": \"t\", \"arguments\": {{\"a\": {value}}}}}\n</tool_call>")
+            };
+            assert_eq!(
+                (follow(&set, &call(good)), follow(&set, &call(bad)).is_err()),
+                (Ok(true), true),
+                "{strict} {schema}"
+            );
+        }
+    }
+}
+
 /// What is required and not declared is as all that is not.
 #[test]
 fn what_is_required_and_not_declared_is_as_others_are() {
