@@ -260,6 +260,10 @@ fn function(out: &mut Text, i: usize, tool: &Tool, shape: &Shape) -> Result<()> 
     let all = if required > 0 { format!(" %if is_ones([0:{required}])") } else { String::new() };
     let mut options = Vec::new();
     for (k, parameter) in shape.parameters.iter().enumerate() {
+        // What is too long already is not compiled, whatever else would be in it.
+        if out.rules.len() > MAX_SOURCE {
+            return Ok(());
+        }
         let value = format!("v{i}_{k}");
         let problem = |(path, problem): Problem| {
             tool.wrong(&(pointer(&["properties", &parameter.name]) + &path), problem)

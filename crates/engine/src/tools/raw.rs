@@ -1,8 +1,10 @@
 //! Strings that stand in a call as they are: what a schema asks of them, as regular expressions.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
-use super::shape::{MOST_COPIED, TOO_MANY};
+use super::shape::{MOST_COPIED, TOO_MANY, values};
 use crate::grammar::schema::types::{Document, Types};
 
 /// What one alternative of a schema asks of a string.
@@ -85,7 +87,7 @@ pub(super) fn rules(schema: &Value, document: &Document) -> Result<Vec<Rule>, Pr
 
 struct Walk<'d> {
     document: &'d Document,
-    /// What alternatives that may still come may weigh.
+    /// What alternatives that may still come may weigh, with what is looked at for each of them.
     left: usize,
 }
 
@@ -102,10 +104,8 @@ impl Walk<'_> {
         if depth > MAX_DEPTH {
             return problem("the schema is nested too deeply");
         }
-        let Some(left) = self.left.checked_sub(rule.weight()) else {
-            return problem(TOO_MANY);
-        };
-        self.left = left;
+        let weight = rule.weight();
+        self.pay(weight + values(schema), path)?;
         if *schema == Value::Bool(false) || !Types::of(schema, self.document).has(Types::STRING) {
             return Ok(());
         }
@@ -116,6 +116,7 @@ impl Walk<'_> {
         for (key, value) in map {
             rule.restrict(key, value).map_err(|problem| (format!("{path}/{key}"), problem))?;
         }
+        self.pay(rule.weight().saturating_sub(weight), path)?;
         let mut rules = vec![rule];
         for (i, part) in map.get("allOf").and_then(Value::as_array).into_iter().flatten().enumerate() {
             rules = self.each(rules, part, (&format!("{path}/allOf/{i}"), depth + 1))?;
@@ -143,6 +144,13 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// Takes what is about to be looked at or kept from what is left.
+    fn pay(&mut self, weight: usize, path: &str) -> Result<(), Problem> {
+        let left = self.left.checked_sub(weight);
+        self.left = left.ok_or_else(|| (path.to_owned(), TOO_MANY.to_owned()))?;
+        Ok(())
+    }
+
     /// What `schema` asks beyond each of `rules`.
     fn each(&mut self, rules: Vec<Rule>, schema: &Value, at: (&str, usize)) -> Result<Vec<Rule>, Problem> {
         let mut found = Vec::new();
@@ -161,7 +169,7 @@ fn overlap(rules: &[Rule]) -> bool {
         .collect::<Option<Vec<_>>>()
         .map(|all| all.into_iter().flatten().collect());
     let distinct = |values: &Vec<&String>| {
-        let set: std::collections::HashSet<_> = values.iter().collect();
+        let set: HashSet<_> = values.iter().collect();
         set.len() == values.len()
     };
     rules.len() > 1 && !values.as_ref().is_some_and(distinct)
@@ -210,6 +218,7 @@ impl Rule {
 
     fn only(&mut self, mut values: Vec<String>) {
         if let Some(before) = &self.values {
+            let before: HashSet<&String> = before.iter().collect();
             values.retain(|value| before.contains(value));
         }
         values.dedup();

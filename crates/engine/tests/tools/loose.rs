@@ -241,6 +241,49 @@ fn integers_are_integers_however_they_are_declared() {
     }
 }
 
+/// Each would take minutes, and gigabytes, if what is copied were not counted, or each part held its whole path.
+#[test]
+fn small_schemas_of_much_work_take_little() {
+    let doubled = |key: &str, levels: usize, last: Value| -> serde_json::Map<String, Value> {
+        let next = |i: usize| json!({ "$ref": format!("#/$defs/m{i}") });
+        let level = |i: usize| (format!("m{i}"), json!({ key: [next(i + 1), next(i + 1)] }));
+        (0..levels).map(level).chain([(format!("m{levels}"), last)]).collect()
+    };
+    let texts: Vec<String> = (0..2000).map(|i| format!("a{i}")).collect();
+    let first = json!({ "$ref": "#/$defs/m0" });
+    let listed = json!({ "properties": { "a": { "allOf": [first, { "enum": texts }] } },
+                         "$defs": doubled("anyOf", 15, json!({ "type": "string" })) });
+    let copied = [
+        json!({ "properties": { "p": { "enum": (0..50_000).collect::<Vec<_>>() } } }),
+        json!({ "required": texts }),
+    ];
+    let merged = copied.map(|last| json!({ "allOf": [first], "$defs": doubled("allOf", 15, last) }));
+    let each = |i: usize| json!({ "properties": { "p": { "const": i } }, "required": [format!("p{i}")] });
+    let each: Vec<Value> = (0..30_000).map(each).collect();
+    let within: serde_json::Map<_, _> = (0..30_000).map(|i| (format!("p{i}"), json!({}))).collect();
+    let named = json!({ "properties": { "x".repeat(1 << 20): { "properties": &within } } });
+    let shared = |last: Value, count: usize| {
+        let properties = (0..count).map(|i| (format!("p{i}"), json!({ "$ref": "#/$defs/m0" })));
+        json!({ "properties": properties.collect::<serde_json::Map<_, _>>(), "$defs": { "m0": last } })
+    };
+    let many: Vec<String> = (0..30_000).map(|i| format!("a{i}")).collect();
+    let of_texts = shared(json!({ "enum": many }), 2000);
+    let of_parts = shared(json!({ "properties": within }), 20_000);
+    let refused = checked(&listed, CallFormat::Xml, true);
+    assert!(
+        matches!(&refused, Err(Error::Tool { problem, .. }) if problem.contains("alternatives")),
+        "{refused:?}"
+    );
+    assert!(checked(&named, CallFormat::Json, true).is_err());
+    let [one, two] = merged;
+    for parameters in
+        [listed, one, two, json!({ "anyOf": each }), json!({ "allOf": each }), named, of_texts, of_parts]
+    {
+        let checked = checked(&parameters, CallFormat::Xml, false);
+        assert!(checked.is_ok(), "{checked:?}");
+    }
+}
+
 /// What is required and not declared is as all that is not.
 #[test]
 fn what_is_required_and_not_declared_is_as_others_are() {
