@@ -98,8 +98,11 @@ impl Merge<'_> {
         }
         for key in ["anyOf", "oneOf"] {
             let branches = schema.get(key).and_then(Value::as_array).into_iter().flatten();
-            let branches = branches.filter_map(Value::as_object);
-            let branches = branches.map(|branch| self.list(branch, depth + 1));
+            let branches = branches.filter_map(|branch| match branch {
+                Value::Object(branch) => Some(self.list(branch, depth + 1)),
+                // One that holds always says nothing of properties, and one that never holds is none.
+                branch => (*branch == json!(true)).then(|| Some(List::default())),
+            });
             let branches = branches.collect::<Option<Vec<_>>>()?;
             list = list.and(List::any(branches));
         }

@@ -203,6 +203,18 @@ fn branches_list_parameters_with_their_types() {
     assert!(!takes_json(&needed, "{}"));
 }
 
+/// Of a branch that always holds, nothing is required.
+#[test]
+fn a_branch_may_be_true() {
+    for branch in [json!(true), json!({}), json!(7)] {
+        let parameters = json!({ "properties": { "a": { "type": "string" }, "b": {} }, "anyOf": [branch, { "required": ["a"] }] });
+        assert!(takes(&parameters, &[("b", "x")]) && takes(&parameters, &[("a", "x")]), "{parameters}");
+        assert!(takes_json(&parameters, "{\"b\": 1}"), "{parameters}");
+    }
+    let never = json!({ "properties": { "a": {} }, "anyOf": [false, { "required": ["a"] }] });
+    assert!(!takes(&never, &[]));
+}
+
 /// Numbers without a fraction are integers, and bounds hold as far as 64 bits go.
 #[test]
 fn integers_are_integers_however_they_are_declared() {
