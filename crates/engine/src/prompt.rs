@@ -1,4 +1,9 @@
-//! A conversation to the tokens of a prompt, such that no message can speak with the template's voice.
+//! A conversation to the tokens of a prompt, such that no message can speak with the template's voice: none can end its turn
+//! or begin another.
+//!
+//! Tags that a vocabulary has as tokens but not as special ones, such as `<think>` and `<tool_response>`, are not the
+//! template's alone, and are tokens wherever they stand: Qwen's templates look for them in messages, and programs that render
+//! calls and results themselves write them there.
 //!
 //! A rendered template is one text in which the template's own `<|im_end|>` and one quoted in a message
 //! look alike. So the special tokens that messages and tools quote are broken by a mark before rendering, and

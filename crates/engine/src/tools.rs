@@ -69,8 +69,9 @@ pub enum CallFormat {
     ///
     /// A parameter that is a string stands there as it is, every other one as JSON. The format has no escapes, so a value
     /// ends at the first `</parameter>` that is followed, white space aside, by `<parameter=` or `</function>`; any other
-    /// `</parameter>` is part of it. The grammar lets nothing else end a value, so no value is read differently than
-    /// it was written; one that would have to hold such a sequence cannot be written by any model of this format.
+    /// `</parameter>` is part of it, and so is any within a string of JSON that stands on no line of its own, for such a
+    /// string holds no line break. The grammar lets nothing else end a value, so no value is read differently than it was
+    /// written; a string that would have to hold such a sequence cannot be written by any model of this format.
     Xml,
 }
 

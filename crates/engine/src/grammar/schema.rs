@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use serde_json::{Map, Number, Value, json};
 
 pub(crate) use self::loose::{coarse, loose_forms, loosened};
-pub(crate) use self::references::{resolve, standalone};
+pub(crate) use self::references::{reached, resolve, standalone};
 use super::depth;
 use crate::{Error, Result};
 
@@ -162,7 +162,11 @@ const MOST_WHOLE: i64 = i64::MAX - 1023;
 /// beyond what it can count with the last that it can.
 fn bound(schema: &mut Value) {
     if let Value::Object(map) = schema {
-        let is_whole = map.get("type").is_some_and(|kind| kind == "integer");
+        let has_type = |name: &str| match map.get("type") {
+            Some(Value::Array(types)) => types.iter().any(|kind| kind == name),
+            one => one.is_some_and(|kind| kind == name),
+        };
+        let (is_number, is_whole) = (has_type("number"), has_type("integer") && !has_type("number"));
         let most = if is_whole { MOST_WHOLE } else { MOST };
         for (key, up) in
             [("minimum", true), ("exclusiveMinimum", true), ("maximum", false), ("exclusiveMaximum", false)]
@@ -178,10 +182,6 @@ fn bound(schema: &mut Value) {
                 };
             }
         }
-        let is_number = map.get("type").is_some_and(|types| match types {
-            Value::Array(types) => types.contains(&json!("number")),
-            one => one == "number",
-        });
         let bounds = ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "enum", "const"];
         if is_number && !bounds.iter().any(|bound| map.contains_key(*bound)) {
             map.insert("minimum".to_owned(), json!(-MOST));
@@ -315,7 +315,7 @@ fn parts(schema: &Value) -> impl Iterator<Item = (&str, &Value)> {
 
 fn check(schema: &Value) -> Result<(), Refused> {
     let mut check = Check { seen: HashSet::new(), left: MOST_PATTERNS };
-    check.schema(schema, "", 0)
+    check.schema(schema, Place::root(""), 0)
 }
 
 struct Check<'v> {
@@ -326,53 +326,55 @@ struct Check<'v> {
 }
 
 impl<'v> Check<'v> {
-    fn schema(&mut self, schema: &'v Value, path: &str, depth: usize) -> Result<(), Refused> {
+    fn schema(&mut self, schema: &'v Value, place: Place, depth: usize) -> Result<(), Refused> {
         match schema {
             Value::Bool(_) => Ok(()),
-            Value::Object(map) => self.keywords(map, path, depth),
-            _ => fail(path, "a schema is an object or a boolean"),
+            Value::Object(map) => self.keywords(map, place, depth),
+            _ => fail(place, "a schema is an object or a boolean"),
         }
     }
 
-    fn keywords(&mut self, map: &'v Map<String, Value>, path: &str, depth: usize) -> Result<(), Refused> {
+    fn keywords(&mut self, map: &'v Map<String, Value>, place: Place, depth: usize) -> Result<(), Refused> {
         if depth > MAX_DEPTH {
-            return fail(path, "the schema is nested too deeply");
+            return fail(place, "the schema is nested too deeply");
         }
         for (key, value) in map {
-            let at = format!("{path}{}", step(key));
+            let key_step = step(key);
+            let at = place.then(&key_step);
             let is_known = |keys: &[&str]| keys.contains(&key.as_str());
             if !(is_known(ENFORCED) || is_known(&["$defs", "definitions", "$anchor"])) {
-                return fail(&at, "this keyword is not supported: it would not be enforced");
+                return fail(at, "this keyword is not supported: it would not be enforced");
             }
             match (key.as_str(), value) {
                 ("const" | "enum", value) if !is_exact(value) => {
-                    return fail(&at, "an integer in it is beyond 2^53 and would be rounded; use a string");
+                    return fail(at, "an integer in it is beyond 2^53 and would be rounded; use a string");
                 }
-                ("pattern", Value::String(pattern)) => self.pattern(pattern, &at)?,
+                ("pattern", Value::String(pattern)) => self.pattern(pattern, at)?,
                 (key, Value::Object(named)) if NAMED.contains(&key) => {
                     for (name, inner) in named {
                         if key == "patternProperties" {
-                            self.pattern(name, &at)?;
+                            self.pattern(name, at)?;
                         }
-                        self.schema(inner, &format!("{at}{}", step(name)), depth + 1)?;
+                        self.schema(inner, at.then(&step(name)), depth + 1)?;
                     }
                 }
                 (key, Value::Array(list)) if LISTED.contains(&key) => {
                     for (i, inner) in list.iter().enumerate() {
-                        self.schema(inner, &format!("{at}/{i}"), depth + 1)?;
+                        self.schema(inner, at.then(&format!("/{i}")), depth + 1)?;
                     }
                 }
-                (key, value) if SINGLE.contains(&key) => self.schema(value, &at, depth + 1)?,
+                (key, value) if SINGLE.contains(&key) => self.schema(value, at, depth + 1)?,
                 _ => {}
             }
         }
         Ok(())
     }
 
-    fn pattern(&mut self, pattern: &'v str, path: &str) -> Result<(), Refused> {
+    fn pattern(&mut self, pattern: &'v str, place: Place) -> Result<(), Refused> {
         if self.seen.insert(pattern) {
             let left = self.left.checked_sub(weight(pattern));
-            self.left = left.ok_or_else(|| refusal(path, "the patterns are too long; use shorter ones"))?;
+            self.left =
+                left.ok_or_else(|| refusal(&place.path(), "the patterns are too long; use shorter ones"))?;
         }
         Ok(())
     }
@@ -382,8 +384,30 @@ fn refusal(path: &str, problem: &'static str) -> Refused {
     Refused { path: path.to_owned(), problem }
 }
 
-fn fail(path: &str, problem: &'static str) -> Result<(), Refused> {
-    Err(refusal(path, problem))
+fn fail(place: Place, problem: &'static str) -> Result<(), Refused> {
+    Err(refusal(&place.path(), problem))
+}
+
+/// Where a part of a schema lies. The whole path is put together for a refusal alone: a name may be long, and much within it.
+#[derive(Clone, Copy)]
+struct Place<'p> {
+    within: Option<&'p Place<'p>>,
+    /// The last steps of the path.
+    step: &'p str,
+}
+
+impl<'p> Place<'p> {
+    fn root(path: &'p str) -> Self {
+        Self { within: None, step: path }
+    }
+
+    fn then(&'p self, step: &'p str) -> Self {
+        Self { within: Some(self), step }
+    }
+
+    fn path(&self) -> String {
+        self.within.map_or_else(String::new, Place::path) + self.step
+    }
 }
 
 fn brief(value: &Value) -> String {

@@ -34,7 +34,7 @@ impl Balance {
     }
 
     /// Whether what comes next is no part of a string.
-    fn is_outside(&self) -> bool {
+    pub(super) fn is_outside(&self) -> bool {
         !self.string
     }
 }

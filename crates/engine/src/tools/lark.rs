@@ -17,9 +17,13 @@ use crate::grammar::schema::types::Types;
 use crate::grammar::{GuidedMatcher, MAX_SOURCE, schema};
 use crate::{Error, Grammar, Result, Tokenizer};
 
-/// What may stand at the end of a value that is a string. A lexeme with this in it ends there, or is none.
+/// What may stand at the end of a value that is a string, and what may not within it. A lexeme with `NOT_EARLIER` in it ends
+/// there, or is none. `ANYTHING` is what is not nothing: bytes, which llguidance knows at sight, unlike all of Unicode.
 const COMMON: &str = r#"
 NOT_EARLIER: ~/(?s:.*)<\/parameter>[ \t\r\n]{0,16}(<parameter=|<\/function>)(?s:.+)/
+ANYTHING: ~/[^\s\S]/
+NO_TAG: ~(/(?s:.*)<\/parameter>[ \t\r\n]{0,16}(<parameter=|<\/function>)/ ANYTHING)
+NO_INTEGER: ~/[ \t\r\n]*-?(0|[1-9][0-9]*)[ \t\r\n]*/
 NEXT: "\n</parameter>\n<parameter="
 LAST: "\n</parameter>\n</function>"
 NOT_WHOLE: ~/[ \t\r\n]*-?(0|[1-9][0-9]*)[ \t\r\n]*<\/parameter>(?s:.*)/
@@ -256,6 +260,10 @@ fn function(out: &mut Text, i: usize, tool: &Tool, shape: &Shape) -> Result<()> 
     let all = if required > 0 { format!(" %if is_ones([0:{required}])") } else { String::new() };
     let mut options = Vec::new();
     for (k, parameter) in shape.parameters.iter().enumerate() {
+        // What is too long already is not compiled, whatever else would be in it.
+        if out.rules.len() > MAX_SOURCE {
+            return Ok(());
+        }
         let value = format!("v{i}_{k}");
         let problem = |(path, problem): Problem| {
             tool.wrong(&(pointer(&["properties", &parameter.name]) + &path), problem)

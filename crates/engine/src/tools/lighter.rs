@@ -15,16 +15,28 @@ const MOST_SCHEMAS: usize = 2;
 /// # Errors
 /// [`Error::Request`] when those that are strict are too heavy themselves.
 pub(super) fn for_effort(set: &ToolSet, shapes: &mut [Shape]) -> Result<()> {
+    let most_of_all = MOST_SCHEMAS * schema::MOST_EFFORT;
     let weigh = |_: &Tool, shape: &Shape| match set.format {
         CallFormat::Json => schema::effort(&shape.document.root),
-        CallFormat::Xml => shape.parameters.iter().map(|each| effort(&each.schema, shape)).sum(),
+        CallFormat::Xml => {
+            let mut total = 0;
+            // Parameters may share what they refer to, and each is weighed with it: only until it is too much.
+            for each in &shape.parameters {
+                total += effort(&each.schema, shape);
+                if total > most_of_all {
+                    break;
+                }
+            }
+            total
+        }
     };
-    lighten(set, shapes, &weigh, (schema::MOST_EFFORT, MOST_SCHEMAS * schema::MOST_EFFORT))
+    lighten(set, shapes, &weigh, (schema::MOST_EFFORT, most_of_all))
 }
 
 /// What it takes to compile a part of a shape's schema, with what it refers to.
 fn effort(part: &serde_json::Value, shape: &Shape) -> usize {
-    schema::effort(&schema::standalone(part, &shape.document.root))
+    let reached = schema::reached(part, &shape.document.root);
+    schema::effort(part) + reached.into_values().map(schema::effort).sum::<usize>()
 }
 
 /// Makes the longest lighter, until all together are short enough.

@@ -1,11 +1,11 @@
 //! What a schema lists of an object's properties in its branches and behind its references, put together: the XML format
 //! knows one list of parameters.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
-use super::shape::{MOST_COPIED, TOGETHER, names};
+use super::shape::{MOST_COPIED, TOGETHER, names, values};
 use crate::grammar::schema;
 
 /// References followed one after the other.
@@ -70,18 +70,20 @@ struct List {
 
 struct Merge<'d> {
     document: &'d Value,
-    /// Properties that may still be copied: references can double them again and again.
+    /// Values that may still be copied: references can double them again and again.
     left: usize,
 }
 
 impl Merge<'_> {
     /// What `schema`, within `depth` others, lists; nothing where that is too much.
     fn list(&mut self, schema: &Map<String, Value>, depth: usize) -> Option<List> {
-        let properties = schema.get("properties").and_then(Value::as_object);
-        self.left = self.left.checked_sub(1 + properties.map_or(0, Map::len))?;
+        let copied = ["properties", "required", "additionalProperties"];
+        let copied: usize = copied.iter().filter_map(|key| schema.get(*key)).map(values).sum();
+        self.left = self.left.checked_sub(1 + copied)?;
         if depth > MOST_STEPS {
             return None;
         }
+        let properties = schema.get("properties").and_then(Value::as_object);
         let others = match schema.get("additionalProperties") {
             Some(others) if *others != json!(false) => Some(others.clone()),
             _ => schema.contains_key("patternProperties").then(|| json!(true)),
@@ -96,10 +98,16 @@ impl Merge<'_> {
         }
         for key in ["anyOf", "oneOf"] {
             let branches = schema.get(key).and_then(Value::as_array).into_iter().flatten();
-            let branches = branches.filter_map(Value::as_object);
-            let branches = branches.map(|branch| self.list(branch, depth + 1)).collect::<Option<Vec<_>>>()?;
+            let branches = branches.filter_map(|branch| match branch {
+                Value::Object(branch) => Some(self.list(branch, depth + 1)),
+                // One that holds always says nothing of properties, and one that never holds is none.
+                branch => (*branch == json!(true)).then(|| Some(List::default())),
+            });
+            let branches = branches.collect::<Option<Vec<_>>>()?;
             list = list.and(List::any(branches));
         }
+        list.required.sort();
+        list.required.dedup();
         Some(list)
     }
 }
@@ -111,8 +119,6 @@ impl List {
             self.properties.entry(name).or_insert(schema);
         }
         self.required.extend(other.required);
-        self.required.sort();
-        self.required.dedup();
         Self { others: self.others.or(other.others), ..self }
     }
 
@@ -121,6 +127,7 @@ impl List {
         let mut any = Self::default();
         let mut listed: Vec<(String, Vec<Value>)> = Vec::new();
         let mut places: HashMap<String, usize> = HashMap::new();
+        let mut seen: HashSet<(usize, Value)> = HashSet::new();
         let mut needed: HashMap<String, usize> = HashMap::new();
         let count = lists.len();
         for Self { properties, required, others } in lists {
@@ -129,7 +136,7 @@ impl List {
                 if place == listed.len() {
                     listed.push((name, Vec::new()));
                 }
-                if !listed[place].1.contains(&schema) {
+                if seen.insert((place, schema.clone())) {
                     listed[place].1.push(schema);
                 }
             }

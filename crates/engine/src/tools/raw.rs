@@ -1,8 +1,10 @@
 //! Strings that stand in a call as they are: what a schema asks of them, as regular expressions.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
-use super::shape::{MOST_COPIED, TOO_MANY};
+use super::shape::{MOST_COPIED, TOO_MANY, values};
 use crate::grammar::schema::types::{Document, Types};
 
 /// What one alternative of a schema asks of a string.
@@ -66,6 +68,12 @@ const FORMATS: &[(&str, &str)] = &[
 /// What is wrong with a length that is none.
 const NO_LENGTH: &str = "a length is an integer that is not negative";
 
+/// What no string of this format can be: one with the end of a value in it.
+const HOLDS_TAG: &str = r"(?s:.*)</parameter>[ \t\r\n]{0,16}(<parameter=|</function>)(?s:.*)";
+
+/// What derivre may spend on finding out whether a pattern matches only such strings: some milliseconds.
+const MOST_FUEL: u64 = 100_000;
+
 /// References and unions nested deeper are refused.
 const MAX_DEPTH: usize = 32;
 
@@ -79,7 +87,7 @@ pub(super) fn rules(schema: &Value, document: &Document) -> Result<Vec<Rule>, Pr
 
 struct Walk<'d> {
     document: &'d Document,
-    /// What alternatives that may still come may weigh.
+    /// What alternatives that may still come may weigh, with what is looked at for each of them.
     left: usize,
 }
 
@@ -96,10 +104,8 @@ impl Walk<'_> {
         if depth > MAX_DEPTH {
             return problem("the schema is nested too deeply");
         }
-        let Some(left) = self.left.checked_sub(rule.weight()) else {
-            return problem(TOO_MANY);
-        };
-        self.left = left;
+        let weight = rule.weight();
+        self.pay(weight + values(schema), path)?;
         if *schema == Value::Bool(false) || !Types::of(schema, self.document).has(Types::STRING) {
             return Ok(());
         }
@@ -110,6 +116,7 @@ impl Walk<'_> {
         for (key, value) in map {
             rule.restrict(key, value).map_err(|problem| (format!("{path}/{key}"), problem))?;
         }
+        self.pay(rule.weight().saturating_sub(weight), path)?;
         let mut rules = vec![rule];
         for (i, part) in map.get("allOf").and_then(Value::as_array).into_iter().flatten().enumerate() {
             rules = self.each(rules, part, (&format!("{path}/allOf/{i}"), depth + 1))?;
@@ -137,6 +144,13 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// Takes what is about to be looked at or kept from what is left.
+    fn pay(&mut self, weight: usize, path: &str) -> Result<(), Problem> {
+        let left = self.left.checked_sub(weight);
+        self.left = left.ok_or_else(|| (path.to_owned(), TOO_MANY.to_owned()))?;
+        Ok(())
+    }
+
     /// What `schema` asks beyond each of `rules`.
     fn each(&mut self, rules: Vec<Rule>, schema: &Value, at: (&str, usize)) -> Result<Vec<Rule>, Problem> {
         let mut found = Vec::new();
@@ -155,7 +169,7 @@ fn overlap(rules: &[Rule]) -> bool {
         .collect::<Option<Vec<_>>>()
         .map(|all| all.into_iter().flatten().collect());
     let distinct = |values: &Vec<&String>| {
-        let set: std::collections::HashSet<_> = values.iter().collect();
+        let set: HashSet<_> = values.iter().collect();
         set.len() == values.len()
     };
     rules.len() > 1 && !values.as_ref().is_some_and(distinct)
@@ -204,41 +218,48 @@ impl Rule {
 
     fn only(&mut self, mut values: Vec<String>) {
         if let Some(before) = &self.values {
+            let before: HashSet<&String> = before.iter().collect();
             values.retain(|value| before.contains(value));
         }
         values.dedup();
         self.values = Some(values);
     }
 
-    /// Regular expressions for a string with `end` behind it, which has `long` characters: the first for all of it, which
-    /// begins with none of `excluded` (in a class of a regular expression), and more that it must match.
-    ///
-    /// Lengths of patterns are counted with the end: llguidance needs much more time where both conditions look for it.
-    pub(super) fn conditions(&self, end: &str, long: u64, excluded: &str) -> Vec<String> {
-        let mut conditions: Vec<String> = self.patterns.iter().map(|body| format!("/{body}{end}/")).collect();
-        let max = |add: u64, less: u64| {
-            self.max.map_or(String::new(), |max| (max.saturating_sub(less) + add).to_string())
-        };
+    /// Regular expressions that the whole string matches, all of them, and begins with none of `excluded` (in a class of a
+    /// regular expression).
+    pub(super) fn conditions(&self, excluded: &str) -> Vec<String> {
+        let mut conditions: Vec<String> = self.patterns.iter().map(|body| format!("/{body}/")).collect();
         let first = format!(r"[^ \t\r\n{excluded}]");
+        let bounds = |less: u64| {
+            let max = self.max.map_or(String::new(), |max| max.saturating_sub(less).to_string());
+            format!("(?s:.{{{},{max}}})", self.min.saturating_sub(less))
+        };
         if conditions.is_empty() {
-            let body = match excluded {
-                "" => format!("(?s:.{{{},{}}})", self.min, max(0, 0)),
-                _ if self.max == Some(0) => String::new(),
-                _ => {
-                    let some = format!("{first}(?s:.{{{},{}}})", self.min.saturating_sub(1), max(0, 1));
-                    if self.min == 0 { format!("({some})?") } else { some }
-                }
-            };
-            conditions.push(format!("/{body}{end}/"));
+            conditions.push(match excluded {
+                "" => format!("/{}/", bounds(0)),
+                _ if self.max == Some(0) => "/()/".to_owned(),
+                _ if self.min == 0 => format!("/({first}{})?/", bounds(1)),
+                _ => format!("/{first}{}/", bounds(1)),
+            });
             return conditions;
         }
         if !excluded.is_empty() {
             conditions.push(format!("/{first}(?s:.*)/"));
         }
         if self.min > 0 || self.max.is_some() {
-            conditions.push(format!("/(?s:.{{{},{}}})/", self.min + long, max(long, 0)));
+            conditions.push(format!("/{}/", bounds(0)));
         }
         conditions
+    }
+
+    /// Whether each string that there may be holds what would end a value.
+    pub(super) fn is_unwritable(&self) -> bool {
+        // Few patterns are worth the look.
+        let mut suspects = self.patterns.iter().filter(|pattern| pattern.contains("parameter"));
+        suspects.any(|pattern| {
+            let mut builder = llguidance::derivre::RegexBuilder::new();
+            builder.is_contained_in(pattern, HOLDS_TAG, MOST_FUEL).unwrap_or(false)
+        })
     }
 
     /// Whether strings are listed, with no other condition.

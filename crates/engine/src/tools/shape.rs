@@ -244,8 +244,8 @@ fn declare_required(root: &mut Map<String, Value>, tool: &Tool) -> crate::Result
 /// References and unions nested deeper are not looked into.
 const MAX_DEPTH: usize = 32;
 
-/// The most values that [`without`] may copy, and alternatives with their texts that [`raw::rules`](super::raw::rules)
-/// may: references can double both again and again.
+/// The most values that [`without`] may copy, [`merge`] too, and alternatives with their texts that
+/// [`raw::rules`](super::raw::rules) may: references can double them again and again.
 pub(super) const MOST_COPIED: usize = 1 << 18;
 
 /// What is wrong with a schema that exceeds [`MOST_COPIED`].
@@ -308,7 +308,7 @@ fn without_within(
 }
 
 /// The number of values in `value`, itself included.
-fn values(value: &Value) -> usize {
+pub(super) fn values(value: &Value) -> usize {
     1 + match value {
         Value::Array(list) => list.iter().map(values).sum(),
         Value::Object(map) => map.values().map(values).sum(),

@@ -76,39 +76,43 @@ impl Written {
     fn strings(&mut self, name: &str, rule: &Rule, others: &Others, types: Types) -> Result<(), Problem> {
         let Others { excluded, whole, .. } = others;
         let kept = rule.values.as_ref().map(|values| listed(values, types)).transpose()?;
+        if kept.is_none() && rule.is_unwritable() {
+            let problem =
+                "the model's call format cannot express what its pattern matches; use another pattern";
+            return Err((String::new(), problem.to_owned()));
+        }
         for (list, (end, text)) in self.options.iter_mut().zip(ENDS) {
-            let long = text.replace('\\', "").len() as u64 - 1;
-            let parts = match &kept {
+            let body = match &kept {
                 Some(kept) if kept.is_empty() => continue,
                 Some(kept) => {
-                    let mut parts = vec![format!("({}) {end}", kept.join(" | "))];
-                    parts.extend(rule.conditions(text, long, "").into_iter().filter(|_| !rule.is_listed()));
-                    parts
+                    let mut parts = vec![format!("({})", kept.join(" | "))];
+                    parts.extend(rule.conditions("").into_iter().filter(|_| !rule.is_listed()));
+                    format!("({}) {end}", parts.join(" & "))
                 }
                 None if rule.is_free() && excluded.is_empty() && !whole => {
                     list.push(format!("free_{}", end.to_lowercase()));
                     continue;
                 }
-                None => {
-                    let mut parts = match rule.is_free() {
-                        true => {
-                            let tag = text.rsplit(r"\n").next().unwrap_or_default();
-                            let body = match excluded.as_str() {
-                                "" => "(?s:.*)".to_owned(),
-                                _ => format!(r"[ \t\r\n]*([^ \t\r\n{excluded}](?s:.*))?"),
-                            };
-                            vec![format!(r"/{body}<\/parameter>[ \t\r\n]{{0,16}}{tag}/")]
-                        }
-                        false => rule.conditions(text, long, excluded),
+                None if rule.is_free() => {
+                    let tag = text.rsplit(r"\n").next().unwrap_or_default();
+                    let body = match excluded.as_str() {
+                        "" => "(?s:.*)".to_owned(),
+                        _ => format!(r"[ \t\r\n]*([^ \t\r\n{excluded}](?s:.*))?"),
                     };
-                    parts.push("NOT_EARLIER".to_owned());
-                    parts.extend(whole.then(|| "NOT_WHOLE".to_owned()));
-                    parts
+                    let whole = if *whole { " & NOT_WHOLE" } else { "" };
+                    format!(r"/{body}<\/parameter>[ \t\r\n]{{0,16}}{tag}/ & NOT_EARLIER{whole}")
+                }
+                // llguidance needs far less where the conditions say nothing of the end.
+                None => {
+                    let mut parts = rule.conditions(excluded);
+                    parts.push("NO_TAG".to_owned());
+                    parts.extend(whole.then(|| "NO_INTEGER".to_owned()));
+                    format!("({}) {end}", parts.join(" & "))
                 }
             };
             let (terminal, lazy) =
                 (format!("{name}_{end}").to_uppercase(), format!("{name}_{end}").to_lowercase());
-            self.rules.push((terminal.clone(), parts.join(" & ")));
+            self.rules.push((terminal.clone(), body));
             self.rules.push((format!("{lazy}[lazy]"), terminal));
             list.push(lazy);
         }

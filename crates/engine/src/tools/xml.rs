@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::CLOSE;
+use super::json::Balance;
 use super::shape::Shape;
 use super::value::convert;
 use crate::grammar::schema::types::Types;
@@ -26,6 +27,41 @@ pub(super) struct XmlCall {
     given: Vec<String>,
     /// The value so far, where its type is not certain before its end.
     value: String,
+    json: Json,
+}
+
+/// Whether a value is JSON: no tag in a string of it ends it, but for one on a line of its own, for such a string holds no
+/// line break.
+#[derive(Debug, Clone)]
+enum Json {
+    /// Nothing but white space of it was seen; what its types are.
+    Maybe(Types),
+    Yes(Balance),
+    No,
+}
+
+impl Json {
+    fn push(&mut self, c: char) {
+        match self {
+            Self::Maybe(types) => {
+                let kind = match c {
+                    '{' => Types::OBJECT,
+                    '[' => Types::ARRAY,
+                    ' ' | '\t' | '\r' | '\n' => return,
+                    _ => return *self = Self::No,
+                };
+                *self = if types.has(kind) { Self::Yes(Balance::default()) } else { Self::No };
+                self.push(c);
+            }
+            Self::Yes(balance) => _ = balance.push(c),
+            Self::No => {}
+        }
+    }
+
+    /// Whether what comes next is a part of a string.
+    fn is_within_string(&self) -> bool {
+        matches!(self, Self::Yes(balance) if !balance.is_outside())
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -63,7 +99,13 @@ pub(super) enum XmlStep {
 
 impl XmlCall {
     pub(super) fn new() -> Self {
-        Self { state: State::Between, held: String::new(), given: Vec::new(), value: String::new() }
+        Self {
+            state: State::Between,
+            held: String::new(),
+            given: Vec::new(),
+            value: String::new(),
+            json: Json::No,
+        }
     }
 
     /// Takes the next character; arguments that are certain now are added to `out`, as JSON.
@@ -146,17 +188,20 @@ impl XmlCall {
             out.push('"');
         }
         self.held.clear();
+        self.json = Json::Maybe(types);
         self.state = State::Begin(kind);
     }
 
     fn value(&mut self, kind: Kind, out: &mut String) -> XmlStep {
         loop {
+            let is_end = !self.json.is_within_string() || self.held.starts_with('\n');
             let last = match ending(&self.held) {
                 Ending::Maybe => return XmlStep::Inside,
-                Ending::Next => false,
-                Ending::Last => true,
-                Ending::No => {
+                Ending::Next if is_end => false,
+                Ending::Last if is_end => true,
+                Ending::No | Ending::Next | Ending::Last => {
                     let c = self.held.remove(0);
+                    self.json.push(c);
                     match kind {
                         Kind::Text => escape(c, out),
                         Kind::Other(_) => self.value.push(c),

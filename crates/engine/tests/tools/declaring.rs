@@ -117,6 +117,10 @@ fn what_cannot_be_guaranteed_names_its_place() {
         (json!({ "properties": { "a>b": {} } }), "/properties/a>b"),
         (json!({ "properties": { "a": { "enum": ["x</parameter>y"] } } }), "/properties/a"),
         (
+            json!({ "properties": { "a": { "type": "string", "pattern": "^a</parameter>[ \\n]?</function>b$" } } }),
+            "/properties/a",
+        ),
+        (
             json!({ "properties": { "a": { "type": "string", "minLength": 3, "maxLength": 2 } } }),
             "/properties/a/maxLength",
         ),

@@ -139,6 +139,69 @@ fn every_value_has_one_reading() {
     assert!(follow(&set, early).is_err());
 }
 
+/// What would end a text is a part of JSON, whose strings hold no line break.
+#[test]
+fn a_string_of_json_may_hold_what_ends_a_text() {
+    let parameters = json!({ "properties": {
+        "object": { "type": "object", "properties": { "x": { "type": "string" } }, "additionalProperties": false },
+        "list": { "type": "array", "items": { "type": "string" } }, "any": {} },
+        "additionalProperties": { "type": "array" } });
+    let set = required(vec![tool("t", parameters)], CallFormat::Xml);
+    for held in ["</parameter></function>", "</parameter> <parameter=any>", "\\\"</parameter>\n</function>"] {
+        for (key, value) in [
+            ("object", json!({ "x": held })),
+            ("list", json!([held, "x"])),
+            ("any", json!([held, "x"])),
+            ("any", json!({ "a": [held] })),
+            ("other", json!([held])),
+        ] {
+            let written =
+                serde_json::to_string(&value).unwrap().replace(",\"", ", \"").replace(":\"", ": \"");
+            let text = xml("t", &[(key, &written.replace(":[", ": ["))]);
+            assert_eq!(follow(&set, &text), Ok(true), "{text}");
+            assert_eq!(read(&set, &text).only().1, json!({ key: value }), "{text}");
+        }
+    }
+    let again = xml("t", &[("other", "[1]"), ("other", "[\"</parameter></function>\"]"), ("any", "x")]);
+    assert_eq!(follow(&set, &again), Ok(true));
+    assert_eq!(
+        read(&set, &again).only().1,
+        json!({ "other": [1], "any": "x" }),
+        "what is given again is not read"
+    );
+}
+
+/// Patterns as programs write them, with lengths.
+#[test]
+fn patterns_may_stand_beside_lengths() {
+    for (pattern, good, bad) in [
+        (r"\S", &["a", " two words\n", "</parameter> \u{1F600}"][..], &["", " \n "][..]),
+        (".", &["a", "\nb\n"], &["", "\n"]),
+        (r"^[\s\S]*$", &["a", "two\nlines</function>"], &["x</parameter></function>y"]),
+        ("^.+$", &["one line"], &["", "two\nlines"]),
+        (r"^\S(.*\S)?$", &["a", "a b"], &["a ", " a"]),
+        ("^[a-z ._-]+$", &["some_name.rs"], &["Name"]),
+        (r"^[^/\\]+$", &["name"], &["a/b"]),
+        ("[0-9]", &["room 7"], &["room"]),
+        (r"^[\w.+-]+@[\w-]+\.[\w.-]+$", &["a.b@c.de"], &["a@b"]),
+        (r"^https?://\S+$", &["https://host/path"], &["ftp://host"]),
+    ] {
+        let a = json!({ "type": "string", "pattern": pattern, "minLength": 1, "maxLength": 200 });
+        let either = json!({ "anyOf": [{ "type": "null" }, { "type": "integer", "minimum": 1 }, a] });
+        for (a, is_long) in [(a, true), (either, false)] {
+            let parameters = json!({ "properties": { "a": a, "b": {} }, "required": ["a"] });
+            let tool = Tool { strict: true, ..tool("t", parameters) };
+            let set = required(vec![tool], CallFormat::Xml);
+            let holds = |value: &str| follow(&set, &xml("t", &[("a", value), ("b", "x")])) == Ok(true);
+            good.iter().for_each(|value| assert!(holds(value), "{pattern}: {value:?}"));
+            bad.iter().for_each(|value| assert!(!holds(value), "{pattern}: {value:?}"));
+            let last = &good[0][good[0].len() - 1..];
+            let long = |n: usize| good[0].to_owned() + &last.repeat(n - good[0].len());
+            assert!(!is_long || holds(&long(200)) && !holds(&long(201)), "{pattern}");
+        }
+    }
+}
+
 #[test]
 fn constraints_of_strings_hold_without_quotes() {
     let strings = tool(

@@ -203,6 +203,99 @@ fn branches_list_parameters_with_their_types() {
     assert!(!takes_json(&needed, "{}"));
 }
 
+/// Of a branch that always holds, nothing is required.
+#[test]
+fn a_branch_may_be_true() {
+    for branch in [json!(true), json!({}), json!(7)] {
+        let parameters = json!({ "properties": { "a": { "type": "string" }, "b": {} }, "anyOf": [branch, { "required": ["a"] }] });
+        assert!(takes(&parameters, &[("b", "x")]) && takes(&parameters, &[("a", "x")]), "{parameters}");
+        assert!(takes_json(&parameters, "{\"b\": 1}"), "{parameters}");
+    }
+    let never = json!({ "properties": { "a": {} }, "anyOf": [false, { "required": ["a"] }] });
+    assert!(!takes(&never, &[]));
+}
+
+/// Numbers without a fraction are integers, and bounds hold as far as 64 bits go.
+#[test]
+fn integers_are_integers_however_they_are_declared() {
+    for (schema, good, bad) in [
+        (json!({ "type": "integer", "enum": [2.0, 3] }), "2", "4"),
+        (json!({ "enum": ["x", 2.0] }), "2", "y"),
+        (
+            json!({ "type": ["integer"], "minimum": 9007199254740993i64, "maximum": 9007199254740999i64 }),
+            "9007199254740996",
+            "7",
+        ),
+        (
+            json!({ "type": ["integer", "null"], "minimum": 9007199254740993i64, "maximum": 9007199254740999i64 }),
+            "9007199254740996",
+            "7",
+        ),
+        (json!({ "type": ["integer", "null"], "minimum": 0, "maximum": i64::MAX }), "9007199254740996", "-1"),
+    ] {
+        for strict in [false, true] {
+            let tool = Tool { strict, ..tool("t", a(schema.clone())) };
+            let set = required(vec![tool.clone()], CallFormat::Xml);
+            let xml = |value: &str| follow(&set, &xml("t", &[("a", value)])) == Ok(true);
+            assert!(xml(good) && !xml(bad), "{strict} {schema}");
+            let read = read(&set, &self::xml("t", &[("a", good)]));
+            assert!(read.only().1["a"].is_number(), "{schema}");
+            let set = required(vec![tool], CallFormat::Json);
+            let call = |value: &str| {
+                format!("<tool_call>\n{{\"name\": \"t\", \"arguments\": {{\"a\": {value}}}}}\n</tool_call>")
+            };
+            assert_eq!(
+                (follow(&set, &call(good)), follow(&set, &call(bad)).is_err()),
+                (Ok(true), true),
+                "{strict} {schema}"
+            );
+        }
+    }
+}
+
+/// Each would take minutes, and gigabytes, if what is copied were not counted, or each part held its whole path.
+#[test]
+fn small_schemas_of_much_work_take_little() {
+    let doubled = |key: &str, levels: usize, last: Value| -> serde_json::Map<String, Value> {
+        let next = |i: usize| json!({ "$ref": format!("#/$defs/m{i}") });
+        let level = |i: usize| (format!("m{i}"), json!({ key: [next(i + 1), next(i + 1)] }));
+        (0..levels).map(level).chain([(format!("m{levels}"), last)]).collect()
+    };
+    let texts: Vec<String> = (0..2000).map(|i| format!("a{i}")).collect();
+    let first = json!({ "$ref": "#/$defs/m0" });
+    let listed = json!({ "properties": { "a": { "allOf": [first, { "enum": texts }] } },
+                         "$defs": doubled("anyOf", 15, json!({ "type": "string" })) });
+    let copied = [
+        json!({ "properties": { "p": { "enum": (0..50_000).collect::<Vec<_>>() } } }),
+        json!({ "required": texts }),
+    ];
+    let merged = copied.map(|last| json!({ "allOf": [first], "$defs": doubled("allOf", 15, last) }));
+    let each = |i: usize| json!({ "properties": { "p": { "const": i } }, "required": [format!("p{i}")] });
+    let each: Vec<Value> = (0..30_000).map(each).collect();
+    let within: serde_json::Map<_, _> = (0..30_000).map(|i| (format!("p{i}"), json!({}))).collect();
+    let named = json!({ "properties": { "x".repeat(1 << 20): { "properties": &within } } });
+    let shared = |last: Value, count: usize| {
+        let properties = (0..count).map(|i| (format!("p{i}"), json!({ "$ref": "#/$defs/m0" })));
+        json!({ "properties": properties.collect::<serde_json::Map<_, _>>(), "$defs": { "m0": last } })
+    };
+    let many: Vec<String> = (0..30_000).map(|i| format!("a{i}")).collect();
+    let of_texts = shared(json!({ "enum": many }), 2000);
+    let of_parts = shared(json!({ "properties": within }), 20_000);
+    let refused = checked(&listed, CallFormat::Xml, true);
+    assert!(
+        matches!(&refused, Err(Error::Tool { problem, .. }) if problem.contains("alternatives")),
+        "{refused:?}"
+    );
+    assert!(checked(&named, CallFormat::Json, true).is_err());
+    let [one, two] = merged;
+    for parameters in
+        [listed, one, two, json!({ "anyOf": each }), json!({ "allOf": each }), named, of_texts, of_parts]
+    {
+        let checked = checked(&parameters, CallFormat::Xml, false);
+        assert!(checked.is_ok(), "{checked:?}");
+    }
+}
+
 /// What is required and not declared is as all that is not.
 #[test]
 fn what_is_required_and_not_declared_is_as_others_are() {
@@ -295,6 +388,10 @@ fn what_cannot_be_followed_holds_to_its_types() {
         "a": { "type": "string", "pattern": "^a(b|$)" }, "b": { "type": "integer", "maximum": 5 } } });
     assert!(takes(&parameters, &[("a", "anything"), ("b", "5")]));
     assert!(!takes(&parameters, &[("a", "x"), ("b", "6")]) && !takes(&parameters, &[("a", "x")]));
+    let tags = a(json!({ "type": "string", "pattern": "^a</parameter></function>b$" }));
+    assert!(takes(&tags, &[("a", "anything")]));
+    let tags = a(json!({ "type": "string", "pattern": "^a(</parameter></function>|</parameter>)b$" }));
+    assert!(takes(&tags, &[("a", "a</parameter>b")]) && !takes(&tags, &[("a", "anything")]));
     let many = json!({ "required": ["p69"], "properties":
         (0..70).map(|i| (format!("p{i}"), json!({ "type": "integer" }))).collect::<serde_json::Map<_, _>>() });
     assert!(takes(&many, &[("p69", "1"), ("p3", "2"), ("p68", "3")]));

@@ -26,7 +26,8 @@ fn parameters() -> Vec<(&'static str, Value)> {
         (
             "nested",
             json!({ "type": "object", "properties": { "name": { "type": "string" }, "inner": { "type": "object",
-            "properties": { "deep": { "type": "array", "items": { "enum": ["x", "</parameter>", "}"] } } }, "required": ["deep"],
+            "properties": { "deep": { "type": "array", "items": { "enum": ["x", "</parameter>", "}",
+            "</parameter></function>", "</parameter> <parameter=inner>"] } } }, "required": ["deep"],
             "additionalProperties": false } }, "required": ["inner"], "additionalProperties": false }),
         ),
         ("maybe", json!({ "type": ["string", "null"] })),

@@ -1,10 +1,10 @@
 //! References: what each leads to, in whatever way it is written, and a schema in which all are written in one way.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
-use super::{MAX_SIZE, Refused, each_part, is_schema, parts};
+use super::{MAX_SIZE, Place, Refused, each_part, is_schema, parts};
 
 /// Where what is referred to stands in a schema that was [`gathered`].
 const PLACE: &str = "#/$defs/";
@@ -26,13 +26,13 @@ pub(super) fn gathered(
     let mut gather = Gather { root: schema, anchors, numbers: HashMap::new(), targets: Vec::new(), loose };
     let mut root = schema.clone();
     tidy(&mut root, 0);
-    gather.rewrite(&mut root, "")?;
+    gather.rewrite(&mut root, Place::root(""))?;
     let mut definitions = Map::new();
     let mut size = root.to_string().len();
     while let Some((target, path)) = gather.targets.get(definitions.len()).cloned() {
         let mut copy = target.clone();
         tidy(&mut copy, 1);
-        gather.rewrite(&mut copy, &path)?;
+        gather.rewrite(&mut copy, Place::root(&path))?;
         // What lies within each other would be copied again and again.
         size += copy.to_string().len();
         if size > MAX_SIZE {
@@ -52,19 +52,26 @@ pub(crate) fn resolve<'v>(root: &'v Value, reference: &str) -> Option<&'v Value>
     root.get("$defs")?.get(reference.strip_prefix(PLACE)?)
 }
 
-/// A part of the `root` of a schema that was [`gathered`] as a document of its own, with what it refers to.
-pub(crate) fn standalone(part: &Value, root: &Value) -> Value {
-    let mut reached = Map::new();
+/// What a part of the `root` of a schema that was [`gathered`] refers to, each by its name.
+pub(crate) fn reached<'v>(part: &'v Value, root: &'v Value) -> BTreeMap<&'v str, &'v Value> {
+    let mut reached = BTreeMap::new();
     let mut open = vec![part];
     while let Some(part) = open.pop() {
         open.extend(parts(part).filter(|(key, _)| *key != "$defs").map(|(_, inner)| inner));
         if let Some(reference) = part.get("$ref").and_then(Value::as_str)
             && let Some(target) = resolve(root, reference)
-            && reached.insert(reference[PLACE.len()..].to_owned(), target.clone()).is_none()
+            && reached.insert(&reference[PLACE.len()..], target).is_none()
         {
             open.push(target);
         }
     }
+    reached
+}
+
+/// Such a part as a document of its own, with what it refers to.
+pub(crate) fn standalone(part: &Value, root: &Value) -> Value {
+    let reached: Map<String, Value> =
+        reached(part, root).into_iter().map(|(name, target)| (name.to_owned(), target.clone())).collect();
     let mut part = part.clone();
     if let Value::Object(map) = &mut part {
         map.shift_remove("$defs");
@@ -110,8 +117,8 @@ struct Gather<'v> {
 }
 
 impl<'v> Gather<'v> {
-    /// Writes the references of `schema`, which is at `path`, in our way, and leaves out its definitions.
-    fn rewrite(&mut self, schema: &mut Value, path: &str) -> Result<(), Refused> {
+    /// Writes the references of `schema`, which is at `place`, in our way, and leaves out its definitions.
+    fn rewrite(&mut self, schema: &mut Value, place: Place) -> Result<(), Refused> {
         let Value::Object(map) = schema else { return Ok(()) };
         for key in ["$defs", "definitions", "$anchor"] {
             map.shift_remove(key);
@@ -122,14 +129,14 @@ impl<'v> Gather<'v> {
                 None if self.loose => _ = map.shift_remove("$ref"),
                 None => {
                     let problem = "it leads to no schema; refer to one within this document";
-                    return Err(Refused { path: format!("{path}/$ref"), problem });
+                    return Err(Refused { path: place.then("/$ref").path(), problem });
                 }
             }
         }
         let mut done = Ok(());
         each_part(schema, &mut |at, inner| {
             if done.is_ok() {
-                done = self.rewrite(inner, &format!("{path}{at}"));
+                done = self.rewrite(inner, place.then(at));
             }
         });
         done

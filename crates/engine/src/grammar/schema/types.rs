@@ -83,7 +83,10 @@ impl Types {
         match value {
             Value::Null => Self::NULL,
             Value::Bool(_) => Self::BOOLEAN,
-            Value::Number(number) if number.is_f64() => Self::FRACTION,
+            // A number without a fraction is an integer, however it is written.
+            Value::Number(number) if number.as_f64().is_some_and(|number| number.fract() != 0.0) => {
+                Self::FRACTION
+            }
             Value::Number(_) => Self::INTEGER,
             Value::String(_) => Self::STRING,
             Value::Array(_) => Self::ARRAY,
