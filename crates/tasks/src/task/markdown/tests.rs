@@ -113,9 +113,7 @@ fn a_command_may_stand_in_a_block() {
     let with = |lines: &str| Task::parse("x.md", &text.replace("$ python3 a.py", lines));
     let command = with("# run the tests\n\npython3 a.py\n# $ python3 b.py").unwrap().command.unwrap();
     assert_eq!(command.argv, ["python3", "a.py"]);
-    assert!(
-        with("python3 a.py\npython3 b.py").unwrap_err().to_string().contains("line 8: `a second command")
-    );
+    assert!(with("python3 a.py\npython3 b.py").unwrap_err().to_string().contains("line 8: a second command"));
     assert!(with("# nothing").unwrap_err().to_string().contains("no command"));
 }
 
