@@ -4,16 +4,16 @@
 //!
 //! 1. What the model thought before it answered is no part of the reply.
 //! 2. A reply that begins as whole files were asked for is whole files. What looks like an edit further down in such a
-//!    block is the file's, unless the block begins with it.
+//!    block is the file's, unless the block begins with it; in other replies, if the file has those lines already.
 //! 3. Otherwise the reply is taken apart (`pieces`): edits, which are search/replace blocks, patch envelopes or unified
 //!    diffs; fenced blocks that hold no edit; and words. What is in one of them is not looked at again. Without edits, the
 //!    reply is whole files where those may be (`whole`, `markdown`).
 //! 4. The file of a piece (`hint`) is the one whose path is in the piece or its fence; or on the nearest line before it
 //!    that holds nothing but a path; or that the line before it introduces. Otherwise the lines of the piece decide: the
-//!    file in which they stand, or of which a block has half the lines. What a sentence mentions decides nothing alone.
-//!    A path that is none of the task's is refused, not passed over.
-//! 5. All edits are of one form, and nothing beside them looks like a piece of one or is the content of a file that has
-//!    none: a part of a reply is never lost, so the whole is refused. A block beside them that is nobody's, such as the use
+//!    file in which they stand, or of which a block has half the lines; so they do where two lines before it disagree.
+//!    What a sentence mentions decides nothing alone. A path that is none of the task's is refused, not passed over.
+//! 5. All edits are of one form, and nothing beside them looks like a piece of one, stands in its fence or is the content
+//!    of a file: a part of a reply is never lost, so the whole is refused. A block beside them that is nobody's, such as the use
 //!    of a file or a command, is passed over; beside whole files only where every file that it could be is there.
 //! 6. Lines to be replaced must stand at exactly one place, edits must not touch one another's lines, and what cannot be
 //!    applied beyond doubt is refused with the lines that were near. Line numbers are not believed.
@@ -33,6 +33,7 @@ mod placeholder;
 mod target;
 mod unified;
 mod whole;
+mod words;
 
 pub use form::{EditFormat, Form, marker};
 pub use guard::{Guard, check};
@@ -65,6 +66,9 @@ pub struct Base<'a> {
     pub content: Option<&'a str>,
 }
 
+/// More fences are no reply but a model that repeats itself; to tell which belong together takes their square.
+const MOST_FENCES: usize = 2000;
+
 /// Reads a reply and gives the changes it makes to `files`, the only ones it may change. `form` is the form that was
 /// asked for and `shape` the fence of whole files; another form is read as well where it is one beyond doubt.
 ///
@@ -76,16 +80,21 @@ pub struct Base<'a> {
 pub fn read(reply: &str, form: &Form, shape: &ReplyShape, files: &[Base<'_>]) -> Result<Vec<Change>> {
     let reply = answer(reply.strip_prefix('\u{feff}').unwrap_or(reply), files);
     let lines: Vec<&str> = reply.split('\n').map(lines::key).collect();
+    let is_fence = |at: &usize| fence::fence_length(lines[*at].trim_start()).is_some();
+    if let Some(at) = (0..lines.len()).filter(is_fence).nth(MOST_FENCES) {
+        let problem = "the reply has too many fences, as if it repeats itself; write each block once";
+        return Err(Error::BadEdit { line: at + 1, problem });
+    }
     let unified = !files.iter().any(|file| fence::is_patch_file(file.path));
     let marker = blocks::marker(&lines, form.marker(), files);
-    let scan = Scan { lines: &lines, files, marker, unified };
-    if *form == Form::Whole && scan.begins_file(shape) {
+    let scan = Scan { lines: &lines, files, marker, whole: *form == Form::Whole, unified };
+    if scan.whole && scan.begins_file(shape) {
         return whole::read(reply, shape, files);
     }
     let pieces = scan.pieces()?;
-    let is_content = *form == Form::Whole && !pieces.are_ours(&scan, shape.language == "markdown");
+    let is_content = scan.whole && !pieces.are_ours(&scan, shape.language == "markdown");
     let Some(first) = pieces.edits.first().filter(|_| !is_content) else {
-        if *form == Form::Whole {
+        if scan.whole {
             return whole::read(reply, shape, files);
         }
         pieces.are_all(&scan)?;
@@ -102,8 +111,9 @@ pub fn read(reply: &str, form: &Form, shape: &ReplyShape, files: &[Base<'_>]) ->
         return blocks::read(&scan, &pieces);
     }
     let sections = pieces.sections(&scan)?;
-    pieces.leave_no_file(&scan, |file| sections.iter().any(|section| section.is_of(file)))?;
-    patch::apply(&sections, files)
+    let changes = patch::apply(&sections, files)?;
+    pieces.leave_no_file(&scan, |file| sections.iter().any(|section| section.is_of(file)), &changes)?;
+    Ok(changes)
 }
 
 /// A reply without what some servers leave before it of the model's thinking. The template of some models ends with

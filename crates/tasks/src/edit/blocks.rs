@@ -59,7 +59,7 @@ pub(super) fn read(scan: &Scan<'_, '_>, pieces: &Pieces<'_>) -> Result<Vec<Chang
         let again = !splices[file].is_empty();
         splices[file].push(splice(&block, &texts[file], again)?);
     }
-    pieces.leave_no_file(scan, |file| !splices[file].is_empty())?;
+    let edited: Vec<bool> = splices.iter().map(|splices| !splices.is_empty()).collect();
     let mut changes = Vec::new();
     for ((file, text), splices) in files.iter().zip(&texts).zip(splices) {
         if splices.is_empty() {
@@ -70,6 +70,7 @@ pub(super) fn read(scan: &Scan<'_, '_>, pieces: &Pieces<'_>) -> Result<Vec<Chang
             changes.push(Change { path: file.path.to_owned(), content: Some(content), moved_from: None });
         }
     }
+    pieces.leave_no_file(scan, |file| edited[file], &changes)?;
     if changes.is_empty() { Err(Error::NothingChanged) } else { Ok(changes) }
 }
 
@@ -84,7 +85,7 @@ fn file_of(
 ) -> Result<usize> {
     let stands = |file: usize| match block.search {
         [] => texts[file].is_empty(),
-        search => !texts[file].places(search).is_empty(),
+        _ => !standing(block, &texts[file]).0.is_empty(),
     };
     let hint = match &block.path {
         Some(path) => match target::resolve(path, files) {
@@ -105,8 +106,9 @@ fn file_of(
     if let Some(file) = last.filter(|_| !told).or((files.len() == 1).then_some(0)) {
         return Ok(file);
     }
-    let standing: Vec<usize> = (0..files.len()).filter(|file| stands(*file)).collect();
-    match (standing.as_slice(), hint) {
+    let having: Vec<usize> = (0..files.len()).filter(|file| stands(*file)).collect();
+    match (having.as_slice(), hint) {
+        ([file], Hint::Either(one, other)) if ![one, other].contains(file) => None,
         ([file], _) => Some(*file),
         ([], Hint::Mentioned(file)) => Some(file),
         ([], _) => last,
@@ -121,18 +123,38 @@ fn file_of(
 }
 
 fn splice<'a>(block: &Block<'a>, text: &Lines<'_>, again: bool) -> Result<Splice<'a>> {
-    let with = block.replace.to_vec();
     if block.search.is_empty() {
         return match (text.is_empty(), again) {
-            (true, false) => Ok(Splice { lines: 0..0, with, at: block.at }),
+            (true, false) => Ok(Splice { lines: 0..0, with: block.replace.to_vec(), at: block.at }),
             (true, true) => Err(bad(block.at, "a new file is given twice; give it in one block")),
             (false, _) => {
                 Err(bad(block.at, "SEARCH is empty, but the file is not; copy the lines to be replaced"))
             }
         };
     }
-    let lines = text.only(&text.places(block.search), block.search, block.at)?;
-    Ok(Splice { lines, with, at: block.at })
+    let (places, search, replace) = standing(block, text);
+    let lines = text.only(&places, search, block.at)?;
+    Ok(Splice { lines, with: replace.to_vec(), at: block.at })
+}
+
+/// The places of a block, the lines that are searched for, and those that take their place.
+type Standing<'a> = (Vec<usize>, &'a [&'a str], &'a [&'a str]);
+
+/// Where the lines of a block stand in a file, and its halves. A blank line above both of them that the file does not
+/// have is none of theirs.
+fn standing<'a>(block: &Block<'a>, text: &Lines<'_>) -> Standing<'a> {
+    let places = text.places(block.search);
+    if let ([above, search @ ..], [also, replace @ ..]) = (block.search, block.replace)
+        && places.is_empty()
+        && above.trim().is_empty()
+        && also.trim().is_empty()
+    {
+        let found = text.places(search);
+        if !found.is_empty() {
+            return (found, search, replace);
+        }
+    }
+    (places, block.search, block.replace)
 }
 
 /// The line behind the block that opens on line `at`.

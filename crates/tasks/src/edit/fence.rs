@@ -136,7 +136,7 @@ pub(super) fn fit(fence: &str, path: &str) -> Fit {
 pub(super) enum Claim {
     /// This file's.
     Is(usize),
-    /// This new file's, if anybody's: only a sentence mentions it.
+    /// This file's, if anybody's: only a sentence mentions it, and it is new; or the words name another as well.
     Perhaps(usize),
     /// That of a file which is none of the task's.
     Wrong(String),
@@ -166,6 +166,11 @@ pub(super) fn claim(before: &[&str], block: Block, lines: &[&str], files: &[Base
         _ if sure => Claim::Is(file),
         _ => Claim::Perhaps(file),
     };
+    let has_much = |file: &usize| {
+        let old = files[*file].content.unwrap_or("");
+        fits(*file, Fit::Perhaps) && common(old.lines(), content) >= MUCH && is_like(old.lines(), content)
+    };
+    let much = || only((0..files.len()).filter(has_much));
     let hint = hint::hint(before, files);
     match (hint::in_comment(content, files), hint) {
         (_, Hint::Named { file, direct: true }) if fits(file, Fit::Other) => Claim::Is(file),
@@ -173,21 +178,33 @@ pub(super) fn claim(before: &[&str], block: Block, lines: &[&str], files: &[Base
         (_, Hint::Named { file, direct: false }) if fits(file, Fit::Perhaps) => Claim::Is(file),
         (_, Hint::Foreign { name, .. }) if fit(fence, &name) >= Fit::Perhaps => Claim::Wrong(name),
         (_, Hint::Said(file)) => said(file, true),
-        (_, Hint::Mentioned(file)) if said(file, false) != Claim::Open => said(file, false),
-        _ => {
-            let has_much = |file: &usize| {
-                let old = files[*file].content.unwrap_or("");
-                fits(*file, Fit::Perhaps)
-                    && common(old.lines(), content) >= MUCH
-                    && is_like(old.lines(), content)
-            };
-            let mut found = (0..files.len()).filter(has_much);
-            match (found.next(), found.next()) {
-                (Some(file), None) => Claim::Is(file),
-                _ => Claim::Open,
-            }
+        (_, Hint::Either(named, introduced)) => {
+            let may_be = |file: &usize| said(*file, true) != Claim::Open;
+            let found = only([named, introduced].into_iter().filter(may_be)).or_else(much);
+            found.map_or(Claim::Perhaps(named), Claim::Is)
         }
+        (_, Hint::Mentioned(file)) if said(file, false) != Claim::Open => said(file, false),
+        _ => much().map_or(Claim::Open, Claim::Is),
     }
+}
+
+/// Whether a path says whose content a block is: in its fence, in a comment at its beginning, on the line before it, or
+/// `further_up`.
+pub(super) fn is_named(
+    before: &[&str],
+    block: Block,
+    lines: &[&str],
+    files: &[Base<'_>],
+    further_up: bool,
+) -> bool {
+    hint::in_fence(lines[block.open], files).is_some()
+        || hint::in_comment(block.content(lines), files).is_some()
+        || matches!(hint::hint(before, files), Hint::Named { direct, .. } if direct || further_up)
+}
+
+/// The one file of several that can be; None if there are more.
+fn only(mut found: impl Iterator<Item = usize>) -> Option<usize> {
+    found.next().filter(|_| found.next().is_none())
 }
 
 /// So many lines in common tell for themselves whose content a block is.

@@ -23,6 +23,8 @@ pub(super) enum Hint {
     },
     /// The last line introduces it, such as "And in `src/a.py`:", or a heading mentions it alone.
     Said(usize),
+    /// A line further up names the first, as `Named` does, but the last line introduces the second.
+    Either(usize, usize),
     /// It is the only file on the nearest line that mentions any.
     Mentioned(usize),
     /// Nothing is said.
@@ -45,7 +47,10 @@ pub(super) fn hint(before: &[&str], files: &[Base<'_>]) -> Hint {
         let listed = !direct && is_item(line);
         let wrapped = at > 0 && inked(before[at - 1]);
         match alone(line, files) {
-            Some(Ok(file)) if !listed => return Hint::Named { file, direct },
+            Some(Ok(file)) if !listed => {
+                let other = said.filter(|other| *other != file);
+                return other.map_or(Hint::Named { file, direct }, |other| Hint::Either(file, other));
+            }
             Some(Err(name)) if !listed => return Hint::Foreign { name, wrapped },
             _ => {}
         }
@@ -108,9 +113,23 @@ pub(super) fn alone(line: &str, files: &[Base<'_>]) -> Option<Result<usize, Stri
     let name = without_remark(line).trim_matches(marks);
     match target::resolve(name, files) {
         Ok(file) if exact(name).is_some() || !name.contains(char::is_whitespace) => Some(Ok(file)),
-        _ => is_path(name).then(|| Err(name.to_owned())),
+        _ => (is_path(name) && !PRODUCTS.contains(&name)).then(|| Err(name.to_owned())),
     }
 }
+
+/// What headings name that looks like a file and is none.
+const PRODUCTS: [&str; 10] = [
+    "Node.js",
+    "Next.js",
+    "Vue.js",
+    "React.js",
+    "Nuxt.js",
+    "Three.js",
+    "Express.js",
+    "D3.js",
+    "Chart.js",
+    "Discord.js",
+];
 
 /// Whether a word is a path beyond doubt, whoever's it is: it has an ending of letters and digits, and no blanks.
 pub(super) fn is_path(word: &str) -> bool {
@@ -129,14 +148,14 @@ fn is_item(line: &str) -> bool {
 }
 
 /// Whether a line ends with a file that it names for what follows: "And in `src/a.py`:", but no statement about it.
-fn introduces(line: &str, files: &[Base<'_>]) -> bool {
+pub(super) fn introduces(line: &str, files: &[Base<'_>]) -> bool {
     let line = without_remark(line.trim_end().trim_end_matches([':', '*'])).trim_end();
     !line.ends_with(['.', '!', '?', ',', ';'])
         && words(line).filter(|word| !word.is_empty()).last().is_some_and(|word| named(word, files).is_some())
 }
 
 /// A line without the brackets at its end: "`src/a.py` (new)".
-fn without_remark(line: &str) -> &str {
+pub(super) fn without_remark(line: &str) -> &str {
     let remark = line.rfind(" (").filter(|_| line.ends_with(')'));
     &line[..remark.unwrap_or(line.len())]
 }

@@ -3,9 +3,9 @@
 
 use std::collections::HashSet;
 
-use super::Base;
-use super::fence::{Block, FENCE, blocks, closes, fence_length, info, is_patch};
+use super::fence::{Block, FENCE, blocks, closes, fence_length, info, is_fence, is_patch};
 use super::hint::alone;
+use super::{Base, words};
 use crate::prompt::ReplyShape;
 use crate::{Error, Result};
 
@@ -15,8 +15,8 @@ use crate::{Error, Result};
 /// than in it; or else the first fence without a word that has all of them that are left; or else a fence that nothing
 /// is around.
 pub(super) fn block_of(lines: &[&str], shape: &ReplyShape, file: &Base<'_>) -> Result<Option<Block>> {
-    let reply = Reply { lines, old: words(file.content.unwrap_or("")) };
-    let fences: Vec<usize> = (0..lines.len()).filter(|at| fence_length(lines[*at]).is_some()).collect();
+    let reply = Reply::new(lines, file.content.unwrap_or(""));
+    let fences = &reply.fences;
     let Some(first) = fences.first().copied() else { return Ok(None) };
     let expected = format!("{}{}", shape.fence, shape.language);
     let is_expected = |line: &str| {
@@ -25,13 +25,12 @@ pub(super) fn block_of(lines: &[&str], shape: &ReplyShape, file: &Base<'_>) -> R
     if let Some(open) = fences.iter().copied().find(|at| is_expected(lines[*at])) {
         return reply.block(open).map(Some);
     }
-    // A fence behind an open one is content.
-    let outer = || fences.iter().copied().filter(|at| blocks(&lines[..*at], FENCE).is_ok());
+    let outer = reply.outer();
     let is_labelled = |at: &usize| {
         let info = info(lines[*at]);
         matches!(info.as_str(), "markdown" | "md" | "mdx") || is_patch(&info)
     };
-    if let Some(open) = outer().find(is_labelled) {
+    if let Some(open) = outer.iter().copied().find(is_labelled) {
         let (inside, outside) = reply.standing(open);
         let is_file = match inside.cmp(&outside) {
             std::cmp::Ordering::Equal => !reply.is_headed(open, file),
@@ -40,7 +39,7 @@ pub(super) fn block_of(lines: &[&str], shape: &ReplyShape, file: &Base<'_>) -> R
         return if is_file { reply.block(open).map(Some) } else { Ok(None) };
     }
     let has_all = |at: &usize| info(lines[*at]).is_empty() && matches!(reply.standing(*at), (1.., 0));
-    if let Some(open) = outer().find(has_all) {
+    if let Some(open) = outer.iter().copied().find(has_all) {
         return reply.block(open).map(Some);
     }
     let alone = lines[..first].iter().all(|line| line.trim().is_empty());
@@ -78,11 +77,13 @@ pub(super) fn is_prefaced(lines: &[&str], markdown: bool, old: Option<&str>) -> 
         return false;
     };
     let known: HashSet<&str> = old.unwrap_or("").lines().map(str::trim).collect();
-    let mut last = first;
+    let (mut last, mut fenced) = (first, false);
     for line in inked {
+        fenced |= is_fence(line);
         if is_first(line) {
             let announces = last.ends_with(':') && last.split_whitespace().count() > 2;
-            return announces || markdown && line.starts_with("# ") && old.is_some();
+            let says = old.is_some() || !fenced && words::ends_sentence(last);
+            return announces || markdown && line.starts_with("# ") && says;
         }
         if known.contains(line) {
             return false;
@@ -92,40 +93,70 @@ pub(super) fn is_prefaced(lines: &[&str], markdown: bool, old: Option<&str>) -> 
     false
 }
 
+/// A reply, and what is asked of each of its fences, found once: a model that repeats itself writes many.
 struct Reply<'l, 'a> {
     lines: &'l [&'a str],
-    /// The lines of the old file that hold something and are in none of its own blocks.
-    old: HashSet<&'l str>,
+    /// The lines of the old file that hold something and are in none of its own blocks, where they stand here.
+    old: Vec<usize>,
+    /// The fences.
+    fences: Vec<usize>,
+    /// Whether the fences from a line on belong together; the end of the reply is the last of these lines.
+    paired: Vec<bool>,
 }
 
-impl Reply<'_, '_> {
+impl<'l, 'a> Reply<'l, 'a> {
+    fn new(lines: &'l [&'a str], old: &str) -> Reply<'l, 'a> {
+        let old = words_of(old);
+        let old = (0..lines.len()).filter(|at| old.contains(lines[*at].trim())).collect();
+        let fences = (0..lines.len()).filter(|at| fence_length(lines[*at]).is_some()).collect();
+        Reply { lines, old, fences, paired: paired(lines) }
+    }
+
+    /// The fences that open a block. One behind an open one is content.
+    fn outer(&self) -> Vec<usize> {
+        let mut open: Option<usize> = None;
+        let mut outer = Vec::new();
+        for at in self.fences.iter().copied() {
+            match open {
+                Some(length) if closes(self.lines[at], length) => open = None,
+                Some(_) => {}
+                None => {
+                    open = fence_length(self.lines[at]);
+                    outer.push(at);
+                }
+            }
+        }
+        outer
+    }
+
     /// The block that a fence opens. It ends where the fences in it belong together, and those behind it.
     fn block(&self, open: usize) -> Result<Block> {
         let length = fence_length(self.lines[open]).unwrap_or(FENCE);
-        let ends = |at: &usize| {
-            closes(self.lines[*at], length)
-                && blocks(&self.lines[open + 1..*at], length).is_ok()
-                && blocks(&self.lines[at + 1..], FENCE).is_ok()
-        };
-        let mut ends = (open + 1..self.lines.len()).filter(ends);
-        match (ends.next(), ends.next()) {
-            (Some(close), None) => Ok(Block { open, close }),
-            (Some(_), Some(_)) => Err(bad(
-                open,
-                "the fences in the file could be the end of its block; use a longer fence around the file",
-            )),
-            (None, _) => Err(Error::OpenBlock { line: open + 1 }),
+        let (mut inner, mut end): (Option<usize>, Option<usize>) = (None, None);
+        let behind = self.fences.partition_point(|at| *at <= open);
+        for at in self.fences[behind..].iter().copied() {
+            let line = self.lines[at];
+            if inner.is_none() && closes(line, length) && self.paired[at + 1] && end.replace(at).is_some() {
+                return Err(bad(
+                    open,
+                    "the fences in the file could be the end of its block; use a longer fence around the file",
+                ));
+            }
+            inner = match inner {
+                Some(length) if closes(line, length) => None,
+                Some(length) => Some(length),
+                None => fence_length(line).filter(|inner| *inner >= length),
+            };
         }
+        end.map(|close| Block { open, close }).ok_or(Error::OpenBlock { line: open + 1 })
     }
 
     /// How many of the old words stand in the block that a fence opens, and how many around it.
     fn standing(&self, open: usize) -> (usize, usize) {
-        let last = self.lines.iter().rposition(|line| closes(line, FENCE)).unwrap_or(self.lines.len());
-        let close = self.block(open).map_or(last, |block| block.close);
-        let stands = |at: &usize| self.old.contains(self.lines[*at].trim());
-        let (inside, outside): (Vec<usize>, Vec<usize>) =
-            (0..self.lines.len()).filter(stands).partition(|at| (open..=close).contains(at));
-        (inside.len(), outside.len())
+        let last = self.fences.iter().copied().rfind(|at| closes(self.lines[*at], FENCE));
+        let close = self.block(open).map_or(last.unwrap_or(self.lines.len()), |block| block.close);
+        let inside = self.old.iter().filter(|at| (open..=close).contains(*at)).count();
+        (inside, self.old.len() - inside)
     }
 
     /// Whether a heading stands above a line, outside of blocks. One that is a path may name the file.
@@ -138,8 +169,31 @@ impl Reply<'_, '_> {
     }
 }
 
+/// Whether the fences from each line on belong together, as `blocks` asks of them.
+fn paired(lines: &[&str]) -> Vec<bool> {
+    let mut paired = vec![true; lines.len() + 1];
+    // The fences behind a line that can close, the nearest last, and their lengths. Those that a nearer one closes before
+    // are gone.
+    let mut closing: Vec<(usize, usize)> = Vec::new();
+    for at in (0..lines.len()).rev() {
+        let Some(length) = fence_length(lines[at]) else {
+            paired[at] = paired[at + 1];
+            continue;
+        };
+        let close = closing.iter().rev().find(|(_, other)| *other >= length);
+        paired[at] = close.is_some_and(|(close, _)| paired[close + 1]);
+        if closes(lines[at], FENCE) {
+            while closing.last().is_some_and(|(_, other)| *other <= length) {
+                closing.pop();
+            }
+            closing.push((at, length));
+        }
+    }
+    paired
+}
+
 /// The lines of a Markdown file that are words.
-fn words(text: &str) -> HashSet<&str> {
+fn words_of(text: &str) -> HashSet<&str> {
     let lines: Vec<&str> = text.lines().collect();
     let blocks = blocks(&lines, FENCE).unwrap_or_default();
     let outside = |at: usize| !blocks.iter().any(|block| block.holds(at));
@@ -149,4 +203,39 @@ fn words(text: &str) -> HashSet<&str> {
 
 fn bad(at: usize, problem: &'static str) -> Error {
     Error::BadEdit { line: at + 1, problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In one pass as by the definition, which looks at the text before and behind every fence anew.
+    #[test]
+    fn fences_belong_together_as_in_texts_of_their_own() {
+        let kinds = ["x", "```", "```a", "````", "````a"];
+        for number in 0..kinds.len().pow(6) {
+            let lines: Vec<&str> =
+                (0..6).map(|place| kinds[number / kinds.len().pow(place) % kinds.len()]).collect();
+            let reply = Reply::new(&lines, "");
+            let is_paired = |at: usize| blocks(&lines[at..], FENCE).is_ok();
+            assert_eq!(reply.paired, (0..=lines.len()).map(is_paired).collect::<Vec<_>>(), "{lines:?}");
+            let is_outer = |at: &usize| blocks(&lines[..*at], FENCE).is_ok();
+            let outer: Vec<usize> = reply.fences.iter().copied().filter(is_outer).collect();
+            assert_eq!(reply.outer(), outer, "{lines:?}");
+            for open in reply.fences.iter().copied() {
+                let length = fence_length(lines[open]).unwrap();
+                let ends = |at: &usize| {
+                    closes(lines[*at], length)
+                        && blocks(&lines[open + 1..*at], length).is_ok()
+                        && blocks(&lines[at + 1..], FENCE).is_ok()
+                };
+                let ends: Vec<usize> = (open + 1..lines.len()).filter(ends).collect();
+                match (reply.block(open), ends.as_slice()) {
+                    (Ok(block), [close]) => assert_eq!(block.close, *close, "{lines:?}"),
+                    (Err(Error::OpenBlock { .. }), []) | (Err(Error::BadEdit { .. }), [_, _, ..]) => {}
+                    (got, _) => panic!("{got:?}, {ends:?}: {lines:?}"),
+                }
+            }
+        }
+    }
 }

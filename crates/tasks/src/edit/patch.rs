@@ -91,6 +91,8 @@ pub(super) struct Hunk<'a> {
     headers: Vec<&'a str>,
     /// Each with its sign: ' ', '-' or '+'.
     lines: Vec<(u8, &'a str)>,
+    /// The last of them stands behind line numbers. Then it is the function around the hunk, which may begin further up.
+    numbered: bool,
     /// The hunk reaches to the end of the file.
     at_end: bool,
     at: usize,
@@ -104,6 +106,22 @@ pub(super) fn opens(line: &str) -> bool {
 /// Whether a line that is in no envelope is a piece of one, which would be lost.
 pub(super) fn is_stray(line: &str) -> bool {
     line.trim() == BEGIN || file_line(line.trim_start()).is_some()
+}
+
+/// Whether an envelope is one of files of the task, or names none.
+pub(super) fn is_of(lines: &[&str], files: &[Base<'_>]) -> bool {
+    let mut names = lines.iter().filter_map(|line| file_line(line)).peekable();
+    names.peek().is_none() || names.any(|(_, name)| target::resolve(name, files).is_ok())
+}
+
+/// Adds a section to others. Some models name a file before each of its hunks, so one more of the same goes on with it.
+pub(super) fn add<'a>(sections: &mut Vec<Section<'a>>, mut section: Section<'a>) {
+    let goes_on = section.action == Action::Update && section.moved.is_none();
+    let same = |other: &&mut Section<'a>| other.file == section.file && other.action == Action::Update;
+    match sections.iter_mut().find(same).filter(|_| goes_on) {
+        Some(other) => other.hunks.append(&mut section.hunks),
+        None => sections.push(section),
+    }
 }
 
 /// The line behind the envelope that begins on line `at`.
@@ -205,15 +223,19 @@ pub(super) fn body_line<'a>(
     }
     if let Some(header) = line.strip_prefix("@@") {
         // "@@ -1,2 +1,3 @@ fn main" has the header after the second pair.
-        let header = header.rsplit_once("@@").map_or(header, |(_, header)| header).trim();
+        let (above, header) = header.rsplit_once("@@").unwrap_or(("", header));
+        let (numbered, header) = (above.trim_start().starts_with('-'), header.trim());
         let numbers = header.starts_with('-') && header.contains(" +");
         let header = Some(header).filter(|header| !numbers && !header.is_empty());
         let open = |hunk: &&mut Hunk<'_>| !hunk.headers.is_empty() && hunk.lines.is_empty() && !hunk.at_end;
         match section.hunks.last_mut().filter(open) {
-            Some(hunk) => hunk.headers.extend(header),
+            Some(hunk) => {
+                hunk.headers.extend(header);
+                hunk.numbered |= numbered;
+            }
             None => {
                 let headers = header.into_iter().collect();
-                section.hunks.push(Hunk { headers, at, ..Hunk::default() });
+                section.hunks.push(Hunk { headers, numbered, at, ..Hunk::default() });
             }
         }
         return Ok(());
@@ -302,7 +324,7 @@ fn place(hunk: &Hunk<'_>, hunk_lines: &[(u8, &str)], lines: &Lines<'_>) -> Resul
     if old.is_empty() {
         return match (headers.as_slice(), hunk.at_end || lines.is_empty()) {
             ([], true) => Ok(lines.len()),
-            (places @ [_, ..], false) => {
+            (places @ [_, ..], false) if !hunk.numbered => {
                 lines.only(places, &hunk.headers[..1], hunk.at).map(|header| header.end)
             }
             _ => {

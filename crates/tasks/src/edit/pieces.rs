@@ -1,9 +1,12 @@
 //! The pieces of a reply: edits of three kinds, fenced blocks that hold none, and the words between them.
 
-use super::fence::{self, Block, Claim, claim, closes, fence_length};
+use std::collections::HashSet;
+
+use super::apply::Lines;
+use super::fence::{self, Block, Claim, Fit, claim, closes, fence_length};
 use super::hint::{self, Hint};
 use super::patch::Section;
-use super::{Base, blocks, patch, target, unified};
+use super::{Base, Change, blocks, patch, target, unified, words};
 use crate::prompt::ReplyShape;
 use crate::{Error, Result};
 
@@ -35,6 +38,8 @@ pub(super) struct Pieces<'a> {
     pub(super) edits: Vec<Piece<'a>>,
     /// Fenced blocks that hold no edit, each with the lines before it that are in no other piece.
     fences: Vec<(Block, Vec<&'a str>)>,
+    /// Fenced blocks around edits.
+    around: Vec<Block>,
 }
 
 /// How a reply is taken apart.
@@ -43,6 +48,8 @@ pub(super) struct Scan<'a, 'f> {
     pub(super) files: &'f [Base<'f>],
     /// The length of the delimiters of search/replace blocks.
     pub(super) marker: usize,
+    /// Whole files were asked for.
+    pub(super) whole: bool,
     /// Unified diffs are edits, not content.
     pub(super) unified: bool,
 }
@@ -52,9 +59,10 @@ impl<'a> Scan<'a, '_> {
     /// two of them.
     pub(super) fn pieces(&self) -> Result<Pieces<'a>> {
         let lines = self.lines;
-        let mut pieces = Pieces { edits: Vec::new(), fences: Vec::new() };
+        let mut pieces = Pieces { edits: Vec::new(), fences: Vec::new(), around: Vec::new() };
         let mut before: Vec<&'a str> = Vec::new();
-        let (mut at, mut around): (usize, Option<usize>) = (0, None);
+        // The open fence around edits, its line and its length.
+        let (mut at, mut around): (usize, Option<(usize, usize)>) = (0, None);
         while at < lines.len() {
             if let Some((kind, end)) = self.edit(at, around.is_some())? {
                 let before = std::mem::take(&mut before);
@@ -65,7 +73,10 @@ impl<'a> Scan<'a, '_> {
             // A block in a list is indented.
             let line = lines[at].trim_start();
             match (fence_length(line), around) {
-                (Some(_), Some(length)) if closes(line, length) => around = None,
+                (Some(_), Some((open, length))) if closes(line, length) => {
+                    pieces.around.push(Block { open, close: at });
+                    around = None;
+                }
                 (Some(length), None) => {
                     let close = fence::closing(lines, at, length).unwrap_or(lines.len());
                     let block = Block { open: at, close };
@@ -74,21 +85,26 @@ impl<'a> Scan<'a, '_> {
                         at = close + 1;
                         continue;
                     }
-                    around = Some(length);
+                    around = Some((at, length));
                 }
                 _ => {}
             }
             before.push(lines[at]);
             at += 1;
         }
-        Ok(pieces)
+        match (around, pieces.edits.last()) {
+            // Nothing else says that a diff was cut off: its numbers are not believed.
+            (Some((open, _)), Some(last)) if last.kind == Kind::Unified && last.lines.0 > open => {
+                Err(Error::OpenBlock { line: open + 1 })
+            }
+            _ => Ok(pieces),
+        }
     }
 
     /// Whether a reply begins as it was asked for, with a fence of whole files, and a file is in it: what looks like an
     /// edit further down is then the file's.
     pub(super) fn begins_file(&self, shape: &ReplyShape) -> bool {
-        let inked = |from: usize| (from..self.lines.len()).find(|at| !self.lines[*at].trim().is_empty());
-        let Some(open) = inked(0) else { return false };
+        let Some(open) = self.inked(0) else { return false };
         let line = self.lines[open];
         let asked = match shape.files.is_empty() {
             true => line
@@ -99,15 +115,24 @@ impl<'a> Scan<'a, '_> {
                     && matches!(hint::in_fence(line, self.files), Some(Hint::Named { .. }))
             }
         };
-        // A path may stand above an edit in its fence.
-        let first = inked(open + 1);
+        asked && !self.begins_edit(open + 1)
+    }
+
+    /// The next line that holds something.
+    fn inked(&self, from: usize) -> Option<usize> {
+        (from..self.lines.len()).find(|at| !self.lines[*at].trim().is_empty())
+    }
+
+    /// Whether the next line that holds something is the first of an edit, above which its path may stand.
+    fn begins_edit(&self, from: usize) -> bool {
+        let first = self.inked(from);
         let named = first.filter(|at| hint::alone(self.lines[*at], self.files).is_some());
         let edit = |at: usize| {
             blocks::opening(self.lines[at], self.files).is_some()
                 || patch::opens(self.lines[at])
                 || self.unified && unified::begins(self.lines, at)
         };
-        asked && !first.is_some_and(edit) && !named.and_then(|at| inked(at + 1)).is_some_and(edit)
+        first.is_some_and(edit) || named.and_then(|at| self.inked(at + 1)).is_some_and(edit)
     }
 
     /// The edit that begins on a line, and the line behind it.
@@ -128,27 +153,75 @@ impl<'a> Scan<'a, '_> {
         unified::parse(self.lines, edit.lines.0, edit.fenced).0
     }
 
-    /// Whether an edit stands in a fenced block. A unified diff is one only where the block begins with it.
+    /// Whether an edit stands in a fenced block. A unified diff is one only where the block begins with it. Further down,
+    /// where whole files were asked for, a line that the files have already is theirs.
     fn holds_edit(&self, block: Block) -> bool {
-        let opens = |line: &&str| {
+        let opens = |line: &&&str| {
             patch::opens(line)
                 || blocks::opening(line, self.files).is_some_and(|(length, _)| length == self.marker)
         };
         let content = block.content(self.lines);
-        content.iter().any(opens) || self.unified && unified::begins_in(content)
+        let is_file = self.whole && !self.begins_edit(block.open + 1);
+        content.iter().filter(opens).any(|line| !is_file || !self.is_known(line))
+            || self.unified && unified::begins_in(content)
+    }
+
+    /// Whether a file has this line.
+    fn is_known(&self, line: &str) -> bool {
+        let has = |content: &str| content.lines().any(|other| other.trim() == line.trim());
+        self.files.iter().any(|file| file.content.is_some_and(has))
+    }
+
+    /// Whether all of these lines stand in a file as they are.
+    fn is_quoted(&self, lines: &[&str]) -> bool {
+        let has = |file: &Base<'_>| {
+            file.content.is_some_and(|old| !Lines::new(file.path, old).places(lines).is_empty())
+        };
+        self.files.iter().any(has)
+    }
+
+    /// Whether a block holds nothing but lines that the file has or that a change gives it, and its path.
+    fn is_shown(&self, block: Block, file: usize, changes: &[Change]) -> bool {
+        let Base { path, content } = self.files[file];
+        let of = |change: &&Change| change.path == path || change.moved_from.as_deref() == Some(path);
+        let new = changes.iter().filter(of).filter_map(|change| change.content.as_deref());
+        let known: HashSet<&str> =
+            content.into_iter().chain(new).flat_map(str::lines).map(str::trim).collect();
+        let mut inked = block.content(self.lines).iter().filter(|line| !line.trim().is_empty());
+        inked.all(|line| known.contains(line.trim()) || hint::alone(line, self.files).is_some())
+    }
+
+    /// Whether a line in a fence beside an edit is no part of the work: a path, a comment, what
+    /// announces the edit, or a line that is there.
+    fn is_beside(&self, line: &str) -> bool {
+        const COMMENTS: [&str; 7] = ["# ", "// ", "-- ", "<!-- ", "/* ", "; ", "% "];
+        let line = line.trim();
+        line.trim_matches(['.', '…']).is_empty()
+            || fence::is_fence(line)
+            || COMMENTS.iter().any(|mark| line.starts_with(mark))
+            || hint::alone(line, self.files).is_some()
+            || hint::introduces(line, self.files)
+            || words::announces(line)
+            || self.is_known(line)
     }
 }
 
 impl<'a> Pieces<'a> {
-    /// Whether the edits are meant as such where whole files were asked for. A diff of other files is an example, and so
-    /// is one without names in a Markdown file.
+    /// Whether the edits are meant as such where whole files were asked for. One that stands in a file as it is, is the
+    /// file's. A diff of other files is an example, and so is an envelope in a fence, or a diff without names in a Markdown
+    /// file.
     pub(super) fn are_ours(&self, scan: &Scan<'a, '_>, markdown: bool) -> bool {
         let is_ours = |edit: &Piece<'a>| {
-            edit.kind != Kind::Unified
-                || scan
+            let lines = &scan.lines[edit.lines.0..edit.lines.1];
+            let named = match edit.kind {
+                Kind::Block => true,
+                Kind::Envelope => !edit.fenced || patch::is_of(lines, scan.files),
+                Kind::Unified => scan
                     .parts(edit)
                     .iter()
-                    .any(|part| part.is_of(scan.files) && !(markdown && part.is_nameless()))
+                    .any(|part| part.is_of(scan.files) && !(markdown && part.is_nameless())),
+            };
+            named && !scan.is_quoted(lines)
         };
         self.edits.iter().any(is_ours)
     }
@@ -168,14 +241,18 @@ impl<'a> Pieces<'a> {
                         &mut sections,
                     )?;
                 }
-                _ => sections.extend(patch::parse(&scan.lines[begin..end], begin, scan.files)?),
+                _ => {
+                    for section in patch::parse(&scan.lines[begin..end], begin, scan.files)? {
+                        patch::add(&mut sections, section);
+                    }
+                }
             }
         }
         Ok(sections)
     }
 
-    /// Refuses a reply of which a part would be lost: edits of two kinds, or lines that look like a piece of an edit but
-    /// are in none.
+    /// Refuses a reply of which a part would be lost: edits of two kinds, lines that look like a piece of an edit but are
+    /// in none, or other lines in the fence of an edit.
     pub(super) fn are_all(&self, scan: &Scan<'_, '_>) -> Result<()> {
         let first = self.edits.first().map(|edit| edit.kind);
         if let Some(other) = self.edits.iter().find(|edit| Some(edit.kind) != first) {
@@ -185,6 +262,7 @@ impl<'a> Pieces<'a> {
             ));
         }
         let fences = |at: usize| self.fences.iter().any(|(block, _)| block.holds(at));
+        let beside = |at: usize| self.around.iter().any(|block| block.open < at && at < block.close);
         let (mut in_diff, mut in_fence) = (false, false);
         for (at, line) in scan.lines.iter().enumerate() {
             if let Some(edit) = self.edits.iter().find(|edit| (edit.lines.0..edit.lines.1).contains(&at)) {
@@ -194,6 +272,12 @@ impl<'a> Pieces<'a> {
             }
             if let Some(problem) = stray(line) {
                 return Err(bad(at, problem));
+            }
+            if !in_fence && beside(at) && !scan.is_beside(line) {
+                return Err(bad(
+                    at,
+                    "it stands in the fence of an edit but in no edit; write it as one, or words outside of the fence",
+                ));
             }
             if fences(at) || !scan.unified {
                 continue;
@@ -211,19 +295,39 @@ impl<'a> Pieces<'a> {
         Ok(())
     }
 
-    /// Refuses content of a file that is in a fenced block while the others are in edits. `edited` are the files that
-    /// are; what else is in a fence, such as the use of a file, is no part of the work.
-    pub(super) fn leave_no_file(&self, scan: &Scan<'_, '_>, edited: impl Fn(usize) -> bool) -> Result<()> {
+    /// Refuses content of a file that is in a fenced block while the others are in edits, which make these changes.
+    /// `edited` are the files that are, of which such a block may quote lines; what else is in a fence, such as the use of
+    /// a file, is no part of the work.
+    pub(super) fn leave_no_file(
+        &self,
+        scan: &Scan<'_, '_>,
+        edited: impl Fn(usize) -> bool,
+        changes: &[Change],
+    ) -> Result<()> {
         self.leave_no_patch(scan)?;
+        let (lines, files) = (scan.lines, scan.files);
         for (block, before) in &self.fences {
-            match claim(before, *block, scan.lines, scan.files) {
+            // Above an edit, what stands below the same heading may explain it.
+            let last = self.edits.iter().all(|edit| edit.lines.1 <= block.open);
+            let is_content = |file: usize| {
+                fence::is_named(before, *block, lines, files, last)
+                    && fence::fit(lines[block.open], files[file].path) >= Fit::Perhaps
+                    && !scan.is_shown(*block, file, changes)
+            };
+            match claim(before, *block, lines, files) {
                 Claim::Is(file) | Claim::Perhaps(file) if !edited(file) => {
                     return Err(bad(
                         block.open,
                         "the file is in a fenced block, others are in edits; write all of them as edits",
                     ));
                 }
-                Claim::Wrong(name) => return Err(target::wrong(&name, scan.files)),
+                Claim::Is(file) if is_content(file) => {
+                    return Err(bad(
+                        block.open,
+                        "the block is a part of a file of which others are in edits; write it as an edit, too",
+                    ));
+                }
+                Claim::Wrong(name) => return Err(target::wrong(&name, files)),
                 _ => {}
             }
         }

@@ -92,12 +92,13 @@ enum Name {
     Above,
     Heading,
     Sentence,
+    Listed,
     Mention,
     Inside,
     Nowhere,
 }
 
-/// An edit of a file in one of four forms, after words of one of six kinds. It makes its last line `path = 9`.
+/// An edit of a file in one of four forms, after words of one of seven kinds. It makes its last line `path = 9`.
 fn piece(path: &str, kind: usize, name: Name, fenced: bool) -> String {
     let inside = if name == Name::Inside { format!(" {path}") } else { String::new() };
     let old = format!("{path} = 0");
@@ -114,6 +115,7 @@ fn piece(path: &str, kind: usize, name: Name, fenced: bool) -> String {
         Name::Above => format!("{path}\n"),
         Name::Heading => format!("### `{path}`\n\nIt needs this.\n\n"),
         Name::Sentence => format!("And in `{path}`:\n\n"),
+        Name::Listed => format!("Files:\n\n`src/a.py`\n`b.py`\n\nHere is `{path}`:\n\n"),
         Name::Mention => format!("Then {path} needs this, too.\n\n"),
         Name::Inside | Name::Nowhere => "This is next.\n\n".to_owned(),
     };
@@ -133,7 +135,7 @@ fn content(path: &str) -> String {
 #[test]
 fn no_edit_is_lost_or_done_elsewhere() {
     use Name::*;
-    let names = [Above, Heading, Sentence, Mention, Inside, Nowhere];
+    let names = [Above, Heading, Sentence, Listed, Mention, Inside, Nowhere];
     let ways = || (0..4).flat_map(|kind| names.map(|name| (kind, name)));
     let (a, b) = (content("src/a.py"), content("b.py"));
     let files = [Base { path: "src/a.py", content: Some(&a) }, Base { path: "b.py", content: Some(&b) }];

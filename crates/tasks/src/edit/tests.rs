@@ -70,6 +70,16 @@ fn a_patch_or_a_refusal_does_not_become_the_file() {
     assert_eq!(changes[0].content.as_deref(), Some("1.2.4\n"));
 }
 
+/// However long the reply is, to read it takes no more than the square of this.
+#[test]
+fn more_fences_than_a_reply_has_are_refused() {
+    let file = [Base { path: "README.md", content: Some("# T\n") }];
+    for fences in ["```\n", "```python\na\n```\n", "  ```\n"] {
+        let reply = "x\n\n".to_owned() + &fences.repeat(super::MOST_FENCES + 1);
+        assert!(matches!(edit_whole(&file, &reply), Err(Error::BadEdit { line: 1000.., .. })), "{fences}");
+    }
+}
+
 #[test]
 fn a_whole_file_that_is_as_it_was_is_no_change() {
     let made = |old: &str, reply: &str| edit_whole(&[Base { path: "a.py", content: Some(old) }], reply);

@@ -15,7 +15,7 @@
 
 use super::hint::{self, Hint};
 use super::patch::{Action, Section, body_line};
-use super::{Base, target};
+use super::{Base, patch, target};
 use crate::{Error, Result};
 
 /// What a diff says about one file.
@@ -55,8 +55,12 @@ pub(super) fn is_stray(line: &str) -> bool {
 
 /// Whether a line behind a diff may be one of its own that has lost its place.
 pub(super) fn is_rest(line: &str) -> bool {
+    // An item of a file that is removed has a sign before its own; such a line without a word ends a mail.
+    let removed_item = |rest: &str| rest.starts_with("- ") && rest.trim_end() != "-";
     let item = |rest: &str| {
-        rest.is_empty() || rest.starts_with('-') || rest.starts_with(' ') && !rest.starts_with("  ")
+        rest.is_empty()
+            || rest.starts_with('-') && !removed_item(rest)
+            || rest.starts_with(' ') && !rest.starts_with("  ")
     };
     let removed = line.strip_prefix('-').is_some_and(|rest| !item(rest));
     line.starts_with("@@") || line.starts_with('+') || removed
@@ -227,12 +231,7 @@ pub(super) fn sections<'a>(
         if action == Action::Update && is_new {
             section.action = Action::Add;
         }
-        // Some models name a file before each of its hunks.
-        let same = |other: &&mut Section<'_>| other.file == file && other.action == Action::Update;
-        match sections.iter_mut().find(same).filter(|_| action == Action::Update && moved.is_none()) {
-            Some(other) => other.hunks.append(&mut section.hunks),
-            None => sections.push(section),
-        }
+        patch::add(sections, section);
     }
     Ok(())
 }
@@ -249,13 +248,12 @@ impl Part<'_> {
     /// Whether one of its names is that of a file of the task, or it has none.
     pub(super) fn is_of(&self, files: &[Base<'_>]) -> bool {
         let names = || self.old.into_iter().chain(self.new).chain(self.git);
-        self.is_nameless() || names().any(|name| target::resolve(name, files).is_ok())
+        self.is_nameless() || names().any(|name| resolve(name, files).is_ok())
     }
 
     /// The file that it changes, and the one that takes its place.
     fn files(&self, before: &[&str], files: &[Base<'_>]) -> Result<(usize, Option<usize>)> {
-        let of =
-            |name: Option<&str>| name.filter(|name| *name != NULL).map(|name| target::resolve(name, files));
+        let of = |name: Option<&str>| name.filter(|name| *name != NULL).map(|name| resolve(name, files));
         match (of(self.old), of(self.new.or(self.git.filter(|_| self.old.is_none())))) {
             (Some(Err(error)), _) if self.moved => Err(error),
             (Some(Ok(old)), Some(Ok(new))) if old != new && self.moved => Ok((old, Some(new))),
@@ -275,6 +273,12 @@ impl Part<'_> {
             },
         }
     }
+}
+
+/// The file that a name in a diff means, behind which a remark may stand: "src/a.py (original)".
+fn resolve(name: &str, files: &[Base<'_>]) -> Result<usize> {
+    let bare = || target::resolve(hint::without_remark(name), files);
+    target::resolve(name, files).or_else(|error| bare().map_err(|_| error))
 }
 
 fn bad(at: usize, problem: &'static str) -> Error {

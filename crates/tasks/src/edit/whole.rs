@@ -1,14 +1,16 @@
 //! Whole files: raw, or each in a fenced block.
 
+use std::collections::HashSet;
+
 use super::fence::{
     Block, Claim, FENCE, Fit, begins_patch, blocks, claim, closing, fence_length, fit, info, is_blank,
-    is_like, is_patch_file,
+    is_like, is_named, is_patch_file,
 };
 use super::lines::{Style, key};
-use super::{Base, Change, markdown, pieces, target, unified};
+use super::{Base, Change, markdown, pieces, target, unified, words};
 use crate::prompt::ReplyShape;
 use crate::syntax::Language;
-use crate::{Error, Result};
+use crate::{Error, Result, language};
 
 /// The content of a file as a reply gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,6 +132,14 @@ fn of_one(lines: &[&str], found: &[Block], file: &Base<'_>) -> Result<Block> {
     let fitting: Vec<Block> = open.iter().filter(|block| Some(fit(block)) == best).copied().collect();
     let several = |count| Error::SeveralBlocks { count };
     let block = match (given.as_slice(), fitting.as_slice()) {
+        // Below a heading further up may be more than the file, such as it was before.
+        ([block], _) if is_unsure(lines, found, *block, file) => {
+            let same = |other: &&Block| fit(other) == fit(&block);
+            match found.iter().filter(same).count() {
+                1 => *block,
+                count => return Err(several(count)),
+            }
+        }
         ([block], _) | ([], [block]) => *block,
         ([], []) => return Err(Error::NoEdit),
         ([], fitting) => return Err(several(fitting.len())),
@@ -140,6 +150,19 @@ fn of_one(lines: &[&str], found: &[Block], file: &Base<'_>) -> Result<Block> {
         0 => Ok(block),
         others => Err(several(others + 1)),
     }
+}
+
+/// Whether only a line further up names a file for a block which is no new version of it: it has not half of the old
+/// lines, or no other.
+fn is_unsure(lines: &[&str], found: &[Block], block: Block, file: &Base<'_>) -> bool {
+    let outside = |at: &usize| !found.iter().any(|other| other.holds(*at));
+    let before: Vec<&str> = (0..block.open).filter(outside).map(|at| lines[at]).collect();
+    let old: HashSet<&str> = file.content.unwrap_or("").lines().map(str::trim).collect();
+    let content = block.content(lines);
+    let adds = content.iter().any(|line| !line.trim().is_empty() && !old.contains(line.trim()));
+    let is_version = adds && is_like(old.iter().copied(), content);
+    let files = std::slice::from_ref(file);
+    file.content.is_some() && !is_version && !is_named(&before, block, lines, files, false)
 }
 
 /// The blocks of the files, each once. A block that says nothing of its file is passed over only where it can be that of
@@ -209,14 +232,16 @@ fn is_more(lines: &[&str], file: Block, path: &str, other: Block) -> bool {
 type Claimed = (Vec<(usize, Block)>, Vec<Block>);
 
 fn claims(lines: &[&str], found: &[Block], files: &[Base<'_>]) -> Result<Claimed> {
-    let (mut given, mut open, mut from) = (Vec::new(), Vec::new(), 0);
+    let (mut given, mut open) = (Vec::new(), Vec::new());
+    // The lines in no block since the one that was the last to be a file's.
+    let (mut before, mut from): (Vec<&str>, usize) = (Vec::new(), 0);
     for block in found {
-        let outside = |at: &usize| !found.iter().any(|other| other.holds(*at));
-        let before: Vec<&str> = (from..block.open).filter(outside).map(|at| lines[at]).collect();
+        before.extend(&lines[from..block.open]);
+        from = block.close + 1;
         match claim(&before, *block, lines, files) {
             Claim::Is(file) => {
                 given.push((file, *block));
-                from = block.close;
+                before.clear();
             }
             Claim::Wrong(name) => return Err(target::wrong(&name, files)),
             Claim::Perhaps(_) | Claim::Open => open.push(*block),
@@ -249,21 +274,38 @@ fn raw(reply: &str) -> String {
 }
 
 /// Refuses a patch and words in the place of a file, as far as they can be told where no grammar says that they are no
-/// such file.
+/// such file. Almost every sentence is YAML, and a word alone is a file of most languages.
 fn raw_is_file(text: &Text<'_>, shape: &ReplyShape, file: &Base<'_>) -> Result<()> {
     if begins_patch(&text.keys) && !is_patch_file(file.path) {
         return Err(no_file(0));
     }
-    if Language::of(file.path).is_some() {
-        return Ok(());
+    let (lines, old, markdown) = (text.keys.as_slice(), file.content, shape.language == "markdown");
+    let grammar = Language::of(file.path);
+    let is_new = |line: &str| old.is_none_or(|old| !old.lines().any(|other| other == line));
+    if !markdown {
+        if let Some(at) = lines.iter().position(|line| !line.trim().is_empty())
+            && words::is_tilde_fence(lines[at])
+            && is_new(lines[at])
+        {
+            let problem = "the block is in a fence of tildes; write it between lines of three backticks";
+            return Err(Error::BadEdit { line: at + 1, problem });
+        }
+        if grammar.is_none() {
+            none_is_indented(lines, &[], |at| is_new(lines[at]))?;
+        }
     }
-    if shape.language != "markdown" {
-        let is_new = |line: &str| file.content.is_none_or(|old| !old.lines().any(|other| other == line));
-        none_is_indented(&text.keys, &[], |at| is_new(text.keys[at]))?;
-    }
-    let is_words = file.content.is_some_and(|old| is_prose(&text.keys, old))
-        || markdown::is_prefaced(&text.keys, shape.language == "markdown", file.content);
-    if is_words { Err(Error::NoEdit) } else { Ok(()) }
+    let is_prose =
+        old.is_some_and(|old| is_prose(lines, old)) && (grammar.is_none() || words::are_bare(lines));
+    let was_paragraph = || old.is_some_and(|old| words::are_paragraph(&old.lines().collect::<Vec<_>>()));
+    let is_sentence =
+        words::are_paragraph(lines) && lines.iter().all(|line| is_new(line)) && !was_paragraph();
+    let is_code = !markdown && !language::of(file.path).is_empty();
+    let is_around = match grammar {
+        Some(grammar) => grammar == Language::Yaml && words::are_around(lines, old, is_code),
+        None if markdown => markdown::is_prefaced(lines, true, old),
+        None => markdown::is_prefaced(lines, false, old) || words::are_around(lines, old, is_code),
+    };
+    if is_prose || is_sentence || is_around { Err(Error::NoEdit) } else { Ok(()) }
 }
 
 /// Whether a reply is words beside the matter, such as a refusal: the file has several lines, and none of them is in the

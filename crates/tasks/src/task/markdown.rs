@@ -283,7 +283,8 @@ impl<'a> Sections<'a> {
         lines.into_iter().map(criterion).filter(|criterion| !criterion.text.is_empty()).collect()
     }
 
-    /// The commands after "Run:" and "Lint:", or the one in a fenced block where nothing stands after "Run:".
+    /// The commands after "Run:" and "Lint:", or the one in a fenced block, but for comments, where nothing stands after
+    /// "Run:".
     fn commands(&mut self, shell: bool) -> Result<Commands> {
         let Some(section) = self.take(|name| matches!(name, "verification" | "verify"))? else {
             return Ok(Commands::default());
@@ -301,7 +302,7 @@ impl<'a> Sections<'a> {
             found.extend(
                 lines.map(|(line, number)| (number, shell, line.trim().trim_start_matches("$ ").to_owned())),
             );
-            found.retain(|(_, _, command)| !command.is_empty());
+            found.retain(|(_, _, command)| !command.is_empty() && !command.starts_with('#'));
         }
         if found.is_empty() {
             return Err(bad(

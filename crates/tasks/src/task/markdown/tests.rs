@@ -110,6 +110,11 @@ fn code_has_a_place() {
 fn a_command_may_stand_in_a_block() {
     let text = "# Task: A\n## File\na.py\n## Verification\nRun:\n```bash\n$ python3 a.py\n```\n";
     assert_eq!(Task::parse("x.md", text).unwrap().command.unwrap().argv, ["python3", "a.py"]);
+    let with = |lines: &str| Task::parse("x.md", &text.replace("$ python3 a.py", lines));
+    let command = with("# run the tests\n\npython3 a.py\n# $ python3 b.py").unwrap().command.unwrap();
+    assert_eq!(command.argv, ["python3", "a.py"]);
+    assert!(with("python3 a.py\npython3 b.py").unwrap_err().to_string().contains("line 8: a second command"));
+    assert!(with("# nothing").unwrap_err().to_string().contains("no command"));
 }
 
 /// Covers S0-18, S1-39.
