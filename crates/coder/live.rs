@@ -62,6 +62,11 @@ impl Live {
             Event::Step(Progress::Related(paths)) => {
                 self.line(&format!("note: {id}: shown too: {}", paths.join(", ")));
             }
+            Event::Step(Progress::LeftOut(count)) => {
+                self.line(&format!(
+                    "note: {id}: {count} files are not looked at: they are too much together"
+                ));
+            }
             Event::Step(Progress::WholeFiles(reason)) => {
                 self.line(&format!("note: {id}: whole files in place of edits: {}", first_line(reason)));
             }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use clap::Args;
-use coder_escalate::{Config, Egress, RungName};
+use coder_escalate::{Config, RungName};
 use coder_tasks::planner::{self, Planned, Request};
 use coder_tasks::policy::{Judgement, Route, Tables, listing};
 use coder_tasks::prompt::ContextFile;
@@ -20,6 +20,7 @@ use crate::failure::{Failure, Outcome};
 use crate::interrupt::Interrupt;
 use crate::ledger::{LedgerArgs, Recorder};
 use crate::output::Output;
+use crate::related;
 use crate::rungs::{CloudArgs, Rungs};
 use crate::state::StateArgs;
 use crate::writer::{Stop, Writers};
@@ -44,7 +45,7 @@ pub(crate) struct PlanArgs {
     #[arg(long = "show", value_name = "FILE")]
     shown: Vec<String>,
     /// Files to show in summary, without functions' bodies: as many as belong best to the request by its words (see coder
-    /// related). Those of [egress] deny are not among them
+    /// related). Those of [egress] deny, and long ones that have no summary, are not among them
     #[arg(long, value_name = "N", default_value_t = 0)]
     related: usize,
     /// The folder that the plan is about
@@ -118,20 +119,18 @@ impl PlanArgs {
         if self.related == 0 {
             return Ok(Vec::new());
         }
-        let egress = Egress::of(config).map_err(Failure::new)?;
-        let project = Project::read(workspace);
-        let index = project.index();
-        let found = index
-            .files(&self.request)
-            .into_iter()
-            .filter(|path| egress.denies(path).is_none() && !shown.iter().any(|file| file.path == *path));
-        let paths: Vec<&str> = found.take(self.related).collect();
+        let project = Project::read(workspace, &related::denied(config)?);
+        related::note(&project);
+        let found = project.found(&self.request).into_iter();
+        let found = found.filter(|path| !shown.iter().any(|file| file.path == *path));
+        let files = found.filter_map(|path| project.files.iter().find(|file| file.path == path));
+        let files = context::summarised(files, self.related);
+        let paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
         eprintln!(
             "note: shown in summary: {}",
             if paths.is_empty() { "nothing".into() } else { paths.join(", ") }
         );
-        let of = |path: &str| project.files.iter().find(|file| file.path == path).map(context::summarised);
-        Ok(paths.into_iter().filter_map(of).collect())
+        Ok(files)
     }
 
     /// The planner's answer, once it holds.

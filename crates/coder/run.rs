@@ -24,6 +24,7 @@ use crate::jobs::Jobs;
 use crate::ledger::{LedgerArgs, Recorder};
 use crate::output::Output;
 use crate::prompting::PromptArgs;
+use crate::related;
 use crate::report::{self, Report};
 use crate::rungs::{CloudArgs, Rungs};
 use crate::sandbox::SandboxArgs;
@@ -342,6 +343,7 @@ impl RunArgs {
         check::notes(&plan.tasks, tables, rungs.config);
         let routed = recorder.routed();
         settings.review = rungs.review();
+        settings.denied = related::denied(rungs.config)?;
         settings.handovers = Some(self.state.beside(&self.working_dir)?);
         let showing =
             |name: &RungName, task| self.showing(name, rungs.model(name, task).as_ref(), own.as_ref());

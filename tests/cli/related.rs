@@ -60,6 +60,13 @@ fn a_question_is_shown_with_what_belongs_to_it() {
         with > alone + 20 && note.contains("shown with the question: src/budget.rs:1-4"),
         "{with} {alone} {note}"
     );
+    // What is too long alone does not stand in the way of what fits.
+    let long = format!("{{\"budget\": \"{}\"}}\n", "Where is the budget checked? ".repeat(100));
+    std::fs::write(project.path().join("budget_checked.json"), long).unwrap();
+    let found = output(&["related", "Where is the budget checked?", "--working-dir", text(project.path())]);
+    assert!(stdout(&found).starts_with("budget_checked.json:1-1\n"), "{}", stdout(&found));
+    let (_, note) = ask(&["--related", text(project.path()), "--related-tokens", "300"]);
+    assert!(note.contains("shown with the question: src/budget.rs:1-4"), "{note}");
     let (without, note) = ask(&["--related", text(project.path()), "--related-tokens", "3"]);
     assert!(without == alone && note.contains("no passage"), "{without} {alone} {note}");
 }
@@ -83,6 +90,10 @@ fn what_a_task_does_not_name_is_shown_to_the_local_model_alone() {
     let asked = server.asked();
     let shown = |body: &Value| body["messages"][0]["content"].as_str().unwrap().to_owned();
     assert!(!asked.is_empty() && asked.iter().all(|body| !shown(body).contains("tide")), "{asked:?}");
+    // What may not be sent is not shown to a model whose draft may quote it.
+    let denied = format!("{REVIEW_OFF}\negress.deny = [\"tide.rs\"]");
+    let (_, result, notes) = User::new(&server, &denied, &files).run(&["task.json", "--related", "1"]);
+    assert!(!notes.contains("tide.rs") && result["history"][0]["related"] == json!([]), "{notes}");
 }
 
 /// Covers S3-28: a planner is shown what belongs to the request, without what may not be sent.
@@ -94,7 +105,9 @@ fn a_planner_is_shown_summaries_of_what_belongs_to_the_request() {
         "depends_on": [], "estimated_lines": 9, "imports": 0, "model": "local", "reason": "",
     }] });
     let server = Server::start(move |_| Answer::Say(plan.to_string(), 100, 100));
-    let user = User::new(&server, "egress.deny = [\"tide.rs\"]", &FILES);
+    let seed = "-- check the budget before the sea\n".repeat(300);
+    let files = [&FILES[..], &[("seed.sql", seed.as_str())]].concat();
+    let user = User::new(&server, "egress.deny = [\"tide.rs\"]", &files);
     let args = ["plan", "Check the budget before the sea", "--related", "2", "--dry-run"];
     let output = user.command(&args).output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
@@ -102,4 +115,7 @@ fn a_planner_is_shown_summaries_of_what_belongs_to_the_request() {
     let asked = said(&server.asked()[0]);
     assert!(asked.contains("pub fn check_budget(spent: f64) -> bool { … }"), "{asked}");
     assert!(!asked.contains("LIMIT_OF_MONEY") && !asked.contains("A text about the sea"), "{asked}");
+    // A file of which there is no summary is none of itself, though it is found.
+    let found = stdout(&user.command(&["related", "check the budget before the sea"]).output().unwrap());
+    assert!(found.contains("seed.sql:") && !found.contains("tide.rs"), "{found}");
 }

@@ -46,7 +46,7 @@ pub struct Rules {
 
 /// Files that hold secrets wherever they are. A pattern without `/` fits names in every folder, and a folder's name all
 /// that is in it.
-pub const DENIED: [&str; 38] = [
+pub const DENIED: [&str; 42] = [
     ".env*",
     "*.env",
     "*.pem",
@@ -72,12 +72,16 @@ pub const DENIED: [&str; 38] = [
     ".dockercfg",
     ".docker/config.json",
     ".cargo/credentials*",
-    ".kube/config",
+    ".kube",
     "*.kubeconfig",
     "*.tfstate",
     "*.tfstate.*",
     "*.tfvars",
     ".vault-token",
+    "secrets.yml",
+    "secrets.yaml",
+    "secrets.json",
+    "secrets.toml",
     ".git",
     ".ssh",
     ".aws",

@@ -8,10 +8,8 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
 
-use coder_tasks::Project;
-use coder_tasks::related::Index;
+use coder_tasks::{Denied, Project, related};
 
 /// Commits that are looked at.
 const COMMITS: &str = "1000";
@@ -21,16 +19,13 @@ const FILES: usize = 6;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = std::env::args().nth(1).ok_or("name the folder of a git repository")?;
-    let project = Project::open(Path::new(&folder))?;
-    let begin = Instant::now();
-    let index = project.index();
+    let project = Project::open(Path::new(&folder), &Denied::default())?;
     let bytes: usize = project.files.iter().map(|file| file.content.len()).sum();
-    println!("{} files, {bytes} bytes, index in {:.2} s", project.files.len(), begin.elapsed().as_secs_f64());
-    let paths = Index::new(project.files.iter().map(|file| (file.path.as_str(), "\n")));
+    println!("{} files, {bytes} bytes", project.files.len());
     let commits = commits(&folder, &project)?;
     println!("{} commits", commits.len());
-    for (name, index) in [("words", &index), ("paths alone", &paths)] {
-        let found = commits.iter().map(|(message, changed)| (index.files(message), changed));
+    for (name, found) in measures(&project) {
+        let found = commits.iter().map(|(message, changed)| (found(message), changed));
         let sums = found.fold([0.0; 3], |[four, eight, rank], (found, changed)| {
             let share = |most| {
                 let hits = found.iter().take(most).filter(|path| changed.contains(**path)).count();
@@ -43,6 +38,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{name}: {four:.2} among the first 4, {eight:.2} among 8, reciprocal rank {rank:.2}");
     }
     Ok(())
+}
+
+/// Finds the files that belong to a text, the best first.
+type Measure<'p> = Box<dyn Fn(&str) -> Vec<&'p str> + 'p>;
+
+fn measures(project: &Project) -> [(&'static str, Measure<'_>); 2] {
+    let paths = move || project.files.iter().map(|file| (file.path.as_str(), "\n"));
+    [
+        ("words", Box::new(move |message| project.found(message))),
+        ("paths alone", Box::new(move |message| related::files(related::passages(paths(), message)))),
+    ]
 }
 
 /// The message of a commit, and the files that it changed.

@@ -9,6 +9,9 @@ use crate::task::Task;
 use crate::workspace::{MAX_FILE_BYTES, Workspace};
 use crate::{Error, Result, language, outline, path};
 
+/// The most bytes of a file that is as good as its summary.
+const SHORT: usize = 4 << 10;
+
 /// What of its context files a task's prompt shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContextRules {
@@ -89,8 +92,15 @@ fn with_related(
 ) -> Result<Context> {
     loop {
         let chosen = choose([named.as_slice(), &others].concat(), rules, detail);
+        // The one that cannot be shown goes, or, where all are too much together, the one that belongs least to the task.
+        let out = match &chosen {
+            Err(Error::TooManyContextFiles { path, .. }) => {
+                others.iter().rposition(|file| file.path == *path)
+            }
+            _ => None,
+        };
         match chosen {
-            Err(_) if others.pop().is_some() => {}
+            Err(_) if !others.is_empty() => drop(others.remove(out.unwrap_or(others.len() - 1))),
             chosen => {
                 let related = others.into_iter().map(|file| file.path).collect();
                 return chosen.map(|context| Context { related, ..context });
@@ -138,11 +148,17 @@ fn knows(path: &str) -> bool {
     symbols::knows(path) || outline::knows(path)
 }
 
-/// The file in summary, or whole where there is nothing to leave out.
-pub fn summarised(file: &ContextFile) -> ContextFile {
-    let mut file = file.clone();
-    shorten(&mut file);
-    file
+/// The first of these files of which there are summaries, at most so many, in summary; a short one is its own. All together
+/// have no more bytes than the context files of a task.
+pub fn summarised<'f>(files: impl Iterator<Item = &'f ContextFile>, most: usize) -> Vec<ContextFile> {
+    let mut left = ContextRules::default().bytes;
+    let summary = |file: &ContextFile| {
+        let mut file = file.clone();
+        let is_short = shorten(&mut file) || file.content.len() <= SHORT;
+        left = left.checked_sub(file.content.len() as u64).filter(|_| is_short)?;
+        Some(file)
+    };
+    files.filter_map(summary).take(most).collect()
 }
 
 /// Puts a summary in place of a file's content; false if there is nothing to leave out.
@@ -249,9 +265,36 @@ mod tests {
         assert_eq!(show(&refuse).related, ["b.rs"]);
         let tight = ContextRules { bytes: CODE.len() as u64, ..refuse };
         assert_eq!(show(&tight).related, Vec::<String>::new());
+        // One of which there is no summary goes alone.
+        let others = vec![file("b.rs", CODE), file("seed.sql", "--\n"), file("c.rs", CODE)];
+        let shown =
+            with_related(named.clone(), others.clone(), &ContextRules::default(), Detail::Full).unwrap();
+        assert_eq!(shown.related, ["b.rs", "c.rs"]);
         // What the task names itself is an error where it is too much.
         let tighter = ContextRules { bytes: 1, ..refuse };
         assert!(with_related(named.clone(), others.clone(), &tighter, Detail::Full).is_err());
+    }
+
+    /// Covers S3-28.
+    #[test]
+    fn what_has_no_summary_is_no_summary_of_itself() {
+        let rows = "insert into t values (1);\n".repeat(200);
+        let table = format!("{}\n", "pub const N: u8 = 1;\n".repeat(400));
+        let notes = format!("# Notes\n{}", "words\n".repeat(400));
+        let huge = "pub fn f();\nfn g() {\n    1\n}\n".repeat(20_000);
+        let files = [
+            file("seed.sql", &rows),
+            file("table.rs", &table),
+            file("huge.rs", &huge),
+            file("a.rs", CODE),
+            file("short.sql", "select 1;\n"),
+            file("notes.md", &notes),
+        ];
+        let of = |most| {
+            let shown = summarised(files.iter(), most);
+            shown.into_iter().map(|file| file.path).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!((of(9), of(2)), ("a.rs short.sql notes.md".to_owned(), "a.rs short.sql".to_owned()));
     }
 
     /// Covers S1-56.

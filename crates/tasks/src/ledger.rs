@@ -215,8 +215,8 @@ pub struct TaskResult {
     pub backup: Option<String>,
     /// What other programs wrote into files while the task was at work that were brought back, and where it is kept.
     pub displaced: Vec<Displaced>,
-    /// What is to be known of a success: "nothing had to change" where the command approves of the files as they are; null
-    /// otherwise.
+    /// What is to be known of a success: "nothing had to change" where constraints, command and review approve of the files
+    /// as they are; null otherwise.
     pub note: Option<&'static str>,
     /// Whether a command approved the change.
     pub verified: bool,

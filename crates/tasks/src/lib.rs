@@ -35,7 +35,7 @@ pub use ledger::{Record, Status, TaskResult, Usage};
 pub use plain::Plain;
 pub use plan::{Conduct, Crew, Event, Finished, Plan, run_plan};
 pub use policy::{FailureClass, Outcome, Policy};
-pub use project::Project;
+pub use project::{Denied, Project};
 pub use prompt::{Prompt, PromptMessage, ReplyShape, Role, TemplateKind, Templates};
 pub use run::{Progress, Settings, run_task};
 pub use stages::{Stage, StageOutcome};

@@ -4,7 +4,7 @@ mod guarded;
 
 use crate::{Error, Result};
 pub(crate) use guarded::{HOOK, TOOL};
-pub use guarded::{guarded, is_secret};
+pub use guarded::{SECRET_ENDINGS, SECRET_FOLDERS, SECRETS, guarded, is_secret};
 
 /// Checks a path of a task or of a reply and gives it in its plain form, without "." components.
 ///

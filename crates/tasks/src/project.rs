@@ -1,21 +1,23 @@
 //! The files of a project that a model may be shown: those that git does not ignore, that are not hidden, hold no secrets by
-//! their names, and are text that somebody wrote.
+//! their names, are denied by nobody, and are text that somebody wrote.
 
+use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use ignore::{DirEntry, WalkBuilder};
 
 use crate::prompt::ContextFile;
-use crate::related::Index;
+use crate::related::{self, Passage};
 use crate::task::Task;
 use crate::workspace::Workspace;
-use crate::{Result, path};
+use crate::{Result, language, path};
 
 /// The most bytes of a file; longer ones are data.
 const LONGEST: u64 = 512 << 10;
 
-/// The most bytes of all files together.
-const ALL: usize = 64 << 20;
+/// The most bytes of all files together: what is found in some seconds.
+const ALL: u64 = 16 << 20;
 
 /// Ends of names of files that programs write.
 const GENERATED: [&str; 8] =
@@ -26,8 +28,38 @@ const GENERATED: [&str; 8] =
 pub struct Project {
     /// The files, in the order of their paths.
     pub files: Vec<ContextFile>,
-    /// How many further ones there are, because all of them would be more than 64 MiB.
+    /// How many further ones were not looked at, because all of them would be more than 16 MiB.
     pub left_out: usize,
+}
+
+/// Which files are shown to no model that was not told of them, besides those with secrets by their names.
+#[derive(Clone, Default)]
+pub struct Denied(Option<Arc<dyn Fn(&str) -> bool + Send + Sync>>);
+
+impl Denied {
+    /// Those of which this holds, by their paths.
+    pub fn by(denies: impl Fn(&str) -> bool + Send + Sync + 'static) -> Denied {
+        Denied(Some(Arc::new(denies)))
+    }
+
+    fn has(&self, path: &str) -> bool {
+        self.0.as_ref().is_some_and(|denies| denies(path))
+    }
+}
+
+impl fmt::Debug for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Denied").field(&self.0.is_some()).finish()
+    }
+}
+
+impl PartialEq for Denied {
+    fn eq(&self, other: &Denied) -> bool {
+        match (&self.0, &other.0) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        }
+    }
 }
 
 /// Names of a folder's files without those that git ignores and hidden ones, in the order of their paths.
@@ -42,33 +74,52 @@ pub fn names(folder: &Path) -> impl Iterator<Item = String> {
 
 impl Project {
     /// Reads the files of a workspace that are text. What cannot be read is not among them: nothing depends on one file.
-    pub fn read(workspace: &Workspace) -> Project {
-        let mut project = Project::default();
-        let mut bytes = 0;
-        for path in names(workspace.path()) {
+    pub fn read(workspace: &Workspace, denied: &Denied) -> Project {
+        Project::within(ALL, workspace, denied)
+    }
+
+    /// The same of files that have at most so many bytes together: sources, and then what is data by its name.
+    fn within(most: u64, workspace: &Workspace, denied: &Denied) -> Project {
+        let root = workspace.path();
+        let may = |path: &String| {
             let name = path.to_ascii_lowercase();
-            if path::is_secret(&path) || GENERATED.iter().any(|end| name.ends_with(end)) {
-                continue;
-            }
-            let Ok(content) = workspace.read(&path, LONGEST) else { continue };
-            bytes += content.len();
-            match bytes > ALL {
-                true => project.left_out += 1,
-                false => project.files.push(ContextFile { path, content }),
+            !path::is_secret(path) && !GENERATED.iter().any(|end| name.ends_with(end)) && !denied.has(path)
+        };
+        let sized = |path: String| {
+            let bytes = root.join(&path).symlink_metadata().ok()?.len();
+            (bytes <= LONGEST).then_some((path, bytes))
+        };
+        let mut found: Vec<_> = names(root).filter(may).filter_map(sized).enumerate().collect();
+        found.sort_by_key(|(_, (path, _))| matches!(language::of(path), "" | "json" | "xml" | "yaml"));
+        let (mut read, mut all, mut left_out) = (Vec::new(), 0, 0);
+        for (at, (path, bytes)) in found {
+            all += bytes;
+            if all > most {
+                left_out += 1;
+            } else if let Ok(content) = workspace.read(&path, LONGEST)
+                && !is_key(&content)
+            {
+                read.push((at, ContextFile { path, content }));
             }
         }
-        project
+        read.sort_by_key(|(at, _)| *at);
+        Project { files: read.into_iter().map(|(_, file)| file).collect(), left_out }
     }
 
-    /// The same of a folder.
-    pub fn open(folder: &Path) -> Result<Project> {
+    /// The same as [`read`](Self::read), of a folder.
+    pub fn open(folder: &Path, denied: &Denied) -> Result<Project> {
         // Nothing is written, so there is no place for a state.
-        Ok(Project::read(&Workspace::open(folder, Path::new(""))?))
+        Ok(Project::read(&Workspace::open(folder, Path::new(""))?, denied))
     }
 
-    /// Its words.
-    pub fn index(&self) -> Index<'_> {
-        Index::new(self.files.iter().map(|file| (file.path.as_str(), file.content.as_str())))
+    /// The passages that share a word with `text`, the best first.
+    pub fn passages(&self, text: &str) -> Vec<Passage<'_>> {
+        related::passages(self.files.iter().map(|file| (file.path.as_str(), file.content.as_str())), text)
+    }
+
+    /// The files that share a word with `text`, the best first.
+    pub fn found(&self, text: &str) -> Vec<&str> {
+        related::files(self.passages(text))
     }
 
     /// The files that belong to a task, the best first, without those that it names itself and without tasks: the one it was
@@ -76,8 +127,7 @@ impl Project {
     pub fn related(&self, task: &Task, most: usize) -> Vec<String> {
         let words = [task.title.as_deref().unwrap_or(""), &task.description];
         let words = words.into_iter().chain(task.files.iter().chain(&task.constraints).map(String::as_str));
-        let index = self.index();
-        let found = index.files(&words.collect::<Vec<_>>().join("\n"));
+        let found = self.found(&words.collect::<Vec<_>>().join("\n"));
         let own = |path: &str| [&task.files, &task.context].into_iter().flatten().any(|own| own == path);
         // By the end of its path: the task may have been read in one checkout, and be done in another.
         let source = std::path::absolute(&task.source).unwrap_or_default();
@@ -89,6 +139,12 @@ impl Project {
         let others = found.into_iter().filter(|path| !own(path) && !is_task(path));
         others.take(most).map(str::to_owned).collect()
     }
+}
+
+/// Whether a text is a private key, whatever its file is called.
+fn is_key(text: &str) -> bool {
+    let first = text.trim_start().lines().next().unwrap_or_default();
+    first.starts_with("-----BEGIN ") && first.contains("PRIVATE KEY")
 }
 
 #[cfg(test)]
@@ -116,20 +172,52 @@ mod tests {
             (".gitignore", b"out\n"),
             ("out/x.rs", b"fn x() {}\n"),
             ("server.pem", b"key\n"),
+            ("prod.env", b"KEY=1\n"),
+            ("deploy_key", b"-----BEGIN OPENSSH PRIVATE KEY-----\nb3Blb\n"),
+            ("private/notes.md", b"Notes\n"),
             ("Cargo.lock", b"[[package]]\n"),
             ("picture.png", b"\x89PNG\0"),
             ("data.json", &long),
         ]);
         assert_eq!(
             names(workspace.path()).collect::<Vec<_>>(),
-            ["Cargo.lock", "b.md", "data.json", "picture.png", "server.pem", "src/a.rs"]
+            [
+                "Cargo.lock",
+                "b.md",
+                "data.json",
+                "deploy_key",
+                "picture.png",
+                "private/notes.md",
+                "prod.env",
+                "server.pem",
+                "src/a.rs"
+            ]
         );
-        let project = Project::read(&workspace);
+        let project = Project::read(&workspace, &Denied::by(|path| path.starts_with("private/")));
         assert_eq!(
             project.files.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(),
             ["b.md", "src/a.rs"]
         );
         assert_eq!(project.left_out, 0);
+    }
+
+    #[test]
+    fn of_too_much_the_sources_are_read_and_the_rest_is_counted() {
+        let (_folder, _state, workspace) = workspace(&[
+            ("assets/a.txt", b"some words\n"),
+            ("assets/b.txt", b"more words\n"),
+            ("data.json", b"[]\n"),
+            ("src/a.rs", b"fn a() {}\n"),
+            ("src/b.rs", b"fn b() {}\n"),
+        ]);
+        let of = |most| {
+            let project = Project::within(most, &workspace, &Denied::default());
+            let paths: Vec<String> = project.files.into_iter().map(|file| file.path).collect();
+            (paths.join(" "), project.left_out)
+        };
+        assert_eq!(of(20), ("src/a.rs src/b.rs".to_owned(), 3));
+        assert_eq!(of(35), ("assets/a.txt src/a.rs src/b.rs".to_owned(), 2));
+        assert_eq!(of(100).1, 0);
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Which passages of a project belong to a text: those that share its words, and the more so the rarer these are (S3-28, S3-34).
 //!
 //! The measure is BM25 (Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009) over the parts
-//! of identifiers, so that `parse_config`, `parseConfig` and "parsing a config" meet. An index is made in memory when it is
-//! asked for and forgotten afterwards: nothing of it is ever out of date. Reads no file; [`project`](crate::project) does.
+//! of identifiers, so that `parse_config`, `parseConfig` and "parsing a config" meet. Words are counted when something is asked,
+//! and no index is kept: nothing is ever out of date. Reads no file; [`project`](crate::project) does.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 use crate::language;
@@ -19,6 +19,9 @@ const PATH: u32 = 5;
 
 /// Lines of a passage: with as many it ends where something begins in the first column, and it has no more than those.
 const LINES: Range<usize> = 12..60;
+
+/// The most bytes of a passage of several lines: what a model can be shown beside a question.
+const BYTES: usize = 8 << 10;
 
 /// The most characters of a word; what is longer is data.
 const LONGEST: usize = 40;
@@ -63,16 +66,6 @@ impl Passage<'_> {
     }
 }
 
-/// The words of some files.
-#[derive(Debug, Default)]
-pub struct Index<'a> {
-    places: Vec<Place<'a>>,
-    /// For each word the places that have it, and how often.
-    words: HashMap<String, Vec<(usize, u32)>>,
-    /// Words of all places together.
-    total: u64,
-}
-
 #[derive(Debug)]
 struct Place<'a> {
     path: &'a str,
@@ -82,69 +75,107 @@ struct Place<'a> {
     words: u32,
 }
 
-impl<'a> Index<'a> {
-    /// The index of files: of each its path and its text.
-    pub fn new(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let mut index = Index::default();
-        for (path, text) in files {
-            for (lines, text) in passages(text) {
-                index.add(path, lines, text);
+/// The passages of files, each given by its path and its text, that share a word with `text`: the best first, equal ones in
+/// the order of the files.
+pub fn passages<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>, text: &str) -> Vec<Passage<'a>> {
+    let asked = Asked::of(text);
+    let (mut places, mut total) = (Vec::new(), 0);
+    // For each word that is asked for the places that have it, and how often.
+    let mut having: Vec<Vec<(usize, u32)>> = vec![Vec::new(); asked.times.len()];
+    for (path, text) in files {
+        let mut of_path = Counts::default();
+        words(path, |word| of_path.add(&asked, word, PATH));
+        for (lines, text) in cut(text) {
+            let mut counts = of_path.clone();
+            words(text, |word| counts.add(&asked, word, 1));
+            for (number, count) in counts.asked {
+                having[number].push((places.len(), count));
             }
+            total += u64::from(counts.all);
+            places.push(Place { path, lines, text, words: counts.all });
         }
-        index
     }
+    let found = scores(&asked, &having, &places, total);
+    let passage = |(at, score): (usize, f64)| {
+        let Place { path, ref lines, text, .. } = places[at];
+        Passage { path, lines: lines.clone(), text, score }
+    };
+    found.into_iter().map(passage).collect()
+}
 
-    fn add(&mut self, path: &'a str, lines: Range<usize>, text: &'a str) {
-        let mut counts: HashMap<String, u32> = HashMap::new();
-        words(path, |word| *counts.entry(word.to_owned()).or_default() += PATH);
-        words(text, |word| *counts.entry(word.to_owned()).or_default() += 1);
-        let words = counts.values().sum();
-        for (word, count) in counts {
-            self.words.entry(word).or_default().push((self.places.len(), count));
+/// The files of passages that are in the order of [`passages`]: a file is as good as its best passage.
+pub fn files<'a>(found: Vec<Passage<'a>>) -> Vec<&'a str> {
+    let mut seen = HashSet::new();
+    found.into_iter().map(|passage| passage.path).filter(|path| seen.insert(*path)).collect()
+}
+
+/// The places that have a word that is asked for, the best first.
+fn scores(
+    asked: &Asked,
+    having: &[Vec<(usize, u32)>],
+    places: &[Place<'_>],
+    total: u64,
+) -> Vec<(usize, f64)> {
+    let all = places.len() as f64;
+    let mean = total as f64 / all;
+    let mut scores: HashMap<usize, f64> = HashMap::new();
+    for (times, having) in asked.times.iter().zip(having) {
+        let few = having.len() as f64;
+        let rarity = (1.0 + (all - few + 0.5) / (few + 0.5)).ln();
+        // A word that is asked for several times counts more, but not so many times.
+        let weight = rarity * (1.0 + (*times as f64).ln()) * (SATURATION + 1.0);
+        for &(at, count) in having {
+            let (count, words) = (f64::from(count), f64::from(places[at].words));
+            let length = 1.0 - LENGTH + LENGTH * words / mean;
+            *scores.entry(at).or_default() += weight * count / (count + SATURATION * length);
         }
-        self.total += u64::from(words);
-        self.places.push(Place { path, lines, text, words });
     }
+    let mut found: Vec<(usize, f64)> = scores.into_iter().collect();
+    found.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    found
+}
 
-    /// The passages that share a word with `text`, the best first; equal ones in the order of the files.
-    pub fn passages(&self, text: &str) -> Vec<Passage<'a>> {
-        let mut asked = Vec::new();
-        words(text, |word| asked.push(word.to_owned()));
-        asked.sort_unstable();
-        let all = self.places.len() as f64;
-        let mean = self.total as f64 / all;
-        let mut scores: HashMap<usize, f64> = HashMap::new();
-        for same in asked.chunk_by(|a, b| a == b) {
-            let Some(having) = self.words.get(&same[0]) else { continue };
-            let few = having.len() as f64;
-            let rarity = (1.0 + (all - few + 0.5) / (few + 0.5)).ln();
-            // A word that is asked for several times counts more, but not so many times.
-            let weight = rarity * (1.0 + (same.len() as f64).ln()) * (SATURATION + 1.0);
-            for &(at, count) in having {
-                let (count, words) = (f64::from(count), f64::from(self.places[at].words));
-                let length = 1.0 - LENGTH + LENGTH * words / mean;
-                *scores.entry(at).or_default() += weight * count / (count + SATURATION * length);
-            }
+/// The words that are asked for. No other words are kept, so that a large project takes no more memory than its passages.
+struct Asked {
+    /// Numbers of the words.
+    numbers: HashMap<String, usize>,
+    /// How often each is asked for.
+    times: Vec<usize>,
+}
+
+impl Asked {
+    fn of(text: &str) -> Asked {
+        let mut all = Vec::new();
+        words(text, |word| all.push(word.to_owned()));
+        all.sort_unstable();
+        let mut asked = Asked { numbers: HashMap::new(), times: Vec::new() };
+        for same in all.chunk_by(|a, b| a == b) {
+            asked.numbers.insert(same[0].clone(), asked.times.len());
+            asked.times.push(same.len());
         }
-        let mut found: Vec<(usize, f64)> = scores.into_iter().collect();
-        found.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        let passage = |(at, score): (usize, f64)| {
-            let Place { path, ref lines, text, .. } = self.places[at];
-            Passage { path, lines: lines.clone(), text, score }
-        };
-        found.into_iter().map(passage).collect()
+        asked
     }
+}
 
-    /// The files that share a word with `text`, the best first: a file is as good as its best passage.
-    pub fn files(&self, text: &str) -> Vec<&'a str> {
-        let mut seen = HashSet::new();
-        let paths = self.passages(text).into_iter().map(|passage| passage.path);
-        paths.filter(|path| seen.insert(*path)).collect()
+/// The words of a passage.
+#[derive(Clone, Default)]
+struct Counts {
+    all: u32,
+    /// How often it has those that are asked for, by their numbers.
+    asked: BTreeMap<usize, u32>,
+}
+
+impl Counts {
+    fn add(&mut self, asked: &Asked, word: &str, times: u32) {
+        self.all += times;
+        if let Some(number) = asked.numbers.get(word) {
+            *self.asked.entry(*number).or_default() += times;
+        }
     }
 }
 
 /// Cuts a text into passages, without a line left over.
-fn passages(text: &str) -> Vec<(Range<usize>, &str)> {
+fn cut(text: &str) -> Vec<(Range<usize>, &str)> {
     let mut found = Vec::new();
     // Where the present passage begins, in bytes and lines, and where the present line does.
     let (mut from, mut first, mut at) = (0, 0, 0);
@@ -153,7 +184,8 @@ fn passages(text: &str) -> Vec<(Range<usize>, &str)> {
     for line in text.split_inclusive('\n') {
         let begins = after_blank && !line.starts_with([' ', '\t', '}', ')', ']']);
         let length = number - first;
-        if length >= LINES.end || length >= LINES.start && begins {
+        let long = at > from && at - from + line.len() > BYTES;
+        if length >= LINES.end || length >= LINES.start && begins || long {
             found.push((first..number, &text[from..at]));
             (from, first) = (at, number);
         }
@@ -253,19 +285,22 @@ mod tests {
     fn passages_end_where_something_begins_in_the_first_column() {
         let function = |name: &str| format!("fn {name}() {{\n{}}}\n\n", "    step();\n".repeat(12));
         let text = [function("a"), function("b"), function("c")].concat();
-        let found = passages(&text);
+        let found = cut(&text);
         assert_eq!(found.iter().map(|(lines, _)| lines.clone()).collect::<Vec<_>>(), [0..15, 15..30, 30..45]);
         assert!(found[1].1.starts_with("fn b()"), "{}", found[1].1);
         // One that never ends is cut.
-        assert_eq!(passages(&"x\n".repeat(130)).len(), 3);
-        assert_eq!(passages(""), []);
+        assert_eq!(cut(&"x\n".repeat(130)).len(), 3);
+        assert_eq!(cut(""), []);
+        // So is one of long lines, but not a line.
+        let long = format!("{}\n", "x".repeat(BYTES / 4)).repeat(5) + &"y".repeat(2 * BYTES);
+        assert_eq!(cut(&long).into_iter().map(|(lines, _)| lines).collect::<Vec<_>>(), [0..3, 3..5, 5..6]);
     }
 
     proptest! {
         #[test]
         fn passages_are_the_text_and_words_are_words(text in "(?s).{0,400}", lines in "([ a-z}]{0,3}\n){0,200}") {
             for text in [text, lines] {
-                let found = passages(&text);
+                let found = cut(&text);
                 prop_assert_eq!(found.iter().map(|(_, text)| *text).collect::<String>(), text.as_str());
                 let ends = found.iter().map(|(lines, _)| lines.end);
                 prop_assert!(found.iter().skip(1).map(|(lines, _)| lines.start).eq(ends.take(found.len().saturating_sub(1))));
@@ -286,27 +321,26 @@ mod tests {
             ("src/net.rs", "fn sendRequest() { read(); budgetLeft(); }\n"),
             ("src/far.rs", "fn nothing() {}\n"),
         ];
-        let index = Index::new(files);
+        let of = |text: &str| super::files(passages(files, text));
         assert_eq!(
-            index.files("Where is the budget checked before a request is sent?"),
+            of("Where is the budget checked before a request is sent?"),
             ["src/budget.rs", "src/net.rs"]
         );
-        assert_eq!(index.files("read"), ["src/store.rs", "src/budget.rs", "src/net.rs"]);
-        assert_eq!(index.files("unheard"), Vec::<&str>::new());
-        let best = &index.passages("check the limit")[0];
+        assert_eq!(of("read"), ["src/store.rs", "src/budget.rs", "src/net.rs"]);
+        assert_eq!(of("unheard"), Vec::<&str>::new());
+        let best = &passages(files, "check the limit")[0];
         assert_eq!((best.place().as_str(), best.text), ("src/budget.rs:1-1", files[1].1));
         let shown = "### src/budget.rs, lines 1 to 1\n```rust\nfn check(limit: f64) { read(); }\n```\n";
         assert_eq!(best.block(), shown);
-        assert_eq!(Index::new([]).passages("anything"), []);
+        assert_eq!(passages([], "anything"), []);
     }
 
     #[test]
     fn a_file_is_as_good_as_its_best_passage() {
         let filler = "fn other() {\n    one();\n}\n\n".repeat(40);
         let long = format!("{filler}fn rotate_keys() {{\n    rotate(keys);\n}}\n");
-        let index =
-            Index::new([("a.rs", filler.as_str()), ("b.rs", long.as_str()), ("c.rs", "fn keys() {}\n")]);
-        let found = index.passages("rotate keys");
+        let files = [("a.rs", filler.as_str()), ("b.rs", long.as_str()), ("c.rs", "fn keys() {}\n")];
+        let found = passages(files, "rotate keys");
         assert_eq!(found[0].path, "b.rs");
         assert!(found[0].text.contains("rotate(keys)") && found[0].lines.start > 100, "{found:?}");
     }

@@ -20,6 +20,7 @@ use crate::context::{Context, ContextRules};
 use crate::edit::{Base, Change, EditFormat, Guard};
 use crate::ledger::{By, Record, Reviewed, Status, TaskResult, Usage, Verdict};
 use crate::policy::{FailureClass, Outcome, Policy};
+use crate::project::Denied;
 use crate::prompt::{Feedback, Templates};
 use crate::stages::{Stage, StageOutcome, Stages};
 use crate::task::Task;
@@ -53,6 +54,8 @@ pub struct Settings {
     pub handovers: Option<PathBuf>,
     /// Rules by which the task is not to be done, and is refused.
     pub refused_by: Option<String>,
+    /// Files that are not shown because they are related to the task: it has to name them.
+    pub denied: Denied,
 }
 
 impl Default for Settings {
@@ -69,6 +72,7 @@ impl Default for Settings {
             review: None,
             handovers: None,
             refused_by: None,
+            denied: Denied::default(),
         }
     }
 }
@@ -111,6 +115,8 @@ pub enum Progress<'a> {
     Mechanical,
     /// Files that the task does not name are shown, because they belong to it by their words.
     Related(&'a [String]),
+    /// So many files were not looked at for these, because all together are too much.
+    LeftOut(usize),
     /// Whole files are asked for in place of edits, because replies cannot be held to these, for this reason.
     WholeFiles(&'a str),
     /// A model is asked.

@@ -87,7 +87,7 @@ impl Stages {
 /// The stage of syntax: errors that the files before did not have.
 pub(crate) fn syntax(base: &[Snapshot], changes: &[Change]) -> Result<()> {
     const SHOWN: usize = 5;
-    for (path, old, new) in contents(base, changes) {
+    for (path, old, new) in contents(base, changes).into_iter().filter(|(_, old, new)| *old != Some(*new)) {
         let found = syntax::new_errors(path, old, new);
         if found.is_empty() {
             continue;
@@ -145,9 +145,14 @@ fn holds(text: &str, code: &str) -> bool {
     code.is_empty() || text.windows(code.len()).any(|window| window == code)
 }
 
-/// Path, old and new text of the files that are there afterwards.
+/// Path, old and new text of the files that are there afterwards: of those that change, or, where nothing does, of all of
+/// the task's, which are then what it comes to.
 fn contents<'a>(base: &'a [Snapshot], changes: &'a [Change]) -> Vec<(&'a str, Option<&'a str>, &'a str)> {
     let old = |path: &str| base.iter().find(|snapshot| snapshot.path == path).and_then(Snapshot::text);
+    if changes.is_empty() {
+        let same = base.iter().filter_map(|file| Some((file.path.as_str(), file.text()?)));
+        return same.map(|(path, text)| (path, Some(text), text)).collect();
+    }
     let new = changes.iter().filter_map(|change| Some((change, change.content.as_deref()?)));
     new.map(|(change, new)| (change.path.as_str(), old(&change.path), new)).collect()
 }

@@ -51,12 +51,18 @@ pub fn is_secret(path: &str) -> bool {
     let (folder, name) = split(&path);
     let example = [".example", ".sample", ".template", ".dist"].iter().any(|end| name.ends_with(end));
     let environment = name == ".env" || name.starts_with(".env.") && !example;
-    let key = |start: &str| name.strip_prefix(start).is_some_and(|rest| matches!(rest, "" | ".old" | ".bak"));
+    // Such as `id_ed25519_sk`. Sources have endings, and so have public keys.
+    let key = name.strip_prefix("id_").map(|rest| rest.trim_end_matches(".old").trim_end_matches(".bak"));
+    let account = name.starts_with("service-account") && name.ends_with(".json");
     environment
-        || ["id_rsa", "id_dsa", "id_ecdsa", "id_ed25519"].into_iter().any(key)
+        || key.is_some_and(|rest| !rest.is_empty() && !rest.contains('.'))
+        || account
+        || name.contains(".tfstate.")
         || SECRETS.contains(&name)
         || SECRET_ENDINGS.iter().any(|ending| name.ends_with(ending))
-        || folder.split('/').any(|part| matches!(part, ".ssh" | ".aws" | ".gnupg" | ".kube"))
+        || folder.split('/').any(|part| SECRET_FOLDERS.contains(&part))
+        || folder.ends_with(".docker") && name == "config.json"
+        || folder.ends_with(".cargo") && name.starts_with("credentials")
 }
 
 /// The names in githooks(5).
@@ -210,8 +216,13 @@ const BUILD: [&str; 27] = [
 
 const BUILD_ENDINGS: &[&str] = &[".mk", ".cmake", ".gemspec", ".podspec"];
 
-const SECRETS: [&str; 12] = [
+/// Names of files with secrets, in lower case. None of them may leave the machine: a test of the program's keeps these lists
+/// and that of what is never sent together.
+pub const SECRETS: [&str; 15] = [
     ".netrc",
+    "_netrc",
+    ".my.cnf",
+    ".dockercfg",
     ".pgpass",
     ".htpasswd",
     ".git-credentials",
@@ -225,7 +236,28 @@ const SECRETS: [&str; 12] = [
     ".vault-token",
 ];
 
-const SECRET_ENDINGS: [&str; 8] = [".pem", ".key", ".p12", ".pfx", ".jks", ".keystore", ".kdbx", ".ppk"];
+/// Ends of such names.
+pub const SECRET_ENDINGS: [&str; 16] = [
+    ".env",
+    ".pem",
+    ".key",
+    ".p8",
+    ".p12",
+    ".pfx",
+    ".jks",
+    ".keystore",
+    ".kdbx",
+    ".ppk",
+    ".gpg",
+    ".age",
+    ".kubeconfig",
+    ".tfstate",
+    ".tfvars",
+    "credentials.json",
+];
+
+/// Folders of such files.
+pub const SECRET_FOLDERS: [&str; 5] = [".ssh", ".aws", ".gnupg", ".kube", ".azure"];
 
 #[cfg(test)]
 mod tests {
@@ -262,6 +294,11 @@ mod tests {
             ("certs/server.key", "secrets"),
             (".ssh/config", "secrets"),
             ("id_ed25519", "secrets"),
+            ("keys/id_ecdsa_sk.bak", "secrets"),
+            ("deploy/prod.env", "secrets"),
+            ("infra/x.tfstate.backup", "secrets"),
+            ("service-account-1.json", "secrets"),
+            (".cargo/credentials.toml", "secrets"),
         ] {
             let found = guarded(path).unwrap_or_else(|| panic!("{path}"));
             assert!(found.contains(what), "{path}: {found}");
@@ -280,6 +317,9 @@ mod tests {
             "docs/makefile.md",
             ".github/ISSUE_TEMPLATE.md",
             "id_rsa.pub",
+            "id_map.json",
+            "src/env.py",
+            "src/service-account.ts",
             "Cargo.toml",
             "config.toml",
             ".gitignore",

@@ -7,7 +7,7 @@ use crate::ledger::{By, Record, Verdict};
 use crate::policy::{FailureClass, Outcome};
 use crate::prompt::Feedback;
 use crate::stages::Stage;
-use crate::verify::{self, Exit, Guarded, Isolation, Verification};
+use crate::verify::{self, Exit, Guarded, Isolation, Limits, Verification};
 use crate::workspace::Transaction;
 use crate::{Error, Result};
 
@@ -110,11 +110,16 @@ impl Run<'_> {
     ) -> Result<(Verification, Vec<String>)> {
         (self.observe)(&Progress::Verifying(&command.line));
         let Settings { sandbox, verify: limits, .. } = self.settings;
+        let mut limits = *limits;
+        if self.task.files.is_empty() {
+            // No model reads what a check says.
+            limits.output_bytes = limits.output_bytes.max(Limits::default().output_bytes);
+        }
         let root = self.workspace.path();
         let sandbox = &sandbox.keeping(root, &self.task.files);
         let guarded = Guarded::take(root, &self.task.files, &command.argv, sandbox)?;
         transaction.shelter(guarded.contents())?;
-        let ran = verify::run(&command.argv, root, sandbox, limits, self.cancel);
+        let ran = verify::run(&command.argv, root, sandbox, &limits, self.cancel);
         let meddled = guarded.restore(&mut |path, content| transaction.set_aside(path, content))?;
         transaction.release()?;
         let mut verification = ran?;

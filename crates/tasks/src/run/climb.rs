@@ -184,8 +184,13 @@ impl Run<'_> {
         if most == 0 {
             return Vec::new();
         }
-        let found =
-            self.related.get_or_insert_with(|| Project::read(self.workspace).related(self.task, most));
+        let found = self.related.get_or_insert_with(|| {
+            let project = Project::read(self.workspace, &self.settings.denied);
+            if project.left_out > 0 {
+                (self.observe)(&Progress::LeftOut(project.left_out));
+            }
+            project.related(self.task, most)
+        });
         found.iter().take(most).cloned().collect()
     }
 }

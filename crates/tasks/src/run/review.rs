@@ -16,7 +16,7 @@ use crate::policy::FailureClass;
 use crate::prompt::{Feedback, PromptMessage, Role, review_prompt};
 use crate::stages::Stage;
 use crate::verify::Verification;
-use crate::workspace::Transaction;
+use crate::workspace::{Snapshot, Transaction};
 use crate::writer::{Purpose, Question, Reply, Writer, Writers};
 
 /// The most tokens of a judgement.
@@ -94,9 +94,14 @@ impl Run<'_> {
         let Some(reviewer) = self.settings.reviewer_of(rung).map(str::to_owned) else {
             return Ok(Ok(verification));
         };
-        let settled = transaction.settled(changes);
+        let mut settled = transaction.settled(changes);
         if settled.is_empty() {
-            return Ok(Ok(verification));
+            // Whether nothing is left to do is said of the files as they are.
+            let same = |file: &Snapshot| {
+                let content = Some(file.text()?.to_owned());
+                Some(Change { path: file.path.clone(), content, moved_from: None })
+            };
+            settled.extend(transaction.base().iter().filter_map(same));
         }
         let messages = vec![PromptMessage {
             role: Role::User,

@@ -132,15 +132,18 @@ impl Sandbox {
         Sandbox { kept, ..self.clone() }
     }
 
-    /// What lies in a work tree and cannot be written by a command.
+    /// What lies in a work tree and cannot be written by a command, nor another thing be put in its place: a mount keeps its
+    /// own place, and not that of the folder in which it lies.
     pub(super) fn read_only(&self, dir: &Path) -> Vec<PathBuf> {
         let Isolation::On { means: Means::Bubblewrap(_), .. } = &self.isolation else { return Vec::new() };
         let stays = |name: &PathBuf| {
             let path = dir.join(name);
+            let lies_in_folder = name.components().count() > 1;
             // Whoever may write around the work tree may put another one in its place.
             let is_written =
                 |other: &PathBuf| other != dir && dir.starts_with(other) || other.starts_with(&path);
-            path.symlink_metadata().is_ok_and(|meta| !meta.is_symlink())
+            !lies_in_folder
+                && path.symlink_metadata().is_ok_and(|meta| !meta.is_symlink())
                 && !self.writable.iter().any(is_written)
         };
         OWN.into_iter().map(PathBuf::from).chain(self.kept.iter().cloned()).filter(stays).collect()

@@ -2,8 +2,8 @@
 //!
 //! Each tool has a function that marks the lines it knows by their form alone, since a command such as `make test` does
 //! not tell which tools it calls. A line that no tool knows may say anything: it is left out only after what is known
-//! to be noise, and where no line is known, the beginning and the end are kept. All functions look at each line a
-//! bounded number of times, and none has a regular expression, because the output is hostile.
+//! to be noise and warnings, and where no line is known, the beginning and the end are kept. All functions look at each
+//! line a bounded number of times, and none has a regular expression, because the output is hostile.
 
 mod build;
 mod go;

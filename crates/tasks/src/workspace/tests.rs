@@ -357,6 +357,18 @@ fn only_the_last_tasks_can_be_undone_and_nothing_else_is_kept() {
 }
 
 #[test]
+fn what_changes_nothing_pushes_nothing_out_of_the_history() {
+    let bench = Bench::new();
+    let workspace = bench.workspace();
+    (0..=prune::KEPT).for_each(|_| done(&workspace, 1));
+    drop(workspace);
+    let workspace = bench.workspace();
+    workspace.recover().unwrap();
+    assert_eq!(workspace.history().unwrap().len(), 1);
+    workspace.undo(None, false).unwrap();
+}
+
+#[test]
 fn contents_that_no_task_names_stay_for_a_while() {
     let bench = Bench::new();
     let workspace = bench.workspace();

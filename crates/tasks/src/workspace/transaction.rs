@@ -392,8 +392,15 @@ impl Transaction<'_> {
             }
         }
         let changed = files.iter().map(|file| file.path.clone()).collect();
-        state.append(&mut record.journal, &Entry::Commit { files })?;
         let number = record.journal.number();
+        let says = self.undoes.is_some() || !self.commits.is_empty() || !self.displaced.is_empty();
+        if files.is_empty() && !says {
+            // There is nothing to undo, and the history has room for a limited number of tasks.
+            self.record = None;
+            let _ = state.forget(number);
+            return Ok(changed);
+        }
+        state.append(&mut record.journal, &Entry::Commit { files })?;
         // Done is done; a journal that keeps its name is given the right one by the next start.
         self.record = None;
         let _ = state.keep(number);

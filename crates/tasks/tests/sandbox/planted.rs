@@ -297,6 +297,11 @@ fn what_the_user_saves_for_their_tools_meanwhile_is_theirs() {
         saved.iter().for_each(|file| std::fs::write(path(file), "mine\n").unwrap());
         assert_eq!(guarded.restore(&mut |_, _| Ok(())).unwrap(), Vec::<String>::new(), "{name}");
         assert!(saved.iter().all(|file| std::fs::read_to_string(path(file)).unwrap() == "mine\n"), "{name}");
+        // A folder can be put in the place of one with a file that cannot be written.
+        let script = "mv .cargo away && mkdir .cargo && echo x > .cargo/config.toml";
+        let (exit, changed) = judged(&ground, sandbox, script);
+        assert_eq!((exit, changed), (Exit::Code(0), vec![".cargo/config.toml".to_owned()]), "{name}");
+        assert_eq!(std::fs::read_to_string(path(".cargo/config.toml")).unwrap(), "old\n", "{name}");
         // The task's own file is its commands' too, and what is beside it is guarded otherwise.
         let (exit, changed) = judged(&ground, sandbox, "echo x > .cargo/other; echo x > .vscode/tasks.json");
         assert_eq!((exit, changed), (Exit::Code(0), vec![".vscode/tasks.json".to_owned()]), "{name}");

@@ -4,7 +4,8 @@ use std::sync::atomic::AtomicBool;
 
 use coder_tasks::ledger::{Attempt, AttemptResult, By, Counts, End, Entry, Routed, Verdict};
 use coder_tasks::policy::{Route, Surroundings, Tables, judge};
-use coder_tasks::{FailureClass, Outcome, Status, Task, Usage};
+use coder_tasks::verify::Limits;
+use coder_tasks::{FailureClass, Outcome, Settings, Status, Task, Usage};
 
 use crate::scripted::{Folder, Scripted, settings};
 
@@ -47,6 +48,12 @@ fn its_command_refuses_and_no_model_is_asked() {
     assert_eq!((writer.asked.len(), result.handover, result.verified), (0, None, false));
     let ran = result.history[0].verification.as_ref().unwrap();
     assert_eq!(ran.output, "[… 1 of 901 lines kept …]\ntest a ... FAILED\n");
+    // It is for a person to read, however little fits into a model.
+    let verify = Limits { output_bytes: 64, ..Limits::default() };
+    let small = Settings { verify, ..settings() };
+    let result = folder.run_with(&check("seq 1 500; exit 1"), None, &small, &AtomicBool::new(false));
+    let ran = result.history[0].verification.as_ref().unwrap();
+    assert!(ran.output.starts_with("1\n2\n") && ran.output.ends_with("\n500\n"), "{}", ran.output);
     // A test that judges it is guarded as for any task.
     let result = folder.run(&check("echo > tests/test_a.py"), Some(&mut writer));
     assert_eq!(result.outcome, Outcome::Blocked);

@@ -211,6 +211,27 @@ fn work_is_reviewed_elsewhere() {
     }
 }
 
+/// Covers S1-34, S2-31: that nothing is left to do is looked at like any other work.
+#[test]
+fn a_change_of_nothing_is_reviewed() {
+    for (approved, attempts, content) in [(true, 1, "good\n"), (false, 2, "good, better\n")] {
+        let folder = Folder::new(&[("a.py", "good\n")]);
+        let rungs = Rungs::new([
+            ("local", vec![file("good"), file("good, better")]),
+            ("haiku", vec![verdict(approved, &[]), verdict(true, &[])]),
+        ]);
+        let result = rungs.run(&folder, &reviewing(), &mut Vec::new());
+        assert_eq!((result.outcome, result.attempts), (Outcome::Complete, attempts), "{}", result.error);
+        assert_eq!((result.review, folder.read("a.py").as_str()), (Some("approved"), content));
+        let question = &rungs.questions.borrow()[0].1;
+        let shown = &question.messages[0].content;
+        assert_eq!(question.files, ["a.py"]);
+        for part in ["Set x.", "None: whoever", "## a.py (as it is)\n```python\ngood\n", GOOD] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+    }
+}
+
 /// Covers S1-30, S1-34, S2-38: findings go back once; the second refusal escalates.
 #[test]
 fn findings_go_back_and_a_second_refusal_escalates() {

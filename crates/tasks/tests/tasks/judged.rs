@@ -38,6 +38,26 @@ fn a_draft_goes_through_every_stage_and_fails_at_the_first() {
     assert!(said(4).contains("## Command\nsh -c"), "{}", said(4));
 }
 
+/// Covers S1-34, S2-35: a file that stays as it is must be what the task asks for, too.
+#[test]
+fn a_change_of_nothing_keeps_the_constraints_or_fails() {
+    let mut rule = task("a.py", Some("true"));
+    rule.constraints = vec!["Export `y`".into()];
+    let code = "# Task: T\n\n## File to modify\na.py\n\n## Code to add\n```python\ny = 2\n```\n\n\
+                ## Verification\nRun: true\n";
+    let code = Task::parse("t.md", code).unwrap();
+    for task in [&rule, &code] {
+        let folder = Folder::new(&[("a.py", "x = 1\n")]);
+        let mut writer = Scripted::new(["x = 1", "x = 1\ny = 2"]);
+        let result = folder.run(task, Some(&mut writer));
+        assert_eq!((result.outcome, result.attempts), (Outcome::Complete, 2), "{}", result.error);
+        assert_eq!(stages(&result.history[0]), [&TEXT[..3], &[(Stage::Constraints, false)]].concat());
+        // What the file has already is right as it is.
+        let result = folder.run(task, Some(&mut Scripted::new(["x = 1\ny = 2"])));
+        assert_eq!((result.outcome, result.files.len()), (Outcome::Complete, 0), "{}", result.error);
+    }
+}
+
 /// Covers S1-34.
 #[test]
 fn errors_that_the_file_had_are_not_the_drafts() {

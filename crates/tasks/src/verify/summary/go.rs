@@ -1,21 +1,35 @@
 //! `go test`, with `-v` or without, and panics of Go programs.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use super::marks::{Marks, Rank};
 
 pub(super) fn mark(marks: &mut Marks<'_>) {
-    // What a test prints stands before its result.
-    let failed: HashSet<&str> = marks
-        .lines
+    let mut from = 0;
+    while from < marks.lines.len() {
+        // Two packages may have tests of one name.
+        let end = marks.find(from, ends_package).saturating_add(1).min(marks.lines.len());
+        package(marks, from..end);
+        from = end;
+    }
+}
+
+/// What the tests of one package print.
+fn package(marks: &mut Marks<'_>, lines: Range<usize>) {
+    // What a test prints stands before its result, and one that ends the process has none.
+    let passed: HashSet<&str> = marks.lines[lines.clone()]
         .iter()
-        .filter_map(|line| line.trim_start().strip_prefix("--- FAIL: "))
+        .filter_map(|line| {
+            let text = line.trim_start();
+            text.strip_prefix("--- PASS: ").or_else(|| text.strip_prefix("--- SKIP: "))
+        })
         .map(name)
         .collect();
     // The test to which the lines belong.
     let mut owner: Option<&str> = None;
     let mut panicked = false;
-    for at in 0..marks.lines.len() {
+    for at in lines {
         let line = marks.line(at);
         let text = line.trim_start();
         let result =
@@ -39,7 +53,7 @@ pub(super) fn mark(marks: &mut Marks<'_>) {
                 text.contains(".go:") && !text.contains("/src/runtime/") && !text.contains("/src/testing/");
             marks.set(at, if is_place || line.starts_with("[signal ") { Rank::Reason } else { Rank::Detail });
         } else if let Some(test) = owner {
-            marks.set(at, if failed.contains(test) { Rank::Reason } else { Rank::Noise });
+            marks.set(at, if passed.contains(test) { Rank::Noise } else { Rank::Reason });
         }
     }
 }
@@ -47,6 +61,11 @@ pub(super) fn mark(marks: &mut Marks<'_>) {
 /// The name in front of the time.
 fn name(text: &str) -> &str {
     text.split(' ').next().unwrap_or_default()
+}
+
+/// Whether a line is the last one of a package.
+fn ends_package(line: &str) -> bool {
+    ["FAIL\t", "ok  \t", "?   \t"].iter().any(|start| line.starts_with(start))
 }
 
 fn of_package(line: &str) -> Option<Rank> {

@@ -1,15 +1,18 @@
 //! Jest, Vitest, mocha, `node --test` and whatever else writes TAP.
 
+use super::GAP;
 use super::marks::{Marks, Rank};
 
 pub(super) fn mark(marks: &mut Marks<'_>) {
+    // What stood in the middle of a very long output is not there any more.
+    let lost = marks.lines.contains(&GAP);
     // Mocha numbers what failed where it stands among the others.
     let mocha = marks.lines.iter().any(|line| is_count(line.trim_start(), "failing"));
     let (mut at, mut former) = (0, "");
     while at < marks.lines.len() {
         let line = marks.line(at);
         let text = line.trim_start();
-        let next = failure(marks, at, line, text).unwrap_or(at + 1);
+        let next = failure(marks, at, line, text, lost).unwrap_or(at + 1);
         if mocha && numbered(line) {
             marks.set(at, Rank::Name);
         }
@@ -28,7 +31,7 @@ pub(super) fn mark(marks: &mut Marks<'_>) {
 }
 
 /// Marks a failure that begins here with all its lines, and tells where it ends.
-fn failure(marks: &mut Marks<'_>, at: usize, line: &str, text: &str) -> Option<usize> {
+fn failure(marks: &mut Marks<'_>, at: usize, line: &str, text: &str, lost: bool) -> Option<usize> {
     let indent = line.len() - text.len();
     let end = if line.starts_with("  ● ") {
         // Jest: everything below is indented. What its `console` printed is no failure.
@@ -38,7 +41,7 @@ fn failure(marks: &mut Marks<'_>, at: usize, line: &str, text: &str) -> Option<u
             return Some(end);
         }
         end
-    } else if line == "Summary of all failing tests" {
+    } else if line == "Summary of all failing tests" && !lost {
         // Jest says everything again.
         let end = marks.find(at + 1, |line| line.starts_with("Test Suites: "));
         marks.all(at..end, Rank::Noise);

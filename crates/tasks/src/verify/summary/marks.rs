@@ -127,17 +127,25 @@ impl<'a> Marks<'a> {
         (heading(kept) + &text, kept)
     }
 
-    /// Totals first, the last ones before the others; then names, but not so many that no reason finds room.
+    /// Totals first, the last ones before the others; then names, but not so many that no reason finds room. What no tool
+    /// knows may be the reason as well: its end has a share of what is left, and its beginning comes before what went well.
     fn choose(&self, budget: usize) -> Vec<bool> {
         let mut choice = Choice { marks: self, chosen: vec![false; self.lines.len()], left: budget };
         let all = || 0..self.lines.len();
         choice.take(all().rev(), Rank::Total, budget / 8);
         choice.take(all(), Rank::Name, budget / 2);
-        for rank in [Rank::Reason, Rank::Name, Rank::Detail, Rank::Aside] {
-            choice.take(all(), rank, budget);
+        choice.take(all(), Rank::Reason, budget);
+        choice.take(all(), Rank::Name, budget);
+        choice.take(all().rev(), Rank::Total, budget);
+        choice.take(all().rev(), Rank::Unknown, choice.left / 2);
+        choice.take(all(), Rank::Detail, budget);
+        choice.take(all(), Rank::Unknown, budget);
+        choice.take(all(), Rank::Aside, budget);
+        // Where nothing says why, a tool may have taken another program's words for its own.
+        let says_why = |at: usize| !matches!(self.ranks[at], Rank::Total | Rank::Aside);
+        if !all().any(|at| choice.chosen[at] && says_why(at)) {
+            choice.take(all().rev(), Rank::Noise, budget / 4);
         }
-        choice.take(all(), Rank::Unknown, choice.left / 2);
-        choice.take(all().rev(), Rank::Unknown, budget);
         choice.chosen
     }
 }
@@ -156,7 +164,7 @@ impl Choice<'_> {
         for at in order {
             let line = self.marks.lines[at];
             // A gap is told by what is chosen around it.
-            let empty = rank == Rank::Unknown && (line.is_empty() || line == GAP);
+            let empty = line == GAP || rank == Rank::Unknown && line.is_empty();
             if self.chosen[at] || self.marks.ranks[at] != rank || empty {
                 continue;
             }

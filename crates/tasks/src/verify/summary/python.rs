@@ -9,7 +9,9 @@ pub(super) fn pytest(marks: &mut Marks<'_>) {
         let line = marks.line(at);
         if let Some(title) = title(line, '=') {
             section = title;
-            marks.set(at, of_title(title));
+            if let Some(rank) = of_title(title) {
+                marks.set(at, rank);
+            }
             // Only the counts are a title with nothing below.
             if is_count(title) {
                 section = "";
@@ -21,13 +23,15 @@ pub(super) fn pytest(marks: &mut Marks<'_>) {
             marks.set(at, Rank::Reason);
             continue;
         }
+        let is_report = matches!(section, "FAILURES" | "ERRORS");
+        if is_bare_count(line) && !is_report {
+            // With `-q` the counts are no title, and what comes below them is another program's.
+            section = "";
+        }
         let rank = match section {
-            "FAILURES" | "ERRORS" => Some(of_failure(line)),
+            _ if is_report => Some(of_failure(line)),
             "warnings summary" => Some(Rank::Aside),
-            "short test summary info" => Some(match is_name(line) {
-                true => Rank::Name,
-                false => Rank::Noise,
-            }),
+            "short test summary info" => of_name(line),
             _ if section.starts_with("slowest ") || section == "PASSES" => Some(Rank::Noise),
             _ => of_session(line, section == "test session starts"),
         };
@@ -48,11 +52,16 @@ fn title(line: &str, mark: char) -> Option<&str> {
     is.then(|| title.trim()).filter(|title| !title.is_empty())
 }
 
-fn of_title(title: &str) -> Rank {
+/// Titles of pytest's own; other programs have such too.
+fn of_title(title: &str) -> Option<Rank> {
     match title {
-        "FAILURES" | "ERRORS" => Rank::Detail,
-        _ if is_count(title) => of_count(title),
-        _ => Rank::Noise,
+        "FAILURES" | "ERRORS" => Some(Rank::Detail),
+        "test session starts" | "short test summary info" | "warnings summary" | "PASSES" => {
+            Some(Rank::Noise)
+        }
+        _ if title.starts_with("slowest ") => Some(Rank::Noise),
+        _ if is_count(title) => Some(of_count(title)),
+        _ => None,
     }
 }
 
@@ -61,6 +70,10 @@ fn is_count(text: &str) -> bool {
     let known = ["passed", "failed", "error", "skipped", "no tests ran", "xfailed", "deselected"];
     let (counts, time) = text.rsplit_once(" in ").unwrap_or_default();
     time.starts_with(|c: char| c.is_ascii_digit()) && known.iter().any(|word| counts.contains(word))
+}
+
+fn is_bare_count(line: &str) -> bool {
+    line.starts_with(|c: char| c.is_ascii_digit()) && is_count(line)
 }
 
 fn of_count(text: &str) -> Rank {
@@ -81,6 +94,15 @@ fn of_failure(line: &str) -> Rank {
 
 fn is_name(line: &str) -> bool {
     line.starts_with("FAILED ") || line.starts_with("ERROR ")
+}
+
+/// A line of the list of tests at the end.
+fn of_name(line: &str) -> Option<Rank> {
+    let fine = ["SKIPPED ", "XFAIL ", "XPASS ", "PASSED "].iter().any(|start| line.starts_with(start));
+    match is_name(line) {
+        true => Some(Rank::Name),
+        false => fine.then_some(Rank::Noise),
+    }
 }
 
 /// A line outside of all reports.
@@ -110,9 +132,8 @@ fn of_session(line: &str, heads: bool) -> Option<Rank> {
             Rank::Noise
         });
     }
-    let counts = line.starts_with(|c: char| c.is_ascii_digit()) && is_count(line);
     match line {
-        _ if counts => Some(of_count(line)),
+        _ if is_bare_count(line) => Some(of_count(line)),
         _ if heads && HEAD.iter().any(|start| line.starts_with(start)) => Some(Rank::Noise),
         _ if is_name(line) && line.contains("::") => Some(Rank::Name),
         _ if is_dots(line) => Some(Rank::Noise),

@@ -34,7 +34,7 @@ macro_rules! outputs {
     ($($name:literal),* $(,)?) => { [$(($name, include_str!(concat!("outputs/", $name, ".txt")))),*] };
 }
 
-const OUTPUTS: [(&str, &str); 22] = outputs!(
+const OUTPUTS: [(&str, &str); 29] = outputs!(
     "cargo_test",
     "nextest",
     "rustc",
@@ -57,6 +57,13 @@ const OUTPUTS: [(&str, &str); 22] = outputs!(
     "rspec",
     "tsc",
     "python_lint",
+    "gcc_link",
+    "cargo_run",
+    "pytest_quiet",
+    "go_exit",
+    "go_packages",
+    "banner",
+    "jest_long",
 );
 
 fn summarised(text: &str, budget: usize) -> String {
@@ -144,6 +151,25 @@ fn lines_that_no_tool_knows_fill_what_is_left() {
     assert_eq!(summary_of(&"a line\n".repeat(1000)), None);
     assert_eq!(summary_of(&"\n".repeat(1000)), None);
     assert_eq!(summary(&text, 2001, 40), None);
+}
+
+/// Covers S1-48.
+#[test]
+fn a_count_that_is_longer_than_its_share_is_shown_where_there_is_room() {
+    let mut text: String = (0..300).map(|number| format!("test passes_{number} ... ok\n")).collect();
+    text += "test fails ... FAILED\n";
+    let count = "test result: FAILED. 300 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out\n";
+    text += count;
+    assert!(summarised(&text, 512).ends_with(&format!("\ntest fails ... FAILED\n{count}")));
+}
+
+#[test]
+fn where_nothing_says_why_the_last_lines_are_shown_whatever_they_are() {
+    let mut text: String = (0..2000).map(|number| format!("test passes_{number} ... ok\n")).collect();
+    text += "make: *** [Makefile:7: all] Error 2\n";
+    let shown = summarised(&text, 2000);
+    assert!(shown.ends_with("test passes_1999 ... ok\nmake: *** [Makefile:7: all] Error 2\n"), "{shown}");
+    assert!(shown.len() < 1000 && !shown.contains("passes_0 "), "{shown}");
 }
 
 fn summary_of(text: &str) -> Option<(String, usize)> {
