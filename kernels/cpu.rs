@@ -79,7 +79,7 @@ impl Cpu {
         }
     }
 
-    /// The instruction set in use: `portable`, `neon`, `avx2`, `avx512` or `amx`.
+    /// The instruction set in use: `portable`, `neon`, `avx2`, `avxvnni`, `avx512`, `avx512pairs` or `amx`.
     pub fn isa(&self) -> &'static str {
         self.isa.name()
     }

@@ -54,7 +54,7 @@ pub(crate) struct OpenArgs {
     /// Threads that compute [default: the cores that this process may use]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MOST_THREADS as i64))]
     pub(crate) threads: Option<u16>,
-    /// Instruction set, for comparisons: portable, avx2, avxvnni, avx512, amx, as far as this machine has it [default: the best]
+    /// Instruction set, for comparisons: portable, avx2, avxvnni, avx512, avx512pairs, amx, as far as this machine has it [default: the best]
     #[arg(long, value_name = "NAME")]
     pub(crate) isa: Option<Isa>,
     /// Jinja file to use in place of the model's own chat template

@@ -39,6 +39,8 @@ pub(super) trait Integers: Vector {
     const APART: bool = false;
     /// Rows that are multiplied at a time: as many as registers allow, a power of two.
     const ROWS: usize;
+    /// Whether registers suffice for two panels at a time (see [`packed_two`](super::panel::packed_two)).
+    const TWO_PANELS: bool = false;
     /// Whether a processor with this instruction set may have a matrix unit (see [`amx`](super::amx)).
     const TILES: bool = false;
 
@@ -153,21 +155,6 @@ macro_rules! shorts_of_32_bits {
         unsafe fn widened(_: Self::Ints, shorts: Self::Shorts) -> Self::Ints {
             shorts
         }
-
-        #[inline(always)]
-        unsafe fn scaled(
-            sum: Self::Ints,
-            shorts: Self::Shorts,
-            scales: Self::Ints,
-            upper: bool,
-        ) -> Self::Ints {
-            // SAFETY: see above.
-            unsafe {
-                let none = Self::ints(0);
-                let [first, last] = if upper { [none, shorts] } else { [shorts, none] };
-                Self::dot_pairs(sum, Self::pairs(first, last), scales)
-            }
-        }
     };
 }
 pub(super) use shorts_of_32_bits;
@@ -177,6 +164,16 @@ impl Integers for Lanes {
     type Ints = [i32; LANES];
     const ROWS: usize = 1;
     shorts_of_32_bits!();
+
+    #[inline(always)]
+    unsafe fn scaled(sum: Self::Ints, shorts: Self::Shorts, scales: Self::Ints, upper: bool) -> Self::Ints {
+        // SAFETY: plain arrays need no instruction set.
+        unsafe {
+            let none = Self::ints(0);
+            let [first, last] = if upper { [none, shorts] } else { [shorts, none] };
+            Self::dot_pairs(sum, Self::pairs(first, last), scales)
+        }
+    }
 
     #[inline(always)]
     unsafe fn bytes(from: &[u8; BYTES]) -> Self::Bytes {

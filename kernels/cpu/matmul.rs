@@ -244,7 +244,7 @@ impl Visit for On<'_> {
     fn visit<C: Codes, S: Scales>(self) {
         let On(isa, task) = self;
         if task.pairs.len() <= MostFew(isa).visit::<C, S>() {
-            isa.run(Few(task, PhantomData::<(C, S)>));
+            isa.run(Few { task, paired: isa.pairs_panels(), layout: PhantomData::<(C, S)> });
         } else if isa.tiles() {
             isa.run(Tiles { task, layout: PhantomData::<(C, S)> });
         } else {

@@ -70,6 +70,45 @@ pub(super) unsafe fn packed<V: Integers, C: Codes, S: Scales, const R: usize, co
     sums
 }
 
+/// The same for two panels at a time, each input taken up once for both, where all is done with integers of 32 inputs
+/// ([`light`]).
+///
+/// # Safety
+/// As for [`packed`].
+#[inline(always)]
+pub(super) unsafe fn packed_two<V: Integers, C: Codes, S: Scales, const R: usize, const PARTS: usize>(
+    mut sums: [[V; R]; 2],
+    [first, last]: [&[u8]; 2],
+    (x, row, next): (Tile<'_, S::Unit>, usize, Record<'_, S::Unit>),
+    ahead: usize,
+) -> [[V; R]; 2] {
+    let (units, run) = const { (S::CHUNK / S::Unit::INPUTS, S::Unit::INPUTS / RUN) };
+    let all = x.units();
+    let chunks = |panel| <[u8]>::chunks_exact(panel, const { chunk_bytes::<C, S>() });
+    for (c, (first, last)) in chunks(first).zip(chunks(last)).enumerate() {
+        let [(first, a), (last, b)] = [first.split_at(S::SIZE), last.split_at(S::SIZE)];
+        let heads = [first, last];
+        // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
+        unsafe {
+            if PARTS > 0 {
+                heads.iter().for_each(|head| ask::<V, 1>(head, ahead));
+            }
+            let open = [S::open::<V>(first), S::open::<V>(last)];
+            for i in 0..units {
+                let u = c * units + i;
+                if let Some(words) = S::Unit::words::<C, S>() {
+                    let next = if u + 1 < all { x.record(u + 1).from(row) } else { next };
+                    next.ask::<V>(R, words);
+                }
+                let codes = [a, b].map(|codes| &codes[i * run * C::SIZE..][..run * C::SIZE]);
+                let (x, scales) = (x.record(u).from(row), (open, heads, i * run));
+                sums = S::Unit::add_two::<V, C, S, R, PARTS>(sums, (codes, ahead), scales, x);
+            }
+        }
+    }
+    sums
+}
+
 /// Rows up to which memory is what limits, rather than products.
 const FEWER: usize = 2;
 
@@ -103,6 +142,25 @@ pub(super) trait Add: Unit {
         scales: ([V; 2], &[u8], usize),
         x: Record<'_, Self>,
     ) -> [V; R];
+
+    /// The same for two panels, faster where all is done with integers of 32 inputs ([`light`]).
+    ///
+    /// # Safety
+    /// As for [`add`](Self::add).
+    #[inline(always)]
+    unsafe fn add_two<V: Integers, C: Codes, S: Scales<Unit = Self>, const R: usize, const PARTS: usize>(
+        [first, last]: [[V; R]; 2],
+        (codes, ahead): ([&[u8]; 2], usize),
+        (open, heads, at): ([[V; 2]; 2], [&[u8]; 2], usize),
+        x: Record<'_, Self>,
+    ) -> [[V; R]; 2] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let first = Self::add::<V, C, S, R, PARTS>(first, (codes[0], ahead), (open[0], heads[0], at), x);
+            let last = Self::add::<V, C, S, R, PARTS>(last, (codes[1], ahead), (open[1], heads[1], at), x);
+            [first, last]
+        }
+    }
 
     /// How many arrays of words [`add`](Self::add) reads, counted from the first, or nothing where asking for the next
     /// unit's rows meanwhile does not pay.

@@ -51,7 +51,7 @@ struct Args {
     /// Threads of every engine; by default one for each processor
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// Instruction set of coder: best, amx, avx512, avxvnni, avx2, portable
+    /// Instruction set of coder: best, amx, avx512pairs, avx512, avxvnni, avx2, portable
     #[arg(long, value_name = "NAME", default_value = "best")]
     isa: String,
     /// When llama.cpp uses its flash attention

@@ -34,7 +34,9 @@ pub struct Project {
 
 /// Which files are shown to no model that was not told of them, besides those with secrets by their names.
 #[derive(Clone, Default)]
-pub struct Denied(Option<Arc<dyn Fn(&str) -> bool + Send + Sync>>);
+pub struct Denied(Option<Arc<Test>>);
+
+type Test = dyn Fn(&str) -> bool + Send + Sync;
 
 impl Denied {
     /// Those of which this holds, by their paths.

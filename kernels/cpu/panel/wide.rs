@@ -72,6 +72,33 @@ impl Add for Wide {
         sums
     }
 
+    #[inline(always)]
+    unsafe fn add_two<V: Integers, C: Codes, S: Scales<Unit = Self>, const R: usize, const PARTS: usize>(
+        mut sums: [[V; R]; 2],
+        (codes, ahead): ([&[u8]; 2], usize),
+        (open, heads, at): ([[V; 2]; 2], [&[u8]; 2], usize),
+        x: Record<'_, Self>,
+    ) -> [[V; R]; 2] {
+        // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
+        unsafe {
+            let mut totals = [[V::ints(0); R]; 2];
+            // A number that an optimiser does not know: it would write the loop out.
+            for i in 0..black_box(2) {
+                unroll!(J in [0 1] {
+                    let codes = codes.map(|codes| &codes[(2 * i + J) * C::SIZE..][..C::SIZE]);
+                    totals = add_run_of_two::<V, C, S, R, PARTS>(totals, (codes, ahead), (heads, at), x, 2 * i + J);
+                });
+            }
+            for p in 0..2 {
+                for r in 0..R {
+                    let term = minimum::<V, S>((open[p], heads[p], at), x, r);
+                    sums[p][r] = finish::<V, S>(sums[p][r], term, totals[p][r], open[p][0], x, r);
+                }
+            }
+        }
+        sums
+    }
+
     fn words<C: Codes, S: Scales<Unit = Self>>() -> Option<usize> {
         Some(if C::BIAS > 0 {
             SUMS_OF_16
@@ -183,6 +210,44 @@ unsafe fn add_run<V: Integers, C: Codes, S: Scales, const R: usize, const PARTS:
                 }
             }
         });
+    }
+    totals
+}
+
+/// The same for two panels, each input taken up once for both, of types whose products of 32 inputs fit 16 bits.
+#[inline(always)]
+unsafe fn add_run_of_two<V: Integers, C: Codes, S: Scales, const R: usize, const PARTS: usize>(
+    mut totals: [[V::Ints; R]; 2],
+    (codes, ahead): ([&[u8]; 2], usize),
+    (heads, at): ([&[u8]; 2], usize),
+    x: Record<'_, Wide>,
+    run: usize,
+) -> [[V::Ints; R]; 2] {
+    debug_assert!(fits::<C, S>());
+    if PARTS > 0 {
+        codes.iter().for_each(|codes| ask::<V, PARTS>(codes, ahead));
+    }
+    // SAFETY: the caller is below `Isa::run` for `V`, and has checked the rows.
+    unsafe {
+        let mut sums = [[V::shorts(V::ints(0)); R]; 2];
+        unroll!(Q in [0 1 2 3 4 5 6 7] {
+            let quads = [C::quad::<V>(codes[0], Q), C::quad::<V>(codes[1], Q)];
+            for r in 0..R {
+                let x = x.quad(r, run * (RUN / 4) + Q);
+                sums[0][r] = V::dot(sums[0][r], quads[0], x);
+                sums[1][r] = V::dot(sums[1][r], quads[1], x);
+            }
+            for r in 0..R {
+                sums[0][r] = V::settled(sums[0][r]);
+                sums[1][r] = V::settled(sums[1][r]);
+            }
+        });
+        for p in 0..2 {
+            let scales = S::scales::<V>(heads[p], (at + run) / 2);
+            for r in 0..R {
+                totals[p][r] = V::scaled(totals[p][r], sums[p][r], scales, run % 2 == 1);
+            }
+        }
     }
     totals
 }

@@ -37,8 +37,23 @@ impl Integers for Avx512 {
     type Bytes = __m512i;
     type Ints = __m512i;
     const ROWS: usize = 8;
+    const TWO_PANELS: bool = true;
     const TILES: bool = true;
     shorts_of_32_bits!();
+
+    #[inline(always)]
+    unsafe fn scaled(sum: Self::Ints, shorts: Self::Shorts, scales: Self::Ints, upper: bool) -> Self::Ints {
+        // A sum of 32 bits that fits 16 is, as a pair, itself and what is multiplied by nothing.
+        // SAFETY: see above.
+        unsafe {
+            let scales = if upper {
+                _mm512_srli_epi32::<16>(scales)
+            } else {
+                _mm512_and_si512(scales, _mm512_set1_epi32(0xFFFF))
+            };
+            dot_pairs(sum, shorts, scales)
+        }
+    }
 
     #[inline(always)]
     unsafe fn bytes(from: &[u8; BYTES]) -> Self::Bytes {
