@@ -26,8 +26,8 @@ enum Set {
     #[cfg(target_arch = "x86_64")]
     Avx512,
     /// The same, where products of many rows take two panels at a time and so half as many inputs from memory. That suits
-    /// Intel's processors, some of which take up hardly more than one whole register from memory in a cycle; to AMD's it makes
-    /// no difference.
+    /// Intel's processors, some of which take up hardly more than one whole register from memory in a cycle; AMD's Zen 5 gains
+    /// nothing by it.
     #[cfg(target_arch = "x86_64")]
     Avx512Pairs,
     /// AVX-512 with the matrix unit.

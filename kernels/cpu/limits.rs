@@ -118,29 +118,35 @@ impl Kernel for Products<'_> {
     #[inline(always)]
     fn run<V: Integers>(self) {
         // As many sums as registers hold beside the codes.
-        if V::REGISTERS >= 32 { self.chains::<V, CHAINS>() } else { self.chains::<V, { CHAINS / 2 }>() }
+        if V::REGISTERS >= 32 {
+            self.chains::<V, { CHAINS / 2 }>()
+        } else {
+            self.chains::<V, { CHAINS / 6 }>()
+        }
     }
 }
 
 impl Products<'_> {
     #[inline(always)]
-    fn chains<V: Integers, const AT_ONCE: usize>(self) {
+    fn chains<V: Integers, const PAIRS: usize>(self) {
         // SAFETY: this is compiled into `Isa::run`'s function for `V`.
         unsafe {
-            let codes = V::bytes(&std::hint::black_box([1; BYTES]));
-            let mut sums = [V::shorts(V::ints(0)); AT_ONCE];
-            let mut x = [[[0, 1, 2, 3]; AT_ONCE]; ADDED];
-            for _ in 0..self.rounds * (CHAINS / AT_ONCE) / ADDED {
+            let codes = std::hint::black_box([[1; BYTES]; 2]).map(|codes| V::bytes(&codes));
+            let mut sums = [[V::shorts(V::ints(0)); 2]; PAIRS];
+            let mut x = [[[0, 1, 2, 3]; PAIRS]; ADDED];
+            for _ in 0..self.rounds * (CHAINS / 2 / PAIRS) / ADDED {
                 // Other inputs each time, as far as an optimiser knows: no product is another's too.
                 std::hint::black_box(&mut x);
                 for x in &x {
-                    for (sum, x) in sums.iter_mut().zip(x) {
-                        *sum = V::settled(V::dot(*sum, codes, x));
+                    for (sums, x) in sums.iter_mut().zip(x) {
+                        // Each input for two products: some processors take up fewer than they multiply.
+                        let [first, last] = [V::dot(sums[0], codes[0], x), V::dot(sums[1], codes[1], x)];
+                        *sums = [V::settled(first), V::settled(last)];
                     }
                 }
             }
             let mut all = [0.0; LANES];
-            for sum in sums {
+            for sum in sums.into_iter().flatten() {
                 let sum = V::to_floats(V::widened(V::ints(0), sum));
                 for (all, lane) in all.iter_mut().zip(sum.store()) {
                     *all += lane;

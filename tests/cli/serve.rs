@@ -30,7 +30,6 @@ fn command(args: &[&str]) -> Command {
 }
 
 /// A server of this command, once it listens.
-#[expect(clippy::zombie_processes, reason = "whoever has it waits for its end, or the test fails")]
 pub(crate) fn started(mut command: Command) -> Serving {
     let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap());
@@ -75,7 +74,15 @@ impl Serving {
     /// Its exit code and all that it said.
     pub(crate) fn end(mut self) -> (Option<i32>, String) {
         self.log.read_to_string(&mut self.said).unwrap();
-        (self.child.wait().unwrap().code(), self.said)
+        (self.child.wait().unwrap().code(), std::mem::take(&mut self.said))
+    }
+}
+
+impl Drop for Serving {
+    /// A server that no test ends ends with its test.
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
     }
 }
 
