@@ -30,6 +30,7 @@ fn command(args: &[&str]) -> Command {
 }
 
 /// A server of this command, once it listens.
+#[expect(clippy::zombie_processes, reason = "what is returned waits for its end")]
 pub(crate) fn started(mut command: Command) -> Serving {
     let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap());
