@@ -82,6 +82,7 @@ pub(super) unsafe fn packed_two<V: Integers, C: Codes, S: Scales, const R: usize
     (x, row, next): (Tile<'_, S::Unit>, usize, Record<'_, S::Unit>),
     ahead: usize,
 ) -> [[V; R]; 2] {
+    assert!(const { light::<C, S>() }, "other types take one panel at a time");
     let (units, run) = const { (S::CHUNK / S::Unit::INPUTS, S::Unit::INPUTS / RUN) };
     let all = x.units();
     let chunks = |panel| <[u8]>::chunks_exact(panel, const { chunk_bytes::<C, S>() });
